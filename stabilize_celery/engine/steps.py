@@ -1,0 +1,377 @@
+"""The language between handlers and whoever runs them: reads, writes, decisions.
+
+A handler is a generator (docs/decisions/006): it yields `Read`, `Commit` or `Plan` and gets the answer; what it
+returns is the `Decision` for its own workflow. It never touches a store, so the same handler runs against Redis,
+against the memory store, and in a simulator that stops it between any two steps.
+
+Keys are logical (engine/places.py); a store puts the slot's prefix before them. Values of hash fields are stored as
+Redis would: text, whole numbers in decimal, or bytes; they are read back as bytes.
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from stabilize_celery.models.messages import Message
+
+__all__ = [
+    "Add",
+    "Append",
+    "Change",
+    "Commit",
+    "Count",
+    "Decision",
+    "Delete",
+    "DeleteFields",
+    "Event",
+    "Expire",
+    "Fields",
+    "Handling",
+    "Hash",
+    "Increment",
+    "Index",
+    "Items",
+    "Look",
+    "Members",
+    "Nudge",
+    "Owed",
+    "Plan",
+    "Position",
+    "Query",
+    "Rank",
+    "Ranked",
+    "Read",
+    "Remove",
+    "SetFields",
+    "Slot",
+    "Snapshot",
+    "UndeclaredReadError",
+    "Unrank",
+    "lock_slot",
+    "workflow_slot",
+]
+
+Value: TypeAlias = str | int | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """All keys that one transaction may touch: those of a workflow, or those of a lock."""
+
+    kind: str
+    """`workflow` or `lock`."""
+    name: str
+
+
+def workflow_slot(workflow_id: str) -> Slot:
+    """Return the slot of a workflow."""
+    return Slot("workflow", workflow_id)
+
+
+def lock_slot(lock: str) -> Slot:
+    """Return the slot of a lock, by its full name `SCOPE:key`."""
+    return Slot("lock", lock)
+
+
+# -- queries -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hash:
+    """A whole hash. Answer: dict of field name to bytes; empty if absent."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Some fields of a hash. Answer: dict of the fields that exist."""
+
+    key: str
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """A set. Answer: set of text."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """A list. Answer: list of text, first first."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The index of `item` in a list. Answer: int from 0, or None."""
+
+    key: str
+    item: str
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many members a set has. Answer: int."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """The first `limit` members of a sorted set (all if 0). Answer: list of (member, score), lowest score first."""
+
+    key: str
+    limit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """When each ledger name is due. Answer: dict of name to its time in ms, for those that are in `due`."""
+
+    names: tuple[str, ...]
+    key: str = "due"
+
+
+Query: TypeAlias = Hash | Fields | Members | Items | Position | Count | Ranked | Look
+
+
+# -- changes -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SetFields:
+    """HSET."""
+
+    key: str
+    fields: Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteFields:
+    """HDEL."""
+
+    key: str
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Increment:
+    """HINCRBY. Result: the new value."""
+
+    key: str
+    field: str
+    by: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """UNLINK."""
+
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """SADD."""
+
+    key: str
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """SREM."""
+
+    key: str
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """RPUSH. Result: the new length."""
+
+    key: str
+    item: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """ZADD; with `if_absent`, ZADD NX."""
+
+    key: str
+    member: str
+    score: float
+    if_absent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unrank:
+    """ZREM."""
+
+    key: str
+    member: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """PEXPIRE of a key; `ttl_ms` 0 means PERSIST."""
+
+    key: str
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Where listings find a workflow: in by `status` (None: out of all listings).
+
+    The store keeps one sorted set by start time for everything, and one each per application, name and status, plus
+    the set of those that run and the set of those that ended (`ended_ms` not 0).
+    """
+
+    application: str
+    workflow_name: str
+    started_ms: int
+    status: str | None
+    ended_ms: int = 0
+
+
+Change: TypeAlias = (
+    SetFields | DeleteFields | Increment | Delete | Add | Remove | Append | Rank | Unrank | Expire | Index
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A message written to the ledger and to `due` (OWE, or OWE? for a merge message).
+
+    `publish`: decides from the results of the decision's changes (one per change, in order; None where a change has
+    none) whether to publish at once; a message that is not published is only later: the keeper brings it back.
+    `not_before_ms`: 0 means now.
+    """
+
+    message: Message
+    not_before_ms: int = 0
+    publish: Callable[[Sequence[int | None]], bool] = field(default=lambda _: True)
+    fields: Mapping[str, Value] = field(default_factory=dict)
+    """More fields of the ledger entry, e.g. `att`, `tries`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nudge:
+    """An existing ledger entry made due now and published; nothing if it does not exist (its reader has WATCHed it)."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of a workflow's history. `data`: short, JSON."""
+
+    kind: str
+    ref_id: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Decision:
+    """Everything that one EXEC writes. Order of writing: changes, forgotten entries, owed entries, events."""
+
+    changes: list[Change] = field(default_factory=list)
+    forgets: list[str] = field(default_factory=list)
+    owes: list[Owed] = field(default_factory=list)
+    nudges: list[Nudge] = field(default_factory=list)
+    defers: dict[str, int] = field(default_factory=dict)
+    """Ledger name to the time (ms) of the next look at it; the entry stays."""
+    parks: list[str] = field(default_factory=list)
+    """Ledger names that leave `due` but keep their entry (paused: they are in the set `pk`)."""
+    events: list[Event] = field(default_factory=list)
+    keeps_entry: bool = False
+    """The handled message's own entry stays owed; else it is forgotten in the same EXEC."""
+    note: str = ""
+    """For the log: why it was decided so."""
+    call: Any = None
+    """For RunTask's claim: the task call to execute once committed."""
+
+    def change(self, change: Change) -> int:
+        """Add a change; return its position, to find its result by."""
+        self.changes.append(change)
+        return len(self.changes) - 1
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write (the own entry aside)."""
+        return not (
+            self.changes or self.forgets or self.owes or self.nudges or self.defers or self.parks or self.events
+        )
+
+
+# -- steps of a handler ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """WATCH and read in one round trip, with the time of that slot's server. Watches add up until the commit."""
+
+    queries: tuple[Query, ...]
+    watch: tuple[str, ...] = ()
+    slot: Slot | None = None
+    """None: the workflow of the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """EXEC in `slot` what was decided on reads of that slot. A conflict restarts the whole handler."""
+
+    decision: Decision
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Ask the stage builders for the work of a stage (user code, at most once per run). See engine/planning.py."""
+
+    phase: str
+    """`start` or `failure`."""
+    ref_id: str
+    thread: str
+
+
+class UndeclaredReadError(Exception):
+    """A handler asked a snapshot for something that it did not read."""
+
+
+class Snapshot:
+    """What a `Read` answered. Asking for anything else raises `UndeclaredReadError`."""
+
+    __slots__ = ("_answers", "now_us")
+
+    def __init__(self, answers: Mapping[Query, Any], now_us: int) -> None:
+        self._answers = answers
+        self.now_us = now_us
+
+    @property
+    def now_ms(self) -> int:
+        """Time of the slot's server, in ms."""
+        return self.now_us // 1000
+
+    def __getitem__(self, query: Query) -> Any:
+        try:
+            return self._answers[query]
+        except KeyError:
+            raise UndeclaredReadError(f"{query} was not declared in the handler's reads") from None
+
+    def hash(self, key: str) -> dict[str, bytes]:
+        """Return a whole hash; empty if absent."""
+        return self[Hash(key)]  # type: ignore[no-any-return]
+
+    def merged(self, other: "Snapshot") -> "Snapshot":
+        """Return a snapshot that answers for both; the later reading's time counts."""
+        return Snapshot({**self._answers, **other._answers}, other.now_us)
+
+
+Handling: TypeAlias = Generator[Read | Commit | Plan, Any, Decision]
+"""A handler at work: yields steps, returns the decision for its own workflow."""

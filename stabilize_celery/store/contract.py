@@ -1,0 +1,254 @@
+"""What every store must do: the law that the memory store and the Redis store sit the same exam for.
+
+A store keeps hashes, sets, lists, sorted sets and streams per slot, a ledger of owed messages per workflow, and one
+`due` set per partition. A `Session` is WATCH, reads, and one EXEC on one slot (PROTOCOL sections 1, 4, 5).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from stabilize_celery.engine.steps import Change, Query, Slot, Snapshot, Value
+
+__all__ = [
+    "Bury",
+    "Drop",
+    "Due",
+    "DueEntry",
+    "Filter",
+    "LedgerChange",
+    "Listed",
+    "LockState",
+    "Page",
+    "Put",
+    "Session",
+    "Store",
+    "StoredEvent",
+    "Transaction",
+    "Undue",
+    "partition_slot",
+]
+
+
+def partition_slot(partition: int) -> Slot:
+    """Return the slot of a whole partition: keys are `<workflow id>:<logical key>`, ledger names `<workflow id>/<name>`."""
+    return Slot("partition", str(partition))
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """HSET m:<name> and ZADD due. `keep_earlier`: never later than it is due already (merge messages, ZADD LT)."""
+
+    name: str
+    fields: Mapping[str, Value]
+    due_ms: int
+    keep_earlier: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """DEL m:<name>, ZREM due (and from the dead letters)."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """ZADD due of an entry that exists; with `only_if_due`, ZADD XX."""
+
+    name: str
+    due_ms: int
+    only_if_due: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Undue:
+    """ZREM due; the entry stays (parked, or buried)."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """ZREM due, ZADD dead with its time (ms): a dead letter. The entry stays."""
+
+    name: str
+    at_ms: int
+
+
+LedgerChange: TypeAlias = Put | Drop | Due | Undue | Bury
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One EXEC, written in this order: changes, ledger, events (each a flat mapping, one XADD to `ev`)."""
+
+    changes: Sequence[Change] = ()
+    ledger: Sequence[LedgerChange] = ()
+    events: Sequence[Mapping[str, Value]] = ()
+
+
+class Session(Protocol):
+    """WATCH, reads and one EXEC on one slot. Not shared between threads."""
+
+    def read(self, queries: Sequence[Query], watch: Sequence[str] = ()) -> Snapshot:
+        """WATCH the keys (before reading), answer the queries, take TIME: one round trip. Watches add up."""
+        ...
+
+    def commit(self, transaction: Transaction) -> list[int | None] | None:
+        """EXEC. The results of the changes, one each; None: a watched key moved (or the answer was lost), nothing known.
+
+        Afterwards the session watches nothing. Every change is validated before MULTI: nothing half written.
+        """
+        ...
+
+    def commit_and_read(
+        self, transaction: Transaction, queries: Sequence[Query], watch: Sequence[str] = ()
+    ) -> tuple[list[int | None], Snapshot] | None:
+        """`commit`, then `read`, in one round trip. None as in `commit` (then nothing is watched)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DueEntry:
+    """A member of a partition's `due` set."""
+
+    workflow_id: str
+    name: str
+    due_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which workflows to list; None means any."""
+
+    application: str | None = None
+    name: str | None = None
+    status: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A line of a listing. Times in epoch ms."""
+
+    id: str
+    application: str
+    name: str
+    status: str
+    started_ms: int
+    ended_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing, newest first; `cursor` None at the end."""
+
+    items: list[Listed]
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """One entry of a workflow's event stream. `id` is the stream's (`<ms>-<n>`)."""
+
+    id: str
+    fields: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class LockState:
+    """A lock with its holders (owner to fencing token) and waiters (owner, since when in ms), first first."""
+
+    name: str
+    limit: int
+    holders: Mapping[str, int]
+    waiters: Sequence[tuple[str, int]] = field(default_factory=tuple)
+
+
+class Store(Protocol):
+    """State of one namespace."""
+
+    def partition_of(self, workflow_id: str) -> int:
+        """Return the partition of a workflow: crc16(id) mod the namespace's number of partitions."""
+        ...
+
+    def partitions(self) -> int:
+        """Return the namespace's number of partitions (written once per namespace)."""
+        ...
+
+    def session(self, slot: Slot) -> AbstractContextManager[Session]:
+        """Check a connection out for one unit of work; what is still watched at the end is unwatched."""
+        ...
+
+    # -- the keeper's and the fleet's side ---------------------------------------------------------------------------
+
+    def first_due(self, partitions: Sequence[int], limit: int) -> tuple[int, dict[int, list[DueEntry]]]:
+        """Return the server's time (ms) and the first `limit` entries of each partition's `due`, in one round trip."""
+        ...
+
+    def take_leases(self, owner: str, partitions: Sequence[int], ttl_ms: int) -> list[int]:
+        """Take or renew the keeper's lease on each partition; return those that `owner` holds now. One round trip."""
+        ...
+
+    def give_leases_back(self, owner: str, partitions: Sequence[int]) -> None:
+        """Give up leases that `owner` holds."""
+        ...
+
+    def announce(self, worker: str, fields: Mapping[str, Value], now_alive: Iterable[str] = ()) -> None:
+        """Write a worker's own line of the fleet registry (`seen` is set to the server's time in ms); drops lines older than 60 s."""
+        ...
+
+    def retire(self, worker: str) -> None:
+        """Remove a worker's line."""
+        ...
+
+    def fleet(self) -> dict[str, dict[str, bytes]]:
+        """Return the lines of all workers seen in the last 60 s, by worker id; each has `seen` (ms)."""
+        ...
+
+    def probe_came_back(self, queue: str, sent_ms: int) -> None:
+        """Remember that a probe sent at `sent_ms` came back through `queue` (only grows)."""
+        ...
+
+    def probes(self) -> dict[str, int]:
+        """Return the newest probe that came back, per queue (ms)."""
+        ...
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def time_ms(self) -> int:
+        """Return the server's time."""
+        ...
+
+    def look(self, slot: Slot, queries: Sequence[Query]) -> Snapshot:
+        """Read without WATCH, in one round trip."""
+        ...
+
+    def look_many(self, requests: Sequence[tuple[Slot, Sequence[Query]]]) -> list[Snapshot]:
+        """Read several slots without WATCH; one round trip on a single server."""
+        ...
+
+    def listing(self, wanted: Filter, limit: int, cursor: str | None) -> Page:
+        """Return workflows, newest first, over all partitions."""
+        ...
+
+    def events(self, workflow_id: str, after: str, block_ms: int | None, limit: int) -> list[StoredEvent]:
+        """Return events after the stream id `after` ("0": from the beginning); waits up to `block_ms` for the first."""
+        ...
+
+    def locks(self) -> list[LockState]:
+        """Return every lock that is held or waited for."""
+        ...
+
+    def dead_letters(self) -> list[DueEntry]:
+        """Return all buried entries, with the time of their burial as `due_ms`."""
+        ...
+
+    def health(self) -> dict[str, str]:
+        """Return what `doctor` looks at: redis_version, appendonly, appendfsync, maxmemory_policy, ping_ms, url (no password)."""
+        ...
+
+    def close(self) -> None:
+        """Close all connections."""
+        ...

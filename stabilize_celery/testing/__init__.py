@@ -1,0 +1,1 @@
+"""For tests of this project and of its users: a simulator in virtual time."""
