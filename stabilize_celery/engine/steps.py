@@ -33,7 +33,6 @@ __all__ = [
     "Items",
     "Look",
     "Members",
-    "Nudge",
     "Owed",
     "Plan",
     "Position",
@@ -47,6 +46,7 @@ __all__ = [
     "Snapshot",
     "UndeclaredReadError",
     "Unrank",
+    "always",
     "lock_slot",
     "workflow_slot",
 ]
@@ -244,6 +244,11 @@ Change: TypeAlias = (
 )
 
 
+def always(_results: Sequence[int | None]) -> bool:
+    """Publish at once, whatever the results are."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Owed:
     """A message written to the ledger and to `due` (OWE, or OWE? for a merge message).
@@ -255,16 +260,9 @@ class Owed:
 
     message: Message
     not_before_ms: int = 0
-    publish: Callable[[Sequence[int | None]], bool] = field(default=lambda _: True)
+    publish: Callable[[Sequence[int | None]], bool] = always
     fields: Mapping[str, Value] = field(default_factory=dict)
     """More fields of the ledger entry, e.g. `att`, `tries`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Nudge:
-    """An existing ledger entry made due now and published; nothing if it does not exist (its reader has WATCHed it)."""
-
-    message: Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +281,8 @@ class Decision:
     changes: list[Change] = field(default_factory=list)
     forgets: list[str] = field(default_factory=list)
     owes: list[Owed] = field(default_factory=list)
-    nudges: list[Nudge] = field(default_factory=list)
+    nudges: list[Message] = field(default_factory=list)
+    """Entries of this slot that exist (read and WATCHed) and are made due now and published."""
     defers: dict[str, int] = field(default_factory=dict)
     """Ledger name to the time (ms) of the next look at it; the entry stays."""
     parks: list[str] = field(default_factory=list)
@@ -305,7 +304,13 @@ class Decision:
     def is_empty(self) -> bool:
         """Whether there is nothing to write (the own entry aside)."""
         return not (
-            self.changes or self.forgets or self.owes or self.nudges or self.defers or self.parks or self.events
+            self.changes
+            or self.forgets
+            or self.owes
+            or self.nudges
+            or self.defers
+            or self.parks
+            or self.events
         )
 
 
@@ -336,8 +341,8 @@ class Plan:
 
     phase: str
     """`start` or `failure`."""
-    ref_id: str
-    thread: str
+    frame: Any
+    """The run, as engine/moves.Frame."""
 
 
 class UndeclaredReadError(Exception):
@@ -370,7 +375,7 @@ class Snapshot:
 
     def merged(self, other: "Snapshot") -> "Snapshot":
         """Return a snapshot that answers for both; the later reading's time counts."""
-        return Snapshot({**self._answers, **other._answers}, other.now_us)
+        return Snapshot({**self._answers, **other._answers}, other.now_us)  # noqa: SLF001 - its own class
 
 
 Handling: TypeAlias = Generator[Read | Commit | Plan, Any, Decision]

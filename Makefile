@@ -1,0 +1,56 @@
+# PYTHON=/path/to/python3.12 chooses the interpreter for a new .venv; any 3.11 or newer does.
+BIN := .venv/bin
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check conformance chaos bench fmt unit integration simulate docs lock
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: ## make .venv with everything for development (again: seconds)
+	@.ci/setup
+
+demo: setup ## audit a source tree on a real fleet of workers (DEMO_ARGS="--path DIR")
+	@$(BIN)/stabilize-celery demo $(DEMO_ARGS)
+
+test: setup ## all tests, with a real Redis and real Celery workers (TEST_ARGS="-k name")
+	$(BIN)/python -m pytest tests/unit tests/conformance tests/integration $(TEST_ARGS)
+
+check: setup ## lint, format, types and import contracts; needs no Redis
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+conformance: setup ## the contracts that every store and every transport must keep
+	$(BIN)/python -m pytest tests/conformance $(TEST_ARGS)
+
+chaos: setup ## kill workers and Redis under load; takes minutes
+	@test -d tests/chaos || { echo "make chaos: tests/chaos does not exist yet" >&2; exit 1; }
+	$(BIN)/python -m pytest tests/chaos $(TEST_ARGS)
+
+bench: setup ## measure side by side, write JSON and a table (BENCH_ARGS="...")
+	@test -f benchmarks/__main__.py || { echo "make bench: benchmarks/ is empty yet" >&2; exit 1; }
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+fmt: setup ## format the code and repair what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+unit: setup ## the fast tests: values in, values out
+	$(BIN)/python -m pytest tests/unit $(TEST_ARGS)
+
+integration: setup ## the tests that need a real Redis and real Celery workers
+	$(BIN)/python -m pytest tests/integration $(TEST_ARGS)
+
+simulate: setup ## seeded runs of the engine: reordering, duplicates, crashes
+	@test -d tests/simulation || { echo "make simulate: tests/simulation does not exist yet" >&2; exit 1; }
+	$(BIN)/python -m pytest tests/simulation $(TEST_ARGS)
+
+docs: setup ## check that the documentation is whole: links, decisions, examples
+	$(BIN)/python -m pytest tests/unit/test_docs.py
+
+lock: setup ## take the newest versions that pyproject.toml allows into requirements-dev.lock
+	$(BIN)/python -m pip install -q --upgrade --upgrade-strategy eager -e ".[dev]" hatchling editables
+	@.ci/lock

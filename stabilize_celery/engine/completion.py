@@ -1,0 +1,121 @@
+"""How a run ends and its thread goes on: splits, failures, the end of the workflow (wcp 1.3, 1.4, 1.10)."""
+
+from collections.abc import Generator, Mapping
+from typing import Any
+
+from stabilize_celery.engine import places
+from stabilize_celery.engine.expressions import ConditionError, evaluate_condition, names_in
+from stabilize_celery.engine.handler import visible_values
+from stabilize_celery.engine.ids import thread_id
+from stabilize_celery.engine.moves import (
+    GOES_ON,
+    Frame,
+    arrive,
+    count_moves,
+    enable,
+    end_run,
+    finish_workflow,
+    owe_continuation,
+    past_of,
+    set_run,
+)
+from stabilize_celery.engine.past import Past
+from stabilize_celery.engine.plan import Edge, StagePlan
+from stabilize_celery.engine.state import Entry
+from stabilize_celery.engine.steps import Decision, Event, Hash, Increment, Read, SetFields, Snapshot
+
+__all__ = ["complete_run", "failure_status"]
+
+Reading = Generator[Read, Snapshot, Decision]
+
+
+def failure_status(context: Mapping[str, Any]) -> str:
+    """Return the status of a stage whose work failed (UPSTREAM section 3, failure_status)."""
+    if context.get("continuePipelineOnFailure"):
+        return "FAILED_CONTINUE"
+    return "TERMINAL" if context.get("failPipeline", True) else "STOPPED"
+
+
+def complete_run(frame: Frame, status: str, reason: str = "", entry: Entry | None = None) -> Reading:
+    """Decide the end of a run with `status`, and everything that follows from it."""
+    edges: list[Edge] = []
+    if status in GOES_ON and frame.plan.owner is None and not frame.run.jump:
+        try:
+            edges = yield from _taken(frame)
+        except ConditionError as error:
+            status, reason = "TERMINAL", str(error)
+    decision = Decision()
+    moves = end_run(decision, frame, status, reason, entry)
+    if status in GOES_ON:
+        moves += yield from _go_on(decision, frame, status, edges)
+    else:
+        _fail(decision, frame, status, reason)
+    count_moves(decision, frame.workflow_id, moves, is_synthetic=frame.plan.owner is not None)
+    return decision
+
+
+def _taken(frame: Frame) -> Generator[Read, Snapshot, list[Edge]]:
+    plan = frame.plan
+    if plan.split == "AND" or not plan.edges:
+        return plan.edges
+    conditions = dict(plan.conditions)
+    names = set().union(*(names_in(expression) for expression in conditions.values()))
+    values = yield from visible_values(frame, names, frame.run.outputs)
+    holds = _exclusive if plan.split == "XOR" else _inclusive
+    targets = holds(plan, conditions, values)
+    if not targets and plan.default_target is None:
+        raise ConditionError(f"no branch of {plan.ref!r} is taken: no condition holds and there is no split_default")
+    targets = targets or {str(plan.default_target)}
+    return [edge for edge in plan.edges if edge.target in targets]
+
+
+def _exclusive(_plan: StagePlan, conditions: Mapping[str, str], values: Mapping[str, Any]) -> set[str]:
+    for target, expression in conditions.items():
+        if evaluate_condition(expression, values):
+            return {target}
+    return set()
+
+
+def _inclusive(plan: StagePlan, conditions: Mapping[str, str], values: Mapping[str, Any]) -> set[str]:
+    default = plan.default_target
+    always = {edge.target for edge in plan.edges if edge.target not in conditions and edge.target != default}
+    return always | {target for target, expression in conditions.items() if evaluate_condition(expression, values)}
+
+
+def _go_on(decision: Decision, frame: Frame, status: str, edges: list[Edge]) -> Generator[Read, Snapshot, int]:
+    plan, run = frame.plan, frame.run
+    past = past_of(frame, run.outputs)
+    if plan.owner is not None:
+        set_run(decision, frame.thread, past_out=past)
+        owe_continuation(decision, frame.workflow_id, str(plan.parent), run.parent)
+        return 0
+    if run.jump:
+        _jump(decision, frame, past)
+        return 1
+    if plan.terminates_workflow and status != "SKIPPED":
+        put_off = Hash(places.FAILURES)
+        failures = (yield Read((put_off,), (places.FAILURES,)))[put_off]
+        end = "TERMINAL" if failures else "SUCCEEDED"
+        reason = next((text.decode() for text in failures.values()), f"ended by stage {plan.ref!r}")
+        finish_workflow(decision, frame.workflow_id, frame.workflow, end, frame.now_ms, reason=reason)
+        return 0
+    return arrive(decision, frame, edges, past)
+
+
+def _jump(decision: Decision, frame: Frame, past: Past) -> None:
+    target = frame.run.jump
+    decision.change(Increment(places.JUMPS, "n", 1))
+    token = thread_id(frame.thread, "jump", target)
+    enable(decision, frame.workflow_id, target, token, frame.now_us, past, context=frame.run.jump_context)
+    decision.events.append(Event("stage.jumped", frame.plan.ref, {"target": target}))
+
+
+def _fail(decision: Decision, frame: Frame, status: str, reason: str) -> None:
+    plan, context = frame.plan, frame.context
+    told = f"stage {plan.ref!r}: {reason}" if reason else f"stage {plan.ref!r} failed"
+    if plan.owner is not None:
+        owe_continuation(decision, frame.workflow_id, str(plan.parent), frame.run.parent)
+    elif status == "TERMINAL" and not context.get("allowSiblingStagesToContinueOnFailure"):
+        finish_workflow(decision, frame.workflow_id, frame.workflow, "TERMINAL", frame.now_ms, reason=told)
+    elif status == "TERMINAL" or (status == "STOPPED" and context.get("completeOtherBranchesThenFail")):
+        decision.change(SetFields(places.FAILURES, {plan.ref: told}))

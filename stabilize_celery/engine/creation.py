@@ -1,0 +1,95 @@
+"""Creating a workflow: one EXEC that writes the definition, the start stages and what is owed (PROTOCOL 3)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stabilize_celery.engine import places
+from stabilize_celery.engine.expressions import check_expression
+from stabilize_celery.engine.ids import thread_id
+from stabilize_celery.engine.moves import enable
+from stabilize_celery.engine.plan import WorkflowPlan, compile_definition, decode_workflow_plan
+from stabilize_celery.engine.state import WORKFLOW_RECORD, WorkflowRecord
+from stabilize_celery.engine.steps import Decision, Event, Increment, Index, Owed, SetFields, Value
+from stabilize_celery.engine.supported import find_unsupported
+from stabilize_celery.models.definition import definition_digest, from_definition, to_definition
+from stabilize_celery.models.messages import SettleWorkflow, StartWorkflow, TimeOut
+from stabilize_celery.models.problems import refusal
+from stabilize_celery.models.validation import find_problems
+from stabilize_celery.models.workflow import Workflow
+
+__all__ = ["Creation", "begin_workflow", "create_workflow"]
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """A valid workflow, compiled: what its creation writes."""
+
+    workflow_id: str
+    digest: str
+    fields: Mapping[str, Value]
+    meta: WorkflowPlan
+    retention_ms: int
+    key: str = ""
+    parent: tuple[str, str, str] = ("", "", "")
+    """Calling workflow, thread and stage, of an inner workflow."""
+    depth: int = 0
+
+    @classmethod
+    def of(
+        cls, workflow_id: str, definition: Mapping[str, Any] | Workflow, *, retention_ms: int, **more: Any
+    ) -> "Creation":
+        """Validate and compile.
+
+        Raises:
+            InvalidWorkflowError: names every problem with its path.
+
+        """
+        workflow = definition if isinstance(definition, Workflow) else from_definition(definition)
+        if problems := [*find_problems(workflow, check_expression), *find_unsupported(workflow)]:
+            raise refusal(problems, workflow.name)
+        plain = to_definition(workflow)
+        fields = compile_definition(workflow, plain, retention_ms)
+        meta = decode_workflow_plan(bytes(fields["meta"]))  # type: ignore[arg-type]
+        return cls(workflow_id, definition_digest(plain), fields, meta, retention_ms, **more)
+
+
+def create_workflow(decision: Decision, creation: Creation, now_us: int) -> None:
+    """Write a new workflow; it begins at once unless it has to wait for a slot of its pipeline."""
+    meta, now_ms = creation.meta, now_us // 1000
+    waits = bool(meta.concurrency_lock)
+    record = WorkflowRecord(
+        status="BUFFERED" if waits else "RUNNING",
+        digest=creation.digest,
+        application=meta.application,
+        name=meta.name,
+        started_ms=now_ms,
+        parent_id=creation.parent[0],
+        parent_thread=creation.parent[1],
+        parent_ref=creation.parent[2],
+        depth=creation.depth,
+        key=creation.key,
+        retention_ms=creation.retention_ms,
+        lock=meta.concurrency_lock,
+        lock_state="requested" if waits else "",
+    )
+    decision.change(SetFields(places.WORKFLOW, WORKFLOW_RECORD.encode_all(record)))
+    decision.change(SetFields(places.DEFINITION, creation.fields))
+    decision.change(Index(meta.application, meta.name, now_ms, record.status))
+    decision.events.append(Event("workflow.created", "", {"name": meta.name}))
+    if waits:
+        decision.owes.append(Owed(StartWorkflow(workflow_id=creation.workflow_id)))
+    else:
+        begin_workflow(decision, creation.workflow_id, meta, now_us)
+
+
+def begin_workflow(decision: Decision, workflow_id: str, meta: WorkflowPlan, now_us: int) -> None:
+    """Enable the start stages, and bound the whole by its time-out."""
+    for ref_id in meta.initial:
+        enable(decision, workflow_id, ref_id, thread_id(workflow_id, ref_id), now_us, {})
+    decision.change(Increment(places.COUNTERS, "act", len(meta.initial)))
+    decision.owes.append(Owed(SettleWorkflow(workflow_id=workflow_id), publish=lambda _: False))
+    if meta.timeout_ms is not None:
+        timer = TimeOut(workflow_id=workflow_id, scope="workflow")
+        decision.owes.append(Owed(timer, now_us // 1000 + meta.timeout_ms))
+    decision.events.append(Event("workflow.started", ""))

@@ -1,0 +1,94 @@
+"""Conditions: expressions over names, without calls or attributes, bounded, failing closed (wcp 1.4).
+
+Literals, names, indexing, list and dict literals, comparisons, `in`, `and`, `or`, `not`, `+ - * / // %`, unary minus.
+"""
+
+import ast
+from collections.abc import Mapping
+from typing import Any
+
+import simpleeval
+
+from stabilize_celery.errors import StabilizeError
+
+__all__ = ["MAX_EXPRESSION_CHARS", "ConditionError", "check_expression", "evaluate", "evaluate_condition", "names_in"]
+
+MAX_EXPRESSION_CHARS = 4_000
+
+_OPERATORS = {
+    kind: simpleeval.DEFAULT_OPERATORS[kind]
+    for kind in (
+        ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.USub, ast.Not, ast.Eq, ast.NotEq,
+        ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn, ast.Is, ast.IsNot,
+    )
+    if kind in simpleeval.DEFAULT_OPERATORS
+}  # fmt: skip
+_FORBIDDEN = (
+    ast.Call, ast.Attribute, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.NamedExpr,
+    ast.Await, ast.Yield, ast.YieldFrom, ast.JoinedStr, ast.Starred, ast.Pow, ast.LShift, ast.RShift, ast.MatMult,
+    ast.BitAnd, ast.BitOr, ast.BitXor, ast.Invert, ast.IfExp, ast.Set,
+)  # fmt: skip
+_WORDS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
+
+
+class ConditionError(StabilizeError):
+    """An expression that cannot be evaluated; the text says which and why."""
+
+
+def check_expression(expression: str) -> str | None:
+    """Return what is wrong with an expression as text, or None. Does not look names up."""
+    try:
+        _parse(expression)
+    except ConditionError as error:
+        return str(error)
+    return None
+
+
+def names_in(expression: str) -> set[str]:
+    """Return the names that an expression looks up; empty for one that does not parse."""
+    try:
+        tree = _parse(expression)
+    except ConditionError:
+        return set()
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - set(_WORDS)
+
+
+def evaluate(expression: str, names: Mapping[str, Any]) -> Any:
+    """Return the value of an expression.
+
+    Raises:
+        ConditionError: forbidden construct, unknown name, wrong type, too large, or any other error.
+
+    """
+    tree = _parse(expression)
+    evaluator = simpleeval.EvalWithCompoundTypes(operators=_OPERATORS, functions={}, names={**names, **_WORDS})
+    try:
+        return evaluator.eval(expression, previously_parsed=tree.body)
+    except Exception as error:  # noqa: BLE001 - whatever user data does inside an expression, it fails closed
+        raise ConditionError(f"expression {expression!r}: {_told(error, names)}") from None
+
+
+def evaluate_condition(expression: str, names: Mapping[str, Any]) -> bool:
+    """Return whether a condition holds, by Python's truth rules. Raises ConditionError as `evaluate` does."""
+    return bool(evaluate(expression, names))
+
+
+def _parse(expression: str) -> ast.Expression:
+    if not expression.strip():
+        raise ConditionError("an expression must not be empty")
+    if len(expression) > MAX_EXPRESSION_CHARS:
+        raise ConditionError(f"expression of {len(expression)} characters; at most {MAX_EXPRESSION_CHARS} are allowed")
+    try:
+        tree = ast.parse(expression.strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ConditionError(f"expression {expression!r} does not parse: {error}") from None
+    for node in ast.walk(tree):
+        if isinstance(node, _FORBIDDEN):
+            raise ConditionError(f"expression {expression!r}: {type(node).__name__} is not allowed in a condition")
+    return tree
+
+
+def _told(error: Exception, names: Mapping[str, Any]) -> str:
+    if isinstance(error, simpleeval.NameNotDefined):
+        return f"unknown name {error.name!r}; known here: {', '.join(sorted(map(str, names))[:20]) or 'none'}"
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,131 @@
+"""What a handler is, and the beginning that all handlers share (PROTOCOL 4)."""
+
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from stabilize_celery.engine import places
+from stabilize_celery.engine.codec import unpack
+from stabilize_celery.engine.moves import Frame
+from stabilize_celery.engine.past import Source, resolve, threads_of
+from stabilize_celery.engine.plan import decode_plan
+from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD, Entry, WorkflowRecord
+from stabilize_celery.engine.steps import Add, Decision, Fields, Handling, Hash, Query, Read, Snapshot
+from stabilize_celery.models.messages import Message
+from stabilize_celery.models.reducers import get_reducer
+
+__all__ = [
+    "Handler",
+    "Rules",
+    "entry_of",
+    "frame_of",
+    "guard",
+    "nothing",
+    "opening",
+    "reduce",
+    "stage_fields",
+    "visible_values",
+    "workflow_of",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The settings that decisions depend on. Times in ms."""
+
+    lease_ms: int = 9_000
+    max_lost: int = 3
+    lock_look_ms: int = 300_000
+    republish_ms: int = 2_000
+
+
+Handler = Callable[[Any, Rules, int], Handling]
+"""`handle(message, rules, attempt)`: attempt counts conflicts of this delivery, from 0."""
+
+
+def nothing(note: str) -> Decision:
+    """Return the decision to write nothing: the entry, if there is one, stays owed."""
+    return Decision(keeps_entry=True, note=note)
+
+
+def opening(message: Message, *queries: Query, watch: Iterable[str] = ()) -> Read:
+    """Return the first read of a handler: its ledger entry, the workflow, and what it asks for."""
+    entry = places.ledger(message.name)
+    return Read(
+        (Hash(entry), Hash(places.WORKFLOW), *queries),
+        (entry, places.WORKFLOW, *watch),
+    )
+
+
+def entry_of(snapshot: Snapshot, message: Message) -> Entry:
+    """Return the handled message's ledger entry."""
+    return ENTRY.decode(snapshot.hash(places.ledger(message.name)))
+
+
+def workflow_of(snapshot: Snapshot) -> WorkflowRecord:
+    """Return the workflow's record."""
+    return WORKFLOW_RECORD.decode(snapshot.hash(places.WORKFLOW))
+
+
+def guard(message: Message, snapshot: Snapshot) -> Decision | None:
+    """Return the decision that every handler takes alike, or None: duplicate, early, ended, gone, paused."""
+    entry, workflow = entry_of(snapshot, message), workflow_of(snapshot)
+    if not entry.exists:
+        return nothing("duplicate: nothing is owed under this name")
+    if snapshot.now_ms < entry.nb:
+        return nothing("early: not before its time")
+    if not workflow.exists:
+        return Decision(note="the workflow is gone")
+    if not workflow.is_live and not message.works_after_end:
+        return Decision(note="the workflow has ended")
+    if workflow.status == "PAUSED" and message.begins_work:
+        parked = Decision(keeps_entry=True, parks=[message.name], note="parked: the workflow is paused")
+        parked.change(Add(places.PARKED, (message.name,)))
+        return parked
+    return None
+
+
+def stage_fields(ref_id: str) -> Fields:
+    """Return the query for a stage's plan and context."""
+    return Fields(places.DEFINITION, (f"s:{ref_id}", f"x:{ref_id}"))
+
+
+def frame_of(message: Message, snapshot: Snapshot, ref_id: str, thread: str) -> Frame:
+    """Return the run that a message is about; the snapshot has read `stage_fields` and the run's hash."""
+    fields = snapshot[stage_fields(ref_id)]
+    run = RUN.decode(snapshot.hash(places.run(thread)))
+    return Frame(
+        workflow_id=message.workflow_id,
+        now_us=snapshot.now_us,
+        workflow=workflow_of(snapshot),
+        plan=decode_plan(fields[f"s:{ref_id}"]),
+        thread=thread,
+        run=run,
+        context={**unpack(fields[f"x:{ref_id}"]), **run.context},
+    )
+
+
+def reduce(reducer: str, values: list[Any]) -> Any:
+    """Return the values of several branches as one, by a reducer's name (checked when the workflow was submitted)."""
+    known = get_reducer(reducer)
+    return known(values) if known else values[-1]
+
+
+def visible_values(
+    frame: Frame, names: Iterable[str], extra: dict[str, Any]
+) -> Generator[Read, Snapshot, dict[str, Any]]:
+    """Read what a run sees under `names`: workflow context, causal past, own context, then `extra` (wcp 1.4)."""
+    wanted = set(names)
+    own = {**frame.context, **extra}
+    sources: dict[str, Source] = {n: s for n, s in frame.run.past.items() if n in wanted and n not in own}
+    if not wanted - set(own):
+        return own
+    queries = {thread: Fields(places.run(thread), ("outputs",)) for thread in threads_of(sources.values())}
+    context = Fields(places.DEFINITION, ("context",))
+    snapshot = yield Read((context, *queries.values()))
+    outputs = {thread: unpack(snapshot[query].get("outputs", b"\x80")) for thread, query in queries.items()}
+    past = {
+        name: resolve(name, source, outputs, reduce)
+        for name, source in sources.items()
+    }
+    return {**unpack(snapshot[context].get("context", b"\x80")), **past, **own}

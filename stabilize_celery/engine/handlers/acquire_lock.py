@@ -1,0 +1,46 @@
+"""AcquireLock: get in line for a mutex and start the run once it holds it (PROTOCOL 8 Lock).
+
+Pure. First come, first served; the grant stands in the lock's slot before anything else and is found again however
+often this message comes. A waiter costs one look per 5 minutes: whoever releases nudges it.
+"""
+
+from stabilize_celery.engine import places
+from stabilize_celery.engine.handler import Rules, frame_of, guard, nothing, opening, stage_fields
+from stabilize_celery.engine.locks import Owner, give_back, look_ms, request
+from stabilize_celery.engine.moves import Frame, lock_name
+from stabilize_celery.engine.starting import plan_and_start
+from stabilize_celery.engine.state import ENTRY, RUN
+from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, SetFields
+from stabilize_celery.models.messages import AcquireLock
+
+__all__ = ["handle"]
+
+
+def handle(message: AcquireLock, rules: Rules, attempt: int) -> Handling:
+    """Decide whether the run holds its mutex and starts."""
+    run_key = places.run(message.thread)
+    snapshot = yield opening(message, Hash(run_key), stage_fields(message.ref_id), watch=[run_key])
+    owner = Owner(message.workflow_id, message.thread, message.request)
+    if attempt and RUN.decode(snapshot.hash(run_key)).lock == "done":
+        frame = frame_of(message, snapshot, message.ref_id, message.thread)
+        yield from give_back(lock_name(frame.plan, message.workflow_id), owner)
+        return nothing("the run ended while it was granted its lock: given back")
+    if (early := guard(message, snapshot)) is not None:
+        return early
+    frame = frame_of(message, snapshot, message.ref_id, message.thread)
+    if frame.run.lock != "requested" or frame.run.request != message.request:
+        return Decision(note=f"the lock is {frame.run.lock or 'not wanted'}")
+    token = yield from request(lock_name(frame.plan, message.workflow_id), owner, frame.plan.mutex_limit)
+    if token is None:
+        return _wait(message, frame, look_ms(owner, rules.lock_look_ms))
+    decision = Decision(events=[Event("lock.granted", message.ref_id, {"key": frame.plan.mutex_key, "token": token})])
+    yield from plan_and_start(decision, frame, lock="held", token=token)
+    return decision
+
+
+def _wait(message: AcquireLock, frame: Frame, rest_ms: int) -> Decision:
+    decision = Decision(keeps_entry=True, note="waits for the lock")
+    at_ms = frame.now_ms + rest_ms
+    decision.change(SetFields(places.ledger(message.name), ENTRY.encode(pub=0, nb=0)))
+    decision.defers[message.name] = at_ms
+    return decision

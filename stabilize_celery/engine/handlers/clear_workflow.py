@@ -1,0 +1,78 @@
+"""ClearWorkflow: take away what still lives in a workflow that was cut short (wcp 1.10; PROTOCOL 10).
+
+Pure, level-triggered, in batches of 200 runs: a crash between two goes on with the rest. Code that runs in a task
+keeps its lock until it returns.
+"""
+
+from collections.abc import Generator
+
+from stabilize_celery.engine import places
+from stabilize_celery.engine.codec import unpack
+from stabilize_celery.engine.handler import Rules, guard, opening, stage_fields, workflow_of
+from stabilize_celery.engine.moves import Frame, count_moves, end_run, owe_expiry
+from stabilize_celery.engine.plan import decode_plan
+from stabilize_celery.engine.state import ENTRY, RUN, Entry, Run
+from stabilize_celery.engine.steps import Decision, Delete, Handling, Hash, Members, Read, SetFields, Snapshot
+from stabilize_celery.models.messages import ClearWorkflow, run_name
+
+__all__ = ["BATCH", "handle"]
+
+BATCH = 200
+
+
+def handle(message: ClearWorkflow, _rules: Rules, _attempt: int) -> Handling:
+    """Decide the end of the next live runs, or that nothing is left."""
+    snapshot = yield opening(message, Members(places.LIVE), watch=[places.LIVE])
+    if (early := guard(message, snapshot)) is not None:
+        return early
+    record = workflow_of(snapshot)
+    if record.is_live:
+        return Decision(note="the workflow was restarted")
+    live = sorted(snapshot[Members(places.LIVE)])
+    if not live:
+        decision = Decision()
+        owe_expiry(decision, message.workflow_id, record.ended_ms + record.retention_ms)
+        return decision
+    runs = yield from _runs(live[:BATCH])
+    details = yield from _details(runs)
+    decision = Decision(keeps_entry=True, nudges=[message])
+    moves = sum(_end(decision, message, thread, run, details, record.reason) for thread, run in runs.items())
+    for ref_id in {run.ref for run in runs.values()}:
+        decision.change(Delete((places.signals(ref_id),)))
+    count_moves(decision, message.workflow_id, moves, is_synthetic=True)
+    return decision
+
+
+def _runs(threads: list[str]) -> Generator[Read, Snapshot, dict[str, Run]]:
+    keys = {thread: Hash(places.run(thread)) for thread in threads}
+    snapshot = yield Read(tuple(keys.values()), tuple(key.key for key in keys.values()))
+    return {thread: RUN.decode(snapshot[key]) for thread, key in keys.items()}
+
+
+def _details(runs: dict[str, Run]) -> Generator[Read, Snapshot, Snapshot]:
+    entries = [_entry_key(thread, run) for thread, run in runs.items()]
+    fields = [stage_fields(ref) for ref in {run.ref for run in runs.values()}]
+    return (yield Read((*map(Hash, entries), *fields, Hash(places.WORKFLOW)), tuple(entries)))
+
+
+def _entry_key(thread: str, run: Run) -> str:
+    return places.ledger(run_name(thread, None, run.task_index))
+
+
+def _end(
+    decision: Decision, message: ClearWorkflow, thread: str, run: Run, details: Snapshot, reason: str
+) -> int:
+    fields = details[stage_fields(run.ref)]
+    entry: Entry = ENTRY.decode(details.hash(_entry_key(thread, run)))
+    frame = Frame(
+        message.workflow_id,
+        details.now_us,
+        workflow_of(details),
+        decode_plan(fields[f"s:{run.ref}"]),
+        thread,
+        run,
+        unpack(fields[f"x:{run.ref}"]),
+    )
+    if entry.own and run.lock == "held":
+        decision.change(SetFields(_entry_key(thread, run), ENTRY.encode(cx=True)))
+    return end_run(decision, frame, "CANCELED", reason, entry)

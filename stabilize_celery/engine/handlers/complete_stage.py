@@ -1,0 +1,71 @@
+"""CompleteStage: end a run whose work is done and move its thread on (wcp 1.3, 1.4; PROTOCOL 7.2).
+
+Pure. One commit costs as much as the stage has outgoing edges, whatever the size of the workflow.
+"""
+
+from collections.abc import Generator
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from stabilize_celery.engine import places
+from stabilize_celery.engine.completion import complete_run, failure_status
+from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields
+from stabilize_celery.engine.moves import Frame, owe_continuation, set_run, written_plan
+from stabilize_celery.engine.plan import decode_workflow_plan
+from stabilize_celery.engine.state import TaskState
+from stabilize_celery.engine.steps import Decision, Fields, Handling, Hash, Plan, Read, Snapshot
+from stabilize_celery.models.messages import CompleteStage
+
+__all__ = ["handle"]
+
+
+def handle(message: CompleteStage, _rules: Rules, _attempt: int) -> Handling:
+    """Decide how the run ends."""
+    run_key = places.run(message.thread)
+    snapshot = yield opening(message, Hash(run_key), stage_fields(message.ref_id), watch=[run_key])
+    if (early := guard(message, snapshot)) is not None:
+        return early
+    frame = frame_of(message, snapshot, message.ref_id, message.thread)
+    if frame.run.is_ended:
+        return Decision(note=f"the run is {frame.run.status or 'gone'}")
+    has_failed = frame.run.outcome == "TERMINAL"
+    if has_failed and frame.run.phase != "failure":
+        planned = yield Plan("failure", frame)
+        if planned and planned.get("failure"):
+            return _run_failure_stages(frame, planned)
+    if frame.run.jump:
+        refused = yield from _refuse_jump(frame)
+        if refused:
+            return (yield from complete_run(_without_jump(frame), "TERMINAL", refused))
+    status = failure_status(frame.context) if has_failed else frame.run.outcome or _rolled_up(frame.run.tasks)
+    return (yield from complete_run(frame, status, frame.run.reason))
+
+
+def _rolled_up(tasks: list[TaskState]) -> str:
+    return "FAILED_CONTINUE" if any(task.status == "FAILED_CONTINUE" for task in tasks) else "SUCCEEDED"
+
+
+def _run_failure_stages(frame: Frame, planned: dict[str, Any]) -> Decision:
+    decision = Decision()
+    set_run(decision, frame.thread, phase="failure", planned={**frame.run.planned, **written_plan(decision, planned)})
+    owe_continuation(decision, frame.workflow_id, frame.plan.ref, frame.thread)
+    return decision
+
+
+def _refuse_jump(frame: Frame) -> Generator[Read, Snapshot, str]:
+    plan, target = frame.plan, frame.run.jump
+    if target not in plan.jump_targets:
+        declared = ", ".join(plan.jump_targets) or "none"
+        return f"jump to {target!r}, which is not among the stage's jump_targets ({declared})"
+    meta, jumps = Fields(places.DEFINITION, ("meta",)), Hash(places.JUMPS)
+    snapshot = yield Read((meta, jumps), (places.JUMPS,))
+    limit = decode_workflow_plan(snapshot[meta]["meta"]).max_jumps
+    if int(snapshot[jumps].get("n", b"0")) >= limit:
+        return f"more than max_jumps = {limit} jumps in this workflow"
+    return ""
+
+
+def _without_jump(frame: Frame) -> Frame:
+    return replace(frame, run=msgspec.structs.replace(frame.run, jump=""))

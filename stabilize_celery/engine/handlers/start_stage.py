@@ -1,0 +1,84 @@
+"""StartStage: begin the work of an enabled run, or hold it for its mutex (wcp 1.7; PROTOCOL 8 Start).
+
+Pure. In order: not before its scheduled time; skipped if its expiry has passed or `stageEnabled` says so; held
+(BUFFERED) while it asks for its mutex; else started.
+"""
+
+from collections.abc import Generator
+
+from stabilize_celery.engine import places
+from stabilize_celery.engine.completion import complete_run
+from stabilize_celery.engine.expressions import ConditionError, evaluate_condition, names_in
+from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields, visible_values
+from stabilize_celery.engine.moves import Frame, set_run
+from stabilize_celery.engine.starting import plan_and_start
+from stabilize_celery.engine.state import ENTRY
+from stabilize_celery.engine.steps import (
+    Decision,
+    Event,
+    Handling,
+    Hash,
+    Owed,
+    Read,
+    SetFields,
+    Snapshot,
+)
+from stabilize_celery.models.messages import AcquireLock, StartStage
+
+__all__ = ["handle"]
+
+
+def handle(message: StartStage, _rules: Rules, _attempt: int) -> Handling:
+    """Decide whether and how the run starts."""
+    run_key = places.run(message.thread)
+    snapshot = yield opening(message, Hash(run_key), stage_fields(message.ref_id), watch=[run_key])
+    if (early := guard(message, snapshot)) is not None:
+        return early
+    frame = frame_of(message, snapshot, message.ref_id, message.thread)
+    if frame.run.status != "NOT_STARTED":
+        return Decision(note=f"the run is {frame.run.status or 'gone'}")
+    if (frame.plan.scheduled_ms or 0) > frame.now_ms:
+        return _later(message, int(frame.plan.scheduled_ms or 0))
+    skip = yield from _reason_to_skip(frame)
+    if isinstance(skip, ConditionError):
+        return (yield from complete_run(frame, "TERMINAL", str(skip)))
+    if skip:
+        return (yield from complete_run(frame, "SKIPPED", skip))
+    if frame.plan.mutex_key is not None:
+        return _hold_for_lock(frame)
+    decision = Decision()
+    yield from plan_and_start(decision, frame)
+    return decision
+
+
+def _later(message: StartStage, at_ms: int) -> Decision:
+    decision = Decision(keeps_entry=True, note="not before its scheduled time")
+    decision.change(SetFields(places.ledger(message.name), ENTRY.encode(nb=at_ms, pub=0)))
+    decision.defers[message.name] = at_ms
+    return decision
+
+
+def _reason_to_skip(frame: Frame) -> Generator[Read, Snapshot, str | ConditionError]:
+    if frame.plan.expiry_ms is not None and frame.now_ms > frame.plan.expiry_ms:
+        return "its start time has expired"
+    if frame.context.get("manualSkip"):
+        return "skipped by hand"
+    enabled = frame.context.get("stageEnabled", True)
+    if not isinstance(enabled, dict):
+        return "" if enabled else "stageEnabled is false"
+    expression = enabled.get("expression")
+    try:
+        values = yield from visible_values(frame, names_in(str(expression)), {})
+        return "" if evaluate_condition(str(expression), values) else f"stageEnabled: {expression} is false"
+    except ConditionError as error:
+        return error
+
+
+def _hold_for_lock(frame: Frame) -> Decision:
+    plan, thread = frame.plan, frame.thread
+    decision = Decision(events=[Event("stage.buffered", plan.ref, {"thread": thread, "mutex_key": plan.mutex_key})])
+    request = frame.run.request + 1
+    set_run(decision, thread, status="BUFFERED", lock="requested", request=request)
+    message = AcquireLock(workflow_id=frame.workflow_id, ref_id=plan.ref, thread=thread, request=request)
+    decision.owes.append(Owed(message))
+    return decision

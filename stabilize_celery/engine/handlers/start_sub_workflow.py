@@ -1,0 +1,88 @@
+"""StartSubWorkflow: create the inner workflow that a run calls (PROTOCOL 6, 10; wcp 1.13).
+
+Pure. The child's id is derived from the caller's thread: there already means done; a tombstone means cancelled before.
+"""
+
+from typing import Any
+
+from stabilize_celery.engine import places
+from stabilize_celery.engine.codec import unpack
+from stabilize_celery.engine.creation import Creation, create_workflow
+from stabilize_celery.engine.expressions import ConditionError, evaluate, names_in
+from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields, visible_values
+from stabilize_celery.engine.moves import Frame, owe_completion, set_run
+from stabilize_celery.engine.plan import WorkflowPlan, decode_workflow_plan
+from stabilize_celery.engine.steps import Commit, Decision, Event, Fields, Handling, Hash, Read, workflow_slot
+from stabilize_celery.errors import StabilizeError
+from stabilize_celery.models.messages import StartSubWorkflow
+
+__all__ = ["handle"]
+
+
+def handle(message: StartSubWorkflow, _rules: Rules, _attempt: int) -> Handling:
+    """Decide whether the child is created, or the call fails."""
+    run_key = places.run(message.thread)
+    call_name = Fields(places.DEFINITION, ("meta", "definition"))
+    snapshot = yield opening(message, Hash(run_key), stage_fields(message.ref_id), call_name, watch=[run_key])
+    if (early := guard(message, snapshot)) is not None:
+        return early
+    frame = frame_of(message, snapshot, message.ref_id, message.thread)
+    if frame.run.is_ended or frame.run.child != message.child_id:
+        return Decision(note="the call is not wanted any more")
+    meta = decode_workflow_plan(snapshot[call_name]["meta"])
+    try:
+        definition = _definition(frame, unpack(snapshot[call_name]["definition"]))
+        context = yield from _context(frame)
+        creation = _creation(message, frame, meta, definition, context)
+    except StabilizeError as error:
+        return _refused(frame, str(error))
+    slot = workflow_slot(message.child_id)
+    there = yield Read((Hash(places.WORKFLOW),), (places.WORKFLOW,), slot)
+    if not there.hash(places.WORKFLOW):
+        child = Decision(keeps_entry=True)
+        create_workflow(child, creation, there.now_us)
+        yield Commit(child, slot)
+    return Decision(events=[Event("stage.called", message.ref_id, {"workflow_id": message.child_id})])
+
+
+def _definition(frame: Frame, own: dict[str, Any]) -> dict[str, Any]:
+    call = frame.run.child_call
+    if call.get("definition"):
+        return dict(call["definition"])
+    name, inner = call.get("name"), own.get("sub_workflows", {})
+    if name == own.get("name"):
+        return own
+    if name not in inner:
+        known = ", ".join(sorted([*inner, own.get("name", "")]))
+        raise ConditionError(f"no inner workflow is named {name!r}; known here: {known}")
+    return {**inner[name], "sub_workflows": {**inner, **inner[name].get("sub_workflows", {})}}
+
+
+def _context(frame: Frame) -> Any:
+    expressions = frame.plan.sub_context
+    names = set().union(*(names_in(text) for text in expressions.values()))
+    values = (yield from visible_values(frame, names, {})) if expressions else {}
+    evaluated = {name: evaluate(text, values) for name, text in expressions.items()}
+    return {**evaluated, **frame.run.child_call.get("context", {})}
+
+
+def _creation(
+    message: StartSubWorkflow, frame: Frame, meta: WorkflowPlan, definition: dict[str, Any], context: dict[str, Any]
+) -> Creation:
+    depth = frame.workflow.depth + 1
+    if depth > meta.max_depth:
+        raise ConditionError(f"inner workflow of depth {depth}; max_depth is {meta.max_depth}")
+    return Creation.of(
+        message.child_id,
+        {**definition, "context": {**definition.get("context", {}), **context}},
+        retention_ms=frame.workflow.retention_ms,
+        parent=(message.workflow_id, message.thread, message.ref_id),
+        depth=depth,
+    )
+
+
+def _refused(frame: Frame, reason: str) -> Decision:
+    decision = Decision()
+    set_run(decision, frame.thread, outcome="TERMINAL", reason=reason, child="")
+    owe_completion(decision, frame)
+    return decision

@@ -1,0 +1,194 @@
+"""Mutexes and semaphores: who holds, who waits, who is next (PROTOCOL 8).
+
+An owner is `<workflow id>/<thread>#<request>` and used once; an empty thread is the workflow itself, which waits for a
+concurrency slot of its pipeline. In the lock's slot: `h` owner -> token, `q` waiters by time, `meta` limit and last token.
+"""
+
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stabilize_celery.engine import places
+from stabilize_celery.engine.ledger import message_of
+from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD
+from stabilize_celery.engine.steps import (
+    Commit,
+    Decision,
+    DeleteFields,
+    Expire,
+    Hash,
+    Rank,
+    Ranked,
+    Read,
+    SetFields,
+    Slot,
+    Snapshot,
+    Unrank,
+    lock_slot,
+    workflow_slot,
+)
+
+__all__ = ["Owner", "give_back", "look_ms", "request"]
+
+HOLDERS, WAITERS, META = Hash("h"), "q", Hash("meta")
+IDLE_TTL_MS = 7 * 24 * 3600 * 1000
+
+Steps = Generator[Read | Commit, Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who asks for a lock, once."""
+
+    workflow_id: str
+    thread: str
+    request: int
+
+    def __str__(self) -> str:
+        return f"{self.workflow_id}/{self.thread}#{self.request}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Owner":
+        """Return the owner that `str` wrote."""
+        workflow_id, _, rest = text.partition("/")
+        thread, _, number = rest.rpartition("#")
+        return cls(workflow_id, thread, int(number))
+
+    @property
+    def message_name(self) -> str:
+        """Ledger name of the message that asks."""
+        return f"Lock:{self.thread}#{self.request}" if self.thread else "Begin"
+
+
+@dataclass(frozen=True, slots=True)
+class LockView:
+    """A lock as one snapshot shows it; `first` are the waiters in front."""
+
+    holders: dict[str, int]
+    first: Sequence[str]
+    limit: int
+    last: int
+    now_us: int
+
+
+def request(lock: str, owner: Owner, limit: int) -> Generator[Read | Commit, Any, int | None]:
+    """Get in line and move up who may hold; audit the holders while waiting. Returns the token, or None: waits."""
+    view = yield from _look(lock, limit)
+    moved: list[str] = []
+    if str(owner) not in view.holders:
+        decision = Decision()
+        moved = _pump(decision, view, limit, extra=str(owner))
+        if str(owner) not in moved:
+            decision.change(Rank(WAITERS, str(owner), view.now_us, if_absent=True))
+        decision.change(SetFields("meta", {"limit": limit, "last": max(view.last, *_tokens(decision), 0)}))
+        decision.change(Expire("meta", 0))
+        yield Commit(decision, lock_slot(lock))
+        yield from _nudge(other for other in moved if other != str(owner))
+    token = view.holders.get(str(owner)) or _token_of(moved, view, str(owner))
+    if token is None:
+        yield from _audit(lock, [holder for holder in view.holders if holder != str(owner)], limit)
+    return token
+
+
+def give_back(lock: str, owner: Owner) -> Steps:
+    """Release and hand over in one EXEC, then nudge the new holders (all of them if this was done before)."""
+    view = yield from _look(lock, 0)
+    moved = yield from _drop(lock, view, [str(owner)])
+    yield from _nudge(moved if str(owner) in view.holders else [*view.holders, *moved])
+
+
+def look_ms(owner: Owner, every_ms: int) -> int:
+    """Return how long a waiter rests: `every_ms`, spread by its name so that not all look at once."""
+    spread = sum(str(owner).encode()) % 100
+    return every_ms * (900 + 2 * spread) // 1000
+
+
+def _look(lock: str, limit: int) -> Generator[Read, Snapshot, LockView]:
+    window = Ranked(WAITERS, max(limit, 1) + 1)
+    snapshot = yield Read((HOLDERS, window, META), ("h", WAITERS), lock_slot(lock))
+    meta = snapshot[META]
+    return LockView(
+        {name: int(token) for name, token in snapshot[HOLDERS].items()},
+        [member for member, _ in snapshot[window]],
+        limit or int(meta.get("limit", b"1")),
+        int(meta.get("last", b"0")),
+        snapshot.now_us,
+    )
+
+
+def _pump(decision: Decision, view: LockView, limit: int, extra: str = "") -> list[str]:
+    """Move waiters up while there is room; returns who holds now and did not before. Tokens only grow."""
+    line = [waiter for waiter in view.first if waiter not in view.holders]
+    if extra and extra not in line and len(view.first) <= limit:
+        line.append(extra)
+    moved = line[: max(0, limit - len(view.holders))]
+    for position, waiter in enumerate(moved):
+        decision.change(SetFields("h", {waiter: _token(view, position)}))
+        decision.change(Unrank(WAITERS, waiter))
+    return moved
+
+
+def _token(view: LockView, position: int) -> int:
+    return max(view.last + 1, view.now_us) + position
+
+
+def _token_of(moved: Sequence[str], view: LockView, owner: str) -> int | None:
+    return _token(view, moved.index(owner)) if owner in moved else None
+
+
+def _tokens(decision: Decision) -> list[int]:
+    granted = [change for change in decision.changes if isinstance(change, SetFields) and change.key == "h"]
+    return [int(token) for change in granted for token in change.fields.values()]
+
+
+def _drop(lock: str, view: LockView, owners: Sequence[str]) -> Generator[Commit, Any, list[str]]:
+    rest = LockView(
+        {name: token for name, token in view.holders.items() if name not in owners},
+        [waiter for waiter in view.first if waiter not in owners],
+        view.limit,
+        view.last,
+        view.now_us,
+    )
+    decision = Decision()
+    decision.change(DeleteFields("h", tuple(owners)))
+    for owner in owners:
+        decision.change(Unrank(WAITERS, owner))
+    moved = _pump(decision, rest, view.limit)
+    if moved:
+        decision.change(SetFields("meta", {"last": max(_tokens(decision))}))
+    elif not rest.holders and not rest.first:
+        decision.change(Expire("meta", IDLE_TTL_MS))
+    yield Commit(decision, lock_slot(lock))
+    return moved
+
+
+def _audit(lock: str, holders: Iterable[str], limit: int) -> Steps:
+    """Drop holders whose run has given the lock back or is gone: `done` never changes back."""
+    gone = []
+    for name in holders:
+        if (yield from _is_done(Owner.parse(name))):
+            gone.append(name)
+    if gone:
+        view = yield from _look(lock, limit)
+        yield from _nudge((yield from _drop(lock, view, gone)))
+
+
+def _is_done(owner: Owner) -> Generator[Read, Snapshot, bool]:
+    slot = workflow_slot(owner.workflow_id)
+    record, run = Hash(places.WORKFLOW), Hash(places.run(owner.thread))
+    snapshot = yield Read((record, run), (), slot)
+    if not owner.thread:
+        return WORKFLOW_RECORD.decode(snapshot[record]).lock_state in ("", "done")
+    state = RUN.decode(snapshot[run])
+    return state.lock in ("", "done") or state.request != owner.request
+
+
+def _nudge(owners: Iterable[str]) -> Steps:
+    """Wake the messages of new holders: durable in their slots before the release is forgotten."""
+    for name in owners:
+        owner = Owner.parse(name)
+        slot: Slot = workflow_slot(owner.workflow_id)
+        entry_key = Hash(places.ledger(owner.message_name))
+        entry = ENTRY.decode((yield Read((entry_key,), (entry_key.key,), slot))[entry_key])
+        if (message := message_of(entry, owner.workflow_id)) is not None:
+            yield Commit(Decision(keeps_entry=True, nudges=[message]), slot)

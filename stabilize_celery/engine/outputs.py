@@ -1,0 +1,24 @@
+"""The outputs of a workflow: what all its ended runs wrote, the later write of a name wins."""
+
+from collections.abc import Generator
+from typing import Any
+
+from stabilize_celery.engine import places
+from stabilize_celery.engine.state import RUN
+from stabilize_celery.engine.steps import Hash, Items, Read, Slot, Snapshot
+
+__all__ = ["workflow_outputs"]
+
+
+def workflow_outputs(slot: Slot) -> Generator[Read, Snapshot, dict[str, Any]]:
+    """Read the outputs of an ended workflow."""
+    definition = Hash(places.DEFINITION)
+    fields = (yield Read((definition,), (), slot))[definition]
+    lists = [Items(places.started(name[2:])) for name in fields if name.startswith("s:")]
+    snapshot = yield Read(tuple(lists), (), slot)
+    threads = [Hash(places.run(thread)) for query in lists for thread in snapshot[query]]
+    runs = [RUN.decode(data) for data in map((yield Read(tuple(threads), (), slot)).__getitem__, threads)]
+    merged: dict[str, Any] = {}
+    for run in sorted(runs, key=lambda run: (run.ended_ms, run.created_us)):
+        merged |= run.outputs
+    return merged

@@ -1,0 +1,84 @@
+"""Where state lies inside a slot: every logical key, a function per kind (PROTOCOL section 1).
+
+WATCH works on whole keys: what different messages write at once must be different keys. `store/keys.py` puts the
+slot's prefix before these names.
+"""
+
+__all__ = [
+    "COUNTERS",
+    "DEFINITION",
+    "FAILURES",
+    "JUMPS",
+    "LIVE",
+    "OUTSIDE_EVENTS",
+    "PARKED",
+    "RESTARTED",
+    "WORKFLOW",
+    "arrivals",
+    "bypassed",
+    "join",
+    "ledger",
+    "run",
+    "signals",
+    "started",
+    "waiting",
+]
+
+WORKFLOW = "w"
+"""HASH: status, reason, times, parent. WATCHed by every handler, written rarely."""
+DEFINITION = "d"
+"""HASH, immutable: `meta`, `context`, `joins`, `s:<ref>` the plan of a stage, `x:<ref>` its context."""
+COUNTERS = "c"
+"""HASH: `act` = threads that move. HINCRBY only; WATCHed only by Settle."""
+LIVE = "lv"
+"""SET: threads of runs that are not ended."""
+FAILURES = "fl"
+"""HASH: stage ref to the reason of a failure that was put off to the end of the workflow."""
+JUMPS = "jmp"
+"""HASH: `n` = jumps so far. WATCHed by who jumps."""
+PARKED = "pk"
+"""SET: ledger names that wait for the end of a pause."""
+OUTSIDE_EVENTS = "sid"
+"""HASH: ids of outside events that took effect, to their answer."""
+RESTARTED = "rs"
+"""HASH: stage ref to the time (us) of the restart before which its runs do not count any more."""
+
+
+def ledger(name: str) -> str:
+    """HASH: one owed message. Gone = done."""
+    return f"m:{name}"
+
+
+def run(thread: str) -> str:
+    """HASH: one run. Written by its own messages only."""
+    return f"r:{thread}"
+
+
+def started(ref_id: str) -> str:
+    """LIST: threads of a stage's runs in order of starting; the run number is the position + 1."""
+    return f"rl:{ref_id}"
+
+
+def bypassed(ref_id: str) -> str:
+    """LIST: threads of a stage's runs that ended without having started."""
+    return f"nr:{ref_id}"
+
+
+def arrivals(ref_id: str) -> str:
+    """LIST: `<edge>:<thread>` per arrival at a join, in order; only grows (but for a restart). Not WATCHed by who arrives."""
+    return f"a:{ref_id}"
+
+
+def join(ref_id: str) -> str:
+    """HASH: what the join has consumed: `u<edge>`, `used` in all, `fired`. WATCHed by the join's handler."""
+    return f"j:{ref_id}"
+
+
+def signals(ref_id: str) -> str:
+    """HASH: kept signals and waiters of a stage. WATCHed by senders and waiters."""
+    return f"g:{ref_id}"
+
+
+def waiting(ref_id: str) -> str:
+    """HASH: `n` = arrivals at a join that are not consumed. HINCRBY only, never WATCHed: it is a hint when to publish."""
+    return f"n:{ref_id}"

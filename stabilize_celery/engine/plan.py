@@ -1,0 +1,234 @@
+"""The static tables of a definition: what each stage's handlers need, so that none reads the whole graph.
+
+Made once at submission and stored in the hash `d`: `meta`, `context`, `joins`, and per stage `s:<ref>` (its plan) and
+`x:<ref>` (its context). Handling a message of a stage reads that stage's fields only.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from stabilize_celery.engine.codec import pack
+from stabilize_celery.engine.steps import Value
+from stabilize_celery.models.graph import topological_sort
+from stabilize_celery.models.stage.enums import JoinType, SyntheticStageOwner
+from stabilize_celery.models.stage.stage import StageExecution
+from stabilize_celery.models.workflow import Workflow
+
+__all__ = ["Edge", "StagePlan", "TaskPlan", "WorkflowPlan", "compile_definition", "decode_plan", "decode_workflow_plan"]
+
+
+class TaskPlan(msgspec.Struct, frozen=True, array_like=True):
+    """A task of a stage: its id, its name, and the type that a worker's registry knows."""
+
+    id: str
+    name: str
+    type: str
+
+
+class Edge(msgspec.Struct, frozen=True, array_like=True):
+    """An outgoing edge. `position`: which of the target's requisites this stage is; `need`: arrivals that may fire it."""
+
+    target: str
+    position: int
+    is_direct: bool
+    need: int
+
+
+class StagePlan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """All that is fixed about a stage."""
+
+    ref: str
+    stage_id: str
+    type: str = ""
+    name: str = ""
+    tasks: list[TaskPlan] = []
+    requisites: list[str] = []
+    edges: list[Edge] = []
+    join: str = "AND"
+    need: int = 1
+    split: str = "AND"
+    conditions: list[tuple[str, str]] = []
+    default_target: str | None = None
+    thread_split: int = 1
+    reducers: dict[str, str] = {}
+    mutex_key: str | None = None
+    mutex_scope: str = "GLOBAL"
+    mutex_limit: int = 1
+    before: list[str] = []
+    after: list[str] = []
+    owner: str | None = None
+    parent: str | None = None
+    expiry_ms: int | None = None
+    scheduled_ms: int | None = None
+    finalizers: list[str] = []
+    cleanup_on_failure: bool = False
+    jump_targets: list[str] = []
+    sub_workflow: str | None = None
+    sub_context: dict[str, str] = {}
+    terminates_workflow: bool = False
+    application: str = ""
+    workflow_name: str = ""
+
+    def edge(self, target: str) -> Edge:
+        """Return the edge to `target`."""
+        return next(edge for edge in self.edges if edge.target == target)
+
+
+class WorkflowPlan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """All that is fixed about a workflow as a whole."""
+
+    application: str = ""
+    name: str = ""
+    initial: list[str] = []
+    order: list[str] = []
+    """All refs: topological, then as defined."""
+    max_jumps: int = 100
+    max_depth: int = 10
+    timeout_ms: int | None = None
+    expiry_ms: int | None = None
+    retention_ms: int = 0
+    concurrency_lock: str = ""
+    concurrency_limit: int = 1
+    keep_waiting: bool = False
+
+
+_PLAN = msgspec.msgpack.Decoder(StagePlan)
+_WORKFLOW = msgspec.msgpack.Decoder(WorkflowPlan)
+
+
+def decode_plan(data: bytes) -> StagePlan:
+    """Return the plan stored under `s:<ref>`."""
+    return _PLAN.decode(data)
+
+
+def decode_workflow_plan(data: bytes) -> WorkflowPlan:
+    """Return the plan stored under `meta`."""
+    return _WORKFLOW.decode(data)
+
+
+def compile_definition(workflow: Workflow, definition: Mapping[str, Any], retention_ms: int) -> dict[str, Value]:
+    """Return the fields of the hash `d` of a valid workflow."""
+    plans = _stage_plans(workflow)
+    top = [stage for stage in workflow.stages if stage.parent_stage_id is None]
+    meta = WorkflowPlan(
+        application=workflow.application,
+        name=workflow.name,
+        initial=[stage.ref_id for stage in top if not stage.requisite_stage_ref_ids],
+        order=[stage.ref_id for stage in topological_sort(top)],
+        max_jumps=workflow.max_jumps,
+        max_depth=workflow.max_depth,
+        timeout_ms=workflow.timeout_ms,
+        expiry_ms=workflow.start_time_expiry,
+        retention_ms=retention_ms,
+        **_concurrency(workflow),
+    )
+    fields: dict[str, Value] = {
+        "meta": pack(meta),
+        "context": pack(workflow.context),
+        "definition": pack(definition),
+        "trigger": pack(workflow.trigger.to_dict()),
+        "joins": pack([plan.ref for plan in plans if _is_join(plan)]),
+    }
+    for stage, plan in zip(workflow.stages, plans, strict=True):
+        fields[f"s:{plan.ref}"] = pack(plan)
+        fields[f"x:{plan.ref}"] = pack(stage.context)
+    for name, inner in definition.get("sub_workflows", {}).items():
+        fields[f"f:{name}"] = pack(inner)
+    return fields
+
+
+def _concurrency(workflow: Workflow) -> dict[str, Any]:
+    if not (workflow.is_limit_concurrent and workflow.pipeline_config_id):
+        return {}
+    return {
+        "concurrency_lock": f"PIPELINE:{workflow.application}:{workflow.pipeline_config_id}",
+        "concurrency_limit": max(1, workflow.max_concurrent_executions),
+        "keep_waiting": workflow.keep_waiting_pipelines,
+    }
+
+
+def _stage_plans(workflow: Workflow) -> list[StagePlan]:
+    stages = {stage.ref_id: stage for stage in workflow.stages}
+    positions = {ref: sorted(stage.requisite_stage_ref_ids) for ref, stage in stages.items()}
+    edges: dict[str, list[Edge]] = {ref: [] for ref in stages}
+    for ref, stage in stages.items():
+        for position, upstream in enumerate(positions[ref]):
+            edges[upstream].append(Edge(ref, position, _is_direct(stage), _need(stage)))
+    synthetic = _synthetic(workflow.stages)
+    return [
+        _stage_plan(workflow, stage, positions[stage.ref_id], edges[stage.ref_id], synthetic) for stage in workflow.stages
+    ]
+
+
+def _synthetic(stages: Iterable[StageExecution]) -> dict[tuple[str, str], list[str]]:
+    by_id = {stage.id: stage.ref_id for stage in stages}
+    found: dict[tuple[str, str], list[str]] = {}
+    for stage in stages:
+        if stage.parent_stage_id is not None and stage.synthetic_stage_owner is not None:
+            parent = by_id.get(stage.parent_stage_id, stage.parent_stage_id)
+            found.setdefault((parent, stage.synthetic_stage_owner.name), []).append(stage.ref_id)
+    return found
+
+
+def _stage_plan(
+    workflow: Workflow,
+    stage: StageExecution,
+    requisites: list[str],
+    edges: list[Edge],
+    synthetic: Mapping[tuple[str, str], list[str]],
+) -> StagePlan:
+    owner = stage.synthetic_stage_owner
+    parents = {item.id: item.ref_id for item in workflow.stages} if stage.parent_stage_id else {}
+    return StagePlan(
+        ref=stage.ref_id,
+        stage_id=stage.id,
+        type=stage.type,
+        name=stage.name,
+        tasks=[TaskPlan(task.id, task.name, task.implementing_class) for task in stage.tasks],
+        requisites=requisites,
+        edges=edges,
+        join=stage.join_type.name,
+        need=_need(stage),
+        split=stage.split_type.name,
+        conditions=list(stage.split_conditions.items()),
+        default_target=stage.split_default,
+        thread_split=stage.thread_split,
+        reducers=stage.output_reducers,
+        mutex_key=stage.mutex_key,
+        mutex_scope=stage.mutex_scope.name,
+        mutex_limit=stage.mutex_limit,
+        before=synthetic.get((stage.ref_id, SyntheticStageOwner.STAGE_BEFORE.name), []),
+        after=synthetic.get((stage.ref_id, SyntheticStageOwner.STAGE_AFTER.name), []),
+        owner=owner.name if owner else None,
+        parent=parents.get(stage.parent_stage_id, stage.parent_stage_id) if stage.parent_stage_id else None,
+        expiry_ms=stage.start_time_expiry,
+        scheduled_ms=stage.scheduled_time,
+        finalizers=stage.finalizer_names,
+        cleanup_on_failure=stage.cleanup_on_failure,
+        jump_targets=stage.jump_targets,
+        sub_workflow=stage.sub_workflow,
+        sub_context=stage.sub_context,
+        terminates_workflow=stage.terminates_workflow,
+        application=workflow.application,
+        workflow_name=workflow.name,
+    )
+
+
+def _is_direct(stage: StageExecution) -> bool:
+    return len(stage.requisite_stage_ref_ids) == 1 or stage.join_type is JoinType.MULTI_MERGE
+
+
+def _is_join(plan: StagePlan) -> bool:
+    return len(plan.requisites) > 1 and plan.join != JoinType.MULTI_MERGE.name
+
+
+def _need(stage: StageExecution) -> int:
+    if _is_direct(stage):
+        return 1
+    if stage.join_type is JoinType.AND:
+        return len(stage.requisite_stage_ref_ids)
+    if stage.join_type is JoinType.N_OF_M:
+        return stage.join_threshold or len(stage.requisite_stage_ref_ids)
+    return 1

@@ -1,0 +1,142 @@
+"""Restart: a stage of an ended workflow and all that lies downstream of it run again (PROTOCOL 10).
+
+The rest keeps its results. An edge into the restarted part from outside keeps one arrival if its last run took it.
+"""
+
+from collections.abc import Generator, Iterable, Mapping
+from typing import Any
+
+from stabilize_celery.engine import places
+from stabilize_celery.engine.handler import workflow_of
+from stabilize_celery.engine.ids import thread_id
+from stabilize_celery.engine.joins import join_state
+from stabilize_celery.engine.moves import enable
+from stabilize_celery.engine.outside import Answer
+from stabilize_celery.engine.plan import StagePlan, decode_plan, decode_workflow_plan
+from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD, Run
+from stabilize_celery.engine.steps import (
+    Append,
+    Decision,
+    Delete,
+    DeleteFields,
+    Event,
+    Hash,
+    Increment,
+    Index,
+    Items,
+    Members,
+    Owed,
+    Read,
+    SetFields,
+    Snapshot,
+    Value,
+)
+from stabilize_celery.models.messages import TimeOut
+
+__all__ = ["restart"]
+
+_RECORD, _DEFINITION, _LIVE = Hash(places.WORKFLOW), Hash(places.DEFINITION), Members(places.LIVE)
+_EVENT_IDS = Hash(places.OUTSIDE_EVENTS)
+
+
+def restart(workflow_id: str, event_id: str, ref_id: str) -> Generator[Read, Snapshot, Decision]:
+    """Run `ref_id` and what follows it again. Refused while the workflow has not ended, or is still being cleared."""
+    watch = (places.WORKFLOW, places.OUTSIDE_EVENTS, places.LIVE)
+    snapshot = yield Read((_RECORD, _EVENT_IDS, _DEFINITION, _LIVE), watch)
+    record = workflow_of(snapshot)
+    if event_id in snapshot[_EVENT_IDS]:
+        return Decision(keeps_entry=True, call=Answer(True, snapshot[_EVENT_IDS][event_id].decode()))
+    if (reason := _refusal(snapshot, ref_id)) is not None:
+        return Decision(keeps_entry=True, call=Answer(False, reason))
+    definition = snapshot[_DEFINITION]
+    plans = {name[2:]: decode_plan(data) for name, data in definition.items() if name.startswith("s:")}
+    again = _downstream(plans, ref_id)
+    past = yield from _last_run(ref_id)
+    if past is None:
+        return Decision(keeps_entry=True, call=Answer(False, f"stage {ref_id!r} has not run yet; restart one that has"))
+    decision = Decision(keeps_entry=True, forgets=["Expire", "Clear", "Settle"])
+    yield from _reset(decision, plans, again, ref_id, snapshot.now_us)
+    number = record.restarts + 1
+    token = thread_id("restart", number, ref_id)
+    enable(decision, workflow_id, ref_id, token, snapshot.now_us, past.past, parent="")
+    decision.change(Increment(places.COUNTERS, "act", 1))
+    values = WORKFLOW_RECORD.encode(status="RUNNING", ended_ms=0, reason="", restarts=number, canceled_by="")
+    decision.change(SetFields(places.WORKFLOW, values))
+    decision.change(Index(record.application, record.name, record.started_ms, "RUNNING"))
+    timeout_ms = decode_workflow_plan(definition["meta"]).timeout_ms
+    if timeout_ms is not None:
+        decision.owes.append(Owed(TimeOut(workflow_id=workflow_id, scope="workflow"), snapshot.now_ms + timeout_ms))
+    told = f"restarted {ref_id!r} and {len(again) - 1} stages after it"
+    decision.events.append(Event("workflow.restarted", ref_id, {"stages": len(again)}))
+    decision.change(SetFields(places.OUTSIDE_EVENTS, {event_id: told}))
+    decision.call = Answer(True, told)
+    return decision
+
+
+def _refusal(snapshot: Snapshot, ref_id: str) -> str | None:
+    record = workflow_of(snapshot)
+    if not record.exists:
+        return "there is no such workflow"
+    if record.is_live:
+        return f"the workflow is {record.status}; only one that has ended can be restarted"
+    if snapshot[_LIVE]:
+        return "the workflow has ended, but some of its stages are still being cancelled; try again in a moment"
+    plan = snapshot[_DEFINITION].get(f"s:{ref_id}")
+    if plan is None:
+        return f"the workflow has no stage {ref_id!r}"
+    if decode_plan(plan).owner is not None:
+        return f"{ref_id!r} is a before or after stage; restart the stage that it belongs to"
+    return None
+
+
+def _downstream(plans: Mapping[str, StagePlan], ref_id: str) -> set[str]:
+    found, stack = {ref_id}, [ref_id]
+    while stack:
+        plan = plans[stack.pop()]
+        targets = {edge.target for edge in plan.edges} | {ref for ref in (*plan.before, *plan.after) if ref in plans}
+        fresh = targets - found
+        found |= fresh
+        stack.extend(fresh)
+    return found
+
+
+def _last_run(ref_id: str) -> Generator[Read, Snapshot, Run | None]:
+    lists = (Items(places.started(ref_id)), Items(places.bypassed(ref_id)))
+    snapshot = yield Read(lists)
+    runs = [Hash(places.run(thread)) for query in lists for thread in snapshot[query]]
+    found = yield Read(tuple(runs))
+    return max((RUN.decode(found[run]) for run in runs), key=lambda run: run.created_us, default=None)
+
+
+def _reset(
+    decision: Decision, plans: Mapping[str, StagePlan], again: Iterable[str], ref_id: str, now_us: int
+) -> Generator[Read, Snapshot, None]:
+    refs = sorted(again)
+    keys = {ref: (Items(places.arrivals(ref)), Hash(places.join(ref))) for ref in refs}
+    watch = [query.key for pair in keys.values() for query in pair]
+    snapshot = yield Read(tuple(query for pair in keys.values() for query in pair), tuple(watch))
+    since: dict[str, Value] = {}
+    for ref in refs:
+        arrivals, consumed = keys[ref]
+        decision.change(Delete((arrivals.key, consumed.key, places.waiting(ref), places.signals(ref))))
+        kept = _kept_arrivals(plans[ref], snapshot[arrivals], snapshot[consumed], set(refs)) if ref != ref_id else []
+        for item in kept:
+            decision.change(Append(arrivals.key, item))
+        if kept:
+            decision.change(Increment(places.waiting(ref), "n", len(kept)))
+        # The number of firings names the join's threads: it only grows, or a new run would be an old one's.
+        if fired := join_state(snapshot[arrivals], snapshot[consumed]).fired:
+            decision.change(SetFields(consumed.key, {"fired": fired}))
+        since[ref] = now_us
+    decision.change(SetFields(places.RESTARTED, since))
+    decision.change(DeleteFields(places.FAILURES, tuple(refs)))
+
+
+def _kept_arrivals(plan: StagePlan, arrivals: list[str], consumed: Any, again: set[str]) -> list[str]:
+    state = join_state(arrivals, consumed)
+    kept = []
+    for position, requisite in enumerate(plan.requisites):
+        threads = state.arrived.get(position, ())
+        if requisite not in again and threads:
+            kept.append(f"{position}:{threads[-1]}")
+    return kept

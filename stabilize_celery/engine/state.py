@@ -1,0 +1,191 @@
+"""Typed records of what is stored: a workflow, a run, a ledger entry, a signal box."""
+
+from typing import Any
+
+import msgspec
+
+from stabilize_celery.engine.codec import RecordCodec
+from stabilize_celery.engine.past import Past
+
+__all__ = [
+    "ENTRY",
+    "RUN",
+    "SIGNALS",
+    "WORKFLOW_RECORD",
+    "Entry",
+    "KeptSignal",
+    "Run",
+    "SignalBox",
+    "SubOutcome",
+    "TaskState",
+    "Waiter",
+    "WorkflowRecord",
+]
+
+
+class WorkflowRecord(msgspec.Struct, frozen=True):
+    """The hash `w`. Times in epoch ms; `status` is a status name, or GONE for what retention left."""
+
+    status: str = ""
+    reason: str = ""
+    digest: str = ""
+    application: str = ""
+    name: str = ""
+    started_ms: int = 0
+    ended_ms: int = 0
+    paused_at_ms: int = 0
+    paused_ms: int = 0
+    paused_by: str = ""
+    canceled_by: str = ""
+    parent_id: str = ""
+    parent_thread: str = ""
+    parent_ref: str = ""
+    depth: int = 0
+    restarts: int = 0
+    key: str = ""
+    retention_ms: int = 0
+    lock: str = ""
+    """Name of the concurrency lock of its pipeline, and what became of it: requested, held, done."""
+    lock_state: str = ""
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a workflow (what retention left does not count)."""
+        return self.status not in ("", "GONE")
+
+    @property
+    def is_live(self) -> bool:
+        """Whether messages still move it."""
+        return self.status in ("RUNNING", "PAUSED", "BUFFERED")
+
+
+class TaskState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One task of a run. `attempts` counts executions, `polls` answers that it is still running."""
+
+    status: str = "NOT_STARTED"
+    started_ms: int = 0
+    ended_ms: int = 0
+    attempts: int = 0
+    polls: int = 0
+    retries: int = 0
+    error: dict[str, Any] = {}
+
+
+class SubOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How an inner workflow ended."""
+
+    workflow_id: str
+    status: str
+    outputs: dict[str, Any] = {}
+
+
+class Run(msgspec.Struct, frozen=True):
+    """The hash `r:<thread>`: one run of a stage. Times in epoch ms unless named `_us`."""
+
+    ref: str = ""
+    status: str = ""
+    created_us: int = 0
+    started_ms: int = 0
+    ended_ms: int = 0
+    past: Past = {}
+    past_out: Past = {}
+    """What those after it see; written when the run ends and its thread goes on to a join."""
+    context: dict[str, Any] = {}
+    outputs: dict[str, Any] = {}
+    tasks: list[TaskState] = []
+    task_index: int = 0
+    phase: str = ""
+    """Empty, then before, tasks, after, failure: which part of its work is under way."""
+    outcome: str = ""
+    """Status that a failure or a task's own choice gives the run when it completes."""
+    reason: str = ""
+    jump: str = ""
+    jump_context: dict[str, Any] = {}
+    parent: str = ""
+    """Thread of the run that this one is a before or after stage of."""
+    lock: str = ""
+    """Empty, requested, held, done."""
+    request: int = 0
+    token: int = 0
+    att: int = 0
+    """Attempt number that the task's entry comes back with after a wait."""
+    code_runs: bool = False
+    """Ended while its task code may still run and hold its lock (PROTOCOL 4.3)."""
+    waits: str = ""
+    """Name of the signal that the suspended task waits for."""
+    wait_deadline_ms: int = 0
+    signal: str | None = None
+    payload: Any = None
+    child: str = ""
+    """Id of the inner workflow that it waits for."""
+    child_call: dict[str, Any] = {}
+    sub: SubOutcome | None = None
+    paused_ms: int = 0
+    """The workflow's paused time when the run's deadline was set."""
+    planned: dict[str, Any] = {}
+    """What the stage builders added: tasks, before, after, failure."""
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the run has a final status (or does not exist)."""
+        return self.status not in ("NOT_STARTED", "BUFFERED", "RUNNING", "SUSPENDED")
+
+    @property
+    def has_started(self) -> bool:
+        """Whether its work has begun."""
+        return self.started_ms > 0
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """The hash `m:<name>`: an owed message. `nb`, `pub`: epoch ms; field names are short, there are many entries."""
+
+    t: str = ""
+    v: int = 1
+    a: bytes = b""
+    nb: int = 0
+    pub: int = 0
+    q: str = ""
+    tries: int = 0
+    own: str = ""
+    att: int = 0
+    lost: int = 0
+    cx: bool = False
+    parked: str = ""
+    error: str = ""
+
+    @property
+    def exists(self) -> bool:
+        """Whether the message is owed."""
+        return bool(self.t)
+
+
+class KeptSignal(msgspec.Struct, frozen=True, array_like=True):
+    """A persistent signal that nobody has used yet."""
+
+    name: str
+    payload: Any = None
+
+
+class Waiter(msgspec.Struct, frozen=True, array_like=True):
+    """A suspended task: its thread, instance and the entry that comes back. An empty name takes any signal."""
+
+    name: str
+    thread: str
+    instance: int | None
+    task_index: int
+    task_type: str
+    since_ms: int
+    order: int = 0
+
+
+class SignalBox(msgspec.Struct, frozen=True):
+    """The hash `g:<ref>`."""
+
+    kept: list[KeptSignal] = []
+    waiters: list[Waiter] = []
+
+
+WORKFLOW_RECORD = RecordCodec(WorkflowRecord)
+RUN = RecordCodec(Run)
+ENTRY = RecordCodec(Entry)
+SIGNALS = RecordCodec(SignalBox)

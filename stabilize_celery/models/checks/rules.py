@@ -1,0 +1,48 @@
+"""The rules in the order in which their problems are listed; a problem's code is the first one's."""
+
+from collections.abc import Iterator
+
+from stabilize_celery.models.checks import graph_rules, stage_rules
+from stabilize_celery.models.checks.view import Rule, View
+from stabilize_celery.models.limits import MAX_STAGES
+from stabilize_celery.models.problems import Problem
+
+__all__ = ["GRAPH_RULES", "RULES"]
+
+
+def size(view: View) -> Iterator[Problem]:
+    """Require stages, and not too many."""
+    count = len(view.stages)
+    if count == 0:
+        yield view.problem(None, "stages", "there is no stage: nothing would run", "no_stages")
+    if count > MAX_STAGES:
+        yield view.problem(None, "stages", f"{count} stages are more than {MAX_STAGES}", "too_many_stages")
+
+
+GRAPH_RULES: tuple[Rule, ...] = (
+    # Upstream's checks, in upstream's order.
+    graph_rules.duplicates,
+    graph_rules.thresholds,
+    graph_rules.requisites,
+    graph_rules.cycles,
+)
+"""What every graph of stages must satisfy."""
+
+RULES: tuple[Rule, ...] = (
+    size,
+    *GRAPH_RULES,
+    graph_rules.parents,
+    graph_rules.joins,
+    graph_rules.splits,
+    stage_rules.deferred_choices,
+    stage_rules.milestones,
+    stage_rules.jumps,
+    stage_rules.instances,
+    stage_rules.mutexes,
+    stage_rules.regions,
+    stage_rules.reducers,
+    stage_rules.sub_workflows,
+    stage_rules.switches,
+    stage_rules.expressions,
+)
+"""What a definition must satisfy."""

@@ -1,0 +1,85 @@
+"""One definition as the rules look at it: its stages by name, its edges in both directions, how to name a place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from stabilize_celery.models.problems import Problem, Suggester, join_path, shown
+from stabilize_celery.models.schema import StageDefinition, WorkflowDefinition
+
+__all__ = ["Rule", "View"]
+
+
+@dataclass
+class View:
+    """A definition and the indexes that rules share; every index is built once, in linear time.
+
+    Attributes:
+        path: Where the definition stands; empty for the outermost one.
+        callable_names: The inner workflows that its stages may name.
+        check_expression: Says what is wrong with an expression, or None.
+
+    """
+
+    definition: WorkflowDefinition
+    path: str = ""
+    callable_names: frozenset[str] = frozenset()
+    check_expression: Callable[[str], str | None] | None = None
+    _expressions: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def stages(self) -> list[StageDefinition]:
+        """The stages in written order."""
+        return self.definition.stages
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """Where the first stage of each ref_id stands."""
+        return {self.stages[at].ref_id: at for at in range(len(self.stages) - 1, -1, -1) if self.stages[at].ref_id}
+
+    @cached_property
+    def downstream(self) -> dict[str, list[str]]:
+        """Stage -> the stages that require it, in written order."""
+        below: dict[str, list[str]] = {}
+        for stage in self.stages:
+            for ref_id in dict.fromkeys(stage.requisite_stage_ref_ids):
+                below.setdefault(ref_id, []).append(stage.ref_id)
+        return below
+
+    @cached_property
+    def suggester(self) -> Suggester:
+        """Finds the known stage that an unknown name may mean."""
+        return Suggester(list(self.positions))
+
+    def numbered(self) -> Iterator[tuple[int, StageDefinition]]:
+        """Yield every stage with its position."""
+        return enumerate(self.stages)
+
+    def stage(self, ref_id: str) -> StageDefinition | None:
+        """Return the stage of that name, the first if there are several."""
+        at = self.positions.get(ref_id)
+        return None if at is None else self.stages[at]
+
+    def problem(self, at: int | None, place: str, message: str, code: str) -> Problem:
+        """Return a problem with the field `place` of the stage at position `at`, or of the workflow (None)."""
+        base = self.path if at is None else join_path(join_path(self.path, "stages"), at)
+        return Problem(join_path(base, place), message, code)
+
+    def unknown(self, at: int, place: str, ref_id: str) -> Problem:
+        """Return the problem of a name that no stage has."""
+        hint = self.suggester.suggest(ref_id)
+        return self.problem(at, place, f"no stage has the ref_id {shown(ref_id)}{hint}", "unknown_ref")
+
+    def what_is_wrong_with(self, expression: str) -> str | None:
+        """Return what the expression checker says; each text is asked about once."""
+        if self.check_expression is None:
+            return None
+        if expression not in self._expressions:
+            self._expressions[expression] = self.check_expression(expression)
+        return self._expressions[expression]
+
+
+Rule = Callable[[View], Iterable[Problem]]
+"""Finds the problems of one kind in a definition, in written order."""

@@ -1,0 +1,100 @@
+"""Copying what users put into contexts, and saying where it is not JSON.
+
+JSON here is what JSON and msgpack can both carry: None, booleans, whole numbers of 64 bits, finite floats, text that is
+Unicode, lists, and objects with text as keys. Tuples become lists; nothing else is turned into something it was not.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from stabilize_celery.models.limits import MAX_CONTEXT_NESTING
+from stabilize_celery.models.problems import Problem, join_path, shown
+
+__all__ = ["NOT_JSON", "copy_json"]
+
+NOT_JSON = "not_json"
+"""The code of a problem with a value that can't be stored."""
+
+_SMALLEST_INT = -(2**63)
+_LARGEST_INT = 2**64 - 1
+
+
+def copy_json(value: object, path: str, problems: list[Problem], levels: int = MAX_CONTEXT_NESTING) -> Any:
+    """Return a deep copy of `value` in plain types; what is not JSON becomes None and a problem with its path.
+
+    Args:
+        value: What a user put there.
+        path: Where it stands.
+        problems: Takes what is not JSON.
+        levels: How many lists and objects may stand inside each other (count).
+
+    """
+    if value is None or value is True or value is False:
+        return value
+    if isinstance(value, str):
+        return _copy_text(value, path, problems)
+    if isinstance(value, int | float):
+        return _copy_number(value, path, problems)
+    if isinstance(value, Mapping | list | tuple):
+        return _copy_container(value, path, problems, levels)
+    return _refuse(path, f"object is not JSON: {_kind(value)}{_advice(value)}", problems)
+
+
+def _copy_text(value: str, path: str, problems: list[Problem]) -> Any:
+    text = str.__str__(value)
+    if not text.isascii() and not _is_unicode(text):
+        return _refuse(path, "text is not JSON: it holds half of a surrogate pair", problems)
+    return text
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _copy_number(value: float, path: str, problems: list[Problem]) -> Any:
+    if isinstance(value, int):
+        if _SMALLEST_INT <= value <= _LARGEST_INT:
+            return int(value)
+        return _refuse(path, "whole number is beyond 64 bits; pass it as text", problems)
+    if math.isfinite(value):
+        return float(value)
+    return _refuse(path, f"number is not JSON: {value}", problems)
+
+
+def _copy_container(
+    value: Mapping[Any, object] | list[object] | tuple[object, ...], path: str, problems: list[Problem], levels: int
+) -> Any:
+    if levels <= 0:
+        return _refuse(path, f"nested deeper than {MAX_CONTEXT_NESTING} levels", problems)
+    if not isinstance(value, Mapping):
+        return [copy_json(item, join_path(path, at), problems, levels - 1) for at, item in enumerate(value)]
+    copied: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(key, str):
+            name = _copy_text(key, path, problems)
+            copied[name] = copy_json(item, join_path(path, name or "?"), problems, levels - 1)
+        else:
+            _refuse(path, f"key {shown(key)} is not JSON: keys must be text, not {_kind(key)}", problems)
+    return copied
+
+
+def _refuse(path: str, message: str, problems: list[Problem]) -> None:
+    problems.append(Problem(path, message, NOT_JSON))
+
+
+def _kind(value: object) -> str:
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+
+
+def _advice(value: object) -> str:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return "; decode it, or pass base64 text"
+    if isinstance(value, set | frozenset):
+        return "; pass a sorted list"
+    return ""

@@ -1,0 +1,36 @@
+"""How large a definition may be. Each number is a promise to whoever reads the stored bytes."""
+
+__all__ = [
+    "MAX_CONTEXT_NESTING",
+    "MAX_DEFINITION_BYTES",
+    "MAX_LISTED_PROBLEMS",
+    "MAX_NAME_LENGTH",
+    "MAX_REF_ID_LENGTH",
+    "MAX_STAGES",
+    "MAX_SUB_WORKFLOW_NESTING",
+    "MAX_SUGGESTIONS",
+]
+
+MAX_DEFINITION_BYTES = 16 * 1024 * 1024
+"""A definition with its inner workflows, as JSON (bytes)."""
+
+MAX_STAGES = 100_000
+"""Stages of one workflow (count)."""
+
+MAX_CONTEXT_NESTING = 64
+"""Lists and objects inside each other in a context (levels)."""
+
+MAX_SUB_WORKFLOW_NESTING = 10
+"""Inner definitions inside each other (levels); how deep they may call each other is `max_depth`."""
+
+MAX_REF_ID_LENGTH = 200
+"""A stage's ref_id (characters)."""
+
+MAX_NAME_LENGTH = 200
+"""An application's, a workflow's, a stage's or a task's name (characters)."""
+
+MAX_LISTED_PROBLEMS = 1_000
+"""Problems that the text of one error lists (count); `error.problems` has all of them."""
+
+MAX_SUGGESTIONS = 20
+"""Unknown names of one definition for which a similar known one is looked for (count): the search is slow."""

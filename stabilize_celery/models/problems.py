@@ -1,0 +1,127 @@
+"""What is wrong with a definition, and the errors that say so."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from stabilize_celery.errors import StabilizeError
+from stabilize_celery.models.limits import MAX_LISTED_PROBLEMS, MAX_SUGGESTIONS
+
+__all__ = [
+    "CYCLE",
+    "CircularDependencyError",
+    "InvalidStageGraphError",
+    "InvalidWorkflowCycleError",
+    "InvalidWorkflowError",
+    "Problem",
+    "Suggester",
+    "join_path",
+    "refusal",
+    "shown",
+]
+
+CYCLE = "cycle"
+"""The code of a problem that a `CircularDependencyError` is raised for."""
+
+
+_PLAIN_NAME = re.compile(r"[\w$-]{1,200}\Z")
+_SHOWN_LENGTH = 100
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, where (`stages[2].split_conditions.b`), and its kind as a word for programs."""
+
+    path: str
+    message: str
+    code: str = "invalid"
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class InvalidStageGraphError(StabilizeError, ValueError):
+    """A graph of stages that can't run; `code` says what is wrong in one word (duplicate_ref, unknown_ref, …)."""
+
+    def __init__(self, message: str, code: str = "invalid") -> None:
+        Exception.__init__(self, message)
+        self.code = code
+
+
+class CircularDependencyError(StabilizeError):
+    """Stages require each other in a circle; `stages` are those concerned, where they are known."""
+
+    def __init__(self, message: str, stages: Sequence[object] = ()) -> None:
+        super().__init__(message)
+        self.stages = list(stages)
+
+
+class InvalidWorkflowError(InvalidStageGraphError):
+    """A definition was refused whole; `problems` has everything that is wrong with it, the text one per line.
+
+    `code` is the first problem's.
+    """
+
+    def __init__(self, problems: Sequence[Problem], name: str = "") -> None:
+        self.problems = tuple(problems)
+        code = self.problems[0].code if self.problems else "invalid"
+        InvalidStageGraphError.__init__(self, _describe(self.problems, name), code)
+
+
+class InvalidWorkflowCycleError(InvalidWorkflowError, CircularDependencyError):
+    """A definition was refused, and requisites that form a cycle are among the reasons."""
+
+    def __init__(self, problems: Sequence[Problem], name: str = "") -> None:
+        InvalidWorkflowError.__init__(self, problems, name)
+        self.stages = []
+
+
+def refusal(problems: Sequence[Problem], name: str = "") -> InvalidWorkflowError:
+    """Return the error for these problems, one that is a `CircularDependencyError` where a cycle is among them."""
+    has_cycle = any(problem.code == CYCLE for problem in problems)
+    return InvalidWorkflowCycleError(problems, name) if has_cycle else InvalidWorkflowError(problems, name)
+
+
+def _describe(problems: Sequence[Problem], name: str) -> str:
+    count = f"{len(problems)} problem{'' if len(problems) == 1 else 's'}"
+    lines = [f"workflow {name!r} is refused, {count}:" if name else f"the workflow is refused, {count}:"]
+    lines += [f"  {problem}" for problem in problems[:MAX_LISTED_PROBLEMS]]
+    left = len(problems) - MAX_LISTED_PROBLEMS
+    return "\n".join([*lines, f"  … and {left} more"] if left > 0 else lines)
+
+
+class Suggester:
+    """Says `did you mean …` for unknown names, for a limited number of them: the search is slow."""
+
+    def __init__(self, known: Collection[str], budget: int = MAX_SUGGESTIONS) -> None:
+        self._known = known
+        self._left = budget
+
+    def suggest(self, unknown: str) -> str:
+        """Return `; did you mean 'x'?`, or nothing where no known name is alike."""
+        if self._left <= 0:
+            return ""
+        self._left -= 1
+        alike = difflib.get_close_matches(unknown, self._known, n=1, cutoff=0.6)
+        if not alike:
+            folded = unknown.casefold()
+            alike = [name for name in self._known if name.casefold() == folded][:1]
+        return f"; did you mean {alike[0]!r}?" if alike else ""
+
+
+def join_path(path: str, step: str | int) -> str:
+    """Return `path` one step further: `.name`, `[position]`, or `['any key']` where a key is no plain name."""
+    if isinstance(step, int):
+        return f"{path}[{step}]"
+    if _PLAIN_NAME.match(step) is None:
+        return f"{path}[{shown(step)}]"
+    return f"{path}.{step}" if path else step
+
+
+def shown(value: object) -> str:
+    """Return `value` as it is shown in a message: quoted, on one line, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_LENGTH else f"{text[:_SHOWN_LENGTH]}…"

@@ -1,0 +1,101 @@
+"""Reducers: how the outputs of branches that meet become one value.
+
+Without a reducer the latest value of a key wins, and all others are lost. A stage asks for one by name:
+`output_reducers={"candidate": "collect", "score": "sum"}`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+__all__ = ["Reducer", "apply_output_reducers", "get_reducer", "reducer_names", "register_reducer"]
+
+Reducer = Callable[[list[Any]], Any]
+"""Folds the branches' values, in the branches' order, into one."""
+
+
+def _collect(values: list[Any]) -> list[Any]:
+    return [item for value in values for item in (value if isinstance(value, list) else [value])]
+
+
+def _given(values: list[Any]) -> list[Any]:
+    return [value for value in values if value is not None]
+
+
+def _extend(values: list[Any]) -> list[Any]:
+    return _collect(_given(values))
+
+
+def _sum(values: list[Any]) -> Any:
+    return sum(_given(values))
+
+
+def _max(values: list[Any]) -> Any:
+    return max(_given(values), default=None)
+
+
+def _min(values: list[Any]) -> Any:
+    return min(_given(values), default=None)
+
+
+def _merge(values: list[Any]) -> dict[str, Any]:
+    return {key: item for value in values if isinstance(value, dict) for key, item in value.items()}
+
+
+def _first(values: list[Any]) -> Any:
+    return values[0] if values else None
+
+
+def _last(values: list[Any]) -> Any:
+    return values[-1] if values else None
+
+
+_BUILT_IN: dict[str, Reducer] = {
+    "append": _collect,
+    "collect": _collect,
+    "extend": _extend,
+    "first": _first,
+    "last": _last,
+    "max": _max,
+    "merge": _merge,
+    "min": _min,
+    "sum": _sum,
+}
+_CUSTOM: dict[str, Reducer] = {}
+
+
+def register_reducer(name: str, reducer: Reducer) -> None:
+    """Make `reducer` known as `name` in this process; a built-in of that name is hidden."""
+    _CUSTOM[name] = reducer
+
+
+def get_reducer(name: str) -> Reducer | None:
+    """Return the reducer known as `name`, or None."""
+    return _CUSTOM.get(name) or _BUILT_IN.get(name)
+
+
+def reducer_names() -> list[str]:
+    """Return every known name, sorted."""
+    return sorted({*_BUILT_IN, *_CUSTOM})
+
+
+def apply_output_reducers(reducers: Mapping[str, str], branch_outputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return one value for each key of `reducers` that some branch has among its outputs.
+
+    Args:
+        reducers: Output key -> reducer name.
+        branch_outputs: The outputs of each branch, in the order in which reducers see them.
+
+    Raises:
+        ValueError: A reducer's name is unknown; the text lists the known ones.
+
+    """
+    reduced: dict[str, Any] = {}
+    for key, name in reducers.items():
+        reducer = get_reducer(name)
+        if reducer is None:
+            msg = f"output_reducers[{key!r}]: unknown reducer {name!r}; known are {', '.join(reducer_names())}"
+            raise ValueError(msg)
+        values = [outputs[key] for outputs in branch_outputs if key in outputs]
+        if values:
+            reduced[key] = reducer(values)
+    return reduced

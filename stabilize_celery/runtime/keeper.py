@@ -1,0 +1,169 @@
+"""The keeper: looks after what is owed and brings back what was lost (PROTOCOL section 5). No threads, no clock."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from stabilize_celery.engine.state import ENTRY
+from stabilize_celery.engine.steps import Hash, Look
+from stabilize_celery.errors import QueueError
+from stabilize_celery.runtime.ports import Publisher
+from stabilize_celery.runtime.probes import Probes
+from stabilize_celery.runtime.verdicts import (
+    Doing,
+    Found,
+    Verdict,
+    entry_key,
+    judge,
+    needs_probe_answers,
+    published_again,
+)
+from stabilize_celery.settings import Settings
+from stabilize_celery.store.contract import DueEntry, Session, Store, Transaction, partition_slot
+
+__all__ = ["FULL_BATCH_PAUSE_MS", "Keeper", "KeeperStats"]
+
+FULL_BATCH_PAUSE_MS = 20
+"""Pause before the next look where more was due than one look takes (ms)."""
+SOON_MS = 1_000
+"""What is due within this time makes the keeper look often (ms)."""
+
+
+@dataclass(slots=True)
+class KeeperStats:
+    """What a keeper has done since it was made."""
+
+    published: int = 0
+    """Messages sent for the first time since they became due."""
+    again: int = 0
+    """Messages sent again because they were lost."""
+    reaped: int = 0
+    """Claims ended because their lease ran out."""
+    repaired: int = 0
+    """Members of `due` without an entry; more than none is a bug or lost writes."""
+    conflicts: int = 0
+    """Transactions that lost against somebody else's."""
+    probes: int = 0
+    """Probes sent."""
+    unpublished: int = 0
+    """Messages that the broker did not take; they come round again."""
+
+
+class Keeper:
+    """Looks after the partitions it holds; two keepers on one partition are harmless."""
+
+    def __init__(self, store: Store, publisher: Publisher, settings: Settings, worker_id: str) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._settings = settings
+        self._worker_id = worker_id
+        self._probes = Probes(worker_id)
+        self._held: list[int] = []
+        self.stats = KeeperStats()
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """The partitions looked after since the last `renew`."""
+        return tuple(self._held)
+
+    def renew(self) -> None:
+        """Take or renew the leases on all partitions that nobody else looks after.
+
+        Raises:
+            UnreachableError: Redis is away.
+
+        """
+        partitions = range(self._store.partitions())
+        self._held = self._store.take_leases(self._worker_id, partitions, self._settings.partition_lease_ms)
+
+    def give_back(self) -> None:
+        """Give up all leases, for another keeper to take at once.
+
+        Raises:
+            UnreachableError: Redis is away.
+
+        """
+        held, self._held = self._held, []
+        if held:
+            self._store.give_leases_back(self._worker_id, held)
+
+    def tick(self) -> int:
+        """Do one round over the held partitions; return when to do the next (ms from now).
+
+        Raises:
+            UnreachableError: Redis is away; what was not reached is still due.
+
+        """
+        if not self._held:
+            return self._settings.keeper_idle_ms
+        limit = self._settings.keeper_batch
+        now_ms, due = self._store.first_due(self._held, limit)
+        ripe = {partition: [e for e in entries if e.due_ms <= now_ms] for partition, entries in due.items()}
+        for partition, entries in ripe.items():
+            if entries:
+                self._look(partition, entries)
+        if any(len(entries) >= limit for entries in ripe.values()):
+            return FULL_BATCH_PAUSE_MS
+        is_busy = any(entries and entries[0].due_ms <= now_ms + SOON_MS for entries in due.values())
+        return self._settings.keeper_busy_ms if is_busy else self._settings.keeper_idle_ms
+
+    def _look(self, partition: int, entries: Sequence[DueEntry]) -> None:
+        """Read, judge and commit; on a conflict by halves. A single entry in conflict is left: somebody is at it."""
+        with self._store.session(partition_slot(partition)) as session:
+            found, now_ms = _read(session, entries)
+            came_back = self._store.probes() if any(map(needs_probe_answers, found)) else {}
+            verdicts = [(item, judge(item, now_ms, came_back, self._settings)) for item in found]
+            transaction = Transaction(
+                tuple(change for _, verdict in verdicts for change in verdict.changes),
+                tuple(change for _, verdict in verdicts for change in verdict.ledger),
+            )
+            if not transaction.ledger:
+                return
+            is_committed = session.commit(transaction) is not None
+        if is_committed:
+            self._after_commit(verdicts, now_ms, came_back)
+            return
+        self.stats.conflicts += 1
+        if len(entries) > 1:
+            middle = len(entries) // 2
+            self._look(partition, entries[:middle])
+            self._look(partition, entries[middle:])
+
+    def _after_commit(
+        self, verdicts: Sequence[tuple[Found, Verdict]], now_ms: int, came_back: Mapping[str, int]
+    ) -> None:
+        self._count(verdicts)
+        batch = [published_again(found, self._queue(found)) for found, verdict in verdicts if verdict.publishes]
+        waiting = {self._queue(found) for found, verdict in verdicts if verdict.doing is Doing.LOOK_LATER}
+        for queue in sorted(waiting):
+            if probe := self._probes.wanted(queue, now_ms, came_back.get(queue, 0)):
+                batch.append(probe)
+                self.stats.probes += 1
+        if not batch:
+            return
+        try:
+            self._publisher.publish(batch)
+        except QueueError:
+            # The scores have moved by R: all of it comes round again.
+            self.stats.unpublished += len(batch)
+
+    def _count(self, verdicts: Sequence[tuple[Found, Verdict]]) -> None:
+        for _, verdict in verdicts:
+            self.stats.published += verdict.doing is Doing.PUBLISH
+            self.stats.again += verdict.doing is Doing.AGAIN
+            self.stats.reaped += verdict.doing is Doing.REAP
+            self.stats.repaired += verdict.doing is Doing.REPAIR
+
+    def _queue(self, found: Found) -> str:
+        return found.entry.q or self._settings.control_queue
+
+
+def _read(session: Session, entries: Sequence[DueEntry]) -> tuple[list[Found], int]:
+    hashes = [Hash(entry_key(e.workflow_id, e.name)) for e in entries]
+    look = Look(tuple(f"{e.workflow_id}/{e.name}" for e in entries))
+    snapshot = session.read((*hashes, look), tuple(query.key for query in hashes))
+    due: Mapping[str, int] = snapshot[look]
+    found = [
+        Found(e.workflow_id, e.name, ENTRY.decode(snapshot.hash(query.key)), due.get(member))
+        for e, query, member in zip(entries, hashes, look.names, strict=True)
+    ]
+    return found, snapshot.now_ms

@@ -1,0 +1,110 @@
+"""Leases of running task attempts: heartbeats, lost children, hand-back at shutdown (PROTOCOL section 4.1)."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from stabilize_celery.engine.places import ledger
+from stabilize_celery.engine.state import ENTRY
+from stabilize_celery.engine.steps import Change, DeleteFields, Fields, Hash, Increment, SetFields, workflow_slot
+from stabilize_celery.errors import QueueError
+from stabilize_celery.runtime.ports import Claim, Publisher
+from stabilize_celery.runtime.verdicts import Found, entry_key, published_again
+from stabilize_celery.settings import Settings
+from stabilize_celery.store.contract import Due, Session, Store, Transaction, partition_slot
+
+__all__ = ["Leases", "is_owned_by"]
+
+
+def is_owned_by(own: str, owner: str) -> bool:
+    """Return whether the claim text `own` is of `owner`: the same text, or begun by it (`owner` is a worker's id)."""
+    return bool(own) and own.startswith(owner) and not own[len(owner) : len(owner) + 1].isalnum()
+
+
+class Leases:
+    """What one worker does about the claims of its processes.
+
+    A claim's `owner` may be the whole text in the ledger, or the worker's (or process') id that it begins with: a
+    main process doesn't know what its children wrote behind it.
+    """
+
+    def __init__(self, store: Store, publisher: Publisher, settings: Settings, worker_id: str) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._settings = settings
+        self._worker_id = worker_id
+
+    def extend(self, claims: Sequence[Claim]) -> list[Claim]:
+        """Extend the leases of `claims` by `lease_ms` from now; return those that are not (or no longer) ours.
+
+        One transaction per partition. Where others' commits win every time, the lease stands until the next call.
+
+        Raises:
+            UnreachableError: Redis is away; leases that were not reached run on.
+
+        """
+        by_partition: dict[int, list[Claim]] = defaultdict(list)
+        for claim in claims:
+            by_partition[self._store.partition_of(claim.workflow_id)].append(claim)
+        return [
+            foreign for partition, own in sorted(by_partition.items()) for foreign in self._extend_in(partition, own)
+        ]
+
+    def report_lost(self, workflow_id: str, name: str, owner: str) -> bool:
+        """Take back a claim whose process has died, counted as lost, and publish; False: it is not `owner`'s."""
+        return self._release(workflow_id, name, owner, is_lost=True)
+
+    def hand_back(self, workflow_id: str, name: str, owner: str) -> bool:
+        """Give up a claim at shutdown, not counted as lost, and publish; False: it is not `owner`'s."""
+        return self._release(workflow_id, name, owner, is_lost=False)
+
+    def _extend_in(self, partition: int, claims: list[Claim]) -> list[Claim]:
+        foreign: list[Claim] = []
+        with self._store.session(partition_slot(partition)) as session:
+            for _ in range(self._settings.commit_tries):
+                ours, now_ms = _ours(session, claims)
+                foreign = [claim for claim in claims if claim not in ours]
+                until = now_ms + self._settings.lease_ms
+                renewals = [Due(f"{c.workflow_id}/{c.name}", until, only_if_due=True) for c in ours]
+                if not renewals or session.commit(Transaction(ledger=renewals)) is not None:
+                    break
+        return foreign
+
+    def _release(self, workflow_id: str, name: str, owner: str, *, is_lost: bool) -> bool:
+        key = ledger(name)
+        found = None
+        with self._store.session(workflow_slot(workflow_id)) as session:
+            for _ in range(self._settings.commit_tries):
+                snapshot = session.read((Hash(key),), (key,))
+                entry = ENTRY.decode(snapshot.hash(key))
+                if not is_owned_by(entry.own, owner):
+                    return False
+                changes: list[Change] = [DeleteFields(key, ("own",)), SetFields(key, {"pub": 0})]
+                if is_lost:
+                    changes.append(Increment(key, "lost", 1))
+                # Published right below; if that fails, the keeper sees that it never was and does it then.
+                due = Due(name, snapshot.now_ms + self._settings.republish_ms, only_if_due=True)
+                if session.commit(Transaction(changes, (due,))) is not None:
+                    found = Found(workflow_id, name, entry, due.due_ms)
+                    break
+        if found is None:
+            return False
+        self._publish(found)
+        return True
+
+    def _publish(self, found: Found) -> None:
+        queue = found.entry.q or self._settings.work_queue
+        try:
+            self._publisher.publish([published_again(found, queue)])
+        except QueueError:
+            return
+
+
+def _ours(session: Session, claims: Sequence[Claim]) -> tuple[list[Claim], int]:
+    queries = [Fields(entry_key(claim.workflow_id, claim.name), ("own",)) for claim in claims]
+    snapshot = session.read(queries, [query.key for query in queries])
+    ours = [
+        claim
+        for claim, query in zip(claims, queries, strict=True)
+        if is_owned_by(snapshot[query].get("own", b"").decode(), claim.owner)
+    ]
+    return ours, snapshot.now_ms

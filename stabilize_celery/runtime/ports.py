@@ -1,0 +1,69 @@
+"""What the runtime needs of the world around it: a publisher, and the shape of what it publishes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from stabilize_celery.models.messages import Message, RunTask
+from stabilize_celery.settings import Settings
+
+__all__ = ["Claim", "Outgoing", "Publisher", "TaskRunner", "outgoing", "queue_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One broker message: Celery task `stabilize.<kind>`, Celery id `<workflow id>/<ledger name>`, ids-only kwargs."""
+
+    kind: str
+    task_id: str
+    kwargs: Mapping[str, Any]
+    queue: str
+    priority: int | None = None
+
+
+class Publisher(Protocol):
+    """Puts messages on the broker. Never needed for correctness: what is lost is published again from the ledger."""
+
+    def publish(self, batch: Sequence[Outgoing]) -> None:
+        """Publish in order, as one batch where the broker can.
+
+        Raises:
+            QueueError: the broker did not take (all of) them; safe to ignore, the keeper comes round.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A task attempt that this process holds: which ledger entry, and the owner text written into it."""
+
+    workflow_id: str
+    name: str
+    owner: str
+
+
+class TaskRunner(Protocol):
+    """Where claims are made known, so that heartbeats extend their leases while bodies run."""
+
+    def began(self, claim: Claim) -> None:
+        """The claim is committed; its body starts now."""
+        ...
+
+    def ended(self, claim: Claim) -> None:
+        """The body has returned or raised."""
+        ...
+
+
+def queue_of(message: Message, settings: Settings) -> str:
+    """Return the queue a message goes to: work for task bodies (by type), control for everything else."""
+    if isinstance(message, RunTask):
+        return settings.task_queues.get(message.task_type, settings.work_queue)
+    return settings.control_queue
+
+
+def outgoing(message: Message, queue: str) -> Outgoing:
+    """Return the broker form of a message: only ids, named as people read them."""
+    kwargs: dict[str, Any] = {
+        name: value for name in message.__struct_fields__ if (value := getattr(message, name)) not in (None, "")
+    }
+    return Outgoing(type(message).__name__, f"{message.workflow_id}/{message.name}", kwargs, queue)

@@ -1,0 +1,71 @@
+"""Frozen settings, read once at the edge (`Settings.from_env`) and passed down."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What can be set; each field is `STABILIZE_<FIELD>` in the environment. Times in ms, sizes in bytes."""
+
+    namespace: str = "stabilize"
+    redis_url: str = ""
+    broker_url: str = ""
+    partitions: int = 16
+    """Partitions of a new namespace; later changes have no effect."""
+    control_queue: str = "stabilize.control"
+    work_queue: str = "stabilize.work"
+    task_queues: Mapping[str, str] = field(default_factory=dict)
+    """Task type to the queue its RunTask goes to; others go to `work_queue`."""
+    lease_ms: int = 9_000
+    """A claimed task is due again when its worker has not been heard of for this long."""
+    max_lost: int = 3
+    """Consecutive attempts that may be lost with their worker before a task is TERMINAL."""
+    republish_ms: int = 2_000
+    """How long a published message may be without effect before the keeper looks at it (R)."""
+    keeper_busy_ms: int = 250
+    keeper_idle_ms: int = 1_000
+    keeper_batch: int = 100
+    partition_lease_ms: int = 15_000
+    announce_ms: int = 5_000
+    """How often a worker writes its line of the fleet registry, and renews its partition leases."""
+    unknown_task_ms: int = 10_000
+    """How long a task of a type that no live worker knows rests before it is tried again."""
+    lock_look_ms: int = 300_000
+    """How often who waits for a mutex audits its holder."""
+    commit_tries: int = 5
+    retention_ms: int = 7 * 24 * 3600 * 1000
+    """How long an ended workflow is kept."""
+    max_handler_tries: int = 10
+    """Tries of a message whose handler raises before it is a dead letter."""
+    max_output_bytes: int = 4 * 1024 * 1024
+    """Largest outputs of one task, encoded."""
+    socket_timeout_ms: int = 5_000
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str], **given: Any) -> "Settings":
+        """Read settings from `environ`; `given` values that are not None win.
+
+        Raises:
+            ValueError: a number is not a number; the text names the variable.
+        """
+        values = {name: value for name, value in given.items() if value is not None}
+        for item in fields(cls):
+            variable = f"STABILIZE_{item.name.upper()}"
+            if item.name not in values and variable in environ:
+                values[item.name] = _parse(variable, environ[variable], str(item.type))
+        return cls(**values)
+
+
+def _parse(variable: str, text: str, kind: str) -> Any:
+    if kind.startswith("Mapping"):
+        return dict(pair.split("=", 1) for pair in text.split(",") if "=" in pair)
+    if "int" not in kind:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{variable} must be a whole number, not {text!r}") from None

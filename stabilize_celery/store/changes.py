@@ -1,0 +1,175 @@
+"""A transaction as commands, all of them checked before the first is sent."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from stabilize_celery.engine.steps import (
+    Add,
+    Append,
+    Change,
+    Delete,
+    DeleteFields,
+    Expire,
+    Increment,
+    Index,
+    Rank,
+    Remove,
+    SetFields,
+    Unrank,
+    Value,
+)
+from stabilize_celery.store import keys
+from stabilize_celery.store.addresses import Address
+from stabilize_celery.store.contract import Bury, Drop, Due, LedgerChange, Put, Transaction, Undue
+from stabilize_celery.store.errors import StoreError
+from stabilize_celery.store.queries import int_of, list_of
+from stabilize_celery.store.values import name_of, number_of, score_of, value_of
+from stabilize_celery.store.wire import Command, Refused, Reply
+
+__all__ = ["Plan", "plan"]
+
+
+@dataclass(slots=True)
+class Plan:
+    """The commands of one EXEC; for each change, which reply is its result (None: it has none)."""
+
+    commands: list[Command] = field(default_factory=list)
+    places: list[int | None] = field(default_factory=list)
+
+    def results(self, reply: Reply) -> list[int | None]:
+        """Return one result per change from EXEC's reply.
+
+        Raises:
+            StoreError: a command failed inside EXEC; what stands beside it was written all the same.
+
+        """
+        replies = list_of(reply)
+        for command, answer in zip(self.commands, replies, strict=True):
+            if isinstance(answer, Refused):
+                raise StoreError(
+                    f"{command[0]!s} {command[1]!s} failed inside EXEC ({answer.text}); the rest of that transaction "
+                    "was written. A key holds something else than this version expects"
+                )
+        return [None if place is None else int_of(replies[place]) for place in self.places]
+
+
+def plan(address: Address, transaction: Transaction) -> Plan:
+    """Return what to send for `transaction`: changes, ledger, events, in this order.
+
+    Raises:
+        StoreError: a value, name or number can't be stored, or the slot has no such thing.
+
+    """
+    planned = Plan()
+    for change in transaction.changes:
+        has_result = isinstance(change, Increment | Append)
+        planned.places.append(len(planned.commands) if has_result else None)
+        planned.commands.extend(_change(address, change))
+    for entry in transaction.ledger:
+        planned.commands.extend(_ledger(address, entry))
+    for event in transaction.events:
+        address.of_workflow()
+        planned.commands.append(("XADD", keys.events(address.prefix), "*", *_flat(event, "an event")))
+    return planned
+
+
+def _change(address: Address, change: Change) -> Iterable[Command]:  # noqa: C901, PLR0911, PLR0912 - one row per kind
+    match change:
+        case SetFields(key, fields):
+            return [("HSET", address.key(key), *_flat(fields, key))] if fields else []
+        case DeleteFields(key, fields):
+            return [("HDEL", address.key(key), *_names(fields, f"a field of {key}"))] if fields else []
+        case Increment(key, name, by):
+            step = number_of(by, f"the increment of {key}.{name}")
+            return [("HINCRBY", address.key(key), name_of(name, f"a field of {key}"), step)]
+        case Delete(logical):
+            return [("UNLINK", *map(address.key, logical))] if logical else []
+        case Add(key, members):
+            return [("SADD", address.key(key), *_names(members, f"a member of {key}"))] if members else []
+        case Remove(key, members):
+            return [("SREM", address.key(key), *_names(members, f"a member of {key}"))] if members else []
+        case Append(key, item):
+            return [("RPUSH", address.key(key), name_of(item, f"an item of {key}"))]
+        case Rank(key, member, score, if_absent):
+            options = ("NX",) if if_absent else ()
+            place = score_of(score, f"the score of {member!r} in {key}")
+            return [("ZADD", address.key(key), *options, place, name_of(member, f"a member of {key}"))]
+        case Unrank(key, member):
+            return [("ZREM", address.key(key), name_of(member, f"a member of {key}"))]
+        case Expire(key, ttl_ms):
+            return [_expire(address.key(key), number_of(ttl_ms, f"the time to live of {key}"))]
+        case Index():
+            return _index(address, change)
+
+
+def _ledger(address: Address, change: LedgerChange) -> Iterator[Command]:
+    entry, member = address.entry(change.name)
+    partition = address.of_partition()
+    due, buried = keys.due(partition), keys.buried(partition)
+    match change:
+        case Put(name, fields, due_ms, keep_earlier):
+            if not fields:
+                raise StoreError(f"ledger entry {name!r} has no fields; nothing was written")
+            yield ("HSET", entry, *_flat(fields, f"ledger entry {name!r}"))
+            yield ("ZADD", due, *(("LT",) if keep_earlier else ()), score_of(due_ms, f"due_ms of {name!r}"), member)
+            yield ("ZREM", buried, member)
+        case Drop():
+            yield ("UNLINK", entry)
+            yield ("ZREM", due, member)
+            yield ("ZREM", buried, member)
+        case Due(name, due_ms, only_if_due):
+            yield ("ZADD", due, *(("XX",) if only_if_due else ()), score_of(due_ms, f"due_ms of {name!r}"), member)
+            if not only_if_due:
+                yield ("ZREM", buried, member)
+        case Undue():
+            yield ("ZREM", due, member)
+        case Bury(name, at_ms):
+            yield ("ZREM", due, member)
+            yield ("ZADD", buried, score_of(at_ms, f"at_ms of {name!r}"), member)
+
+
+def _index(address: Address, index: Index) -> Iterator[Command]:
+    partition, workflow_id = address.of_workflow()
+    for text, what in ((index.application, "application"), (index.workflow_name, "name")):
+        value_of(text, f"the {what} of workflow {workflow_id}")
+    everywhere = (
+        keys.index_every(partition),
+        keys.index_application(partition, index.application),
+        keys.index_name(partition, index.workflow_name),
+    )
+    statuses = {status: keys.index_status(partition, status) for status in keys.STATUSES}
+    running, ended = keys.running(partition), keys.ended(partition)
+    if index.status is None:
+        for key in (*everywhere, *statuses.values(), running, ended):
+            yield ("ZREM", key, workflow_id)
+        return
+    if index.status not in statuses:
+        raise StoreError(f"workflow {workflow_id}: status {index.status!r} is none of {', '.join(statuses)}")
+    started = score_of(index.started_ms, "started_ms")
+    for key in (*everywhere, statuses.pop(index.status)):
+        yield ("ZADD", key, started, workflow_id)
+    for key in (*statuses.values(), ended if index.ended_ms == 0 else running):
+        yield ("ZREM", key, workflow_id)
+    if index.ended_ms == 0:
+        yield ("ZADD", running, started, workflow_id)
+    else:
+        yield ("ZADD", ended, score_of(index.ended_ms, "ended_ms"), workflow_id)
+
+
+def _expire(key: str, ttl_ms: int) -> Command:
+    if ttl_ms < 0:
+        raise StoreError(f"the time to live of {key} is {ttl_ms} ms; use 0 to keep it for ever, Delete to remove it")
+    return ("PEXPIRE", key, ttl_ms) if ttl_ms else ("PERSIST", key)
+
+
+def _flat(fields: Mapping[str, Value], what: str) -> list[bytes | str]:
+    if not fields:
+        raise StoreError(f"{what} has no fields; nothing was written")
+    flat: list[bytes | str] = []
+    for name, value in fields.items():
+        flat += (name_of(name, f"a field of {what}"), value_of(value, f"{what}.{name}"))
+    return flat
+
+
+def _names(names: Iterable[str], what: str) -> list[str]:
+    return [name_of(name, what) for name in names]

@@ -1,0 +1,293 @@
+"""The store, written once in commands; what carries them out is a `Wire` (Redis, or memory)."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+
+import msgpack
+
+from stabilize_celery.engine.steps import Query, Slot, Snapshot, Value, workflow_slot
+from stabilize_celery.store import keys
+from stabilize_celery.store.addresses import Address, address_of
+from stabilize_celery.store.contract import DueEntry, Filter, LockState, Page, Session, StoredEvent
+from stabilize_celery.store.listing import Listing
+from stabilize_celery.store.queries import bytes_of, list_of, pairs_of, scored, text_of, time_us
+from stabilize_celery.store.session import PackedSession, Reading, refusal, unreachable
+from stabilize_celery.store.values import name_of, number_of, score_of, value_of
+from stabilize_celery.store.wire import MAX_BLOCK_MS, Batch, Command, LinkLostError, Refused, Reply, Wire
+
+__all__ = ["FLEET_MEMORY_MS", "CommandStore"]
+
+FLEET_MEMORY_MS = 60_000
+"""How long a worker that was not heard of stays in the fleet registry (ms)."""
+
+_SETTINGS = ("appendonly", "appendfsync", "maxmemory-policy")
+
+
+class CommandStore:
+    """State of one namespace. `round_trips` counts packed sends of this process."""
+
+    def __init__(self, wire: Wire, namespace: str, partitions: int) -> None:
+        self.namespace = keys.check_namespace(namespace)
+        self._wire = wire
+        self._new_partitions = partitions
+        self._partition_count = 0
+        self._believed_leases: set[tuple[str, int]] = set()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._wire.url!r}, namespace={self.namespace!r})"
+
+    @property
+    def round_trips(self) -> int:
+        """Packed sends so far, in this process."""
+        return self._wire.round_trips
+
+    def partition_of(self, workflow_id: str) -> int:
+        """Return the partition of a workflow."""
+        return keys.partition_of(workflow_id, self.partitions())
+
+    def partitions(self) -> int:
+        """Return the namespace's number of partitions; the first client of a namespace writes it, for ever."""
+        if not self._partition_count:
+            key = keys.partitions(self.namespace)
+            _, stored = self._one(key, ("SET", key, self._new_partitions, "NX"), ("GET", key))
+            self._partition_count = int(bytes_of(stored))
+        return self._partition_count
+
+    def session(self, slot: Slot) -> AbstractContextManager[Session]:
+        """Check a connection out for one unit of work; what is still watched at the end is unwatched."""
+        return PackedSession(self._wire, self._address(slot))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._wire.close()
+
+    # -- the keeper's side ---------------------------------------------------------------------------------------------
+
+    def first_due(self, partitions: Sequence[int], limit: int) -> tuple[int, dict[int, list[DueEntry]]]:
+        """Return the server's time (ms) and the first `limit` entries of each partition's `due`."""
+        batches = [Batch(keys.partitions(self.namespace), [("TIME",)])]
+        for number in partitions:
+            key = keys.due(self._prefix(number))
+            batches.append(Batch(key, [("ZRANGE", key, 0, limit - 1, "WITHSCORES")] if limit > 0 else []))
+        (now,), *answers = self._gather(batches)
+        entries = {
+            number: [_due_entry(member, score) for reply in answer for member, score in scored(reply)]
+            for number, answer in zip(partitions, answers, strict=True)
+        }
+        return time_us(now) // 1000, entries
+
+    def take_leases(self, owner: str, partitions: Sequence[int], ttl_ms: int) -> list[int]:
+        """Take or renew the keeper's lease on each partition; return those that `owner` holds now."""
+        name_of(owner, "lease owner")
+        batches = [Batch(self._lease(number), self._take(owner, number, ttl_ms)) for number in partitions]
+        held = []
+        for number, replies in zip(partitions, self._gather(batches), strict=True):
+            if replies[-1] == owner.encode():
+                held.append(number)
+                self._believed_leases.add((owner, number))
+            else:
+                self._believed_leases.discard((owner, number))
+        return held
+
+    def _take(self, owner: str, number: int, ttl_ms: int) -> list[Command]:
+        key = self._lease(number)
+        commands: list[Command] = [("SET", key, owner, "NX", "PX", ttl_ms), ("GET", key)]
+        if (owner, number) in self._believed_leases:
+            # Should it be another's by now, that one's lease lives a little longer: harmless, and no second trip.
+            commands.insert(1, ("PEXPIRE", key, ttl_ms))
+        return commands
+
+    def give_leases_back(self, owner: str, partitions: Sequence[int]) -> None:
+        """Give up leases that `owner` holds."""
+        holders = self._gather([Batch(self._lease(number), [("GET", self._lease(number))]) for number in partitions])
+        mine = [number for number, (held,) in zip(partitions, holders, strict=True) if held == owner.encode()]
+        self._gather([Batch(self._lease(number), [("UNLINK", self._lease(number))]) for number in mine])
+        self._believed_leases.difference_update((owner, number) for number in partitions)
+
+    def announce(self, worker: str, fields: Mapping[str, Value], now_alive: Iterable[str] = ()) -> None:
+        """Write a worker's line, with the server's time as `seen`; those in `now_alive` count as seen as well."""
+        line = {name_of(name, "field of a worker"): value_of(value, name) for name, value in fields.items()}
+        key = keys.workers(self.namespace)
+        now_ms, lines = self._lines()
+        fresh = {name_of(worker, "worker"): line}
+        fresh |= {other: lines[other] for other in now_alive if other in lines and other != worker}
+        commands: list[Command] = []
+        for name, content in fresh.items():
+            commands.append(("HSET", key, name, msgpack.packb({**content, "seen": b"%d" % now_ms})))
+        too_old = [name for name, content in lines.items() if name not in fresh and _is_lost(content, now_ms)]
+        if too_old:
+            commands.append(("HDEL", key, *too_old))
+        self._one(key, *commands)
+
+    def retire(self, worker: str) -> None:
+        """Remove a worker's line."""
+        key = keys.workers(self.namespace)
+        self._one(key, ("HDEL", key, name_of(worker, "worker")))
+
+    def fleet(self) -> dict[str, dict[str, bytes]]:
+        """Return the lines of all workers seen in the last 60 s, by worker id; each has `seen` (ms)."""
+        now_ms, lines = self._lines()
+        return {name: line for name, line in lines.items() if not _is_lost(line, now_ms)}
+
+    def _lines(self) -> tuple[int, dict[str, dict[str, bytes]]]:
+        key = keys.workers(self.namespace)
+        now, packed = self._one(key, ("TIME",), ("HGETALL", key))
+        lines = {text_of(name): msgpack.unpackb(bytes_of(line)) for name, line in pairs_of(packed)}
+        return time_us(now) // 1000, lines
+
+    def probe_came_back(self, queue: str, sent_ms: int) -> None:
+        """Remember that a probe sent at `sent_ms` came back through `queue` (only grows)."""
+        key = keys.probes(self.namespace)
+        self._one(key, ("ZADD", key, "GT", score_of(sent_ms, "sent_ms"), name_of(queue, "queue")))
+
+    def probes(self) -> dict[str, int]:
+        """Return the newest probe that came back, per queue (ms)."""
+        key = keys.probes(self.namespace)
+        (reply,) = self._one(key, ("ZRANGE", key, 0, -1, "WITHSCORES"))
+        return {queue: int(sent) for queue, sent in scored(reply)}
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def time_ms(self) -> int:
+        """Return the server's time."""
+        (now,) = self._one(keys.partitions(self.namespace), ("TIME",))
+        return time_us(now) // 1000
+
+    def look(self, slot: Slot, queries: Sequence[Query]) -> Snapshot:
+        """Read without WATCH, in one round trip."""
+        return self.look_many([(slot, queries)])[0]
+
+    def look_many(self, requests: Sequence[tuple[Slot, Sequence[Query]]]) -> list[Snapshot]:
+        """Read several slots without WATCH; one round trip on a single server."""
+        addresses = [self._address(slot) for slot, _ in requests]
+        readings = [Reading(address, queries) for address, (_, queries) in zip(addresses, requests, strict=True)]
+        batches = [Batch(place.prefix, reading.commands) for place, reading in zip(addresses, readings, strict=True)]
+        replies = self._gather(batches)
+        return [reading.snapshot(answers) for reading, answers in zip(readings, replies, strict=True)]
+
+    def listing(self, wanted: Filter, limit: int, cursor: str | None) -> Page:
+        """Return workflows, newest first, over all partitions."""
+        return Listing(self._gather, self.namespace, self.partitions()).page(wanted, limit, cursor)
+
+    def events(self, workflow_id: str, after: str, block_ms: int | None, limit: int) -> list[StoredEvent]:
+        """Return events after the stream id `after`; waits up to `block_ms` for the first."""
+        key = keys.events(self._address(workflow_slot(workflow_id)).prefix)
+        deadline = time.monotonic() + (block_ms or 0) / 1000
+        while True:
+            left_ms = round((deadline - time.monotonic()) * 1000)
+            found = self._await_events(key, after, min(left_ms, MAX_BLOCK_MS), limit)
+            if found or left_ms <= MAX_BLOCK_MS:
+                return found
+
+    def _await_events(self, key: str, after: str, block_ms: int, limit: int) -> list[StoredEvent]:
+        block: Command = ("BLOCK", block_ms) if block_ms > 0 else ()
+        batch = Batch(key, [("XREAD", "COUNT", number_of(limit, "limit"), *block, "STREAMS", key, after)])
+        try:
+            (reply,) = self._wire.wait(batch, block_ms) if block else self._wire.gather([batch])[0]
+        except LinkLostError as lost:
+            raise unreachable(self._wire, lost) from None
+        if isinstance(reply, Refused):
+            raise refusal(reply)
+        return [_event(entry) for stream in list_of(reply) for entry in list_of(list_of(stream)[1])]
+
+    def locks(self) -> list[LockState]:
+        """Return every lock that is held or waited for."""
+        try:
+            found = {key.decode() for key in self._wire.scan(keys.lock_pattern(self.namespace))}
+        except LinkLostError as lost:
+            raise unreachable(self._wire, lost) from None
+        names = sorted({keys.lock_name(self.namespace, key) for key in found})
+        places = [Address(keys.lock_prefix(self.namespace, name)) for name in names]
+        replies = self._gather([Batch(place.prefix, _lock_commands(place)) for place in places])
+        states = [_lock_state(name, *answers) for name, answers in zip(names, replies, strict=True)]
+        return [state for state in states if state.holders or state.waiters]
+
+    def dead_letters(self) -> list[DueEntry]:
+        """Return all buried entries, with the time of their burial as `due_ms`."""
+        all_keys = [keys.buried(self._prefix(number)) for number in range(self.partitions())]
+        replies = self._gather([Batch(key, [("ZRANGE", key, 0, -1, "WITHSCORES")]) for key in all_keys])
+        return [_due_entry(member, score) for (reply,) in replies for member, score in scored(reply)]
+
+    def health(self) -> dict[str, str]:
+        """Return what `doctor` looks at; what the server does not tell is `unknown`."""
+        key = keys.partitions(self.namespace)
+        self.time_ms()
+        began = time.perf_counter()
+        self.time_ms()
+        ping_ms = (time.perf_counter() - began) * 1000
+        commands: list[Command] = [("INFO",), *(("CONFIG", "GET", name) for name in _SETTINGS)]
+        try:
+            ((info, *configured),) = self._wire.gather([Batch(key, commands)])
+        except LinkLostError as lost:
+            raise unreachable(self._wire, lost) from None
+        told = _info(info)
+        settings = {name.replace("-", "_"): _setting(reply) for name, reply in zip(_SETTINGS, configured, strict=True)}
+        # A managed Redis may refuse CONFIG, and tells most of it in INFO.
+        settings["appendonly"] = settings["appendonly"] or {"0": "no", "1": "yes"}.get(told.get("aof_enabled", ""), "")
+        settings["maxmemory_policy"] = settings["maxmemory_policy"] or told.get("maxmemory_policy", "")
+        found = {"redis_version": told.get("redis_version", ""), **settings, "ping_ms": f"{ping_ms:.2f}"}
+        return {name: value or "unknown" for name, value in found.items()} | {"url": self._wire.url}
+
+    # -- asking --------------------------------------------------------------------------------------------------------
+
+    def _address(self, slot: Slot) -> Address:
+        return address_of(slot, self.namespace, self.partitions())
+
+    def _prefix(self, number: int) -> str:
+        return keys.partition_prefix(self.namespace, number)
+
+    def _lease(self, number: int) -> str:
+        return keys.lease(self._prefix(number))
+
+    def _one(self, key: str, *commands: Command) -> list[Reply]:
+        return self._gather([Batch(key, commands)])[0]
+
+    def _gather(self, batches: Sequence[Batch]) -> list[list[Reply]]:
+        try:
+            replies = self._wire.gather(batches)
+        except LinkLostError as lost:
+            raise unreachable(self._wire, lost) from None
+        for reply in (reply for answers in replies for reply in answers):
+            if isinstance(reply, Refused):
+                raise refusal(reply)
+        return replies
+
+
+def _due_entry(member: str, score: float) -> DueEntry:
+    workflow_id, _, name = member.partition("/")
+    return DueEntry(workflow_id, name, int(score))
+
+
+def _is_lost(line: Mapping[str, bytes], now_ms: int) -> bool:
+    return int(line["seen"]) < now_ms - FLEET_MEMORY_MS
+
+
+def _event(entry: Reply) -> StoredEvent:
+    identity, fields = list_of(entry)
+    return StoredEvent(text_of(identity), {text_of(name): bytes_of(value) for name, value in pairs_of(fields)})
+
+
+def _lock_commands(place: Address) -> list[Command]:
+    waiters: Command = ("ZRANGE", place.key("q"), 0, -1, "WITHSCORES")
+    return [("HGETALL", place.key("h")), waiters, ("HMGET", place.key("meta"), "limit")]
+
+
+def _lock_state(name: str, holders: Reply, waiters: Reply, meta: Reply) -> LockState:
+    (limit,) = list_of(meta)
+    return LockState(
+        name,
+        int(limit) if isinstance(limit, bytes) else 1,
+        {text_of(owner): int(bytes_of(token)) for owner, token in pairs_of(holders)},
+        tuple((owner, int(since_us) // 1000) for owner, since_us in scored(waiters)),
+    )
+
+
+def _setting(reply: Reply) -> str:
+    return next((text_of(value) for _, value in pairs_of(reply)), "") if isinstance(reply, list) else ""
+
+
+def _info(reply: Reply) -> dict[str, str]:
+    if not isinstance(reply, bytes):
+        return {}
+    return dict(line.split(":", 1) for line in reply.decode().splitlines() if ":" in line)

@@ -1,0 +1,232 @@
+"""Raw connections: packed sends, replies read to the end, and nothing that survives a fork."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
+from weakref import WeakSet
+
+from redis.connection import Connection, ConnectionPool
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    ExecAbortError,
+    MovedError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from stabilize_celery.store.pools import Pools
+from stabilize_celery.store.wire import MAX_BLOCK_MS, MISROUTED, Batch, Command, LinkLostError, Refused, Reply
+
+__all__ = ["PoolsFactory", "RedisWire"]
+
+PoolsFactory: TypeAlias = Callable[[float], Pools]
+"""Makes pools whose sockets wait so many seconds longer than usual."""
+
+_GATHER_TRIES = 5
+_MOVE_PAUSE_S = 0.05
+_UNWATCH: Command = ("UNWATCH",)
+
+_CODES: tuple[tuple[type[ResponseError], str], ...] = (
+    # redis-py takes the code off the text of those it knows. A MovedError is an AskError: it comes first.
+    (MovedError, "MOVED"),
+    (AskError, "ASK"),
+    (TryAgainError, "TRYAGAIN"),
+    (ClusterDownError, "CLUSTERDOWN"),
+    (OutOfMemoryError, "OOM"),
+    (ExecAbortError, "EXECABORT"),
+    (ReadOnlyError, "READONLY"),
+)
+
+
+class _Here:
+    """What belongs to this process: connections don't survive a fork, nor do locks that were held at it."""
+
+    def __init__(self, make: PoolsFactory) -> None:
+        self.pid = os.getpid()
+        self.pools = make(0.0)
+        self.patient_pools = make(MAX_BLOCK_MS / 1000)
+        self.still_watching: WeakSet[Connection] = WeakSet()
+
+
+class RedisWire:
+    """Connections to Redis. `round_trips` is for tests: under threads it may miss some."""
+
+    def __init__(self, url: str, make: PoolsFactory) -> None:
+        self.url = url
+        self.round_trips = 0
+        self._make = make
+        self._own = _Here(make)
+
+    def link(self, key: str) -> "_RedisLink":
+        """Check out a connection to the server that has `key`."""
+        here = self._here()
+        try:
+            return _RedisLink(self, here.pools.pool_for(key))
+        except RedisError as error:
+            raise self.lost(error, was_stale=False) from None
+
+    def redirected(self, refused: Refused) -> None:
+        """Learn who has the key now; wait a little if nobody has it at the moment."""
+        self._here().pools.redirected(refused)
+        if refused.code != "MOVED":
+            time.sleep(_MOVE_PAUSE_S)
+
+    def scan(self, pattern: str) -> Iterator[bytes]:
+        """Yield the keys that match on every server; a key may come twice."""
+        try:
+            pools = self._here().pools.everywhere()
+        except RedisError as error:
+            raise self.lost(error, was_stale=False) from None
+        for pool in pools:
+            cursor = b"0"
+            while True:
+                (answer,) = self._converse(pool, [("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)])
+                match answer:
+                    case [bytes() as cursor, list() as found]:
+                        yield from (key for key in found if isinstance(key, bytes))
+                    case _:
+                        raise LinkLostError(f"SCAN was answered by {answer!r}", was_stale=False)
+                if cursor == b"0":
+                    break
+
+    def gather(self, batches: Sequence[Batch]) -> list[list[Reply]]:
+        """Carry out what may be done twice; a connection that the server had closed is replaced once."""
+        replies: list[list[Reply]] = [[] for _ in batches]
+        positions = [position for position, batch in enumerate(batches) if batch.commands]
+        for _ in range(_GATHER_TRIES):
+            for pool, here in self._by_pool(batches, positions).items():
+                answers = iter(self._converse(pool, [command for at in here for command in batches[at].commands]))
+                for at in here:
+                    replies[at] = [next(answers) for _ in batches[at].commands]
+            refusals = {at: refused for at in positions if (refused := _misrouting(replies[at]))}
+            if not refusals:
+                return replies
+            positions = list(refusals)
+            self.redirected(refusals[positions[0]])
+        raise LinkLostError("the keys are being moved to another node", was_stale=False)
+
+    def wait(self, batch: Batch, block_ms: int) -> list[Reply]:  # noqa: ARG002 - all patient sockets wait long enough
+        """Carry out commands of which one blocks, on a connection that is patient enough."""
+        for _ in range(_GATHER_TRIES):
+            replies = self._converse(self._pool_for(batch.key, self._here().patient_pools), batch.commands)
+            refused = _misrouting(replies)
+            if refused is None:
+                return replies
+            self._here().patient_pools.redirected(refused)
+        raise LinkLostError("the keys are being moved to another node", was_stale=False)
+
+    def close(self) -> None:
+        """Close all connections."""
+        here = self._here()
+        here.pools.close()
+        here.patient_pools.close()
+
+    def still_watching(self) -> "WeakSet[Connection]":
+        """Return the idle connections whose last user left keys watched: UNWATCH costs no round trip of its own."""
+        return self._here().still_watching
+
+    def lost(self, error: RedisError, *, was_stale: bool) -> LinkLostError:
+        """Return what became of a connection, in words."""
+        here = self._here()
+        here.pools.lost()
+        here.patient_pools.lost()
+        return LinkLostError(str(error).rstrip("."), was_stale=was_stale)
+
+    def _here(self) -> _Here:
+        if self._own.pid != os.getpid():
+            self._own = _Here(self._make)
+        return self._own
+
+    def _by_pool(self, batches: Sequence[Batch], positions: Sequence[int]) -> dict[ConnectionPool, list[int]]:
+        pools: dict[ConnectionPool, list[int]] = {}
+        for at in positions:
+            pools.setdefault(self._pool_for(batches[at].key, self._here().pools), []).append(at)
+        return pools
+
+    def _pool_for(self, key: str, pools: Pools) -> ConnectionPool:
+        try:
+            return pools.pool_for(key)
+        except RedisError as error:
+            raise self.lost(error, was_stale=False) from None
+
+    def _converse(self, pool: ConnectionPool, commands: Sequence[Command]) -> list[Reply]:
+        try:
+            return self._converse_once(pool, commands)
+        except LinkLostError as lost:
+            if not lost.was_stale:
+                raise
+        return self._converse_once(pool, commands)
+
+    def _converse_once(self, pool: ConnectionPool, commands: Sequence[Command]) -> list[Reply]:
+        link = _RedisLink(self, pool)
+        try:
+            return link.exchange(commands)
+        finally:
+            link.close(watching=False)
+
+
+class _RedisLink:
+    """One connection, checked out of its pool."""
+
+    def __init__(self, wire: RedisWire, pool: ConnectionPool) -> None:
+        self._wire = wire
+        self._pool = pool
+        try:
+            self._connection = pool.get_connection()
+        except RedisError as error:
+            raise wire.lost(error, was_stale=False) from None
+
+    def exchange(self, commands: Sequence[Command]) -> list[Reply]:
+        """Send all, read all: an error reply in between must not leave the connection out of step."""
+        connection, watching = self._connection, self._wire.still_watching()
+        opening = (_UNWATCH,) if connection in watching else ()
+        sent = (*opening, *commands)
+        self._wire.round_trips += 1
+        try:
+            packed = connection.pack_commands(sent)  # type: ignore[no-untyped-call]  # redis-py is untyped here
+            connection.send_packed_command(packed, check_health=False)  # type: ignore[no-untyped-call]
+            replies = [_receive(connection, is_exec=command[0] == "EXEC") for command in sent]
+        except RedisError as error:
+            connection.disconnect()  # type: ignore[no-untyped-call]
+            raise self._wire.lost(error, was_stale=isinstance(error, RedisConnectionError)) from None
+        except BaseException:
+            # A time limit may strike between two replies.
+            connection.disconnect()  # type: ignore[no-untyped-call]
+            raise
+        watching.discard(connection)
+        return replies[len(opening) :]
+
+    def close(self, *, watching: bool) -> None:
+        """Give the connection back; what it watches is unwatched by its next user's first send."""
+        if watching:
+            self._wire.still_watching().add(self._connection)
+        self._pool.release(self._connection)
+
+
+def _receive(connection: Connection, *, is_exec: bool) -> Reply:
+    try:
+        reply = connection.read_response(disconnect_on_error=True)
+    except ResponseError as error:
+        return _refused(error)
+    if is_exec and isinstance(reply, list):
+        return [_refused(item) if isinstance(item, ResponseError) else item for item in reply]
+    return reply  # type: ignore[no-any-return]
+
+
+def _refused(error: ResponseError) -> Refused:
+    text = str(error)
+    known = next((code for kind, code in _CODES if isinstance(error, kind)), None)
+    if known is not None:
+        return Refused(known, text)
+    code, _, rest = text.partition(" ")
+    return Refused(code, rest) if code.isupper() else Refused("ERR", text)
+
+
+def _misrouting(replies: Sequence[Reply]) -> Refused | None:
+    return next((reply for reply in replies if isinstance(reply, Refused) and reply.code in MISROUTED), None)

@@ -1,0 +1,11 @@
+"""What a store refuses, and why nothing was written."""
+
+from stabilize_celery.errors import EngineError
+
+__all__ = ["StoreError"]
+
+
+class StoreError(EngineError):
+    """The store refuses what it was asked: a bad value or name, or a refusal of the server that no retry repairs."""
+
+    code = 510

@@ -1,0 +1,78 @@
+"""Pools of connections: to one server, or to the master that sentinels name."""
+
+from collections.abc import Callable
+
+from redis.backoff import NoBackoff
+from redis.connection import Connection, ConnectionPool, SSLConnection
+from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
+
+from stabilize_celery.store.redis_url import Options, Place
+from stabilize_celery.store.wire import Refused
+
+__all__ = ["Pools", "connection_options", "new_pool", "sentinel_pool"]
+
+_MANY = 100_000
+"""Connections per pool: as many as there are threads or greenlets; a limit would only make them fail."""
+
+
+class Pools:
+    """The pool of one server. `ClusterPools` is the other kind."""
+
+    def __init__(self, make: Callable[[], ConnectionPool]) -> None:
+        self._pool = make()
+
+    def pool_for(self, _key: str) -> ConnectionPool:
+        """Return the pool of the server that has `key`.
+
+        Raises:
+            redis.exceptions.RedisError: nobody says which server that is.
+
+        """
+        return self._pool
+
+    def everywhere(self) -> list[ConnectionPool]:
+        """Return the pools of all servers that have keys.
+
+        Raises:
+            redis.exceptions.RedisError: nobody says which servers there are.
+
+        """
+        return [self._pool]
+
+    def redirected(self, refused: Refused) -> None:
+        """Learn from a refusal who has the key now."""
+
+    def lost(self) -> None:
+        """Doubt what is known: a server did not answer."""
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._pool.disconnect()
+
+
+def connection_options(place: Place, timeout_s: float, patience_s: float) -> Options:
+    """Return the arguments of a connection; `patience_s` is how much longer than usual a reply may take."""
+    options = {"socket_connect_timeout": timeout_s, "socket_timeout": timeout_s, "socket_keepalive": True}
+    options |= place.options
+    if options["socket_timeout"] is not None:
+        options["socket_timeout"] += patience_s
+    # redis-py's retries replay writes whose answer was lost, which HINCRBY and XADD don't bear.
+    forced = {"retry": Retry(NoBackoff(), 0), "retry_on_timeout": False, "retry_on_error": []}
+    return options | forced | {"decode_responses": False, "encoding": "utf-8", "protocol": 2}
+
+
+def new_pool(options: Options) -> ConnectionPool:
+    """Return the pool of one server, with connections of the class that `options` name."""
+    named = dict(options)
+    kind = named.pop("connection_class", Connection)
+    return ConnectionPool(kind, max_connections=_MANY, **named)
+
+
+def sentinel_pool(place: Place, options: Options) -> SentinelConnectionPool:
+    """Return the pool of whatever server is master; each new connection asks the sentinels."""
+    named = dict(options)
+    is_secure = named.pop("connection_class", Connection) is SSLConnection
+    timeouts = {name: named[name] for name in ("socket_connect_timeout", "socket_timeout", "retry", "protocol")}
+    sentinels = Sentinel(place.nodes, sentinel_kwargs=timeouts | place.sentinel_options)  # type: ignore[no-untyped-call]  # redis-py is untyped here
+    return SentinelConnectionPool(place.master, sentinels, ssl=is_secure, max_connections=_MANY, **named)  # type: ignore[no-untyped-call]

@@ -1,0 +1,139 @@
+"""Queries as commands, and their replies as answers."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from stabilize_celery.engine.steps import (
+    Count,
+    Fields,
+    Hash,
+    Items,
+    Look,
+    Members,
+    Position,
+    Query,
+    Ranked,
+)
+from stabilize_celery.store import keys
+from stabilize_celery.store.addresses import Address
+from stabilize_celery.store.errors import StoreError
+from stabilize_celery.store.wire import Command, Reply
+
+__all__ = ["Answer", "Question", "bytes_of", "list_of", "pairs_of", "question", "scored", "text_of", "time_us"]
+
+Answer: TypeAlias = "dict[str, bytes] | dict[str, int] | set[str] | list[str] | list[tuple[str, float]] | int | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The command of a query and how to read its reply. No command: nothing was asked, the answer is empty."""
+
+    command: Command | None
+    answer: Callable[[Reply], Answer]
+
+
+def question(address: Address, query: Query) -> Question:  # noqa: PLR0911 - one row per kind
+    """Return how to ask `query` of a slot.
+
+    Raises:
+        StoreError: a key is empty, or the slot has no such thing.
+
+    """
+    match query:
+        case Hash(key):
+            return Question(("HGETALL", address.key(key)), _hash)
+        case Fields(key, fields):
+            return _fields(address.key(key), fields)
+        case Members(key):
+            return Question(("SMEMBERS", address.key(key)), lambda reply: set(_texts(reply)))
+        case Items(key):
+            return Question(("LRANGE", address.key(key), 0, -1), _texts)
+        case Position(key, item):
+            return Question(("LPOS", address.key(key), item), lambda reply: reply if isinstance(reply, int) else None)
+        case Count(key):
+            return Question(("SCARD", address.key(key)), int_of)
+        case Ranked(key, limit):
+            return Question(("ZRANGE", address.key(key), 0, limit - 1 if limit > 0 else -1, "WITHSCORES"), scored)
+        case Look(names, key):
+            return _look(address, names, key)
+
+
+def _fields(key: str, fields: tuple[str, ...]) -> Question:
+    def answer(reply: Reply) -> dict[str, bytes]:
+        return {field: value for field, value in zip(fields, list_of(reply), strict=True) if isinstance(value, bytes)}
+
+    return Question(("HMGET", key, *fields) if fields else None, answer)
+
+
+def _look(address: Address, names: tuple[str, ...], key: str) -> Question:
+    zset = {"due": keys.due, "dead": keys.buried}.get(key)
+    if zset is None:
+        raise StoreError(f"Look at {key!r}: ledger names are in 'due' or in 'dead'")
+    members = [address.entry(name)[1] for name in names]
+
+    def answer(reply: Reply) -> dict[str, int]:
+        scores = zip(names, list_of(reply), strict=True)
+        return {name: int(float(score)) for name, score in scores if isinstance(score, bytes)}
+
+    return Question(("ZMSCORE", zset(address.of_partition()), *members) if names else None, answer)
+
+
+# -- replies -----------------------------------------------------------------------------------------------------------
+
+
+def list_of(reply: Reply) -> list[Reply]:
+    """Return a reply that is a list; no reply is an empty one."""
+    if reply is None:
+        return []
+    if not isinstance(reply, list):
+        raise _unexpected(reply, "a list")
+    return reply
+
+
+def bytes_of(reply: Reply) -> bytes:
+    """Return a reply that is a string."""
+    if not isinstance(reply, bytes):
+        raise _unexpected(reply, "a string")
+    return reply
+
+
+def int_of(reply: Reply) -> int:
+    """Return a reply that is a whole number."""
+    if not isinstance(reply, int):
+        raise _unexpected(reply, "a whole number")
+    return reply
+
+
+def text_of(reply: Reply) -> str:
+    """Return a reply as text."""
+    return bytes_of(reply).decode()
+
+
+def pairs_of(reply: Reply) -> Iterable[tuple[Reply, Reply]]:
+    """Return the neighbours of a flat list as pairs."""
+    flat = iter(list_of(reply))
+    return zip(flat, flat, strict=True)
+
+
+def scored(reply: Reply) -> list[tuple[str, float]]:
+    """Return members with their scores."""
+    return [(text_of(member), float(bytes_of(score))) for member, score in pairs_of(reply)]
+
+
+def time_us(reply: Reply) -> int:
+    """Return the reply of TIME in us."""
+    seconds, micros = list_of(reply)
+    return int(bytes_of(seconds)) * 1_000_000 + int(bytes_of(micros))
+
+
+def _hash(reply: Reply) -> dict[str, bytes]:
+    return {text_of(field): bytes_of(value) for field, value in pairs_of(reply)}
+
+
+def _texts(reply: Reply) -> list[str]:
+    return [text_of(item) for item in list_of(reply)]
+
+
+def _unexpected(reply: Reply, wanted: str) -> StoreError:
+    return StoreError(f"the server answered {reply!r:.200} instead of {wanted}")

@@ -1,0 +1,193 @@
+"""WATCH, reads and one EXEC, each step one packed send (PROTOCOL section 4)."""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from stabilize_celery.engine.steps import Query, Snapshot
+from stabilize_celery.errors import UnreachableError
+from stabilize_celery.store.addresses import Address
+from stabilize_celery.store.changes import Plan, plan
+from stabilize_celery.store.contract import Transaction
+from stabilize_celery.store.errors import StoreError
+from stabilize_celery.store.queries import Question, list_of, question, time_us
+from stabilize_celery.store.wire import MISROUTED, Command, Link, LinkLostError, Refused, Reply, Wire
+
+__all__ = ["PackedSession", "Reading", "refusal", "unreachable"]
+
+_READ_TRIES = 4
+
+
+class Reading:
+    """Queries as commands that end with TIME, and their replies as a snapshot."""
+
+    def __init__(self, address: Address, queries: Sequence[Query]) -> None:
+        self._asked: list[tuple[Query, Question]] = [(query, question(address, query)) for query in queries]
+        self.commands: list[Command] = [asked.command for _, asked in self._asked if asked.command is not None]
+        self.commands.append(("TIME",))
+
+    def snapshot(self, replies: Sequence[Reply]) -> Snapshot:
+        """Return the answers; `replies` are those of `commands`, none of them refused."""
+        rest = iter(replies)
+        answers = {query: asked.answer(next(rest) if asked.command else None) for query, asked in self._asked}
+        return Snapshot(answers, time_us(next(rest)))
+
+
+class PackedSession:
+    """A unit of work on one connection. Not shared between threads."""
+
+    def __init__(self, wire: Wire, address: Address) -> None:
+        self._wire = wire
+        self._address = address
+        self._link: Link | None = None
+        self._is_watching = False
+        self._has_lost_watches = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._hang_up()
+
+    def read(self, queries: Sequence[Query], watch: Sequence[str] = ()) -> Snapshot:
+        """WATCH the keys, answer the queries, take TIME: one round trip. Watches add up.
+
+        Raises:
+            StoreError: a key is empty or holds something else.
+            UnreachableError: no server answered; nothing is watched any more.
+
+        """
+        reading, opening = self._reading(queries, watch)
+        replies = self._ask([*opening, *reading.commands])
+        self._is_watching = self._is_watching or bool(watch)
+        return reading.snapshot(replies[len(opening) :])
+
+    def commit(self, transaction: Transaction) -> list[int | None] | None:
+        """EXEC: one result per change; None: a watched key moved, or the answer was lost.
+
+        Raises:
+            StoreError: a value can't be stored, or the server refuses to write; nothing was written.
+
+        """
+        planned = plan(self._address, transaction)
+        replies = self._execute(planned, [])
+        return None if replies is None else self._outcome(planned, replies)
+
+    def commit_and_read(
+        self, transaction: Transaction, queries: Sequence[Query], watch: Sequence[str] = ()
+    ) -> tuple[list[int | None], Snapshot] | None:
+        """`commit`, then `read`, in one round trip. None as in `commit`: then nothing is watched.
+
+        Raises:
+            StoreError: as in `commit` and `read`.
+
+        """
+        planned = plan(self._address, transaction)
+        reading, opening = self._reading(queries, watch)
+        replies = self._execute(planned, [*opening, *reading.commands])
+        if replies is None:
+            return None
+        # Whatever became of EXEC, the WATCH behind it stands.
+        self._is_watching = bool(watch)
+        executed = len(planned.commands) + 2
+        results = self._outcome(planned, replies[:executed])
+        if results is None or self._is_misrouted(replies[executed:]):
+            self._hang_up()
+            return None
+        return results, reading.snapshot(_accepted(replies[executed + len(opening) :]))
+
+    def _reading(self, queries: Sequence[Query], watch: Sequence[str]) -> tuple[Reading, list[Command]]:
+        keys = [self._address.key(key) for key in watch]
+        return Reading(self._address, queries), [("WATCH", *keys)] if keys else []
+
+    def _ask(self, commands: Sequence[Command]) -> list[Reply]:
+        for _ in range(_READ_TRIES):
+            try:
+                replies = self._open().exchange(commands)
+            except LinkLostError as lost:
+                self._forget_link()
+                if self._has_lost_watches or not lost.was_stale:
+                    raise unreachable(self._wire, lost) from None
+                continue
+            if not self._is_misrouted(replies):
+                return _accepted(replies)
+            # The keys are elsewhere now, and what was watched here says nothing any more.
+            self._has_lost_watches = self._has_lost_watches or self._is_watching
+            self._hang_up()
+        raise unreachable(self._wire, LinkLostError("the slot is being moved", was_stale=False))
+
+    def _execute(self, planned: Plan, behind: Sequence[Command]) -> list[Reply] | None:
+        if self._has_lost_watches:
+            self._hang_up()
+            self._has_lost_watches = False
+            return None
+        try:
+            replies = self._open().exchange([("MULTI",), *planned.commands, ("EXEC",), *behind])
+        except LinkLostError:
+            self._forget_link()
+            self._has_lost_watches = False
+            return None
+        self._is_watching = False
+        return replies
+
+    def _outcome(self, planned: Plan, replies: Sequence[Reply]) -> list[int | None] | None:
+        if self._is_misrouted(replies):
+            self._hang_up()
+            return None
+        refused = next((reply for reply in replies if isinstance(reply, Refused)), None)
+        if refused is not None:
+            raise refusal(refused)
+        executed = replies[-1]
+        return None if executed is None else planned.results(list_of(executed))
+
+    def _is_misrouted(self, replies: Sequence[Reply]) -> bool:
+        refused = next((reply for reply in replies if isinstance(reply, Refused) and reply.code in MISROUTED), None)
+        if refused is not None:
+            self._wire.redirected(refused)
+        return refused is not None
+
+    def _open(self) -> Link:
+        if self._link is None:
+            self._link = self._wire.link(self._address.prefix)
+        return self._link
+
+    def _forget_link(self) -> None:
+        self._has_lost_watches = self._has_lost_watches or self._is_watching
+        self._is_watching = False
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._link is not None:
+            self._link.close(watching=self._is_watching)
+            self._link = None
+        self._is_watching = False
+
+
+def _accepted(replies: list[Reply]) -> list[Reply]:
+    for reply in replies:
+        if isinstance(reply, Refused):
+            raise refusal(reply)
+    return replies
+
+
+def refusal(refused: Refused) -> StoreError:
+    """Return the error for a refusal of the server, with what to do about it."""
+    if refused.code == "OOM":
+        return StoreError(
+            "Redis is out of memory (maxmemory is reached): nothing was written. Give it more memory, or remove old "
+            "workflows; the maxmemory-policy must be noeviction"
+        )
+    if refused.code == "READONLY":
+        return StoreError("this Redis is a read-only replica: nothing was written. Give the URL of the master")
+    if refused.code == "WRONGTYPE":
+        return StoreError("a key holds another type than this version expects; is the namespace used by others too?")
+    return StoreError(f"Redis refused ({refused.code}): {refused.text}. Nothing was written")
+
+
+def unreachable(wire: Wire, lost: LinkLostError) -> UnreachableError:
+    """Return the error for a server that does not answer."""
+    return UnreachableError(
+        "the state server (Redis)", wire.url, f"{lost.reason}. Check that it runs and that the URL is right."
+    )

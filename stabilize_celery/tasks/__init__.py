@@ -1,0 +1,1 @@
+"""Ready-made tasks, the interface of a task, and the registry that workers load."""

@@ -1,0 +1,85 @@
+"""Cooperative cancellation: the runtime raises a flag, task code looks at it where it can stop well."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import ClassVar
+
+from stabilize_celery.errors import ErrorCode, TaskError
+
+__all__ = [
+    "CancellationToken",
+    "TaskCancelledError",
+    "bind_token",
+    "current_cancellation_token",
+    "is_cancellation_requested",
+    "raise_if_cancellation_requested",
+]
+
+
+class TaskCancelledError(TaskError):
+    """The task stopped because it was asked to; never retried."""
+
+    code = 203
+    default_error_code: ClassVar[ErrorCode] = ErrorCode.USER_CODE_ERROR
+
+
+class CancellationToken:
+    """A flag that is raised once, with a reason; safe to raise from another thread or a signal handler."""
+
+    # A plain attribute and no threading.Event: its lock could already be held by the code a signal handler interrupts.
+    __slots__ = ("_reason",)
+
+    def __init__(self) -> None:
+        self._reason: str | None = None
+
+    def cancel(self, reason: str = "canceled") -> None:
+        """Raise the flag; the first reason stays."""
+        if self._reason is None:
+            self._reason = reason
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the flag is raised."""
+        return self._reason is not None
+
+    @property
+    def reason(self) -> str | None:
+        """Why the flag was raised; None as long as it is not."""
+        return self._reason
+
+    def raise_if_cancelled(self) -> None:
+        """Raise `TaskCancelledError` with the reason if the flag is raised."""
+        if self._reason is not None:
+            raise TaskCancelledError(f"stopped on request: {self._reason}")
+
+
+_TOKEN: ContextVar[CancellationToken | None] = ContextVar("stabilize_celery_cancellation", default=None)
+
+
+@contextmanager
+def bind_token(token: CancellationToken) -> Iterator[CancellationToken]:
+    """Make `token` the one that task code inside the block looks at."""
+    handle = _TOKEN.set(token)
+    try:
+        yield token
+    finally:
+        _TOKEN.reset(handle)
+
+
+def current_cancellation_token() -> CancellationToken | None:
+    """Return the current call's token, to hand to threads that the task starts; None outside a call."""
+    return _TOKEN.get()
+
+
+def is_cancellation_requested() -> bool:
+    """Return whether the current call was asked to stop; False outside a call."""
+    token = _TOKEN.get()
+    return token is not None and token.is_cancelled
+
+
+def raise_if_cancellation_requested() -> None:
+    """Raise `TaskCancelledError` if the current call was asked to stop."""
+    token = _TOKEN.get()
+    if token is not None:
+        token.raise_if_cancelled()

@@ -1,0 +1,54 @@
+"""How a registered task is executed: limits, retries, queue."""
+
+from dataclasses import dataclass, field
+from typing import TypedDict
+
+from stabilize_celery.errors import ConfigurationError
+
+__all__ = ["OptionFields", "TaskOptions"]
+
+
+class OptionFields(TypedDict, total=False):
+    """The fields of `TaskOptions` as keyword arguments of a decorator."""
+
+    timeout_s: float | None
+    max_attempts: int
+    backoff_s: float
+    backoff_max_s: float
+    retry_on: tuple[type[BaseException], ...]
+    queue: str | None
+    max_lost: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOptions:
+    """How the tasks of one registration are executed.
+
+    Args:
+        timeout_s: How long one execution of the body may take (s); None: no limit of its own.
+        max_attempts: Tries of a body that fails with a transient error, the first included (count).
+        backoff_s: Pause before the second try (s), doubled for each further one.
+        backoff_max_s: The longest pause (s).
+        retry_on: Exceptions that are transient here, beside those that always are.
+        queue: The Celery queue its messages go to; None: the workers' usual one.
+        max_lost: Tries that may be lost with their worker before the task is TERMINAL (count).
+
+    Raises:
+        ConfigurationError: a number is out of its range; the text names it.
+
+    """
+
+    timeout_s: float | None = None
+    max_attempts: int = 10
+    backoff_s: float = 1.0
+    backoff_max_s: float = 60.0
+    retry_on: tuple[type[BaseException], ...] = field(default=())
+    queue: str | None = None
+    max_lost: int = 5
+
+    def __post_init__(self) -> None:
+        for name, lowest in (("max_attempts", 1), ("max_lost", 1), ("backoff_s", 0), ("backoff_max_s", 0)):
+            if getattr(self, name) < lowest:
+                raise ConfigurationError(f"task option {name} must be at least {lowest}, not {getattr(self, name)!r}")
+        if self.timeout_s is not None and self.timeout_s <= 0:
+            raise ConfigurationError(f"task option timeout_s must be above 0, or None, not {self.timeout_s!r}")

@@ -1,0 +1,183 @@
+"""Checks of a stage's outputs, made after its tasks and before anything downstream sees them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeAlias
+
+from typing_extensions import override
+
+from stabilize_celery.errors import ConfigurationError
+from stabilize_celery.models.problems import Suggester
+from stabilize_celery.models.stage import StageExecution
+
+__all__ = [
+    "CallableVerifier",
+    "OutputVerifier",
+    "Verifier",
+    "VerifierFunction",
+    "VerifierRegistry",
+    "VerifyResult",
+    "VerifyStatus",
+]
+
+
+class VerifyStatus(Enum):
+    """What a check found."""
+
+    OK = "OK"
+    RETRY = "RETRY"
+    FAILED = "FAILED"
+    SKIPPED = "SKIPPED"
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """The finding of one check, with a message for people and details for programs."""
+
+    status: VerifyStatus
+    message: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def ok(cls, message: str = "the outputs are right") -> "VerifyResult":
+        """Return: the outputs are right."""
+        return cls(VerifyStatus.OK, message)
+
+    @classmethod
+    def retry(cls, message: str = "not yet", details: Mapping[str, Any] | None = None) -> "VerifyResult":
+        """Return: can't be told yet, check again later; the task itself is not run again."""
+        return cls(VerifyStatus.RETRY, message, dict(details or {}))
+
+    @classmethod
+    def failed(cls, message: str, details: Mapping[str, Any] | None = None) -> "VerifyResult":
+        """Return: the outputs are wrong, the stage fails."""
+        return cls(VerifyStatus.FAILED, message, dict(details or {}))
+
+    @classmethod
+    def skipped(cls, message: str = "nothing to check") -> "VerifyResult":
+        """Return: there was nothing to check."""
+        return cls(VerifyStatus.SKIPPED, message)
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether the stage may go on."""
+        return self.status in {VerifyStatus.OK, VerifyStatus.SKIPPED}
+
+    @property
+    def is_retry(self) -> bool:
+        """Whether to check again later."""
+        return self.status is VerifyStatus.RETRY
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether the outputs are wrong."""
+        return self.status is VerifyStatus.FAILED
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether this is the last word."""
+        return not self.is_retry
+
+
+class Verifier(ABC):
+    """A check of a stage's outputs."""
+
+    @abstractmethod
+    def verify(self, stage: StageExecution) -> VerifyResult:
+        """Look at `stage.outputs` and say what was found."""
+
+    @property
+    def max_retries(self) -> int:
+        """How often to check again at most."""
+        return 3
+
+    @property
+    def retry_delay_seconds(self) -> float:
+        """Pause before checking again (s)."""
+        return 1.0
+
+
+VerifierFunction: TypeAlias = Callable[[StageExecution], VerifyResult]
+
+
+class OutputVerifier(Verifier):
+    """Checks that outputs are there, and of the right type."""
+
+    def __init__(
+        self, required_keys: Sequence[str] | None = None, type_checks: Mapping[str, type] | None = None
+    ) -> None:
+        self._required_keys = tuple(required_keys or ())
+        self._type_checks = dict(type_checks or {})
+
+    @override
+    def verify(self, stage: StageExecution) -> VerifyResult:
+        missing = [key for key in self._required_keys if key not in stage.outputs]
+        if missing:
+            names = ", ".join(f"{key!r}" for key in missing)
+            return VerifyResult.failed(f"stage {stage.ref_id!r}: missing outputs: {names}", {"missing": missing})
+        for key, expected in self._type_checks.items():
+            if key in stage.outputs and not isinstance(stage.outputs[key], expected):
+                found = type(stage.outputs[key]).__name__
+                return VerifyResult.failed(
+                    f"stage {stage.ref_id!r}: output {key!r} is {found}, expected {expected.__name__}",
+                    {"key": key, "expected": expected.__name__, "found": found},
+                )
+        return VerifyResult.ok()
+
+
+class CallableVerifier(Verifier):
+    """A plain function as a check; `retry_delay` in seconds."""
+
+    def __init__(self, func: VerifierFunction, max_retries: int = 3, retry_delay: float = 1.0) -> None:
+        self._func = func
+        self._max_retries = max_retries
+        self._retry_delay = retry_delay
+
+    @override
+    def verify(self, stage: StageExecution) -> VerifyResult:
+        return self._func(stage)
+
+    @property
+    @override
+    def max_retries(self) -> int:
+        return self._max_retries
+
+    @property
+    @override
+    def retry_delay_seconds(self) -> float:
+        return self._retry_delay
+
+
+class VerifierRegistry:
+    """The verifiers that a worker knows by name; a stage names one in `context["verification"]`."""
+
+    def __init__(self) -> None:
+        self._verifiers: dict[str, Verifier] = {}
+
+    def register(self, name: str, verifier: Verifier | VerifierFunction) -> None:
+        """Make a verifier, or a function as one, known as `name`; a later one replaces an earlier one."""
+        self._verifiers[name] = verifier if isinstance(verifier, Verifier) else CallableVerifier(verifier)
+
+    def get(self, name: str) -> Verifier:
+        """Return the verifier known as `name`.
+
+        Raises:
+            ConfigurationError: there is none.
+
+        """
+        found = self._verifiers.get(name)
+        if found is None:
+            raise ConfigurationError(
+                f"no verifier {name!r} is registered on this worker{Suggester(self._verifiers).suggest(name)}"
+            )
+        return found
+
+    def has(self, name: str) -> bool:
+        """Return whether a verifier is known as `name`."""
+        return name in self._verifiers
+
+    def names(self) -> tuple[str, ...]:
+        """Return all names, sorted."""
+        return tuple(sorted(self._verifiers))

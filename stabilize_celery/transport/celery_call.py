@@ -1,0 +1,154 @@
+"""An app's ordinary Celery task as a stage's task: `celery:NAME`, run inside the process that has the claim."""
+
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+import celery
+from celery.app.trace import task_has_custom
+from celery.exceptions import Ignore, MaxRetriesExceededError, NotRegistered, Reject, Retry
+from celery.utils.time import get_exponential_backoff_interval
+from typing_extensions import override
+
+from stabilize_celery.errors import PermanentError, TaskNotFoundError, TransientError
+from stabilize_celery.models.result import TaskResult
+from stabilize_celery.models.stage import StageExecution
+from stabilize_celery.tasks.call import TaskCall, bound_call
+from stabilize_celery.tasks.task import Task
+
+__all__ = ["PREFIX", "CeleryCall", "celery_task_names", "resolve_celery_task"]
+
+PREFIX = "celery:"
+_OURS = ("stabilize.", "celery.")
+
+
+def resolve_celery_task(app: celery.Celery, name: str) -> Task:
+    """Return the stage task that `celery:NAME` stands for.
+
+    Raises:
+        TaskNotFoundError: the app has no such task.
+
+    """
+    try:
+        task = app.tasks[name.removeprefix(PREFIX)]
+    except NotRegistered:
+        known = ", ".join(celery_task_names(app)) or "none"
+        raise TaskNotFoundError(f"the Celery app has no task for {name!r}; it has: {known}") from None
+    return CeleryCall(task)
+
+
+def celery_task_names(app: celery.Celery) -> list[str]:
+    """Return the app's own tasks by the names that stages call them by, sorted."""
+    return sorted(f"{PREFIX}{name}" for name in app.tasks if not name.startswith(_OURS))
+
+
+class CeleryCall(Task):
+    """Calls a Celery task with the stage's own context as keyword arguments.
+
+    A returned mapping is the outputs, None no outputs, any other value the output `result`. `self.retry(...)` and
+    `autoretry_for` come out as a transient failure with Celery's own pause and limit; nothing is published for it.
+    """
+
+    def __init__(self, task: celery.Task) -> None:
+        self._task = task
+
+    @override
+    def execute(self, stage: StageExecution) -> TaskResult:
+        call = bound_call()
+        retries = 0 if call is None else call.attempt - 1
+        arguments = dict(stage.context)
+        try:
+            value = self._run(arguments, _request_fields(call, retries))
+        except Retry as error:
+            raise TransientError(str(error), cause=error.exc, retry_after=_seconds(error.when)) from error
+        except Ignore:
+            return TaskResult.success()
+        except Reject as error:
+            if error.requeue:
+                raise TransientError(f"{self._task.name} put its message back: {error.reason}", cause=error) from error
+            return TaskResult.terminal(f"{self._task.name} rejected its message: {error.reason}")
+        except Exception as error:
+            self._raise_if_retried(error, retries)
+            raise
+        return TaskResult.success(_outputs(value))
+
+    def _run(self, arguments: Mapping[str, Any], request: Mapping[str, Any]) -> Any:
+        task = _in_stage(self._task)
+        task.push_request(args=(), kwargs=dict(arguments), **request)
+        celery._state._task_stack.push(task)  # noqa: SLF001 -- what Task.__call__ does; `current_task` reads it
+        try:
+            return (task if task_has_custom(task, "__call__") else task.run)(**arguments)
+        finally:
+            celery._state._task_stack.pop()  # noqa: SLF001
+            task.pop_request()
+
+    def _raise_if_retried(self, error: Exception, retries: int) -> None:
+        again = tuple(getattr(self._task, "autoretry_for", ()) or ())
+        never = tuple(getattr(self._task, "dont_autoretry_for", ()) or ())
+        if not isinstance(error, again) or isinstance(error, (*never, MaxRetriesExceededError)):
+            return
+        options = dict(getattr(self._task, "retry_kwargs", {}) or {})
+        limit = options.get("max_retries", self._task.max_retries)
+        if limit is not None and retries >= limit:
+            raise PermanentError(f"{error} (given up after {retries} retries)", cause=error) from error
+        raise TransientError(str(error), cause=error, retry_after=self._pause_s(options, retries)) from error
+
+    def _pause_s(self, options: Mapping[str, Any], retries: int) -> float:
+        factor = int(getattr(self._task, "retry_backoff", 0) or 0)
+        if not factor:
+            return float(options.get("countdown", self._task.default_retry_delay))
+        longest = int(getattr(self._task, "retry_backoff_max", 600))
+        jitter = bool(getattr(self._task, "retry_jitter", True))
+        return float(get_exponential_backoff_interval(factor, retries, longest, jitter))
+
+
+class _RetriesInStage:
+    """Stands before a task's class: a retry is the stage's business, so nothing is published for it."""
+
+    max_retries: int | None
+    default_retry_delay: float
+    request: Any
+
+    def retry(
+        self,
+        args: object = None,  # noqa: ARG002 -- Celery's signature
+        kwargs: object = None,  # noqa: ARG002
+        exc: Exception | None = None,
+        throw: bool = True,  # noqa: ARG002
+        eta: datetime.datetime | None = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+        **_: object,
+    ) -> None:
+        """Raise `Retry`, or the error itself once there were `max_retries`."""
+        limit = self.max_retries if max_retries is None else max_retries
+        if limit is not None and self.request.retries >= limit:
+            raise exc or MaxRetriesExceededError(f"gave up after {self.request.retries} retries")
+        pause = self.default_retry_delay if countdown is None else countdown
+        raise Retry(exc=exc, when=eta or pause) from exc
+
+
+def _in_stage(task: celery.Task) -> celery.Task:
+    kind = type(task)
+    twin_class = type(kind.__name__, (_RetriesInStage, kind), {"__module__": kind.__module__})
+    twin = twin_class.__new__(twin_class)
+    # autoretry_for replaces `run` on the instance by a wrapper that would publish: the plain one is the class's.
+    twin.__dict__.update({name: value for name, value in vars(task).items() if name not in ("run", "_orig_run")})
+    return twin
+
+
+def _request_fields(call: TaskCall | None, retries: int) -> dict[str, Any]:
+    key = None if call is None else f"{call.workflow_id}/{call.idempotency_key}"
+    return {"id": key, "root_id": key, "retries": retries, "called_directly": False, "is_eager": True}
+
+
+def _seconds(when: float | datetime.datetime | None) -> float | None:
+    if isinstance(when, datetime.datetime):
+        return max(0.0, (when - datetime.datetime.now(when.tzinfo)).total_seconds())
+    return when
+
+
+def _outputs(value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    return dict(value) if isinstance(value, Mapping) else {"result": value}

@@ -1,0 +1,143 @@
+"""The Celery tasks: one per message type, generated from the glossary, and two that are no ledger messages."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol
+
+from celery import Celery, Task
+from celery.exceptions import Reject
+
+from stabilize_celery.errors import IdempotencyConflictError, UnreachableError
+from stabilize_celery.models.messages import MESSAGE_TYPES, RunTask
+from stabilize_celery.models.problems import InvalidWorkflowError
+from stabilize_celery.runtime.probes import PROBE
+from stabilize_celery.store.contract import Store
+from stabilize_celery.transport.publish import task_name
+from stabilize_celery.transport.reports import Reports
+
+__all__ = ["SUBMIT", "Bridge", "Handles", "LedgerTask", "add_tasks", "split_task_id"]
+
+SUBMIT = "SubmitWorkflow"
+_REQUEUE_PAUSE_S = 2.0
+_REFUSALS = (InvalidWorkflowError, IdempotencyConflictError)
+
+logger = logging.getLogger(__name__)
+
+
+class Handles(Protocol):
+    """What a delivery is handed to."""
+
+    def handle(self, workflow_id: str, name: str) -> str:
+        """Handle one delivery; return a short note."""
+        ...
+
+    def submit(self, definition: Mapping[str, Any], idempotency_key: str | None) -> str:
+        """Start a workflow, or find the one that the key stands for; return its id."""
+        ...
+
+
+class Bridge(Protocol):
+    """What the Celery tasks need of the `Stabilize` that made them."""
+
+    reports: Reports
+
+    @property
+    def runtime(self) -> Handles:
+        """The runtime of this process."""
+        ...
+
+    @property
+    def store(self) -> Store:
+        """The store of this process."""
+        ...
+
+
+class LedgerTask(Task):
+    """What our Celery tasks have in common; set per task, so that the app's other tasks keep their settings."""
+
+    abstract = True
+    acks_late = True
+    acks_on_failure_or_timeout = True
+    acks_on_failure = True
+    acks_on_timeout = True
+    # The ledger brings lost work back and counts how often; Celery would do so for ever.
+    reject_on_worker_lost = False
+    retry_on_worker_lost = False
+    ignore_result = True
+    store_errors_even_if_ignored = False
+    max_retries = None
+    rate_limit = 0
+    bridge: Bridge
+    Request: ClassVar[str] = "stabilize_celery.transport.request:LedgerRequest"
+
+
+def split_task_id(task_id: str) -> tuple[str, str]:
+    """Return workflow id and ledger name of a Celery task id `<workflow id>/<name>`; the name may contain slashes.
+
+    Raises:
+        ValueError: it is no such id.
+
+    """
+    workflow_id, slash, name = task_id.partition("/")
+    if not (workflow_id and slash and name):
+        raise ValueError(
+            f"{task_id!r} is no ledger message: its Celery task id must be <workflow id>/<name>. Messages of workflows "
+            "are sent by this package only; to start a workflow send stabilize.SubmitWorkflow."
+        )
+    return workflow_id, name
+
+
+def add_tasks(app: Celery, bridge: Bridge) -> None:
+    """Add our Celery tasks to the app, made when the app is finalized, so that its configuration stays open."""
+    for kind, message in MESSAGE_TYPES.items():
+        more = {"Request": "stabilize_celery.transport.request:AttemptRequest"} if message is RunTask else {}
+        _add(app, bridge, kind, _handler(kind, message.__doc__), **more)
+    _add(app, bridge, PROBE, _come_back)
+    _add(app, bridge, SUBMIT, _submit, throws=_REFUSALS)
+
+
+def _add(app: Celery, bridge: Bridge, kind: str, run: Callable[..., Any], **attributes: Any) -> None:
+    # shared=False: a shared task would be added to every other Celery app of this Python process too.
+    app.task(run, name=task_name(kind), base=LedgerTask, bind=True, shared=False, bridge=bridge, **attributes)
+
+
+def _handler(kind: str, text: str | None) -> Callable[..., str]:
+    def deliver(self: LedgerTask, **_: Any) -> str:
+        workflow_id, name = split_task_id(self.request.id)
+        try:
+            return self.bridge.runtime.handle(workflow_id, name)
+        except UnreachableError as error:
+            logger.warning("%s %s: %s It is owed and comes back.", self.name, self.request.id, error)
+            return "state unreachable: comes back"
+
+    deliver.__name__ = deliver.__qualname__ = kind
+    deliver.__doc__ = text
+    return deliver
+
+
+def _come_back(self: LedgerTask, queue: str, sent_ms: int, **_: Any) -> str:
+    """Remember that everything published to the queue before this probe has been taken out of it."""
+    try:
+        self.bridge.store.probe_came_back(queue, sent_ms)
+    except UnreachableError as error:
+        logger.warning("probe of queue %s: %s Another one will be sent.", queue, error)
+        return "state unreachable"
+    return f"{queue} is drained up to {sent_ms}"
+
+
+def _submit(
+    self: LedgerTask, definition: Mapping[str, Any] | None = None, idempotency_key: str | None = None, **_: Any
+) -> str:
+    """Start a workflow for a producer that has only Celery; without a key, the Celery task id is the key."""
+    key = idempotency_key or self.request.id
+    try:
+        return self.bridge.runtime.submit(definition if definition is not None else {}, key)
+    except _REFUSALS as error:
+        logger.error("%s %s was refused, nothing was started: %s", self.name, self.request.id, error)  # noqa: TRY400 -- the sender's mistake: its text, not our traceback
+        raise
+    except UnreachableError as error:
+        logger.warning("%s %s: %s It goes back to its queue.", self.name, self.request.id, error)
+        # Nothing stands in the ledger yet: the message is all there is. The pause keeps it from spinning.
+        time.sleep(_REQUEUE_PAUSE_S)
+        raise Reject(error, requeue=True) from error

@@ -1,0 +1,65 @@
+"""A background duty of a worker's main process: a thread that survives whatever happens to it."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from stabilize_celery.errors import UnreachableError
+
+__all__ = ["Duty"]
+
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 10.0
+
+logger = logging.getLogger(__name__)
+
+
+class Duty(threading.Thread):
+    """Calls `act` again and again, each time after the pause (s) that the last call returned, until `stop`.
+
+    While Redis is away it says so once, tries at growing intervals, and says when it is back. Any other error is
+    logged with its traceback, and the duty goes on.
+
+    Args:
+        wait: Waits for so many seconds or until woken. Default: until `stop`.
+
+    """
+
+    def __init__(self, name: str, act: Callable[[], float], wait: Callable[[float], object] | None = None) -> None:
+        super().__init__(name=f"stabilize-{name}", daemon=True)
+        self._act = act
+        self._stopped = threading.Event()
+        self._wait = wait or self._stopped.wait
+        self._is_away = False
+        self._pause_s = _FIRST_PAUSE_S
+
+    def stop(self) -> None:
+        """Ask the thread to end; does not wait for it, nor wake a `wait` of its own."""
+        self._stopped.set()
+
+    def run(self) -> None:
+        """Do the duty until `stop`."""
+        while not self._stopped.is_set():
+            self._wait(self.once())
+
+    def once(self) -> float:
+        """Act once; return the pause before the next time (s)."""
+        try:
+            pause_s = self._act()
+        except UnreachableError as error:
+            if not self._is_away:
+                logger.warning("%s: %s It goes on by itself once the server is back.", self.name, error)
+            self._is_away = True
+            return self._longer_pause()
+        except Exception:
+            # Not one round may end the thread: without it this worker would look healthy and lose its leases.
+            logger.exception("%s: this round failed; the next one comes", self.name)
+            return self._longer_pause()
+        if self._is_away:
+            logger.warning("%s: the server is back", self.name)
+        self._is_away, self._pause_s = False, _FIRST_PAUSE_S
+        return pause_s
+
+    def _longer_pause(self) -> float:
+        pause_s, self._pause_s = self._pause_s, min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        return pause_s

@@ -1,0 +1,46 @@
+"""News from Celery's consumer about claims, for the heartbeat thread: it must not wait for Redis itself."""
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+__all__ = ["Report", "Reports"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The process that ran a task attempt is gone (`is_lost`), or is about to be stopped at shutdown."""
+
+    task_id: str
+    pid: int | None
+    is_lost: bool
+
+
+class Reports:
+    """Reports that nobody has acted on yet, oldest first."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Report] = deque()
+        self._something = threading.Event()
+
+    def add(self, report: Report) -> None:
+        """Leave a report and wake who waits."""
+        self._waiting.append(report)
+        self._something.set()
+
+    def wait(self, timeout_s: float) -> None:
+        """Return at the next report or `wake`, at the latest after `timeout_s`."""
+        self._something.wait(timeout_s)
+        self._something.clear()
+
+    def wake(self) -> None:
+        """End a `wait` without a report."""
+        self._something.set()
+
+    def first(self) -> Report | None:
+        """Return the oldest report; it stays until `done`."""
+        return self._waiting[0] if self._waiting else None
+
+    def done(self) -> None:
+        """Forget the oldest report."""
+        self._waiting.popleft()

