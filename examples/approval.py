@@ -38,7 +38,7 @@ def release() -> Workflow:
 if __name__ == "__main__":
     handle = Client(redis_url=URL, broker_url=URL).start(release())
     print("waits for:", *handle.why(), sep="\n  ")
-    # From anywhere, also: stabilize-celery signal ID ask approve '{"by": "Ann"}'
+    # From any program that reaches Redis: client.handle(workflow_id).signal(...)
     handle.signal("ask", "approve", {"by": "Ann"})
     done = handle.wait(timeout_s=60)
     print(done.status, done.get_context().get("published"))

@@ -43,13 +43,29 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """A server on 127.0.0.1, in a context manager. `folder` outlives restarts, so an append-only file is read back."""
+    """A server on 127.0.0.1, in a context manager. `folder` outlives restarts, so an append-only file is read back.
 
-    def __init__(self, *arguments: str, append_only: bool = False) -> None:
+    Args:
+        arguments: More of them for the server program.
+        append_only: Keep each write that was acknowledged.
+        extra_ports: For `other_ports`, in order, as options such as `--tls-port`.
+        sentinel: Be a sentinel, with these settings.
+
+    """
+
+    def __init__(
+        self,
+        *arguments: str,
+        append_only: bool = False,
+        extra_ports: Sequence[str] = (),
+        sentinel: Sequence[str] = (),
+    ) -> None:
         self.port = free_port()
+        self.other_ports = {option: free_port() for option in extra_ports}
         self.folder = Path()
         self._arguments = arguments
         self._append_only = append_only
+        self._sentinel = sentinel
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -111,9 +127,15 @@ class RedisServer:
         os.kill(self.pid, signal.SIGCONT)
 
     def _command(self) -> Sequence[str]:
-        aof = ("--appendonly", "yes", "--appendfsync", "always") if self._append_only else ("--appendonly", "no")
-        place = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder))
-        return (find_server(), *place, "--save", "", "--daemonize", "no", *aof, *self._arguments)
+        ports = [part for option, port in self.other_ports.items() for part in (option, str(port))]
+        place = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), *ports]
+        if self._sentinel:
+            # A sentinel writes its file anew whenever it learns something.
+            settings = self.folder / "sentinel.conf"
+            settings.write_text("".join(f"sentinel {line}\n" for line in self._sentinel))
+            return [find_server(), str(settings), *place, "--sentinel"]
+        aof = ["--appendonly", "yes", "--appendfsync", "always"] if self._append_only else ["--appendonly", "no"]
+        return [find_server(), *place, "--save", "", "--daemonize", "no", *aof, *self._arguments]
 
     def _answers(self) -> bool:
         try:

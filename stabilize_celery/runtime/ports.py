@@ -29,6 +29,7 @@ class Publisher(Protocol):
 
         Raises:
             QueueError: the broker did not take (all of) them; safe to ignore, the keeper comes round.
+
         """
         ...
 

@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 from redis.backoff import NoBackoff
 from redis.connection import Connection, ConnectionPool, SSLConnection
+from redis.exceptions import RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
+from stabilize_celery.store.errors import StoreError
 from stabilize_celery.store.redis_url import Options, Place
 from stabilize_celery.store.wire import Refused
 
@@ -52,14 +54,27 @@ class Pools:
 
 
 def connection_options(place: Place, timeout_s: float, patience_s: float) -> Options:
-    """Return the arguments of a connection; `patience_s` is how much longer than usual a reply may take."""
-    options = {"socket_connect_timeout": timeout_s, "socket_timeout": timeout_s, "socket_keepalive": True}
+    """Return the arguments of a connection; `patience_s` is how much longer than usual a reply may take.
+
+    Raises:
+        StoreError: the URL sets what no connection knows.
+
+    """
+    options: Options = {"socket_connect_timeout": timeout_s, "socket_timeout": timeout_s}
+    if "path" not in place.options:
+        options["socket_keepalive"] = True
     options |= place.options
     if options["socket_timeout"] is not None:
         options["socket_timeout"] += patience_s
     # redis-py's retries replay writes whose answer was lost, which HINCRBY and XADD don't bear.
     forced = {"retry": Retry(NoBackoff(), 0), "retry_on_timeout": False, "retry_on_error": []}
-    return options | forced | {"decode_responses": False, "encoding": "utf-8", "protocol": 2}
+    options |= forced | {"decode_responses": False, "encoding": "utf-8", "protocol": 2}
+    named = dict(options)
+    try:
+        named.pop("connection_class", Connection)(**named)
+    except (TypeError, ValueError, RedisError) as error:
+        raise StoreError(f"can't connect as the Redis URL says: {error}") from None
+    return options
 
 
 def new_pool(options: Options) -> ConnectionPool:

@@ -1,6 +1,6 @@
 """An app's ordinary Celery task as a stage's task: `celery:NAME`, run inside the process that has the claim."""
 
-import datetime
+import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
@@ -115,7 +115,7 @@ class _RetriesInStage:
         kwargs: object = None,  # noqa: ARG002
         exc: Exception | None = None,
         throw: bool = True,  # noqa: ARG002
-        eta: datetime.datetime | None = None,
+        eta: dt.datetime | None = None,
         countdown: float | None = None,
         max_retries: int | None = None,
         **_: object,
@@ -129,8 +129,8 @@ class _RetriesInStage:
 
 
 def _in_stage(task: celery.Task) -> celery.Task:
-    kind = type(task)
-    twin_class = type(kind.__name__, (_RetriesInStage, kind), {"__module__": kind.__module__})
+    kind: Any = type(task)
+    twin_class: Any = type(kind.__name__, (_RetriesInStage, kind), {"__module__": kind.__module__})
     twin = twin_class.__new__(twin_class)
     # autoretry_for replaces `run` on the instance by a wrapper that would publish: the plain one is the class's.
     twin.__dict__.update({name: value for name, value in vars(task).items() if name not in ("run", "_orig_run")})
@@ -138,13 +138,13 @@ def _in_stage(task: celery.Task) -> celery.Task:
 
 
 def _request_fields(call: TaskCall | None, retries: int) -> dict[str, Any]:
-    key = None if call is None else f"{call.workflow_id}/{call.idempotency_key}"
+    key = None if call is None else call.idempotency_key
     return {"id": key, "root_id": key, "retries": retries, "called_directly": False, "is_eager": True}
 
 
-def _seconds(when: float | datetime.datetime | None) -> float | None:
-    if isinstance(when, datetime.datetime):
-        return max(0.0, (when - datetime.datetime.now(when.tzinfo)).total_seconds())
+def _seconds(when: float | dt.datetime | None) -> float | None:
+    if isinstance(when, dt.datetime):
+        return max(0.0, (when - dt.datetime.now(when.tzinfo)).total_seconds())
     return when
 
 

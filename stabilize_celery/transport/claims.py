@@ -39,9 +39,7 @@ class LocalClaims:
 
     """
 
-    def __init__(
-        self, store: Store, look_every_s: float, on_claim_lost: Callable[[Claim], None] | None = None
-    ) -> None:
+    def __init__(self, store: Store, look_every_s: float, on_claim_lost: Callable[[Claim], None] | None = None) -> None:
         self._store = store
         self._look_every_s = look_every_s
         self._on_claim_lost = on_claim_lost
@@ -86,7 +84,9 @@ class LocalClaims:
         if not claims:
             return []
         queries = [Fields(ledger(claim.name), ("own", "cx")) for claim in claims]
-        answers = self._store.look_many([(workflow_slot(c.workflow_id), (q,)) for c, q in zip(claims, queries, strict=True)])
+        answers = self._store.look_many(
+            [(workflow_slot(c.workflow_id), (q,)) for c, q in zip(claims, queries, strict=True)]
+        )
         entries = [answer[query] for answer, query in zip(answers, queries, strict=True)]
         # A cancelled run that holds a lock keeps its claim until the body returns (PROTOCOL 4.3): `cx` says so.
         return [

@@ -1,11 +1,10 @@
 """Putting messages on the broker through Celery."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 from celery import Celery
-from kombu import Exchange, Producer, Queue
+from kombu.entity import Exchange, Queue
 from kombu.exceptions import KombuError
 
 from stabilize_celery.errors import QueueError, redact_url
@@ -22,11 +21,12 @@ def task_name(kind: str) -> str:
     return f"stabilize.{kind}"
 
 
-def queue_named(app: Celery, name: str) -> Queue:
+def queue_named(app: Celery, name: str) -> Any:
     """Return the app's own queue of that name, or else a plain direct one (made known for publishing, not consumed)."""
     queues = app.amqp.queues
     if name not in queues:
-        queues.add(Queue(name, Exchange(name, type="direct"), routing_key=name))
+        exchange = Exchange(name, type="direct")  # type: ignore[no-untyped-call]
+        queues.add(Queue(name, exchange, routing_key=name))  # type: ignore[no-untyped-call]
     return queues[name]
 
 
@@ -48,7 +48,7 @@ class CeleryPublisher:
         try:
             with self._app.producer_pool.acquire(block=True) as producer:
                 self._send(producer, batch)
-        except self._broker_errors as error:
+        except self._broker_errors() as error:
             url = redact_url(self._app.connection_for_write().as_uri(include_password=False))
             raise QueueError(
                 f"the broker at {url} did not take {len(batch)} message(s), first {batch[0].task_id}: {error}. "
@@ -56,19 +56,18 @@ class CeleryPublisher:
                 cause=error,
             ) from error
 
-    @cached_property
     def _broker_errors(self) -> tuple[type[Exception], ...]:
         connection = self._app.connection_for_write()
         return (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
 
-    def _send(self, producer: Producer, batch: Sequence[Outgoing]) -> None:
+    def _send(self, producer: Any, batch: Sequence[Outgoing]) -> None:
         if len(batch) > 1 and producer.supports_batch_publish:
             with producer.batch(max_size=BATCH_SIZE):
                 self._send_each(producer, batch)
         else:
             self._send_each(producer, batch)
 
-    def _send_each(self, producer: Producer, batch: Sequence[Outgoing]) -> None:
+    def _send_each(self, producer: Any, batch: Sequence[Outgoing]) -> None:
         for message in batch:
             self._app.send_task(
                 task_name(message.kind),

@@ -64,8 +64,8 @@ def test_workers_wait_for_a_redis_that_answers(services: dict[str, Any]) -> None
     """A started server may still be reading its log."""
     assert services["tasks"]["depends_on"] == {"redis": {"condition": "service_healthy"}}
     assert "PONG" in services["redis"]["healthcheck"]["test"][1]
-    assert "/data" in services["redis"]["volumes"][1]
-    assert settings(ROOT / "deploy/redis.conf")["dir"] == "/data"
+    assert services["redis"]["volumes"][1] == "redis-data:/data"
+    assert tuple(services["redis"]["command"][2:4]) == ("--dir", "/data")
 
 
 def test_nothing_is_open_to_other_machines_or_without_a_password(services: dict[str, Any]) -> None:

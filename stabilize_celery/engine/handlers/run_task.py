@@ -110,12 +110,14 @@ def handle(message: RunTask, rules: Rules, _attempt: int, terms: ClaimTerms | No
         return _after_the_end(frame, entry)
     if frame.run.status != "RUNNING" or frame.run.task_index != message.task_index or frame.run.outcome:
         return Decision(note=f"the run is {frame.run.status}, at task {frame.run.task_index}")
+    terms = terms or ClaimTerms("nobody", rules.max_lost)
+    number = (snapshot[Position(places.started(message.ref_id), message.thread)] or 0) + 1
+    if entry.own == terms.owner:
+        return _claimed_before(message, frame, entry, number)
     if entry.own:
         return nothing(f"claimed by {entry.own}")
-    terms = terms or ClaimTerms("nobody", rules.max_lost)
     if entry.lost >= terms.max_lost:
         return _poisoned(message, frame, entry)
-    number = (snapshot[Position(places.started(message.ref_id), message.thread)] or 0) + 1
     return _claim(message, frame, entry, rules, terms, number)
 
 
@@ -132,16 +134,21 @@ def _claim(
         SetFields(places.ledger(message.name), ENTRY.encode(own=terms.owner, att=entry.att + 1, parked=""))
     )
     decision.defers[message.name] = frame.now_ms + rules.lease_ms
-    if not before.started_ms:
-        _set_task(decision, frame, message.task_index, state)
-        if terms.timeout_ms is not None:
-            decision.owes.append(Owed(_timer(message, "task"), frame.now_ms + terms.timeout_ms))
-    else:
-        _set_task(decision, frame, message.task_index, state)
+    _set_task(decision, frame, message.task_index, state)
+    if not before.started_ms and terms.timeout_ms is not None:
+        decision.owes.append(Owed(_timer(message, "task"), frame.now_ms + terms.timeout_ms))
     told = {"task": task_name, "attempt": state.attempts, "worker": terms.owner.rsplit("/", 1)[0]}
     decision.events.append(Event("task.started", frame.plan.ref, told))
     decision.call = ClaimedTask(message, frame, entry.att + 1, entry.lost, number, state, task_name)
     return decision
+
+
+def _claimed_before(message: RunTask, frame: Frame, entry: Entry, number: int) -> Decision:
+    """The answer to this very claim's EXEC was lost: it was applied."""
+    task_name = task_list(frame.plan, frame.run.planned)[message.task_index][1]
+    state = frame.run.tasks[message.task_index]
+    claimed = ClaimedTask(message, frame, entry.att, entry.lost, number, state, task_name)
+    return Decision(keeps_entry=True, call=claimed, note="claimed")
 
 
 def record(message: RunTask, returned: TaskReturned) -> Handling:

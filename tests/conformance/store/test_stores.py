@@ -5,13 +5,17 @@ from collections.abc import Callable, Iterator
 
 import fakeredis
 import pytest
+import redis
+from redis._parsers import _RESP2Parser
 
 from stabilize_celery.store.contract import Store
 from stabilize_celery.store.memory import MemoryStore
-from stabilize_celery.store.pools import Pools
+from stabilize_celery.store.pools import Pools, connection_options, new_pool
 from stabilize_celery.store.redis_store import RedisStore
+from stabilize_celery.store.redis_url import read_url
 from tests.conformance.store.registry_contract import LedgerContract, ReadingContract
-from tests.conformance.store.store_contract import SessionContract
+from tests.conformance.store.store_contract import FaithfulWatchContract, SessionContract
+from tests.servers import RedisServer
 
 
 class StoreContract(SessionContract, LedgerContract, ReadingContract):
@@ -36,7 +40,7 @@ def _sleep_ms(ms: int) -> None:
     time.sleep(ms / 1000)
 
 
-class TestMemoryStore(StoreContract):
+class TestMemoryStore(StoreContract, FaithfulWatchContract):
     """In memory, in virtual time."""
 
     @pytest.fixture
@@ -85,12 +89,37 @@ class TestFakeRedisStore(StoreContract):
 
 
 @pytest.mark.real
-class TestRedisStore(StoreContract):
+class TestRedisStore(StoreContract, FaithfulWatchContract):
     """Against a real server."""
 
     @pytest.fixture
     def store(self, redis_url: str) -> Iterator[Store]:
         store = RedisStore(redis_url)
+        yield store
+        store.close()
+
+    @pytest.fixture
+    def let_pass(self) -> Callable[[int], None]:
+        return _sleep_ms
+
+
+@pytest.fixture(scope="module")
+def unix_server() -> Iterator[RedisServer]:
+    with RedisServer("--unixsocket", "socket") as server:
+        yield server
+
+
+@pytest.mark.real
+class TestRedisStoreWithoutHiredis(StoreContract):
+    """Against a real server, with redis-py's parser in Python, over a unix socket."""
+
+    @pytest.fixture
+    def store(self, unix_server: RedisServer) -> Iterator[Store]:
+        url = f"unix://{unix_server.folder}/socket"
+        with redis.Redis.from_url(url) as client:
+            client.flushall()
+        options = connection_options(read_url(url), 5.0, 5.0) | {"parser_class": _RESP2Parser}
+        store = RedisStore(url, make_pools=lambda _: Pools(lambda: new_pool(options)))
         yield store
         store.close()
 

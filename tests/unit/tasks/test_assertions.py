@@ -52,7 +52,11 @@ def test_assertions_that_hold_give_the_value() -> None:
         (lambda: a.assert_true(False, "no"), PreconditionError, "no"),
         (lambda: a.assert_context(stage_with(), "n"), ContextError, "stage 'a': the context has no 'n'"),
         (lambda: a.assert_context(stage_with(), "n", "say n"), ContextError, "say n"),
-        (lambda: a.assert_context_type(stage_with(n="1"), "n", int), ContextError, "stage 'a': context value 'n' is str, expected int"),
+        (
+            lambda: a.assert_context_type(stage_with(n="1"), "n", int),
+            ContextError,
+            "stage 'a': context value 'n' is str, expected int",
+        ),
         (lambda: a.assert_context_in(stage_with(n=3), "n", [1]), ContextError, "'n' is 3, expected one of [1]"),
         (lambda: a.assert_output(with_outputs(), "n"), OutputError, "stage 'a': there is no output 'n'"),
         (lambda: a.assert_output_type(with_outputs(n="1"), "n", int), OutputError, "output 'n' is str, expected int"),
@@ -114,7 +118,10 @@ def test_results_of_a_check_tell_what_comes_next() -> None:
     """OK and SKIPPED let the stage go on, RETRY is not the last word."""
     assert [result.is_ok for result in (VerifyResult.ok(), VerifyResult.skipped())] == [True, True]
     assert (VerifyResult.retry().is_retry, VerifyResult.retry().is_terminal) == (True, False)
-    assert (VerifyResult.failed("no", {"n": 1}).is_terminal, VerifyResult.failed("no", {"n": 1}).details) == (True, {"n": 1})
+    assert (VerifyResult.failed("no", {"n": 1}).is_terminal, VerifyResult.failed("no", {"n": 1}).details) == (
+        True,
+        {"n": 1},
+    )
 
 
 def test_a_function_is_a_verifier_with_its_own_pace() -> None:

@@ -31,7 +31,7 @@ def test_the_call_is_there_inside_the_block_only() -> None:
 
 def test_asking_for_the_call_outside_of_one_says_what_to_do() -> None:
     """The error names bind_call, for tests."""
-    with pytest.raises(PreconditionError, match="bind one with .*bind_call"):
+    with pytest.raises(PreconditionError, match=r"bind one with .*bind_call"):
         current_call()
 
 

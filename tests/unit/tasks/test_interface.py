@@ -144,7 +144,12 @@ def test_wait_of_no_time_is_over_at_once() -> None:
 
 @pytest.mark.parametrize(
     ("context", "found"),
-    [({}, "it is missing"), ({"seconds": -1}, "not -1"), ({"seconds": "soon"}, "not 'soon'"), ({"seconds": True}, "not True")],
+    [
+        ({}, "it is missing"),
+        ({"seconds": -1}, "not -1"),
+        ({"seconds": "soon"}, "not 'soon'"),
+        ({"seconds": True}, "not True"),
+    ],
 )
 def test_wait_refuses_what_is_no_duration(context: dict[str, Any], found: str) -> None:
     """The error names stage, task and key, and what was found."""

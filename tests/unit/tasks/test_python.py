@@ -18,7 +18,9 @@ def run(**context: Any) -> TaskResult:
 
 def test_a_script_reads_input_and_leaves_a_result() -> None:
     """INPUT has the stage's context with `inputs` laid over it; what is printed is stdout, not the result."""
-    result = run(script="print('hi')\nRESULT = {'sum': sum(INPUT['n']), 'who': INPUT['who']}", who="ann", inputs={"n": [1, 2]})
+    result = run(
+        script="print('hi')\nRESULT = {'sum': sum(INPUT['n']), 'who': INPUT['who']}", who="ann", inputs={"n": [1, 2]}
+    )
 
     assert result == TaskResult.success(
         {"stdout": "hi", "stderr": "", "exit_code": 0, "truncated": False, "result": {"sum": 3, "who": "ann"}},
@@ -43,7 +45,7 @@ def test_a_script_that_raises_shows_its_own_lines() -> None:
     error = result.context["error"]
     assert (result.status, result.outputs["exit_code"]) == (WorkflowStatus.TERMINAL, 1)
     assert "the script ended with exit code 1: Traceback" in error
-    assert 'File "<script>", line 2, in f\n    raise ValueError(\'bad order\')' in error
+    assert "File \"<script>\", line 2, in f\n    raise ValueError('bad order')" in error
     assert 'File "<string>"' not in error
 
 

@@ -228,7 +228,7 @@ def test_a_strict_factory_refuses_unknown_types() -> None:
     factory = StageDefinitionBuilderFactory(strict=True)
     factory.register_class(DeployBuilder)
 
-    with pytest.raises(UnregisteredStageTypeError, match="did you mean 'deploy'.*known are: deploy, noop, ship, wait"):
+    with pytest.raises(UnregisteredStageTypeError, match=r"did you mean 'deploy'.*known are: deploy, noop, ship, wait"):
         factory.get("deplyo")
 
 
@@ -244,7 +244,9 @@ def test_finalizers_are_known_by_name_and_given_the_stage() -> None:
     assert (seen, finalizers.names(), finalizers.has("broken")) == (["a"], ("broken", "remove files"), True)
     with pytest.raises(KeyError):
         finalizers.run("broken", stage_with())
-    with pytest.raises(ConfigurationError, match=r"stage 'a': no finalizer 'remove file' .*did you mean 'remove files'"):
+    with pytest.raises(
+        ConfigurationError, match=r"stage 'a': no finalizer 'remove file' .*did you mean 'remove files'"
+    ):
         finalizers.run("remove file", stage_with())
 
 

@@ -17,7 +17,7 @@ from stabilize_celery.tasks.cancellation import CancellationToken, TaskCancelled
 from stabilize_celery.tasks.shell import ShellTask
 from tests.unit.tasks.support import stage_with
 
-HOSTILE = "x'; echo broken; echo \"$(echo run)\" `echo run` \\ * $HOME"
+HOSTILE = 'x\'; echo broken; echo "$(echo run)" `echo run` \\ * $HOME'
 
 
 def run(command: str, **context: Any) -> TaskResult:
@@ -81,7 +81,9 @@ def test_a_command_ended_by_a_signal_says_so() -> None:
     assert run("kill -SEGV $$").context["error"].startswith("the command was ended by signal 11")
 
 
-@pytest.mark.parametrize("template", ["printf %s {x}", "printf %s '{x}'", 'printf %s "{x}"', 'printf %s "$(printf %s {x})"'])
+@pytest.mark.parametrize(
+    "template", ["printf %s {x}", "printf %s '{x}'", 'printf %s "{x}"', 'printf %s "$(printf %s {x})"']
+)
 def test_a_placeholder_is_one_word_and_never_code(template: str) -> None:
     """Whatever quotes the template has, a hostile value arrives as it is."""
     assert run(template, x=HOSTILE).outputs["stdout"] == HOSTILE
@@ -175,7 +177,9 @@ def test_secrets_are_masked_wherever_they_would_show() -> None:
 def test_the_time_limit_ends_the_whole_process_group(tmp_path: Path) -> None:
     """Children in the background end with the command, also one that ignores SIGTERM."""
     pid_file = tmp_path / "pid"
-    result = run(f"(trap '' TERM; echo $BASHPID > {pid_file}; sleep 60 & wait; sleep 60) & wait", shell="/bin/bash", timeout=0.5)
+    result = run(
+        f"(trap '' TERM; echo $BASHPID > {pid_file}; sleep 60 & wait; sleep 60) & wait", shell="/bin/bash", timeout=0.5
+    )
 
     assert result.context["error"].startswith("the command ran longer than 0.5 s")
     assert wait_until_gone(int(pid_file.read_text(encoding="ascii")))

@@ -97,5 +97,5 @@ def test_an_inner_workflow_that_failed_gives_its_reason(status: str, ends: Workf
 @pytest.mark.parametrize("context", [{}, {"workflow": ""}, {"workflow": 3}, {"workflow": "x", "context": [1]}])
 def test_a_call_of_nothing_is_refused_before_waiting(context: dict[str, Any]) -> None:
     """The first execution already says what is wrong."""
-    with pytest.raises(ContextError, match="stage 'a': sub_workflow task: `(workflow|context)` must be"):
+    with pytest.raises(ContextError, match=r"stage 'a': sub_workflow task: `(workflow|context)` must be"):
         call_workflow(context)

@@ -1,0 +1,142 @@
+"""Runs a task's body on its own copy of the stage, and says how it ended. No store, no broker."""
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stabilize_celery.engine.codec import pack
+from stabilize_celery.engine.handlers.run_task import ClaimedTask, TaskReturned
+from stabilize_celery.models.json_values import copy_json
+from stabilize_celery.models.problems import Problem
+from stabilize_celery.models.result import TaskResult
+from stabilize_celery.models.stage.stage import StageExecution
+from stabilize_celery.models.status import WorkflowStatus
+from stabilize_celery.tasks.call import SubWorkflowOutcome, TaskCall, bind_call
+from stabilize_celery.tasks.cancellation import CancellationToken, bind_token
+from stabilize_celery.tasks.options import TaskOptions
+from stabilize_celery.tasks.outcome import backoff_ms, classify_exception
+from stabilize_celery.tasks.task import Task, wait_of
+
+__all__ = ["TaskExecutor"]
+
+POLL_BASE_MS = 500
+POLL_CAP_MS = 15_000
+
+
+@dataclass(frozen=True, slots=True)
+class TaskExecutor:
+    """Executes claimed tasks. `jitter`: a number in [0, 1) per call."""
+
+    max_output_bytes: int
+    jitter: Callable[[], float] = random.random
+
+    def execute(
+        self, claimed: ClaimedTask, task: Task, options: TaskOptions, stage: StageExecution, token: CancellationToken
+    ) -> TaskReturned:
+        """Run the body once and return how it ended; whatever user code raises is an answer, never an exception."""
+        call = _call_of(claimed, options)
+        with bind_call(call), bind_token(token):
+            try:
+                result = task.execute(stage)
+                return self._returned(claimed, task, stage, result)
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+                    raise
+                return self._raised(claimed, options, error)
+
+    def _returned(self, claimed: ClaimedTask, task: Task, stage: StageExecution, result: Any) -> TaskReturned:
+        if not isinstance(result, TaskResult):
+            return _failed(claimed, "TypeError", f"the task returned {type(result).__name__}, not a TaskResult")
+        problems: list[Problem] = []
+        context, outputs = copy_json(result.context, "context", problems), copy_json(result.outputs, "outputs", problems)
+        if problems or (too_large := self._too_large(context, outputs)):
+            told = "; ".join(map(str, problems[:10])) if problems else too_large
+            return _failed(claimed, "OutputError", told)
+        answer = TaskReturned(claimed.attempt, result.status.name, context, outputs)
+        return self._completed(answer, claimed, task, stage, result)
+
+    def _completed(
+        self, answer: TaskReturned, claimed: ClaimedTask, task: Task, stage: StageExecution, result: TaskResult
+    ) -> TaskReturned:
+        changes: dict[str, Any] = {}
+        if result.status is WorkflowStatus.RUNNING:
+            changes["again_after_ms"] = self._poll_ms(claimed, task, stage)
+        elif result.status is WorkflowStatus.SUSPENDED:
+            changes |= _waits(task, stage)
+        elif result.status is WorkflowStatus.REDIRECT:
+            changes["target"] = result.target_stage_ref_id
+            if not result.target_stage_ref_id:
+                return _failed(claimed, "RedirectError", "the task redirects, but names no stage to jump to")
+        elif result.status in (WorkflowStatus.TERMINAL, WorkflowStatus.STOPPED, WorkflowStatus.FAILED_CONTINUE):
+            told = result.context.get("error")
+            changes["error"] = {"message": str(told) if told else f"the task answered {result.status.name}"}
+        elif result.status.name not in ("SUCCEEDED", "SKIPPED", "CANCELED"):
+            return _failed(claimed, "ResultError", f"{result.status.name} is no result of a task")
+        return TaskReturned(answer.attempt, answer.status, answer.context, answer.outputs, **changes)
+
+    def _poll_ms(self, claimed: ClaimedTask, task: Task, stage: StageExecution) -> int:
+        asked = task.poll_after_ms(stage)
+        if asked is not None:
+            return max(0, asked)
+        return backoff_ms(claimed.state.polls + 1, POLL_BASE_MS / 1000, POLL_CAP_MS / 1000, self.jitter())
+
+    def _raised(self, claimed: ClaimedTask, options: TaskOptions, error: BaseException) -> TaskReturned:
+        failure = classify_exception(error, options, claimed.state.retries + 1)
+        told = {"type": failure.exception_type, "message": failure.message, "traceback": failure.traceback}
+        problems: list[Problem] = []
+        context = copy_json(failure.context_update, "context_update", problems)
+        if problems:
+            context = {}
+        if not failure.is_transient:
+            told["message"] = f"{failure.exception_type}: {failure.message}"
+            return TaskReturned(claimed.attempt, "TERMINAL", context, error=told)
+        pause = failure.retry_after_ms
+        if pause is None:
+            tries = claimed.state.retries + 1
+            pause = backoff_ms(tries, options.backoff_s, options.backoff_max_s, self.jitter())
+        return TaskReturned(claimed.attempt, "RETRY", context, error=told, again_after_ms=pause)
+
+    def _too_large(self, context: Mapping[str, Any], outputs: Mapping[str, Any]) -> str:
+        for kind, values in (("outputs", outputs), ("context", context)):
+            size = len(pack(values))
+            if size > self.max_output_bytes:
+                largest = max(values, key=lambda name: len(pack(values[name])))
+                most = self.max_output_bytes
+                return f"{kind} take {size} bytes, at most {most} are stored; the largest is {kind}.{largest}"
+        return ""
+
+
+def _failed(claimed: ClaimedTask, kind: str, message: str) -> TaskReturned:
+    return TaskReturned(claimed.attempt, "TERMINAL", error={"type": kind, "message": message})
+
+
+def _waits(task: Task, stage: StageExecution) -> Mapping[str, Any]:
+    called = task.calls_workflow(stage)
+    if called is not None:
+        call = {"name": called.name, "definition": called.definition, "context": dict(called.context or {})}
+        return {"sub_workflow": call}
+    wait = wait_of(task, stage)
+    return {"signal": wait.signal, "deadline_ms": wait.deadline_ms}
+
+
+def _call_of(claimed: ClaimedTask, options: TaskOptions) -> TaskCall:
+    run, message, state = claimed.frame.run, claimed.message, claimed.state
+    sub = run.sub
+    return TaskCall(
+        workflow_id=message.workflow_id,
+        stage_ref_id=message.ref_id,
+        run_number=claimed.run_number,
+        instance_index=message.instance,
+        task_name=claimed.task_name,
+        attempt=state.retries + claimed.lost + 1,
+        polls=state.polls,
+        started_ms=state.started_ms,
+        now_ms=claimed.frame.now_ms,
+        idempotency_key=f"{message.workflow_id}/{message.ref_id}/{message.thread}/{message.task_index}",
+        fencing_token=run.token or None,
+        deadline_ms=state.started_ms + int(options.timeout_s * 1000) if options.timeout_s else None,
+        signal=run.signal,
+        signal_payload=run.payload,
+        sub_workflow=SubWorkflowOutcome(sub.workflow_id, sub.status, sub.outputs) if sub else None,
+    )

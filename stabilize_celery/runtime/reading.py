@@ -1,0 +1,199 @@
+"""Reading a whole workflow back as users see it: what it is, and how far each stage is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stabilize_celery.engine import places
+from stabilize_celery.engine.codec import unpack
+from stabilize_celery.engine.moves import task_list
+from stabilize_celery.engine.plan import StagePlan, decode_plan
+from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD, Run, TaskState, WorkflowRecord
+from stabilize_celery.engine.steps import Hash, Items, Members, Query, Snapshot, workflow_slot
+from stabilize_celery.errors import WorkflowNotFoundError
+from stabilize_celery.models.definition import from_definition
+from stabilize_celery.models.stage.enums import SyntheticStageOwner
+from stabilize_celery.models.stage.stage import StageExecution
+from stabilize_celery.models.status import WorkflowStatus
+from stabilize_celery.models.task import TaskExecution
+from stabilize_celery.models.trigger import Trigger
+from stabilize_celery.models.workflow import PausedDetails, Workflow
+from stabilize_celery.store.contract import Store
+
+__all__ = ["StageView", "WorkflowView", "read_view", "read_workflow"]
+
+_RECORD, _DEFINITION = Hash(places.WORKFLOW), Hash(places.DEFINITION)
+_LIVE, _RESTARTED, _PARKED = Members(places.LIVE), Hash(places.RESTARTED), Members(places.PARKED)
+
+
+@dataclass(frozen=True, slots=True)
+class StageView:
+    """A stage with its runs that count, in order of creation: (thread, run)."""
+
+    plan: StagePlan
+    context: Mapping[str, Any]
+    runs: Sequence[tuple[str, Run]]
+    waiting: int
+    """Arrivals at its join that are not used."""
+
+    @property
+    def newest(self) -> tuple[str, Run] | None:
+        """The run that a status report shows: the newest unfinished one, else the newest (wcp 1.2)."""
+        unfinished = [item for item in self.runs if not item[1].is_ended]
+        return (unfinished or list(self.runs) or [None])[-1]
+
+    def status(self, record: WorkflowRecord) -> str:
+        """Return the stage's status."""
+        if (newest := self.newest) is not None:
+            return newest[1].status
+        if record.is_live:
+            return "NOT_STARTED"
+        return "CANCELED" if self.waiting and record.status != "SUCCEEDED" else "SKIPPED"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowView:
+    """A workflow as stored, read without locks: stages by ref, in the order of definition."""
+
+    id: str
+    record: WorkflowRecord
+    definition: Mapping[str, Any]
+    trigger: Mapping[str, Any]
+    stages: Mapping[str, StageView]
+    parked: frozenset[str]
+    now_ms: int
+
+
+def read_view(store: Store, workflow_id: str) -> WorkflowView:
+    """Read everything about a workflow, in three round trips.
+
+    Raises:
+        WorkflowNotFoundError: there is none of that id (any more).
+
+    """
+    slot = workflow_slot(workflow_id)
+    top = store.look(slot, (_RECORD, _DEFINITION, _LIVE, _RESTARTED, _PARKED))
+    record = WORKFLOW_RECORD.decode(top[_RECORD])
+    if not record.exists:
+        raise WorkflowNotFoundError(workflow_id)
+    plans = _plans(top[_DEFINITION])
+    lists = {ref: _lists(plan) for ref, plan in plans.items()}
+    found = store.look(slot, tuple(query for queries in lists.values() for query in queries))
+    threads = sorted({thread for ref in plans for query in lists[ref][:2] for thread in found[query]} | top[_LIVE])
+    runs = store.look(slot, tuple(Hash(places.run(thread)) for thread in threads))
+    by_stage: dict[str, list[tuple[str, Run]]] = {ref: [] for ref in plans}
+    since = {ref: int(time_us) for ref, time_us in top[_RESTARTED].items()}
+    for thread in threads:
+        run = RUN.decode(runs[Hash(places.run(thread))])
+        if run.status and run.ref in by_stage and run.created_us >= since.get(run.ref, 0):
+            by_stage[run.ref].append((thread, run))
+    fields = top[_DEFINITION]
+    stages = {
+        ref: StageView(
+            plan,
+            unpack(fields[f"x:{ref}"]),
+            sorted(by_stage[ref], key=lambda item: item[1].created_us),
+            _waiting(lists[ref], found),
+        )
+        for ref, plan in plans.items()
+    }
+    parked = frozenset(top[_PARKED])
+    definition, trigger = unpack(fields["definition"]), unpack(fields["trigger"])
+    return WorkflowView(workflow_id, record, definition, trigger, stages, parked, runs.now_ms)
+
+
+def _plans(fields: Mapping[str, bytes]) -> dict[str, StagePlan]:
+    plans = [decode_plan(data) for name, data in fields.items() if name.startswith("s:")]
+    order = {stage["ref_id"]: at for at, stage in enumerate(unpack(fields["definition"])["stages"])}
+    return {plan.ref: plan for plan in sorted(plans, key=lambda plan: order.get(plan.ref, len(order)))}
+
+
+def _lists(plan: StagePlan) -> tuple[Query, ...]:
+    ref = plan.ref
+    lists: tuple[Query, ...] = (Items(places.started(ref)), Items(places.bypassed(ref)))
+    return (*lists, Hash(places.waiting(ref))) if len(plan.requisites) > 1 else lists
+
+
+def _waiting(queries: Sequence[Query], found: Snapshot) -> int:
+    return int(found[queries[2]].get("n", b"0")) if len(queries) > 2 else 0  # noqa: PLR2004 - the third, if it is there
+
+
+def read_workflow(store: Store, workflow_id: str) -> Workflow:
+    """Read a workflow as the model that users know.
+
+    Raises:
+        WorkflowNotFoundError: there is none of that id (any more).
+
+    """
+    return workflow_from(read_view(store, workflow_id))
+
+
+def workflow_from(view: WorkflowView) -> Workflow:
+    """Return the user's model of a view."""
+    record = view.record
+    workflow = from_definition(view.definition, workflow_id=view.id)
+    workflow.trigger = Trigger.from_dict(dict(view.trigger))
+    workflow.status = WorkflowStatus[record.status]
+    workflow.start_time = record.started_ms or None
+    workflow.end_time = record.ended_ms or None
+    if record.status == "CANCELED":
+        workflow.is_canceled, workflow.canceled_by = True, record.canceled_by or None
+        workflow.cancellation_reason = record.reason or None
+    if record.paused_at_ms or record.paused_ms:
+        workflow.paused = PausedDetails(record.paused_by, record.paused_at_ms or None, None, record.paused_ms)
+    for ref, stage_view in view.stages.items():
+        stage = workflow.stage_by_ref_id(ref)
+        if stage is None:
+            stage = _planned_stage(stage_view)
+            workflow.add_stage(stage)
+        _fill(stage, stage_view, record)
+    ids = {stage.ref_id: stage.id for stage in workflow.stages}
+    for stage in workflow.stages:
+        parent = view.stages[stage.ref_id].plan.parent
+        if parent is not None:
+            stage.parent_stage_id = ids.get(parent, parent)
+    return workflow
+
+
+def _planned_stage(view: StageView) -> StageExecution:
+    plan = view.plan
+    return StageExecution(
+        ref_id=plan.ref,
+        type=plan.type,
+        name=plan.name,
+        requisite_stage_ref_ids=set(plan.requisites),
+        parent_stage_id=plan.parent,
+        synthetic_stage_owner=SyntheticStageOwner[plan.owner] if plan.owner else None,
+    )
+
+
+def _fill(stage: StageExecution, view: StageView, record: WorkflowRecord) -> None:
+    plan = view.plan
+    stage.id = plan.stage_id
+    stage.status = WorkflowStatus[view.status(record)]
+    newest = view.newest[1] if view.newest else Run()
+    stage.context = {**view.context, **newest.context}
+    stage.outputs = dict(newest.outputs)
+    stage.start_time, stage.end_time = newest.started_ms or None, newest.ended_ms or None
+    tasks = task_list(plan, newest.planned)
+    states = list(newest.tasks) + [TaskState()] * (len(tasks) - len(newest.tasks))
+    stage.tasks = [_task(item, state, newest) for item, state in zip(tasks, states, strict=False)]
+    for task in stage.tasks:
+        task.stage = stage
+    if stage.tasks:
+        stage.tasks[0].stage_start, stage.tasks[-1].stage_end = True, True
+
+
+def _task(item: tuple[str, str, str], state: TaskState, run: Run) -> TaskExecution:
+    status = state.status
+    if run.is_ended and status in ("RUNNING", "SUSPENDED"):
+        status = run.status if run.status in ("CANCELED", "TERMINAL", "STOPPED", "SKIPPED") else "TERMINAL"
+    return TaskExecution(
+        id=item[0],
+        name=item[1],
+        implementing_class=item[2],
+        status=WorkflowStatus[status],
+        start_time=state.started_ms or None,
+        end_time=state.ended_ms or (run.ended_ms if run.is_ended and state.started_ms else 0) or None,
+        task_exception_details=dict(state.error),
+    )

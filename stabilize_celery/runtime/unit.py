@@ -1,0 +1,209 @@
+"""The unit of work: read, decide, commit, retry, publish (PROTOCOL 4). The only place that loops over conflicts."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from stabilize_celery.engine import places
+from stabilize_celery.engine.codec import pack
+from stabilize_celery.engine.ledger import arguments_of
+from stabilize_celery.engine.state import ENTRY
+from stabilize_celery.engine.steps import (
+    Change,
+    Commit,
+    Decision,
+    Event,
+    Handling,
+    Owed,
+    Plan,
+    Query,
+    Read,
+    SetFields,
+    Slot,
+    Snapshot,
+    Value,
+    always,
+)
+from stabilize_celery.errors import QueueError
+from stabilize_celery.models.messages import LEDGER_VERSION
+from stabilize_celery.runtime.ports import Outgoing, Publisher, outgoing, queue_of
+from stabilize_celery.settings import Settings
+from stabilize_celery.store.contract import Drop, Due, LedgerChange, Put, Session, Store, Transaction, Undue
+
+__all__ = ["Conflict", "Prepared", "Sessions", "UnitOfWork", "WorkDone"]
+
+logger = logging.getLogger("stabilize_celery")
+
+Results = Sequence[int | None]
+
+
+class Conflict(Exception):  # noqa: N818 - a signal between this module's own functions
+    """A watched key moved: decide again."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkDone:
+    """What became of one unit of work. `is_applied` False: other workers won every try; nothing was written."""
+
+    decision: Decision
+    is_applied: bool = True
+    tries: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A decision as a transaction, and what to publish after it."""
+
+    transaction: Transaction
+    publishes: Sequence[tuple[Outgoing, Callable[[Results], bool]]]
+
+    def to_publish(self, results: Results) -> list[Outgoing]:
+        """Return the messages that the results ask for."""
+        return [message for message, wanted in self.publishes if wanted(results)]
+
+
+class UnitOfWork:
+    """Runs handlers against a store."""
+
+    def __init__(
+        self,
+        store: Store,
+        publisher: Publisher,
+        settings: Settings,
+        planner: Callable[[Plan], dict[str, Any]] = lambda _: {},
+        pause_ms: Callable[[float], None] = lambda ms: time.sleep(ms / 1000),
+    ) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._settings = settings
+        self._planner = planner
+        self._pause_ms = pause_ms
+        self._random = Random()  # noqa: S311 - jitter
+
+    def run(self, slot: Slot, handler: Callable[[int], Handling], own: str | None = None) -> WorkDone:
+        """Run a handler to its commit. `own`: the ledger name it handles; None for an outside event."""
+        for attempt in range(self._settings.commit_tries):
+            if attempt:
+                self._pause_ms(self._random.uniform(2, 10 * 2 ** min(attempt, 3)))
+            with ExitStack() as stack:
+                sessions = Sessions(self._store, stack)
+                try:
+                    decision = self.drive(handler(attempt), slot, sessions)
+                    self.commit(decision, slot, sessions, own)
+                except Conflict:
+                    continue
+                return WorkDone(decision, tries=attempt + 1)
+        return WorkDone(Decision(keeps_entry=True, note="lost every commit to other workers"), is_applied=False)
+
+    def drive(self, handling: Handling, slot: Slot, sessions: "Sessions") -> Decision:
+        """Run a handler to its decision. Raises Conflict if a commit on its way is lost."""
+        answer: Any = None
+        while True:
+            try:
+                step = handling.send(answer)
+            except StopIteration as stop:
+                decision: Decision = stop.value
+                return decision
+            answer = self._answer(step, slot, sessions)
+
+    def _answer(self, step: Read | Commit | Plan, slot: Slot, sessions: "Sessions") -> Any:
+        if isinstance(step, Read):
+            return sessions.read(step.slot or slot, step.queries, step.watch)
+        if isinstance(step, Plan):
+            return self._planner(step)
+        self.commit(step.decision, step.slot, sessions, None)
+        return None
+
+    def commit(self, decision: Decision, slot: Slot, sessions: "Sessions", own: str | None) -> None:
+        """Write a decision and publish what it owes. Raises Conflict if a watched key moved."""
+        if decision.is_empty and (decision.keeps_entry or own is None):
+            return
+        prepared = self.prepare(decision, sessions.now_ms(slot), own)
+        results = sessions.of(slot).commit(prepared.transaction)
+        if results is None:
+            raise Conflict
+        self.publish(prepared.to_publish(results))
+
+    def prepare(self, decision: Decision, now_ms: int, own: str | None) -> Prepared:
+        """Return the transaction that a decision means; `own` is forgotten unless it keeps its entry."""
+        ledger: list[LedgerChange] = [Drop(name) for name in decision.forgets]
+        if own is not None and not decision.keeps_entry:
+            ledger.append(Drop(own))
+        changes: list[Change] = list(decision.changes)
+        publishes: list[tuple[Outgoing, Callable[[Results], bool]]] = []
+        for owed in decision.owes:
+            queue = queue_of(owed.message, self._settings)
+            ledger.append(self._entry(owed, queue, now_ms))
+            if owed.not_before_ms <= now_ms:
+                publishes.append((outgoing(owed.message, queue), owed.publish))
+        for message in decision.nudges:
+            changes.append(SetFields(places.ledger(message.name), ENTRY.encode(pub=now_ms, nb=0)))
+            ledger.append(Due(message.name, now_ms + self._settings.republish_ms))
+            publishes.append((outgoing(message, queue_of(message, self._settings)), always))
+        nudged = {message.name for message in decision.nudges}
+        ledger += [Due(name, at_ms) for name, at_ms in decision.defers.items() if name not in nudged]
+        ledger += [Undue(name) for name in decision.parks]
+        events = [event_fields(event, now_ms) for event in decision.events]
+        return Prepared(Transaction(changes, ledger, events), publishes)
+
+    def _entry(self, owed: Owed, queue: str, now_ms: int) -> Put:
+        is_later = owed.not_before_ms > now_ms
+        fields: dict[str, Value] = {
+            "t": type(owed.message).__name__,
+            "v": LEDGER_VERSION,
+            "a": arguments_of(owed.message),
+            "nb": owed.not_before_ms if is_later else 0,
+            "pub": now_ms if owed.publish is always and not is_later else 0,
+            "q": queue,
+            **owed.fields,
+        }
+        due_ms = owed.not_before_ms if is_later else now_ms + self._settings.republish_ms
+        return Put(owed.message.name, fields, due_ms, keep_earlier=owed.message.is_merge)
+
+    def publish(self, batch: Sequence[Outgoing]) -> None:
+        """Publish what a commit owes; a broker that is away is the keeper's business."""
+        if not batch:
+            return
+        try:
+            self._publisher.publish(batch)
+        except QueueError as error:
+            logger.warning("publishing %d messages: %s; the keeper will publish them again", len(batch), error)
+
+
+class Sessions:
+    """The sessions of one unit of work: one per slot, with what it watches."""
+
+    def __init__(self, store: Store, stack: ExitStack) -> None:
+        self._store = store
+        self._stack = stack
+        self._open: dict[Slot, Session] = {}
+        self._now_ms: dict[Slot, int] = {}
+
+    def read(self, slot: Slot, queries: Sequence[Query], watch: Sequence[str]) -> Snapshot:
+        """Read on a slot's session, and remember the time of its server."""
+        snapshot = self.of(slot).read(queries, watch)
+        self.saw(slot, snapshot)
+        return snapshot
+
+    def saw(self, slot: Slot, snapshot: Snapshot) -> None:
+        """Remember the time of a slot's server."""
+        self._now_ms[slot] = snapshot.now_ms
+
+    def now_ms(self, slot: Slot) -> int:
+        """Return the time of the latest read of a slot."""
+        return self._now_ms[slot]
+
+    def of(self, slot: Slot) -> Session:
+        """Return the session of a slot, opened when first asked for."""
+        if slot not in self._open:
+            self._open[slot] = self._stack.enter_context(self._store.session(slot))
+        return self._open[slot]
+
+
+def event_fields(event: Event, now_ms: int) -> dict[str, Value]:
+    """Return the stream fields of an event: kind, stage, time, data (msgpack)."""
+    return {"kind": event.kind, "ref": event.ref_id, "at": now_ms, "data": pack(dict(event.data))}

@@ -1,0 +1,181 @@
+"""`Stabilize(app)`: durable workflows on somebody's Celery app."""
+
+import os
+import secrets
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
+
+from celery import Celery
+from celery.signals import celeryd_init
+from typing_extensions import Unpack
+
+from stabilize_celery.errors import ConfigurationError, redact_url
+from stabilize_celery.runtime.service import Runtime
+from stabilize_celery.settings import Settings
+from stabilize_celery.store.contract import Store
+from stabilize_celery.tasks.builders import StageDefinitionBuilder
+from stabilize_celery.tasks.finalizers import Finalizer
+from stabilize_celery.tasks.options import OptionFields, TaskOptions
+from stabilize_celery.tasks.registry import TaskImplementation, TaskRegistry
+from stabilize_celery.transport.celery_call import PREFIX, resolve_celery_task
+from stabilize_celery.transport.celery_tasks import add_tasks
+from stabilize_celery.transport.process import Process, make_process, open_store
+from stabilize_celery.transport.publish import CeleryPublisher
+from stabilize_celery.transport.reports import Reports
+from stabilize_celery.transport.worker_steps import add_queues, has_worker_step, worker_step
+
+__all__ = ["Stabilize"]
+
+_Registered = TypeVar("_Registered", bound=TaskImplementation)
+_Builder = TypeVar("_Builder", bound=type[StageDefinitionBuilder])
+_Callback = TypeVar("_Callback", bound=Finalizer)
+
+_REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+
+
+class Stabilize:
+    """Adds tasks `stabilize.*`, their queues and a background duty to an app; the app's own tasks stay as they are.
+
+    Nothing is connected, and the app's configuration is not read, before a worker starts or something is sent.
+
+    Args:
+        redis_url: Where workflows are kept. Default: `STABILIZE_REDIS_URL`, else the app's broker if it is Redis.
+        registry: Known tasks; default: a new registry with the ready-made ones.
+        settings: Default: read from the environment.
+        namespace: Start of all keys in Redis; default: the settings'.
+
+    Raises:
+        ConfigurationError: the app has a `Stabilize` already.
+
+    """
+
+    def __init__(
+        self,
+        app: Celery,
+        redis_url: str | None = None,
+        *,
+        registry: TaskRegistry | None = None,
+        settings: Settings | None = None,
+        namespace: str | None = None,
+    ) -> None:
+        if has_worker_step(app):
+            raise ConfigurationError(f"the Celery app {app.main!r} has a Stabilize already; use that one")
+        self.app = app
+        self.registry = registry or TaskRegistry()
+        chosen = settings or Settings.from_env(os.environ)
+        self._queues: dict[str, str] = dict(chosen.task_queues)
+        given: dict[str, Any] = {"redis_url": redis_url, "namespace": namespace}
+        self.settings = replace(
+            chosen, task_queues=self._queues, **{name: value for name, value in given.items() if value is not None}
+        )
+        self.reports = Reports()
+        self.worker_id = _new_worker_id(socket.gethostname())
+        self._processes: dict[int, Process] = {}
+        self.registry.add_resolver(PREFIX, partial(resolve_celery_task, app))
+        add_tasks(app, self)
+        app.steps["worker"].add(worker_step(self))
+        celeryd_init.connect(self._on_worker_init, weak=False)
+
+    def task(
+        self,
+        name: str,
+        aliases: Sequence[str] | None = None,
+        *,
+        options: TaskOptions | None = None,
+        **fields: Unpack[OptionFields],
+    ) -> Callable[[_Registered], _Registered]:
+        """Return a decorator that makes a function or Task class known as `name`; see `TaskRegistry.task`.
+
+        With `queue`, its messages go to that queue, which workers of this app consume; the settings' own
+        `task_queues` come first.
+        """
+        queue = fields.get("queue") if options is None else options.queue
+        if queue:
+            self._queues.setdefault(name, queue)
+        return self.registry.task(name, aliases, options=options, **fields)
+
+    def builder(self, builder_class: _Builder) -> _Builder:
+        """Register a stage builder class; a decorator."""
+        self.registry.builders.register_class(builder_class)
+        return builder_class
+
+    def finalizer(self, name: str) -> Callable[[_Callback], _Callback]:
+        """Return a decorator that makes a function known as the finalizer `name`."""
+
+        def decorate(callback: _Callback) -> _Callback:
+            self.registry.finalizers.register(name, callback)
+            return callback
+
+        return decorate
+
+    @property
+    def runtime(self) -> Runtime:
+        """The runtime of this process."""
+        return self.process().runtime
+
+    @property
+    def store(self) -> Store:
+        """The store of this process."""
+        return self.process().store
+
+    @property
+    def publisher(self) -> CeleryPublisher:
+        """The publisher of this process."""
+        return self.process().publisher
+
+    @property
+    def state_url(self) -> str:
+        """Where workflows are kept.
+
+        Raises:
+            ConfigurationError: nobody said, and the broker is no Redis.
+
+        """
+        if self.settings.redis_url:
+            return self.settings.redis_url
+        broker = str(self.app.conf.broker_url or "").split(";")[0]
+        if broker.startswith(_REDIS_SCHEMES):
+            return broker
+        raise ConfigurationError(
+            f"where are workflows to be kept? The broker {redact_url(broker)!r} is no Redis: give "
+            "Stabilize(app, redis_url=...) or set STABILIZE_REDIS_URL"
+        )
+
+    def queues(self) -> list[str]:
+        """Return the names of all our queues: control, work, and those of single task types."""
+        settings = self.settings
+        return list(dict.fromkeys((settings.control_queue, settings.work_queue, *self._queues.values())))
+
+    def process(self) -> Process:
+        """Return what this process holds; made at the first call in each process, so never shared over a fork.
+
+        Raises:
+            ConfigurationError: see `state_url`.
+
+        """
+        pid = os.getpid()
+        found = self._processes.get(pid)
+        if found is None:
+            # Without a lock: one that another thread holds at a fork would stay locked in the child.
+            found = self._processes.setdefault(pid, self._make_process(pid))
+        return found
+
+    def name_worker(self, node: str) -> None:
+        """Give this worker, and the processes it will fork, an id of their own: called once, before it forks."""
+        self.worker_id = _new_worker_id(node)
+
+    def _make_process(self, pid: int) -> Process:
+        store = open_store(self.state_url, self.settings)
+        publisher = CeleryPublisher(self.app)
+        return make_process(store, publisher, self.registry, self.settings, f"{self.worker_id}:{pid}")
+
+    def _on_worker_init(self, instance: Any = None, **_: Any) -> None:
+        if getattr(instance, "app", None) is self.app:
+            add_queues(self.app, self.queues())
+
+
+def _new_worker_id(node: str) -> str:
+    return f"{node}#{secrets.token_hex(4)}"

@@ -1,0 +1,43 @@
+"""What one process of a worker holds: made once per process, after the fork."""
+
+from dataclasses import dataclass
+
+from stabilize_celery.runtime.service import Runtime
+from stabilize_celery.settings import Settings
+from stabilize_celery.store.contract import Store
+from stabilize_celery.store.redis_store import RedisStore
+from stabilize_celery.tasks.registry import TaskRegistry
+from stabilize_celery.transport.claims import LocalClaims
+from stabilize_celery.transport.publish import CeleryPublisher
+
+__all__ = ["Process", "make_process", "open_store"]
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """The connections and the runtime of one process."""
+
+    store: Store
+    publisher: CeleryPublisher
+    claims: LocalClaims
+    runtime: Runtime
+
+
+def open_store(url: str, settings: Settings) -> Store:
+    """Return the store that the settings tell of; connects at its first use."""
+    return RedisStore(
+        url,
+        namespace=settings.namespace,
+        partitions=settings.partitions,
+        timeout_s=settings.socket_timeout_ms / 1000,
+    )
+
+
+def make_process(
+    store: Store, publisher: CeleryPublisher, registry: TaskRegistry, settings: Settings, worker_id: str
+) -> Process:
+    """Return a process that writes `worker_id` into its claims."""
+    claims = LocalClaims(store, settings.lease_ms / 3000)
+    runtime = Runtime(store, registry, publisher, settings, worker_id)
+    runtime.runner = claims
+    return Process(store, publisher, claims, runtime)

@@ -1,0 +1,147 @@
+"""What a worker's main process does in the background: keeper rounds, heartbeats, its line in the fleet registry."""
+
+import logging
+import os
+import platform
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+
+from stabilize_celery.engine.steps import Value
+from stabilize_celery.errors import UnreachableError
+from stabilize_celery.runtime.keeper import Keeper
+from stabilize_celery.runtime.leases import Leases
+from stabilize_celery.runtime.ports import Claim, Publisher
+from stabilize_celery.settings import Settings
+from stabilize_celery.store.contract import Store
+from stabilize_celery.transport.celery_tasks import split_task_id
+from stabilize_celery.transport.reports import Report, Reports
+
+__all__ = ["Attempt", "Upkeep", "fleet_line"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A RunTask that a process of this worker executes, claimed or about to be; `since_s` is epoch time."""
+
+    task_id: str
+    task_type: str
+    since_s: float
+
+
+class Upkeep:
+    """The background work of one worker, without its threads.
+
+    Args:
+        running: Returns the attempts that run on this worker now.
+        line: Returns what the fleet registry says of this worker.
+        time_limit_s: Returns how long one execution of a task type may take (s), or None.
+
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        publisher: Publisher,
+        settings: Settings,
+        worker_id: str,
+        reports: Reports,
+        *,
+        running: Callable[[], Sequence[Attempt]],
+        line: Callable[[], Mapping[str, Value]],
+        time_limit_s: Callable[[str], float | None],
+    ) -> None:
+        self.keeper = Keeper(store, publisher, settings, worker_id)
+        self._leases = Leases(store, publisher, settings, worker_id)
+        self._store = store
+        self._settings = settings
+        self._worker_id = worker_id
+        self._reports = reports
+        self._running = running
+        self._line = line
+        self._time_limit_s = time_limit_s
+        self._renew_at = self._announce_at = self._beat_at = 0.0
+
+    def keeper_round(self) -> float:
+        """Look after what is owed; return the pause before the next round (s).
+
+        Raises:
+            UnreachableError: Redis is away.
+
+        """
+        now = time.monotonic()
+        if now >= self._announce_at:
+            self._store.announce(self._worker_id, self._line())
+            self._announce_at = now + self._settings.announce_ms / 1000
+        if now >= self._renew_at:
+            self.keeper.renew()
+            self._renew_at = now + self._settings.partition_lease_ms / 3000
+        return self.keeper.tick() / 1000
+
+    def heartbeat_round(self) -> float:
+        """Act on reports, extend the leases of running attempts; return the pause before the next round (s).
+
+        Raises:
+            UnreachableError: Redis is away; reports wait.
+
+        """
+        self._act_on_reports()
+        now = time.monotonic()
+        if now >= self._beat_at:
+            self._leases.extend(self._claims())
+            self._beat_at = now + self._settings.lease_ms / 3000
+        return max(0.0, self._beat_at - time.monotonic())
+
+    def finish(self) -> None:
+        """Give back what this worker still holds. Does what it can: all of it runs out by itself, too."""
+        for step in (self._hand_all_back, self.keeper.give_back, lambda: self._store.retire(self._worker_id)):
+            try:
+                step()
+            except UnreachableError as error:
+                logger.warning("shutdown: %s What was held runs out by itself.", error)
+                return
+
+    def _claims(self) -> list[Claim]:
+        claims = []
+        for attempt in self._running():
+            limit_s = self._time_limit_s(attempt.task_type)
+            if limit_s is None or time.time() - attempt.since_s <= limit_s:
+                claims.append(Claim(*split_task_id(attempt.task_id), self._worker_id))
+        return claims
+
+    def _act_on_reports(self) -> None:
+        while report := self._reports.first():
+            self._act_on(report)
+            self._reports.done()
+
+    def _act_on(self, report: Report) -> None:
+        workflow_id, name = split_task_id(report.task_id)
+        if not report.is_lost:
+            self._leases.hand_back(workflow_id, name, self._worker_id)
+            return
+        owner = self._worker_id if report.pid is None else f"{self._worker_id}:{report.pid}"
+        if self._leases.report_lost(workflow_id, name, owner):
+            logger.warning("%s: the process that ran it is gone; it is tried again", report.task_id)
+
+    def _hand_all_back(self) -> None:
+        self._act_on_reports()
+        for attempt in self._running():
+            if self._leases.hand_back(*split_task_id(attempt.task_id), self._worker_id):
+                logger.info("%s: handed back at shutdown", attempt.task_id)
+
+
+def fleet_line(node: str, types: Sequence[str], queues: Sequence[str]) -> dict[str, Value]:
+    """Return a worker's line of the fleet registry; lists are one name per line."""
+    return {
+        "node": node,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "types": "\n".join(types),
+        "queues": "\n".join(queues),
+        "version": metadata.version("stabilize-celery"),
+        "python": platform.python_version(),
+    }

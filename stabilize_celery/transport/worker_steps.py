@@ -1,0 +1,166 @@
+"""What is added to a Celery worker: queues to consume, and the duties of its main process."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Protocol
+
+from celery import Celery, bootsteps
+from celery.signals import worker_shutdown
+from celery.worker import state
+
+from stabilize_celery.errors import TaskNotFoundError
+from stabilize_celery.models.messages import RunTask
+from stabilize_celery.runtime.ports import Publisher
+from stabilize_celery.settings import Settings
+from stabilize_celery.store.contract import Store
+from stabilize_celery.tasks.registry import TaskRegistry
+from stabilize_celery.transport.celery_call import celery_task_names
+from stabilize_celery.transport.duty import Duty
+from stabilize_celery.transport.publish import queue_named, task_name
+from stabilize_celery.transport.reports import Reports
+from stabilize_celery.transport.upkeep import Attempt, Upkeep, fleet_line
+
+__all__ = ["WorkerBridge", "WorkerStep", "add_queues", "has_worker_step", "running_attempts", "worker_step"]
+
+_RUN_TASK = task_name(RunTask.__name__)
+_JOIN_S = 2.0
+_READ_TRIES = 20
+
+
+class WorkerBridge(Protocol):
+    """What a worker's main process needs of a `Stabilize`."""
+
+    app: Celery
+    settings: Settings
+    registry: TaskRegistry
+    reports: Reports
+    worker_id: str
+
+    @property
+    def store(self) -> Store:
+        """The store of this process."""
+        ...
+
+    @property
+    def publisher(self) -> Publisher:
+        """The publisher of this process."""
+        ...
+
+    def queues(self) -> Sequence[str]:
+        """Return the names of all our queues."""
+        ...
+
+    def name_worker(self, node: str) -> None:
+        """Give this worker, and the processes it will fork, an id of their own."""
+        ...
+
+
+class WorkerStep(bootsteps.StartStopStep):
+    """Runs the duties from when the pool has forked until it has ended."""
+
+    requires: ClassVar[set[str]] = {"celery.worker.components:Pool"}
+    bridge: ClassVar[WorkerBridge]
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        self._worker = worker
+        self._upkeep: Upkeep | None = None
+        self._duties: tuple[Duty, ...] = ()
+        self.bridge.name_worker(worker.hostname)
+        known = self.bridge.app.amqp.queues
+        for name in self.bridge.queues():
+            # Workers that are embedded in a program are not told by `celeryd_init`.
+            if name not in known:
+                known.select_add(queue_named(self.bridge.app, name))
+
+    def start(self, worker: Any) -> None:
+        """Start the keeper and the heartbeats, on threads of the main process."""
+        bridge = self.bridge
+        upkeep = Upkeep(
+            bridge.store,
+            bridge.publisher,
+            bridge.settings,
+            bridge.worker_id,
+            bridge.reports,
+            running=running_attempts,
+            line=lambda: fleet_line(worker.hostname, _types(bridge), list(bridge.app.amqp.queues.consume_from)),
+            time_limit_s=lambda task_type: _time_limit_s(bridge.registry, task_type),
+        )
+        self._upkeep = upkeep
+        self._duties = (
+            Duty("keeper", upkeep.keeper_round),
+            Duty("heartbeat", upkeep.heartbeat_round, bridge.reports.wait),
+        )
+        for duty in self._duties:
+            duty.start()
+        worker_shutdown.connect(self._on_worker_shutdown, weak=False)
+
+    def stop(self, worker: Any) -> None:
+        """Warm shutdown: bodies that still run need their heartbeats until the pool has ended."""
+
+    def terminate(self, worker: Any) -> None:  # noqa: ARG002 -- Celery's signature
+        """Cold shutdown: hand back what runs, now; its processes are about to be killed."""
+        self._finish()
+
+    def _on_worker_shutdown(self, sender: Any = None, **_: Any) -> None:
+        if sender is self._worker:
+            self._finish()
+
+    def _finish(self) -> None:
+        upkeep, self._upkeep = self._upkeep, None
+        if upkeep is None:
+            return
+        for duty in self._duties:
+            duty.stop()
+        self.bridge.reports.wake()
+        for duty in self._duties:
+            duty.join(_JOIN_S)
+        upkeep.finish()
+        worker_shutdown.disconnect(self._on_worker_shutdown)
+
+
+def worker_step(bridge: WorkerBridge) -> type[WorkerStep]:
+    """Return the bootstep class for one `Stabilize`."""
+    return type("StabilizeStep", (WorkerStep,), {"bridge": bridge, "__module__": __name__})
+
+
+def has_worker_step(app: Celery) -> bool:
+    """Return whether the app has a `Stabilize` already."""
+    return any(isinstance(step, type) and issubclass(step, WorkerStep) for step in app.steps["worker"])
+
+
+def add_queues(app: Celery, names: Sequence[str]) -> None:
+    """Let workers of the app consume these queues beside those they would anyway; `-Q` and `-X` still choose."""
+    for name in names:
+        app.amqp.queues.select_add(queue_named(app, name))
+
+
+def running_attempts() -> list[Attempt]:
+    """Return the RunTasks that the pool of this worker executes, whatever the pool."""
+    return list(_attempts(_active_requests()))
+
+
+def _attempts(requests: Sequence[Any]) -> Iterator[Attempt]:
+    for request in requests:
+        if request.task.name == _RUN_TASK and "/" in request.id:
+            yield Attempt(request.id, str(request.kwargs.get("task_type", "")), request.time_start or 0.0)
+
+
+def _active_requests() -> list[Any]:
+    # A weak set that other threads write: reading it may fail, and succeeds the next time.
+    for _ in range(_READ_TRIES):
+        try:
+            return list(state.active_requests)
+        except RuntimeError:
+            continue
+    return list(state.active_requests)
+
+
+def _types(bridge: WorkerBridge) -> list[str]:
+    return [*bridge.registry.names(), *celery_task_names(bridge.app)]
+
+
+def _time_limit_s(registry: TaskRegistry, task_type: str) -> float | None:
+    try:
+        return registry.options(task_type).timeout_s
+    except TaskNotFoundError:
+        return None

@@ -1,0 +1,209 @@
+"""Sentinel, Cluster and TLS: the same store where the server is not one plain server."""
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from stabilize_celery.engine.steps import Hash, Increment, SetFields, lock_slot, workflow_slot
+from stabilize_celery.store import keys
+from stabilize_celery.store.contract import Filter, Put, Store, Transaction
+from stabilize_celery.store.redis_store import RedisStore
+from tests.conformance.store.registry_contract import LedgerContract, ReadingContract, begin, pages
+from tests.conformance.store.store_contract import SessionContract
+from tests.servers import RedisServer
+
+pytestmark = pytest.mark.real
+
+W = workflow_slot("01HZY8QK6N")
+K = Hash("k")
+ADD_ONE = Transaction([Increment("k", "n", 1)])
+
+
+def ask(server: RedisServer, *command: str | int) -> object:
+    """Carry out one command as an operator would."""
+    with redis.Redis.from_url(server.url, decode_responses=True) as client:
+        return client.execute_command(*command)
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Wait until a server's own state is as wanted; there is nobody who could tell us."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+# -- Cluster -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[tuple[RedisServer, RedisServer]]:
+    """Two masters with half of the slots each."""
+    arguments = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+    bus = ("--cluster-port",)
+    with RedisServer(*arguments, extra_ports=bus) as one, RedisServer(*arguments, extra_ports=bus) as two:
+        ask(one, "CLUSTER", "ADDSLOTSRANGE", 0, 8191)
+        ask(two, "CLUSTER", "ADDSLOTSRANGE", 8192, 16383)
+        ask(one, "CLUSTER", "MEET", "127.0.0.1", two.port, two.other_ports["--cluster-port"])
+        for server in (one, two):
+            wait_for(lambda server=server: _covers(server), "the cluster does not form")  # type: ignore[misc]
+        yield one, two
+
+
+@pytest.fixture
+def cluster_store(cluster: tuple[RedisServer, RedisServer]) -> Iterator[RedisStore]:
+    for server in cluster:
+        ask(server, "FLUSHALL")
+    store = RedisStore(f"redis+cluster://127.0.0.1:{cluster[0].port}")
+    yield store
+    store.close()
+
+
+class _SeveralServers:
+    """A law about round trips that holds on one server only."""
+
+    test_each_step_is_one_round_trip = None
+    test_first_due_is_limited_per_partition = None
+    test_leases_cost_one_round_trip = None
+    test_a_page_costs_two_round_trips = None
+
+
+class TestClusterStore(_SeveralServers, SessionContract, LedgerContract, ReadingContract):
+    """Against two nodes."""
+
+    @pytest.fixture
+    def store(self, cluster_store: RedisStore) -> Store:
+        return cluster_store
+
+    @pytest.fixture
+    def let_pass(self) -> Callable[[int], None]:
+        return lambda ms: time.sleep(ms / 1000)
+
+
+def test_keys_are_spread(cluster: tuple[RedisServer, RedisServer], cluster_store: RedisStore) -> None:
+    """Partitions and locks lie on both nodes."""
+    for number in range(40):
+        begin(cluster_store, number, 1_000)
+        with cluster_store.session(lock_slot(f"L{number}")) as session:
+            session.commit(Transaction([SetFields("h", {"o": 1})]))
+
+    assert all(int(str(ask(server, "DBSIZE"))) > 40 for server in cluster)
+    assert len(cluster_store.locks()) == 40
+    assert len(pages(cluster_store, Filter(), 7)) == 40
+
+
+def test_a_slot_that_moves(cluster: tuple[RedisServer, RedisServer], cluster_store: RedisStore) -> None:
+    """A session whose slot moved meanwhile is in conflict; the next one finds the new node."""
+    other = RedisStore(f"redis+cluster://127.0.0.1:{cluster[1].port}")
+    partition = keys.partition_prefix("stabilize", other.partition_of(W.name))
+    with cluster_store.session(W) as session:
+        session.read((K,), ("k",))
+        _move(cluster, partition)
+        assert session.commit(ADD_ONE) is None
+    with cluster_store.session(W) as session:
+        session.read((K,), ("k",))
+        _move(cluster, partition)
+        session.read((K,), ("k",))
+        assert session.commit(ADD_ONE) is None
+        assert session.commit(Transaction([Increment("k", "n", 1)], [Put("n", {"t": 1}, 5)])) == [1]
+
+    assert other.look(W, (K,)).hash("k") == {"n": b"1"}
+    with other.session(W) as session:
+        session.read((K,), ("k",))
+        done = session.commit_and_read(ADD_ONE, (K,), ("k",))
+        assert done is not None
+        assert done[1].hash("k") == {"n": b"2"}
+    other.close()
+
+
+def _covers(server: RedisServer) -> bool:
+    info = str(ask(server, "CLUSTER", "INFO"))
+    return "cluster_state:ok" in info and "cluster_known_nodes:2" in info
+
+
+def _move(cluster: tuple[RedisServer, RedisServer], partition: str) -> None:
+    """Give the slot of a partition, and what is in it, to the other node."""
+    slot = int(str(ask(cluster[0], "CLUSTER", "KEYSLOT", partition)))
+    ids = [str(ask(server, "CLUSTER", "MYID")) for server in cluster]
+    count = [int(str(ask(server, "CLUSTER", "COUNTKEYSINSLOT", slot))) for server in cluster]
+    owner = next(at for at, server in enumerate(cluster) if _owns(server, slot))
+    assert count == [0, 0], "only empty slots are moved here"
+    for server in (cluster[1 - owner], cluster[owner]):
+        ask(server, "CLUSTER", "SETSLOT", slot, "NODE", ids[1 - owner])
+
+
+def _owns(server: RedisServer, slot: int) -> bool:
+    ranges = ask(server, "CLUSTER", "SLOTS")
+    assert isinstance(ranges, list)
+    return any(first <= slot <= last and node[1] == server.port for first, last, node, *_ in ranges)
+
+
+# -- Sentinel ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sentinels() -> Iterator[tuple[RedisServer, RedisServer, RedisServer]]:
+    """A sentinel, a master and its replica."""
+    with RedisServer() as master, RedisServer("--replicaof", "127.0.0.1", str(master.port)) as replica:
+        settings = [f"monitor shop 127.0.0.1 {master.port} 1", "down-after-milliseconds shop 500"]
+        with RedisServer(sentinel=settings) as sentinel:
+            wait_for(lambda: "slave0" in str(ask(master, "INFO", "replication")), "no replica")
+            wait_for(lambda: _replicas(sentinel) == 1, "the sentinel finds no replica")
+            yield sentinel, master, replica
+
+
+def test_a_fail_over(sentinels: tuple[RedisServer, RedisServer, RedisServer]) -> None:
+    """Connections go to the master that the sentinels name, also after it has changed."""
+    sentinel, master, _ = sentinels
+    store = RedisStore(f"sentinel://127.0.0.1:1,127.0.0.1:{sentinel.port}/0?master=shop", timeout_s=1)
+    assert _try(store) == [1]
+    assert ask(master, "WAIT", 1, 5_000) == 1
+
+    ask(sentinel, "SENTINEL", "FAILOVER", "shop")
+
+    wait_for(lambda: _master(sentinel) != str(master.port), "no fail-over")
+    results: list[list[int | None] | None] = []
+    wait_for(lambda: results.append(_try(store)) or results[-1] is not None, "the store does not follow")
+    assert results[-1] == [2]
+    assert store.look(W, (K,)).hash("k") == {"n": b"2"}
+    store.close()
+
+
+def _try(store: RedisStore) -> list[int | None] | None:
+    with store.session(W) as session:
+        session.read((K,), ("k",))
+        return session.commit(ADD_ONE)
+
+
+def _replicas(sentinel: RedisServer) -> int:
+    found = ask(sentinel, "SENTINEL", "REPLICAS", "shop")
+    return len(found) if isinstance(found, list) else 0
+
+
+def _master(sentinel: RedisServer) -> str:
+    found = ask(sentinel, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "shop")
+    assert isinstance(found, list)
+    return str(found[1])
+
+
+# -- TLS ---------------------------------------------------------------------------------------------------------------
+
+
+def test_tls(tmp_path: Path) -> None:
+    """`rediss://` speaks TLS and checks the certificate that it is told to trust."""
+    openssl = shutil.which("openssl")
+    assert openssl, "openssl is missing: apt install openssl"
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subject = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1")
+    made = ("-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-out", str(certificate), "-days", "1")
+    subprocess.run([openssl, "req", *made, *subject], check=True, capture_output=True)
+    files = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-auth-clients", "no")
+    with RedisServer(*files, extra_ports=("--tls-port",)) as server:
+        store = RedisStore(f"rediss://127.0.0.1:{server.other_ports['--tls-port']}/0?ssl_ca_certs={certificate}")
+        assert _try(store) == [1]
+        store.close()

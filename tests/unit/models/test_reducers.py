@@ -1,0 +1,56 @@
+"""Reducers: how the outputs of branches become one value."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from stabilize_celery.models import reducers
+from stabilize_celery.models.reducers import apply_output_reducers, get_reducer, reducer_names, register_reducer
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give a test its own custom reducers."""
+    monkeypatch.setattr(reducers, "_CUSTOM", {})
+    return
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "wanted"),
+    [
+        ("collect", [1, [2, 3], None], [1, 2, 3, None]),
+        ("append", [1, [2, 3], None], [1, 2, 3, None]),
+        ("extend", [1, [2, 3], None], [1, 2, 3]),
+        ("sum", [1, None, 2.5], 3.5),
+        ("max", [1, None, 3], 3),
+        ("min", [4, None, 3], 3),
+        ("max", [None], None),
+        ("merge", [{"a": 1, "b": 1}, 7, {"b": 2}], {"a": 1, "b": 2}),
+        ("first", [1, 2], 1),
+        ("last", [1, 2], 2),
+    ],
+)
+def test_every_built_in_reducer_folds_as_documented(name: str, values: list[object], wanted: object) -> None:
+    """The branches' values become one."""
+    assert apply_output_reducers({"k": name}, [{"k": value} for value in values]) == {"k": wanted}
+
+
+def test_only_keys_that_some_branch_has_are_reduced() -> None:
+    """Other outputs are left to the usual merge."""
+    assert apply_output_reducers({"a": "sum", "b": "sum"}, [{"a": 1, "x": 9}, {"a": 2}]) == {"a": 3}
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_custom_reducer_is_known_by_its_name_and_hides_a_built_in() -> None:
+    """register_reducer makes it usable in output_reducers."""
+    register_reducer("sum", len)
+
+    assert apply_output_reducers({"k": "sum"}, [{"k": 5}, {"k": 6}]) == {"k": 2}
+    assert get_reducer("nobody") is None
+    assert "sum" in reducer_names()
+
+
+def test_an_unknown_reducer_is_named_with_those_that_exist() -> None:
+    """The error says which key, which name, and what there is."""
+    with pytest.raises(ValueError, match=r"'k'.*'summ'.*collect, extend"):
+        apply_output_reducers({"k": "summ"}, [])

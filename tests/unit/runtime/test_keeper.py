@@ -1,0 +1,408 @@
+"""The keeper, row by row of PROTOCOL section 5."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from stabilize_celery.engine.codec import pack
+from stabilize_celery.engine.steps import SetFields, Slot
+from stabilize_celery.runtime.keeper import FULL_BATCH_PAUSE_MS
+from stabilize_celery.runtime.probes import Probes
+from stabilize_celery.store.contract import Session, Transaction, Undue
+from tests.unit.runtime.world import START_MS, WORK, RecordingPublisher, World
+
+W, RUN = "01HWORKFLOW", "Run:t..0"
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_an_entry_that_is_not_due_is_left_alone(world: World) -> None:
+    """What was published less than R ago is not looked at."""
+    world.owe(W, RUN)
+    world.now_ms += world.settings.republish_ms - 1
+
+    world.keeper.tick()
+
+    assert world.publisher.take() == []
+    assert world.due_in(W, RUN) == 1
+
+
+def test_a_timer_is_published_when_it_falls_due(world: World) -> None:
+    """A message that was never published goes out once at its time, and is looked at again after R."""
+    world.owe(W, RUN, due_ms=START_MS + 60_000, nb=START_MS + 60_000, pub=0)
+    world.run_for(59)
+    assert world.publisher.take() == []
+
+    world.now_ms = START_MS + 60_000
+    world.keeper.tick()
+
+    (message,) = world.publisher.take()
+    assert (message.task_id, message.queue) == (f"{W}/{RUN}", WORK)
+    assert world.entry(W, RUN).pub == world.now_ms
+    assert world.due_in(W, RUN) == world.settings.republish_ms
+    assert world.keeper.stats.published == 1
+
+
+def test_a_retry_that_was_published_before_its_pause_goes_out_again(world: World) -> None:
+    """`pub` older than the not-before time counts as never published."""
+    world.owe(W, RUN, due_ms=START_MS + 5_000, nb=START_MS + 5_000, pub=START_MS)
+    world.now_ms += 5_000
+
+    world.keeper.tick()
+
+    assert [message.kind for message in world.publisher.take()] == ["RunTask"]
+
+
+def test_a_published_message_is_built_from_what_is_written(world: World) -> None:
+    """Its kwargs are the ids of the entry, readable, and without what is empty."""
+    arguments = {"ref_id": "s/1:x", "thread": "t", "task_index": 0, "task_type": "charge", "instance": None}
+    world.owe(W, RUN, pub=0, a=pack(arguments))
+    world.now_ms += 2_000
+
+    world.keeper.tick()
+
+    (message,) = world.publisher.take()
+    assert message.kwargs == {
+        "workflow_id": W,
+        "ref_id": "s/1:x",
+        "thread": "t",
+        "task_index": 0,
+        "task_type": "charge",
+    }
+
+
+def test_a_message_type_of_a_newer_version_is_published_all_the_same(world: World) -> None:
+    """The worker that knows it may be another one."""
+    world.owe(W, "Compensate:t", t="Compensate", a=pack({"ref_id": "pay", "wave": 3}), pub=0, parked="unknown type")
+    world.now_ms += 2_000
+
+    world.keeper.tick()
+
+    (message,) = world.publisher.take()
+    assert (message.kind, message.kwargs) == ("Compensate", {"workflow_id": W, "ref_id": "pay", "wave": 3})
+
+
+def test_a_claim_whose_lease_ran_out_is_reaped(world: World) -> None:
+    """The claim is gone, the loss is counted, and the task goes out at once."""
+    world.owe(W, RUN, due_ms=START_MS + 9_000, own="dead#1:7/x", att=1)
+    world.now_ms += 9_000
+
+    world.keeper.tick()
+
+    entry = world.entry(W, RUN)
+    assert (entry.own, entry.att, entry.lost, entry.pub) == ("", 1, 1, world.now_ms)
+    assert world.due_in(W, RUN) == world.settings.republish_ms
+    assert [message.kind for message in world.publisher.take()] == ["RunTask"]
+    assert world.keeper.stats.reaped == 1
+
+
+def test_a_member_of_due_without_an_entry_is_repaired(world: World) -> None:
+    """It is taken out and counted; nothing is published."""
+    world.owe(W, RUN)
+    world.lose_hash(W, RUN)
+    world.now_ms += 2_000
+
+    world.keeper.tick()
+
+    assert world.due_in(W, RUN) is None
+    assert world.publisher.take() == []
+    assert world.keeper.stats.repaired == 1
+
+
+def test_a_replayed_dead_letter_waits_for_its_time(world: World) -> None:
+    """An entry that is due before its not-before time would only be dropped by its handler."""
+    world.owe(W, RUN, due_ms=START_MS, nb=START_MS + 30_000, pub=0)
+
+    world.keeper.tick()
+
+    assert world.publisher.take() == []
+    assert world.due_in(W, RUN) == 30_000
+
+
+def test_a_waiting_message_is_looked_at_when_its_age_has_doubled(world: World) -> None:
+    """No copy is sent and the entry itself is not written; a probe goes through its queue."""
+    world.owe(W, RUN, due_ms=START_MS + 8_000)
+    before = world.raw(W, RUN)
+    world.now_ms += 8_000
+
+    world.keeper.tick()
+
+    (probe,) = world.publisher.take()
+    assert (probe.kind, probe.queue, probe.kwargs) == ("Probe", WORK, {"queue": WORK, "sent_ms": world.now_ms})
+    assert world.due_in(W, RUN) == 8_000
+    assert world.raw(W, RUN) == before
+
+
+def test_a_lost_message_is_published_again_once_a_later_probe_came_back(world: World) -> None:
+    """A probe that was sent more than 2 s later and came back: the queue has been drained past the message."""
+    world.owe(W, RUN)
+    world.store.probe_came_back(WORK, START_MS + 2_001)
+    world.now_ms += 2_500
+
+    world.keeper.tick()
+
+    assert [message.task_id for message in world.publisher.take()] == [f"{W}/{RUN}"]
+    assert world.raw(W, RUN)["again"] == b"1"
+    assert world.due_in(W, RUN) == world.settings.republish_ms
+    assert world.keeper.stats.again == 1
+
+
+@pytest.mark.parametrize("sent_ms", [START_MS - 10, START_MS + 2_000])
+def test_an_older_probe_proves_nothing(world: World, sent_ms: int) -> None:
+    """Probes that were sent before the message, or within the cover for clock differences, do not count."""
+    world.owe(W, RUN)
+    world.store.probe_came_back(WORK, sent_ms)
+    world.now_ms += 4_000
+
+    world.keeper.tick()
+
+    assert [message.kind for message in world.publisher.take()] == ["Probe"]
+
+
+def test_a_probe_of_another_queue_proves_nothing(world: World) -> None:
+    """Queues are drained apart from each other."""
+    world.owe(W, RUN)
+    world.store.probe_came_back("stabilize.control", START_MS + 60_000)
+    world.now_ms += 4_000
+
+    world.keeper.tick()
+
+    assert world.publisher.take("RunTask") == []
+
+
+def test_what_was_handled_meanwhile_is_not_touched(world: World) -> None:
+    """An entry that changes between the keeper's read and its EXEC is somebody's work: nothing written or published."""
+    world.owe(W, RUN, pub=0)
+    keeper = world.new_keeper("worker-1", store=_Meddled(world, W, RUN))
+    world.now_ms += 2_000
+
+    keeper.tick()
+
+    assert world.publisher.take() == []
+    assert keeper.stats.conflicts == 1
+    assert world.raw(W, RUN)["touched"] == b"1"
+    assert world.entry(W, RUN).pub == 0
+
+
+def test_one_conflict_does_not_hold_up_the_others(world: World) -> None:
+    """A batch in conflict is done by halves: only the entry that is at work is left out."""
+    same_partition = [w for w in (f"W{n}" for n in range(40)) if world.store.partition_of(w) == 0][:9]
+    for workflow_id in same_partition:
+        world.owe(workflow_id, RUN, pub=0)
+    keeper = world.new_keeper("worker-1", store=_Meddled(world, same_partition[4], RUN))
+    world.now_ms += 2_000
+
+    keeper.tick()
+
+    published = {message.task_id for message in world.publisher.take()}
+    assert published == {f"{w}/{RUN}" for w in same_partition if w != same_partition[4]}
+
+
+def test_a_parked_entry_does_not_come_back(world: World) -> None:
+    """Parking takes the entry out of `due` without writing to it: a keeper that has read it before must not undo that."""
+    world.owe(W, RUN, pub=0)
+    keeper = world.new_keeper("worker-1", store=_Parked(world, W, RUN))
+    world.now_ms += 2_000
+
+    keeper.tick()
+
+    assert world.due_in(W, RUN) is None
+
+
+def test_nothing_is_forgotten_while_the_broker_is_away(world: World) -> None:
+    """What the broker did not take comes round again, and goes out when the broker is back."""
+    world.owe(W, RUN, pub=0)
+    world.now_ms += 2_000
+    world.publisher.is_away = True
+    world.run_for(60)
+    assert world.keeper.stats.unpublished > 0
+
+    world.publisher.is_away = False
+    for _ in range(600):
+        world.run_for(0.25)
+        for probe in (sent := world.publisher.take()):
+            if probe.kind == "Probe":
+                world.store.probe_came_back(WORK, probe.kwargs["sent_ms"])
+        if any(message.kind == "RunTask" for message in sent):
+            break
+
+    assert world.now_ms - START_MS < 62_000 + 130_000
+    assert world.keeper.stats.again == 1
+
+
+def test_a_keeper_looks_often_only_while_something_is_due_soon(world: World) -> None:
+    """Idle: one look per second, in one round trip; due within a second: four looks per second."""
+    world.keeper.tick()
+    before = world.store.round_trips
+    assert world.keeper.tick() == world.settings.keeper_idle_ms
+    assert world.store.round_trips == before + 1
+
+    world.owe(W, RUN, due_ms=world.now_ms + 900)
+    assert world.keeper.tick() == world.settings.keeper_busy_ms
+
+
+def test_more_than_one_look_takes_is_followed_by_the_next_at_once() -> None:
+    """At most `keeper_batch` entries per partition and look."""
+    world = World(keeper_batch=10)
+    for n in range(100):
+        world.owe(W, f"Run:{n}..0", pub=0)
+    world.now_ms += 2_000
+
+    assert world.keeper.tick() == FULL_BATCH_PAUSE_MS
+    assert len(world.publisher.take()) == 10
+    world.run_for(1)
+    assert len(world.publisher.take("RunTask")) == 90
+
+
+def test_one_keeper_per_partition_and_the_next_takes_over(world: World) -> None:
+    """Another keeper gets nothing while leases are renewed; once they are not, or are given back, it gets all."""
+    other = world.new_keeper("worker-2")
+    assert (world.keeper.held, other.held) == ((0, 1), ())
+
+    world.now_ms += world.settings.partition_lease_ms - 1
+    world.keeper.renew()
+    other.renew()
+    assert other.held == ()
+
+    world.now_ms += world.settings.partition_lease_ms + 1
+    other.renew()
+    assert other.held == (0, 1)
+
+    other.give_back()
+    world.keeper.renew()
+    assert (world.keeper.held, other.held) == ((0, 1), ())
+
+
+def test_a_keeper_without_partitions_asks_nothing(world: World) -> None:
+    """It costs no round trip."""
+    other = world.new_keeper("worker-2")
+    before = world.store.round_trips
+
+    assert other.tick() == world.settings.keeper_idle_ms
+    assert world.store.round_trips == before
+
+
+def test_two_keepers_on_one_partition_publish_once(world: World) -> None:
+    """The loser of the race finds the score moved on."""
+    world.owe(W, RUN, pub=0)
+    other = world.new_keeper("worker-2")
+    other._held = [0, 1]
+    world.now_ms += 2_000
+
+    world.keeper.tick()
+    other.tick()
+
+    assert len(world.publisher.take()) == 1
+
+
+def test_a_backlog_does_not_multiply() -> None:
+    """1,000 tasks wait for an hour behind a queue that takes one in 3.6 s: hardly a copy, and all of them are done."""
+    world = World()
+    queue = _SlowQueue(world)
+    for n in range(1_000):
+        world.owe(f"W{n}", RUN)
+        queue.waiting.append((f"W{n}/{RUN}", 0))
+
+    for _ in range(3_700):
+        world.run_for(1)
+        queue.fill(world.publisher)
+        queue.drain_for(1.0)
+
+    assert queue.done == {f"W{n}/{RUN}" for n in range(1_000)}
+    assert world.keeper.stats.again <= 20
+    assert queue.probes <= 60
+
+
+def test_probes_are_sent_less_and_less_often_until_one_comes_back() -> None:
+    """1, 2, 4 .. 300 s apart; a return resets it."""
+    probes = Probes("worker-1")
+    sent = [now for now in range(0, 3_600_000, 500) if probes.wanted(WORK, START_MS + now, 0)]
+    pauses = [later - sooner for sooner, later in pairwise(sent)]
+
+    assert pauses[:9] == [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000, 256_000]
+    assert set(pauses[9:]) == {300_000}
+
+    back = START_MS + sent[-1]
+    assert probes.wanted(WORK, back + 900, back) is None
+    assert probes.wanted(WORK, back + 1_000, back) is not None
+
+
+class _SlowQueue:
+    """A queue with one worker that needs 3.6 s for each task, and handles probes at no cost."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.waiting: list[tuple[str, int]] = []
+        self.done: set[str] = set()
+        self.copies: Counter[str] = Counter()
+        self.probes = 0
+        self._time_s = 0.0
+
+    def fill(self, publisher: RecordingPublisher) -> None:
+        for message in publisher.take():
+            self.copies[message.task_id] += 1
+            self.waiting.append((message.task_id, message.kwargs.get("sent_ms", 0)))
+
+    def drain_for(self, seconds: float) -> None:
+        self._time_s += seconds
+        while self.waiting and self._time_s > 0:
+            task_id, sent_ms = self.waiting.pop(0)
+            if sent_ms:
+                self.probes += 1
+                self.world.store.probe_came_back(WORK, sent_ms)
+            elif task_id not in self.done:
+                workflow_id, _, name = task_id.partition("/")
+                self.world.forget(workflow_id, name)
+                self.done.add(task_id)
+                self._time_s -= 3.6
+
+
+class _Meddled:
+    """A store in which somebody writes to one entry between every read and EXEC of a session."""
+
+    def __init__(self, world: World, workflow_id: str, name: str) -> None:
+        self._world = world
+        self._workflow_id = workflow_id
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._world.store, name)
+
+    @contextmanager
+    def session(self, slot: Slot) -> Iterator[Session]:
+        with self._world.store.session(slot) as session:
+            yield _MeddledSession(session, self.meddle)  # type: ignore[misc]
+
+    def meddle(self) -> None:
+        touched = SetFields(f"m:{self._name}", {"touched": 1})
+        self._world.write(self._workflow_id, Transaction([touched]))
+
+
+class _Parked(_Meddled):
+    """A store in which the entry is parked between read and EXEC."""
+
+    def meddle(self) -> None:
+        self._world.write(self._workflow_id, Transaction(ledger=[Undue(self._name)]))
+
+
+class _MeddledSession:
+    def __init__(self, session: Session, meddle: Any) -> None:
+        self._session = session
+        self._meddle = meddle
+
+    def read(self, *args: Any, **kwargs: Any) -> Any:
+        snapshot = self._session.read(*args, **kwargs)
+        self._meddle()
+        return snapshot
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
