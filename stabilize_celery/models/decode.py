@@ -152,7 +152,7 @@ def _choices_of(wanted: Any) -> list[str]:
     kinds = [wanted, *get_args(wanted)]
     kinds += [inner for kind in kinds for inner in get_args(kind)]
     names = [member.name for kind in kinds if isinstance(kind, type) and issubclass(kind, Enum) for member in kind]
-    return names or [kind for kind in kinds if isinstance(kind, str)]
+    return list(dict.fromkeys(names)) or [kind for kind in kinds if isinstance(kind, str)]
 
 
 def _not_among(value: str, choices: list[str]) -> str:

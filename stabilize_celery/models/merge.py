@@ -16,7 +16,9 @@ def merge_outputs(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     for layer in layers:
         for key, value in layer.items():
             if isinstance(value, list) and isinstance(merged.get(key), list):
-                lists.setdefault(key, _DistinctList(merged[key])).extend(value)
+                if key not in lists:
+                    lists[key] = _DistinctList(merged[key])
+                lists[key].extend(value)
                 merged[key] = lists[key].items
             else:
                 merged[key] = value

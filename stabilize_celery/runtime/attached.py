@@ -22,7 +22,7 @@ class AttachedWorkflow(Workflow):
         self._loaded: Workflow | None = None
 
     @property
-    def stages(self) -> list[StageExecution]:  # type: ignore[override]
+    def stages(self) -> list[StageExecution]:
         """All stages, as read now."""
         if self._stages is None:
             for stage in (workflow := self._read()).stages:
@@ -35,7 +35,7 @@ class AttachedWorkflow(Workflow):
         self._stages = value
 
     @property
-    def context(self) -> dict[str, Any]:  # type: ignore[override]
+    def context(self) -> dict[str, Any]:
         """The workflow's own context."""
         return self._read().context if self._load is not None else {}
 

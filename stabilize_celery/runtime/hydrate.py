@@ -79,7 +79,7 @@ class VisibleContext(dict[str, Any]):
     def __eq__(self, other: object) -> bool:
         return dict(self.items()) == other
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the value of `name`, or `default`."""

@@ -40,7 +40,7 @@ class StageView:
     def newest(self) -> tuple[str, Run] | None:
         """The run that a status report shows: the newest unfinished one, else the newest (wcp 1.2)."""
         unfinished = [item for item in self.runs if not item[1].is_ended]
-        return (unfinished or list(self.runs) or [None])[-1]
+        return next(reversed(unfinished or list(self.runs)), None)
 
     def status(self, record: WorkflowRecord) -> str:
         """Return the stage's status."""

@@ -1,6 +1,7 @@
 """Runtime: handles any message of the ledger, executes task bodies, takes submissions and outside events."""
 
 import logging
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -41,7 +42,7 @@ from stabilize_celery.runtime.reading import read_workflow
 from stabilize_celery.runtime.unit import Conflict, Sessions, UnitOfWork
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Bury, Store, Transaction
-from stabilize_celery.tasks.cancellation import CancellationToken
+from stabilize_celery.tasks.cancellation import CancellationToken, bind_token
 from stabilize_celery.tasks.registry import TaskRegistry
 
 __all__ = ["Runtime"]
@@ -76,15 +77,16 @@ class Runtime:
         worker_id: str,
         *,
         executor: TaskExecutor | None = None,
-        pause_ms: Callable[[float], None] | None = None,
+        pause_ms: Callable[[float], None] = lambda ms: time.sleep(ms / 1000),
+        new_nonce: Callable[[], str] = lambda: uuid4().hex[:12],
     ) -> None:
         self.store = store
         self.registry = registry
         self.settings = settings
         self.worker_id = worker_id
         self.runner: TaskRunner = self.no_runner
-        more = {"pause_ms": pause_ms} if pause_ms else {}
-        self.unit = UnitOfWork(store, publisher, settings, self._plan, **more)
+        self._new_nonce = new_nonce
+        self.unit = UnitOfWork(store, publisher, settings, self._plan, pause_ms)
         self.executor = executor or TaskExecutor(settings.max_output_bytes)
         self._rules = Rules(
             lease_ms=settings.lease_ms,
@@ -154,13 +156,14 @@ class Runtime:
             done = self.unit.run(slot, lambda _: run_task.park(message, reason, rest_ms), message.name)
             return done.decision.note
         options = self.registry.options(message.task_type)
-        terms = ClaimTerms(f"{self.worker_id}/{uuid4().hex[:12]}", options.max_lost, self._task_timeout_ms(message))
+        terms = ClaimTerms(f"{self.worker_id}/{self._new_nonce()}", options.max_lost, self._task_timeout_ms(message))
         with ExitStack() as stack:
             sessions = Sessions(self.store, stack)
             claimed = self._claim(message, terms, slot, sessions)
             if isinstance(claimed, str):
                 return claimed
-            return self._execute(message, claimed[0], claimed[1], Claim(message.workflow_id, message.name, terms.owner), sessions)
+            claim = Claim(message.workflow_id, message.name, terms.owner)
+            return self._execute(message, claimed[0], claimed[1], claim, sessions)
 
     def _claim(
         self, message: RunTask, terms: ClaimTerms, slot: Slot, sessions: Sessions
@@ -188,11 +191,12 @@ class Runtime:
         self, message: RunTask, claimed: ClaimedTask, snapshot: Snapshot, claim: Claim, sessions: Sessions
     ) -> str:
         slot = workflow_slot(message.workflow_id)
-        self.runner.began(claim)
-        try:
-            returned = self._body(message, claimed, snapshot)
-        finally:
-            self.runner.ended(claim)
+        with bind_token(CancellationToken()) as token:
+            self.runner.began(claim)
+            try:
+                returned = self._body(message, claimed, snapshot, token)
+            finally:
+                self.runner.ended(claim)
         try:
             decision = _fed(run_task.record(message, returned), snapshot)
             if isinstance(decision, Decision):
@@ -203,7 +207,9 @@ class Runtime:
         done = self.unit.run(slot, lambda _: run_task.record(message, returned), message.name)
         return done.decision.note or returned.status
 
-    def _body(self, message: RunTask, claimed: ClaimedTask, snapshot: Snapshot) -> TaskReturned:
+    def _body(
+        self, message: RunTask, claimed: ClaimedTask, snapshot: Snapshot, token: CancellationToken
+    ) -> TaskReturned:
         frame = claimed.frame
         workflow = AttachedWorkflow(
             message.workflow_id, frame.plan.application, frame.plan.workflow_name, lambda: self.read(message.workflow_id)
@@ -212,12 +218,7 @@ class Runtime:
         stage = stage_of(frame, context, workflow)
         task = self.registry.get(message.task_type)
         options = self.registry.options(message.task_type)
-        return self.executor.execute(claimed, task, options, stage, self._token(claimed))
-
-    def _token(self, claimed: ClaimedTask) -> CancellationToken:
-        make = getattr(self.runner, "token_of", None)
-        token = make(claimed.message.workflow_id, claimed.message.name) if make else None
-        return token or CancellationToken()
+        return self.executor.execute(claimed, task, options, stage, token)
 
     def _task_timeout_ms(self, message: RunTask) -> int | None:
         task = self.registry.get(message.task_type)
@@ -259,7 +260,10 @@ class Runtime:
         if not done.is_applied:
             done = self.unit.run(slot, lambda _: _creating(creation))
         if done.decision.call != creation.digest:
-            raise IdempotencyConflictError(idempotency_key or chosen, chosen)
+            told = f"idempotency key {idempotency_key!r}" if idempotency_key else f"workflow id {chosen!r}"
+            raise IdempotencyConflictError(
+                f"{told} stands for another definition already; nothing was started. Use another key, or the same definition"
+            )
         return chosen
 
     def ask(self, workflow_id: str, event: Callable[[], Handling]) -> Answer:

@@ -1,7 +1,6 @@
 """The unit of work: read, decide, commit, retry, publish (PROTOCOL 4). The only place that loops over conflicts."""
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -74,8 +73,8 @@ class UnitOfWork:
         store: Store,
         publisher: Publisher,
         settings: Settings,
-        planner: Callable[[Plan], dict[str, Any]] = lambda _: {},
-        pause_ms: Callable[[float], None] = lambda ms: time.sleep(ms / 1000),
+        planner: Callable[[Plan], dict[str, Any]],
+        pause_ms: Callable[[float], None],
     ) -> None:
         self._store = store
         self._publisher = publisher

@@ -10,6 +10,7 @@ from stabilize_celery.engine.steps import Query, Slot, Snapshot, Value, workflow
 from stabilize_celery.store import keys
 from stabilize_celery.store.addresses import Address, address_of
 from stabilize_celery.store.contract import DueEntry, Filter, LockState, Page, Session, StoredEvent
+from stabilize_celery.store.errors import StoreError
 from stabilize_celery.store.listing import Listing
 from stabilize_celery.store.queries import bytes_of, list_of, pairs_of, scored, text_of, time_us
 from stabilize_celery.store.session import PackedSession, Reading, refusal, unreachable
@@ -21,6 +22,8 @@ __all__ = ["FLEET_MEMORY_MS", "CommandStore"]
 FLEET_MEMORY_MS = 60_000
 """How long a worker that was not heard of stays in the fleet registry (ms)."""
 
+_MAX_PARTITIONS = 1_024
+
 _SETTINGS = ("appendonly", "appendfsync", "maxmemory-policy")
 
 
@@ -28,6 +31,8 @@ class CommandStore:
     """State of one namespace. `round_trips` counts packed sends of this process."""
 
     def __init__(self, wire: Wire, namespace: str, partitions: int) -> None:
+        if not 1 <= partitions <= _MAX_PARTITIONS:
+            raise StoreError(f"{partitions} partitions: use 1 to {_MAX_PARTITIONS}")
         self.namespace = keys.check_namespace(namespace)
         self._wire = wire
         self._new_partitions = partitions

@@ -12,6 +12,7 @@ from stabilize_celery.store import keys
 from stabilize_celery.store.contract import Filter, Listed, Page
 from stabilize_celery.store.errors import StoreError
 from stabilize_celery.store.queries import list_of, scored
+from stabilize_celery.store.values import value_of
 from stabilize_celery.store.wire import Batch, Reply
 
 __all__ = ["Listing"]
@@ -49,6 +50,8 @@ class Listing:
         """
         if limit < 1:
             raise StoreError(f"a page of {limit} workflows: ask for at least 1")
+        for text in (wanted.name, wanted.status, wanted.application):
+            value_of(text or "", "filter")
         below = _parse(cursor)
         items: list[Listed] = []
         while True:

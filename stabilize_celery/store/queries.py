@@ -18,6 +18,7 @@ from stabilize_celery.engine.steps import (
 from stabilize_celery.store import keys
 from stabilize_celery.store.addresses import Address
 from stabilize_celery.store.errors import StoreError
+from stabilize_celery.store.values import name_of
 from stabilize_celery.store.wire import Command, Reply
 
 __all__ = ["Answer", "Question", "bytes_of", "list_of", "pairs_of", "question", "scored", "text_of", "time_us"]
@@ -50,7 +51,10 @@ def question(address: Address, query: Query) -> Question:  # noqa: PLR0911 - one
         case Items(key):
             return Question(("LRANGE", address.key(key), 0, -1), _texts)
         case Position(key, item):
-            return Question(("LPOS", address.key(key), item), lambda reply: reply if isinstance(reply, int) else None)
+            return Question(
+                ("LPOS", address.key(key), name_of(item, "item")),
+                lambda reply: reply if isinstance(reply, int) else None,
+            )
         case Count(key):
             return Question(("SCARD", address.key(key)), int_of)
         case Ranked(key, limit):
@@ -63,7 +67,7 @@ def _fields(key: str, fields: tuple[str, ...]) -> Question:
     def answer(reply: Reply) -> dict[str, bytes]:
         return {field: value for field, value in zip(fields, list_of(reply), strict=True) if isinstance(value, bytes)}
 
-    return Question(("HMGET", key, *fields) if fields else None, answer)
+    return Question(("HMGET", key, *(name_of(field, "field") for field in fields)) if fields else None, answer)
 
 
 def _look(address: Address, names: tuple[str, ...], key: str) -> Question:

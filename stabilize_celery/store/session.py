@@ -103,6 +103,7 @@ class PackedSession:
         return Reading(self._address, queries), [("WATCH", *keys)] if keys else []
 
     def _ask(self, commands: Sequence[Command]) -> list[Reply]:
+        failure = LinkLostError("the keys are being moved to another node", was_stale=False)
         for _ in range(_READ_TRIES):
             try:
                 replies = self._open().exchange(commands)
@@ -110,13 +111,14 @@ class PackedSession:
                 self._forget_link()
                 if self._has_lost_watches or not lost.was_stale:
                     raise unreachable(self._wire, lost) from None
+                failure = lost
                 continue
             if not self._is_misrouted(replies):
                 return _accepted(replies)
             # The keys are elsewhere now, and what was watched here says nothing any more.
             self._has_lost_watches = self._has_lost_watches or self._is_watching
             self._hang_up()
-        raise unreachable(self._wire, LinkLostError("the slot is being moved", was_stale=False))
+        raise unreachable(self._wire, failure)
 
     def _execute(self, planned: Plan, behind: Sequence[Command]) -> list[Reply] | None:
         if self._has_lost_watches:

@@ -56,7 +56,8 @@ class CeleryCall(Task):
     def execute(self, stage: StageExecution) -> TaskResult:
         call = bound_call()
         retries = 0 if call is None else call.attempt - 1
-        arguments = dict(stage.context)
+        # A running body sees upstream outputs in its context too; what a plain function is called with is its own.
+        arguments = dict(getattr(stage.context, "own", stage.context))
         try:
             value = self._run(arguments, _request_fields(call, retries))
         except Retry as error:

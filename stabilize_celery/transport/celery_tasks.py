@@ -5,18 +5,19 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol
 
+import msgspec
 from celery import Celery, Task
 from celery.exceptions import Reject
 
 from stabilize_celery.errors import IdempotencyConflictError, UnreachableError
-from stabilize_celery.models.messages import MESSAGE_TYPES, RunTask
+from stabilize_celery.models.messages import MESSAGE_TYPES, Message, RunTask
 from stabilize_celery.models.problems import InvalidWorkflowError
 from stabilize_celery.runtime.probes import PROBE
 from stabilize_celery.store.contract import Store
 from stabilize_celery.transport.publish import task_name
 from stabilize_celery.transport.reports import Reports
 
-__all__ = ["SUBMIT", "Bridge", "Handles", "LedgerTask", "add_tasks", "split_task_id"]
+__all__ = ["SUBMIT", "Bridge", "Handles", "LedgerTask", "add_tasks", "message_of", "split_task_id"]
 
 SUBMIT = "SubmitWorkflow"
 _REQUEUE_PAUSE_S = 2.0
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 class Handles(Protocol):
     """What a delivery is handed to."""
 
-    def handle(self, workflow_id: str, name: str) -> str:
+    def handle(self, message: Message) -> str:
         """Handle one delivery; return a short note."""
         ...
 
@@ -72,6 +73,28 @@ class LedgerTask(Task):
     Request: ClassVar[str] = "stabilize_celery.transport.request:LedgerRequest"
 
 
+def message_of(kind: type[Message], task_id: str, kwargs: Mapping[str, Any]) -> Message:
+    """Return the message that a delivery carries; fields that this version does not know are left out.
+
+    Raises:
+        ValueError: it lacks ids, or its Celery task id is not the one of its ledger entry.
+
+    """
+    # Ids that are empty are not sent (see `runtime.ports.outgoing`).
+    empty = {item.name: "" for item in msgspec.structs.fields(kind) if item.required}
+    try:
+        message = msgspec.convert({**empty, **kwargs}, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(
+            f"{task_name(kind.__name__)} {task_id}: not a message that this version knows: {error}"
+        ) from None
+    if split_task_id(task_id) != (message.workflow_id, message.name):
+        raise ValueError(
+            f"{task_name(kind.__name__)}: its Celery task id must be {message.workflow_id}/{message.name}, not {task_id}"
+        )
+    return message
+
+
 def split_task_id(task_id: str) -> tuple[str, str]:
     """Return workflow id and ledger name of a Celery task id `<workflow id>/<name>`; the name may contain slashes.
 
@@ -92,7 +115,7 @@ def add_tasks(app: Celery, bridge: Bridge) -> None:
     """Add our Celery tasks to the app, made when the app is finalized, so that its configuration stays open."""
     for kind, message in MESSAGE_TYPES.items():
         more = {"Request": "stabilize_celery.transport.request:AttemptRequest"} if message is RunTask else {}
-        _add(app, bridge, kind, _handler(kind, message.__doc__), **more)
+        _add(app, bridge, kind, _handler(message), **more)
     _add(app, bridge, PROBE, _come_back)
     _add(app, bridge, SUBMIT, _submit, throws=_REFUSALS)
 
@@ -102,17 +125,17 @@ def _add(app: Celery, bridge: Bridge, kind: str, run: Callable[..., Any], **attr
     app.task(run, name=task_name(kind), base=LedgerTask, bind=True, shared=False, bridge=bridge, **attributes)
 
 
-def _handler(kind: str, text: str | None) -> Callable[..., str]:
-    def deliver(self: LedgerTask, **_: Any) -> str:
-        workflow_id, name = split_task_id(self.request.id)
+def _handler(kind: type[Message]) -> Callable[..., str]:
+    def deliver(self: LedgerTask, **kwargs: Any) -> str:
+        message = message_of(kind, self.request.id, kwargs)
         try:
-            return self.bridge.runtime.handle(workflow_id, name)
+            return self.bridge.runtime.handle(message)
         except UnreachableError as error:
             logger.warning("%s %s: %s It is owed and comes back.", self.name, self.request.id, error)
             return "state unreachable: comes back"
 
-    deliver.__name__ = deliver.__qualname__ = kind
-    deliver.__doc__ = text
+    deliver.__name__ = deliver.__qualname__ = kind.__name__
+    deliver.__doc__ = kind.__doc__
     return deliver
 
 

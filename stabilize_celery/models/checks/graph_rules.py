@@ -102,12 +102,14 @@ def splits(view: View) -> Iterator[Problem]:
     """Require that conditions name edges that exist, and that an exclusive choice rules every edge."""
     for at, stage in view.numbered():
         below = view.downstream.get(stage.ref_id, [])
-        named = [(f"split_conditions.{ref_id}", ref_id) for ref_id in stage.split_conditions]
+        named: list[tuple[tuple[str, ...], str]] = [
+            (("split_conditions", ref_id), ref_id) for ref_id in stage.split_conditions
+        ]
         if stage.split_default is not None:
-            named.append(("split_default", stage.split_default))
+            named.append((("split_default",), stage.split_default))
         if named and stage.split_type == SplitType.AND:
             message = "has no effect on split_type AND; set split_type OR or XOR"
-            yield view.problem(at, named[0][0].partition(".")[0], message, "contradiction")
+            yield view.problem(at, named[0][0][0], message, "contradiction")
         below_set = set(below) if named else set()
         for place, ref_id in named:
             if ref_id not in view.positions:

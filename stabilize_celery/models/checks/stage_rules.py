@@ -89,7 +89,7 @@ def _instances_of(view: View, at: int, config: MultiInstanceDefinition) -> Itera
     for name in ("join_threshold", "completion_condition", "cancel_remaining"):
         if getattr(config, name):
             message = "has no effect with sync_on_complete false: nobody waits for the instances"
-            yield view.problem(at, f"mi_config.{name}", message, "contradiction")
+            yield view.problem(at, ("mi_config", name), message, "contradiction")
 
 
 def mutexes(view: View) -> Iterator[Problem]:
@@ -127,7 +127,7 @@ def reducers(view: View) -> Iterator[Problem]:
         for key, name in stage.output_reducers.items():
             if get_reducer(name) is None:
                 message = f"no reducer is called {shown(name)}{suggester.suggest(name)}"
-                yield view.problem(at, f"output_reducers.{key}", message, "unknown_reducer")
+                yield view.problem(at, ("output_reducers", key), message, "unknown_reducer")
 
 
 def sub_workflows(view: View) -> Iterator[Problem]:
@@ -154,11 +154,11 @@ def switches(view: View) -> Iterator[Problem]:
         timeout = stage.context.get("stageTimeoutMs")
         if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int) or timeout <= 0):
             message = f"expected a whole number of milliseconds above 0, got {shown(timeout)}"
-            yield view.problem(at, "context.stageTimeoutMs", message, "wrong_switch")
+            yield view.problem(at, ("context", "stageTimeoutMs"), message, "wrong_switch")
         enabled = stage.context.get("stageEnabled", True)
         if not isinstance(enabled, bool) and _expression_of(enabled) is None:
             message = 'expected true, false or {"type": "expression", "expression": "..."}'
-            yield view.problem(at, "context.stageEnabled", message, "wrong_switch")
+            yield view.problem(at, ("context", "stageEnabled"), message, "wrong_switch")
 
 
 def expressions(view: View) -> Iterator[Problem]:
@@ -170,16 +170,16 @@ def expressions(view: View) -> Iterator[Problem]:
                 yield view.problem(at, place, wrong, "invalid_expression")
 
 
-def _expressions_of(stage: StageDefinition) -> Iterator[tuple[str, str]]:
+def _expressions_of(stage: StageDefinition) -> Iterator[tuple[tuple[str, ...], str]]:
     for ref_id, expression in stage.split_conditions.items():
-        yield f"split_conditions.{ref_id}", expression
+        yield ("split_conditions", ref_id), expression
     for name, expression in stage.sub_context.items():
-        yield f"sub_context.{name}", expression
+        yield ("sub_context", name), expression
     if stage.mi_config is not None and stage.mi_config.completion_condition is not None:
-        yield "mi_config.completion_condition", stage.mi_config.completion_condition
+        yield ("mi_config", "completion_condition"), stage.mi_config.completion_condition
     enabled = _expression_of(stage.context.get("stageEnabled"))
     if enabled is not None:
-        yield "context.stageEnabled.expression", enabled
+        yield ("context", "stageEnabled", "expression"), enabled
 
 
 def _expression_of(switch: object) -> str | None:

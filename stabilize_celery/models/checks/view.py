@@ -9,7 +9,10 @@ from functools import cached_property
 from stabilize_celery.models.problems import Problem, Suggester, join_path, shown
 from stabilize_celery.models.schema import StageDefinition, WorkflowDefinition
 
-__all__ = ["Rule", "View"]
+__all__ = ["Place", "Rule", "View"]
+
+Place = str | tuple[str, ...]
+"""A field, or the way to something inside it."""
 
 
 @dataclass
@@ -62,12 +65,14 @@ class View:
         at = self.positions.get(ref_id)
         return None if at is None else self.stages[at]
 
-    def problem(self, at: int | None, place: str, message: str, code: str) -> Problem:
-        """Return a problem with the field `place` of the stage at position `at`, or of the workflow (None)."""
-        base = self.path if at is None else join_path(join_path(self.path, "stages"), at)
-        return Problem(join_path(base, place), message, code)
+    def problem(self, at: int | None, place: Place, message: str, code: str) -> Problem:
+        """Return a problem at `place` in the stage at position `at`, or in the workflow (None)."""
+        path = self.path if at is None else join_path(join_path(self.path, "stages"), at)
+        for step in (place,) if isinstance(place, str) else place:
+            path = join_path(path, step)
+        return Problem(path, message, code)
 
-    def unknown(self, at: int, place: str, ref_id: str) -> Problem:
+    def unknown(self, at: int, place: Place, ref_id: str) -> Problem:
         """Return the problem of a name that no stage has."""
         hint = self.suggester.suggest(ref_id)
         return self.problem(at, place, f"no stage has the ref_id {shown(ref_id)}{hint}", "unknown_ref")

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 import pytest
 
@@ -268,23 +269,6 @@ class SessionContract:
             assert session.commit(Transaction()) == []
         assert store.look(W, (Hash("mine"),)).hash("mine") == {}
 
-    def test_each_step_is_one_round_trip(self, store: Store) -> None:
-        """WATCH, reads and TIME; EXEC; EXEC with reads; a look at several slots; ending a session costs none."""
-        store.partitions()
-        before = store.round_trips  # type: ignore[attr-defined]
-        with store.session(W) as session:
-            session.read((Hash("k"), Members("s")), ("k", "s"))
-            session.commit_and_read(
-                Transaction([Append("l", "x")], [Put("n", {"t": 1}, 5)], [{"kind": "k"}]), (Hash("k"),)
-            )
-            session.commit(Transaction([Append("l", "x")]))
-            session.read((), ("k",))
-        with store.session(W) as session:
-            session.read((), ("k",))
-        store.look_many([(W, (Hash("k"),)), (lock_slot("L"), (Hash("h"),)), (workflow_slot("other"), (Hash("k"),))])
-
-        assert store.round_trips - before == 6  # type: ignore[attr-defined]
-
     def test_time_is_the_servers_and_grows(self, store: Store) -> None:
         """Snapshots carry the time of reading, in us."""
         first, second = store.look(W, ()), store.look(W, ())
@@ -295,31 +279,35 @@ class SessionContract:
     @pytest.mark.parametrize(
         "bad",
         [
-            pytest.param(SetFields("h", {"a": 1.5}), id="float"),
-            pytest.param(SetFields("h", {"a": None}), id="none"),
+            pytest.param(SetFields("h", {"a": cast("Any", 1.5)}), id="float"),
+            pytest.param(SetFields("h", {"a": cast("Any", None)}), id="none"),
             pytest.param(SetFields("h", {"a": True}), id="bool"),
             pytest.param(SetFields("h", {"a": 2**63}), id="too large"),
             pytest.param(SetFields("h", {"a": "\ud800"}), id="not Unicode"),
             pytest.param(SetFields("h", {"": 1}), id="empty field"),
-            pytest.param(SetFields("h", {3: 1}), id="field that is no text"),
+            pytest.param(SetFields("h", {cast("Any", 3): 1}), id="field that is no text"),
             pytest.param(SetFields("", {"a": 1}), id="empty key"),
             pytest.param(SetFields("\ud800", {"a": 1}), id="key that is not Unicode"),
             pytest.param(Increment("h", "a", -(2**63) - 1), id="too small"),
             pytest.param(Add("s", ("",)), id="empty member"),
-            pytest.param(Append("l", b"x"), id="item that is no text"),
+            pytest.param(Append("l", cast("Any", b"x")), id="item that is no text"),
             pytest.param(Rank("z", "m", float("nan")), id="no number"),
             pytest.param(Rank("z", "m", 2.0**60), id="score that a double rounds"),
             pytest.param(Expire("h", -1), id="negative time to live"),
             pytest.param(Put("", {"a": 1}, 5), id="empty ledger name"),
             pytest.param(Put("n", {}, 5), id="entry without fields"),
-            pytest.param(Due("n", "soon"), id="due at a text"),
+            pytest.param(Due("n", cast("Any", "soon")), id="due at a text"),
         ],
     )
     def test_a_bad_change_writes_nothing(self, store: Store, bad: Change | LedgerChange) -> None:
         """Everything is checked before MULTI: neighbours of a bad change are not written either."""
-        is_ledger = isinstance(bad, Put | Due)
-        good: list[Change] = [SetFields("good", {"a": 1})]
-        transaction = Transaction(good, [bad]) if is_ledger else Transaction([*good, bad])
+        changes: list[Change] = [SetFields("good", {"a": 1})]
+        ledger: list[LedgerChange] = []
+        if isinstance(bad, LedgerChange):
+            ledger.append(bad)
+        else:
+            changes.append(bad)
+        transaction = Transaction(changes, ledger)
         with store.session(W) as session, pytest.raises(StoreError):
             session.commit(transaction)
 

@@ -8,17 +8,18 @@ import pytest
 import redis
 from redis._parsers import _RESP2Parser
 
-from stabilize_celery.store.contract import Store
+from stabilize_celery.store.command_store import CommandStore
 from stabilize_celery.store.memory import MemoryStore
 from stabilize_celery.store.pools import Pools, connection_options, new_pool
 from stabilize_celery.store.redis_store import RedisStore
 from stabilize_celery.store.redis_url import read_url
 from tests.conformance.store.registry_contract import LedgerContract, ReadingContract
+from tests.conformance.store.round_trip_contract import RoundTripContract
 from tests.conformance.store.store_contract import FaithfulWatchContract, SessionContract
 from tests.servers import RedisServer
 
 
-class StoreContract(SessionContract, LedgerContract, ReadingContract):
+class StoreContract(SessionContract, LedgerContract, ReadingContract, RoundTripContract):
     """All that a store must do."""
 
 
@@ -48,14 +49,14 @@ class TestMemoryStore(StoreContract, FaithfulWatchContract):
         return _Clock()
 
     @pytest.fixture
-    def store(self, clock: _Clock) -> Store:
+    def store(self, clock: _Clock) -> CommandStore:
         return MemoryStore(clock)
 
     @pytest.fixture
     def let_pass(self, clock: _Clock) -> Callable[[int], None]:
         return clock.let_pass
 
-    def test_the_fleet_forgets_who_is_silent(self, store: Store, clock: _Clock) -> None:
+    def test_the_fleet_forgets_who_is_silent(self, store: CommandStore, clock: _Clock) -> None:
         """A line older than 60 s is not shown, and dropped by the next that is written; who is vouched for stays."""
         store.announce("silent", {"a": 1})
         store.announce("vouched for", {"a": 1})
@@ -74,7 +75,7 @@ class TestFakeRedisStore(StoreContract):
     """Against fakeredis."""
 
     @pytest.fixture
-    def store(self) -> Iterator[Store]:
+    def store(self) -> Iterator[CommandStore]:
         server = fakeredis.FakeServer()
         store = RedisStore(
             "redis://fake",
@@ -93,7 +94,7 @@ class TestRedisStore(StoreContract, FaithfulWatchContract):
     """Against a real server."""
 
     @pytest.fixture
-    def store(self, redis_url: str) -> Iterator[Store]:
+    def store(self, redis_url: str) -> Iterator[CommandStore]:
         store = RedisStore(redis_url)
         yield store
         store.close()
@@ -114,7 +115,7 @@ class TestRedisStoreWithoutHiredis(StoreContract):
     """Against a real server, with redis-py's parser in Python, over a unix socket."""
 
     @pytest.fixture
-    def store(self, unix_server: RedisServer) -> Iterator[Store]:
+    def store(self, unix_server: RedisServer) -> Iterator[CommandStore]:
         url = f"unix://{unix_server.folder}/socket"
         with redis.Redis.from_url(url) as client:
             client.flushall()

@@ -16,12 +16,7 @@ from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.workflow import Workflow
 
-SEED_FIELDS = (
-    "id ref_id type name status context outputs tasks requisite_stage_ref_ids parent_stage_id synthetic_stage_owner "
-    "start_time end_time start_time_expiry scheduled_time version cleanup_on_failure finalizer_names join_type "
-    "join_threshold split_type split_conditions mi_config deferred_choice_group milestone_ref_id milestone_status "
-    "mutex_key cancel_region"
-).split()
+SEED_FIELDS = ["id", "ref_id", "type", "name", "status", "context", "outputs", "tasks", "requisite_stage_ref_ids", "parent_stage_id", "synthetic_stage_owner", "start_time", "end_time", "start_time_expiry", "scheduled_time", "version", "cleanup_on_failure", "finalizer_names", "join_type", "join_threshold", "split_type", "split_conditions", "mi_config", "deferred_choice_group", "milestone_ref_id", "milestone_status", "mutex_key", "cancel_region"]
 
 
 def test_the_seeds_fields_come_first_and_in_order() -> None:

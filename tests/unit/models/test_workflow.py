@@ -12,11 +12,7 @@ from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.trigger import Trigger
 from stabilize_celery.models.workflow import PausedDetails, Workflow, WorkflowCriteria, WorkflowType
 
-SEED_FIELDS = (
-    "id type application name status stages context trigger start_time end_time start_time_expiry is_canceled "
-    "canceled_by cancellation_reason paused pipeline_config_id is_limit_concurrent max_concurrent_executions "
-    "keep_waiting_pipelines origin config_version queue_table"
-).split()
+SEED_FIELDS = ["id", "type", "application", "name", "status", "stages", "context", "trigger", "start_time", "end_time", "start_time_expiry", "is_canceled", "canceled_by", "cancellation_reason", "paused", "pipeline_config_id", "is_limit_concurrent", "max_concurrent_executions", "keep_waiting_pipelines", "origin", "config_version", "queue_table"]
 
 
 def stage(ref_id: str, *after: str, outputs: dict[str, object] | None = None) -> StageExecution:

@@ -1,5 +1,6 @@
 """Keys: one slot per workflow and per lock, and names that never run into each other."""
 
+import fakeredis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,9 @@ from stabilize_celery.store import keys
 from stabilize_celery.store.addresses import address_of
 from stabilize_celery.store.contract import partition_slot
 from stabilize_celery.store.errors import StoreError
+from stabilize_celery.store.memory import MemoryStore
+from stabilize_celery.store.pools import Pools
+from stabilize_celery.store.redis_store import RedisStore
 
 names = st.text(st.characters(codec="utf-8"), min_size=1)
 
@@ -48,7 +52,7 @@ def test_statuses_are_the_models() -> None:
     assert set(keys.STATUSES) == {status.name for status in WorkflowStatus}
 
 
-@pytest.mark.parametrize(("workflow_id", "partition"), [("123456789", 0x31C3 % 16), ("01HZY8QK6N", 4)])
+@pytest.mark.parametrize(("workflow_id", "partition"), [("123456789", 0x31C3 % 16), ("01HZY8QK6N", 6)])
 def test_partition_of_is_the_clusters_crc(workflow_id: str, partition: int) -> None:
     """CRC16 as Redis Cluster has it (its check value is 31C3), so the spread is the same in every client."""
     assert keys.partition_of(workflow_id, 16) == partition
@@ -104,3 +108,21 @@ def test_unknown_kinds_of_slots() -> None:
     """The error names the kinds that there are."""
     with pytest.raises(StoreError, match="workflow, lock or partition"):
         address_of(Slot("stage", "x"), "ns", 16)
+
+
+@pytest.mark.parametrize("partitions", [0, 1_025])
+def test_bad_numbers_of_partitions(partitions: int) -> None:
+    """Every partition costs every keeper a look, so there is a limit."""
+    with pytest.raises(StoreError, match="partitions"):
+        MemoryStore(partitions=partitions)
+
+
+def test_partitions_are_read_once_they_are_written() -> None:
+    """A namespace keeps its number of partitions, whatever later clients ask for."""
+    server = fakeredis.FakeServer()
+
+    def store(partitions: int) -> RedisStore:
+        pools = Pools(lambda: fakeredis.FakeRedis(server=server, protocol=2).connection_pool)
+        return RedisStore("redis://fake", partitions=partitions, make_pools=lambda _: pools)
+
+    assert [store(5).partitions(), store(9).partitions()] == [5, 5]

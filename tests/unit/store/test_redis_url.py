@@ -1,7 +1,7 @@
 """URLs: what they say, and that credentials never show."""
 
 import pytest
-from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 
 from stabilize_celery.store.errors import StoreError
 from stabilize_celery.store.pools import connection_options, new_pool, sentinel_pool
@@ -64,6 +64,7 @@ def test_one_server(url: str, kind: type) -> None:
     pool = new_pool(connection_options(read_url(url + settings), 7.0, 1.5))
     connection = pool.make_connection()
 
+    assert isinstance(connection, AbstractConnection)
     assert type(connection) is kind
     assert connection.retry.get_retries() == 0
     assert not connection.retry_on_timeout

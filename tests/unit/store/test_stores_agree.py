@@ -98,10 +98,13 @@ class StoresAgree(RuleBasedStateMachine):
 
     @initialize(target=sessions)
     def first(self) -> tuple[Session, ...]:
-        return self.begin()
+        return self.session_of_each()
 
     @rule(target=sessions)
     def begin(self) -> tuple[Session, ...]:
+        return self.session_of_each()
+
+    def session_of_each(self) -> tuple[Session, ...]:
         return tuple(self.open.enter_context(store.session(W)) for store in self.stores)
 
     @rule(pair=sessions, watch=st.lists(any_key, max_size=2))
