@@ -40,10 +40,12 @@ class TaskExecutor:
             try:
                 result = task.execute(stage)
                 return self._returned(claimed, task, stage, result)
-            except BaseException as error:
-                if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
-                    raise
+            except Exception as error:  # noqa: BLE001 - whatever user code raises is its result
                 return self._raised(claimed, options, error)
+            except SystemExit as error:
+                if type(error) is not SystemExit:
+                    raise  # Celery's own, to stop this worker: the task is lost with it, and comes back
+                return _failed(claimed, "SystemExit", f"the task called sys.exit({error.code!r})")
 
     def _returned(self, claimed: ClaimedTask, task: Task, stage: StageExecution, result: Any) -> TaskReturned:
         if not isinstance(result, TaskResult):

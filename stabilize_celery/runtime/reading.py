@@ -75,7 +75,8 @@ def read_view(store: Store, workflow_id: str) -> WorkflowView:
     top = store.look(slot, (_RECORD, _DEFINITION, _LIVE, _RESTARTED, _PARKED))
     record = WORKFLOW_RECORD.decode(top[_RECORD])
     if not record.exists:
-        raise WorkflowNotFoundError(workflow_id)
+        told = f"there is no workflow {workflow_id!r}: the id is mistyped, or its retention is over"
+        raise WorkflowNotFoundError(told, execution_id=workflow_id)
     plans = _plans(top[_DEFINITION])
     lists = {ref: _lists(plan) for ref, plan in plans.items()}
     found = store.look(slot, tuple(query for queries in lists.values() for query in queries))

@@ -90,7 +90,7 @@ def message_of(kind: type[Message], task_id: str, kwargs: Mapping[str, Any]) -> 
         ) from None
     if split_task_id(task_id) != (message.workflow_id, message.name):
         raise ValueError(
-            f"{task_name(kind.__name__)}: its Celery task id must be {message.workflow_id}/{message.name}, not {task_id}"
+            f"{task_name(kind.__name__)} {task_id}: its Celery task id must be {message.workflow_id}/{message.name}"
         )
     return message
 

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from billiard.common import terminate_handler_fired
+
 from stabilize_celery.engine.places import ledger
 from stabilize_celery.engine.steps import Fields, workflow_slot
 from stabilize_celery.errors import UnreachableError
@@ -36,13 +38,21 @@ class LocalClaims:
 
     Args:
         on_claim_lost: Also told of each claim that is gone, once, on the watching thread.
+        is_ending: Whether this process was told to end; default: whether a pool's child was.
 
     """
 
-    def __init__(self, store: Store, look_every_s: float, on_claim_lost: Callable[[Claim], None] | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        look_every_s: float,
+        on_claim_lost: Callable[[Claim], None] | None = None,
+        is_ending: Callable[[], bool] = terminate_handler_fired,
+    ) -> None:
         self._store = store
         self._look_every_s = look_every_s
         self._on_claim_lost = on_claim_lost
+        self._is_ending = is_ending
         self._bodies: dict[Claim, _Body] = {}
         self._begun = threading.Event()
         self._watch: threading.Thread | None = None
@@ -56,8 +66,16 @@ class LocalClaims:
         self._begun.set()
 
     def ended(self, claim: Claim) -> None:
-        """Forget the claim."""
+        """Forget the claim; called before the result is recorded.
+
+        Raises:
+            SystemExit: this process was told to end. It was told so inside the body, which then ended early: that is
+                no result, and the main process has handed the task back.
+
+        """
         self._bodies.pop(claim, None)
+        if self._is_ending():
+            raise SystemExit
 
     def look(self, older_than_s: float = 0.0) -> list[Claim]:
         """Look at the entries of bodies that run for longer; raise the flags of those whose claim is gone, return them.

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,15 +57,14 @@ def test_what_is_accepted_comes_back_the_same(stages: list[dict[str, Any]]) -> N
     """A definition without problems makes a workflow without problems, and has one digest for ever."""
     raw = {"name": "n", "stages": stages}
     problems = find_definition_problems(raw)
-    try:
-        flow = from_definition(raw)
-        check(flow)
-    except InvalidWorkflowError as error:
-        assert problems
-        assert {problem.path for problem in error.problems} == {problem.path for problem in problems}
+    if problems:
+        with pytest.raises(InvalidWorkflowError) as caught:
+            check(from_definition(raw))
+        assert {problem.path for problem in caught.value.problems} == {problem.path for problem in problems}
         return
 
-    assert problems == []
+    flow = from_definition(raw)
+    check(flow)
     definition = to_definition(flow)
     again = json.loads(json.dumps(definition))
     assert to_definition(from_definition(again)) == definition

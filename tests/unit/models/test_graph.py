@@ -1,5 +1,6 @@
 """Orders, layers, circles, and building a graph piece by piece."""
 
+import itertools
 import random
 
 import pytest
@@ -156,7 +157,7 @@ def test_a_long_way_round_follows_the_flow() -> None:
     (circle,) = find_cycles(requires)
 
     assert circle == ["c", "d", "a", "b"]
-    assert all(above in requires[below] for above, below in zip(circle, circle[1:], strict=False))
+    assert all(above in requires[below] for above, below in itertools.pairwise(circle))
 
 
 @pytest.mark.parametrize("seed", range(50))

@@ -5,7 +5,11 @@ from stabilize_celery.models.merge import merge_outputs
 
 def test_the_latest_value_wins_and_lists_are_joined_without_repeats() -> None:
     """Only two lists are joined; a list and something else replace each other."""
-    layers = [{"a": 1, "l": [1, 1], "m": [1]}, {"a": 2, "l": [1, 2], "m": 5}, {"l": [2, 3], "m": [7]}]
+    layers: list[dict[str, object]] = [
+        {"a": 1, "l": [1, 1], "m": [1]},
+        {"a": 2, "l": [1, 2], "m": 5},
+        {"l": [2, 3], "m": [7]},
+    ]
 
     assert merge_outputs(layers) == {"a": 2, "l": [1, 1, 2, 3], "m": [7]}
 

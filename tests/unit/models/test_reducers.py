@@ -1,7 +1,5 @@
 """Reducers: how the outputs of branches become one value."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from stabilize_celery.models import reducers
@@ -9,10 +7,9 @@ from stabilize_celery.models.reducers import apply_output_reducers, get_reducer,
 
 
 @pytest.fixture
-def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give a test its own custom reducers."""
     monkeypatch.setattr(reducers, "_CUSTOM", {})
-    return
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,15 @@ def determined(own: str, before: str, tasks: str, after: str, **context: object)
     """Build a stage from the names of its parts' statuses and return what it is determined to be."""
     stage = StageExecution(
         ref_id="s",
-        status=S[own],
+        status=WorkflowStatus[own],
         context=context,
-        tasks=[TaskExecution(status=S[name]) for name in tasks.split()],
+        tasks=[TaskExecution(status=WorkflowStatus[name]) for name in tasks.split()],
     )
     workflow = Workflow(stages=[stage])
     for owner, names in ((SyntheticStageOwner.STAGE_BEFORE, before), (SyntheticStageOwner.STAGE_AFTER, after)):
         for name in names.split():
             part = StageExecution.create_synthetic("t", name, stage, owner)
-            part.status = S[name]
+            part.status = WorkflowStatus[name]
             workflow.add_stage(part)
     return stage.determine_status().name, workflow
 

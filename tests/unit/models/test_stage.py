@@ -16,7 +16,36 @@ from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.workflow import Workflow
 
-SEED_FIELDS = ["id", "ref_id", "type", "name", "status", "context", "outputs", "tasks", "requisite_stage_ref_ids", "parent_stage_id", "synthetic_stage_owner", "start_time", "end_time", "start_time_expiry", "scheduled_time", "version", "cleanup_on_failure", "finalizer_names", "join_type", "join_threshold", "split_type", "split_conditions", "mi_config", "deferred_choice_group", "milestone_ref_id", "milestone_status", "mutex_key", "cancel_region"]
+SEED_FIELDS = [
+    "id",
+    "ref_id",
+    "type",
+    "name",
+    "status",
+    "context",
+    "outputs",
+    "tasks",
+    "requisite_stage_ref_ids",
+    "parent_stage_id",
+    "synthetic_stage_owner",
+    "start_time",
+    "end_time",
+    "start_time_expiry",
+    "scheduled_time",
+    "version",
+    "cleanup_on_failure",
+    "finalizer_names",
+    "join_type",
+    "join_threshold",
+    "split_type",
+    "split_conditions",
+    "mi_config",
+    "deferred_choice_group",
+    "milestone_ref_id",
+    "milestone_status",
+    "mutex_key",
+    "cancel_region",
+]
 
 
 def test_the_seeds_fields_come_first_and_in_order() -> None:
@@ -174,3 +203,26 @@ def test_two_stages_with_the_same_content_are_equal_whoever_holds_them() -> None
 
     assert first == second
     assert workflow.stages == [second]
+
+
+def test_a_list_of_requisites_is_taken_like_a_set() -> None:
+    """`create` copies whatever names it is given."""
+    given = ["a", "b", "a"]
+
+    assert StageExecution.create("t", "n", "c", requisite_stage_ref_ids=given).requisite_stage_ref_ids == {"a", "b"}
+
+
+def test_cleanup_detaches_the_tasks_too() -> None:
+    """Nothing refers to the stage afterwards."""
+    stage = StageExecution(tasks=[TaskExecution()])
+    stage.cleanup()
+
+    assert not stage.tasks[0].has_stage()
+
+
+def test_siblings_go_on_after_a_failure_only_where_asked() -> None:
+    """The switch is off unless the context sets it."""
+    assert not StageExecution().allow_sibling_stages_to_continue_on_failure
+    assert StageExecution(
+        context={"allowSiblingStagesToContinueOnFailure": True}
+    ).allow_sibling_stages_to_continue_on_failure

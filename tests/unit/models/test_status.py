@@ -68,7 +68,7 @@ def test_the_sets_say_what_the_flags_say() -> None:
 @pytest.mark.parametrize("current", S)
 def test_only_the_transitions_of_the_table_are_allowed(current: WorkflowStatus) -> None:
     """Every pair of statuses is decided as the table says; staying is always allowed."""
-    wanted = {S[name] for name in TRANSITIONS.get(current, "").split()}
+    wanted = {WorkflowStatus[name] for name in TRANSITIONS.get(current, "").split()}
 
     assert VALID_TRANSITIONS[current] == wanted
     assert {target for target in S if can_transition(current, target)} == wanted | {current}

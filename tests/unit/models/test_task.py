@@ -27,9 +27,10 @@ def test_the_stage_is_held_weakly_unless_asked_otherwise() -> None:
     weak, strong = TaskExecution(), TaskExecution()
     stage = StageExecution(ref_id="s", tasks=[weak])
     strong.set_stage_strong(StageExecution(ref_id="kept"))
-    assert weak.stage is stage
+    attached = weak.stage
+    assert attached is stage
 
-    del stage
+    del stage, attached
     gc.collect()
 
     assert not weak.has_stage()

@@ -2,6 +2,7 @@
 
 import pickle
 import time
+from typing import Any
 
 import pytest
 
@@ -21,19 +22,19 @@ from stabilize_celery.models.validation import check, find_definition_problems, 
 from stabilize_celery.models.workflow import Workflow
 
 TASKS = [{"implementing_class": "work"}]
-START = {"ref_id": "start"}
+START: dict[str, Any] = {"ref_id": "start"}
 
 
-def told(*stages: dict[str, object], **settings: object) -> list[str]:
+def told(*stages: Any, **settings: object) -> list[str]:
     """Return what is said about a definition of these stages."""
     return [str(problem) for problem in find_definition_problems({"stages": list(stages), **settings})]
 
 
-def after(ref_id: str, *requisites: str, **fields: object) -> dict[str, object]:
+def after(ref_id: str, *requisites: str, **fields: object) -> dict[str, Any]:
     return {"ref_id": ref_id, "requisite_stage_ref_ids": list(requisites), **fields}
 
 
-SOUND = {
+SOUND: dict[str, list[dict[str, Any]]] = {
     "a sequence": [START, after("b", "start")],
     "an N_OF_M join": [START, after("b", "start"), after("c", "start", "b", join_type="N_OF_M", join_threshold=2)],
     "a threshold of 0 means all": [START, after("c", "start", join_type="N_OF_M")],
@@ -73,10 +74,10 @@ SOUND = {
 @pytest.mark.parametrize("name", SOUND)
 def test_a_sound_definition_is_accepted(name: str) -> None:
     """Nothing is said about what can run."""
-    assert told(*SOUND[name]) == []  # type: ignore[arg-type]
+    assert told(*SOUND[name]) == []
 
 
-UNSOUND: dict[str, tuple[list[dict[str, object]], list[str]]] = {
+UNSOUND: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
     "a duplicate": (
         [START, {"ref_id": "b"}, START, START],
         [
@@ -95,8 +96,10 @@ UNSOUND: dict[str, tuple[list[dict[str, object]], list[str]]] = {
     "a cycle": (
         [START, after("c", "d"), after("d", "c", "start")],
         [
-            "stages[1].requisite_stage_ref_ids: cycle c -> d -> c; loops are made by jumps (jump_targets), "
-            "not by requisites"
+            (
+                "stages[1].requisite_stage_ref_ids: cycle c -> d -> c; loops are made by jumps (jump_targets), "
+                "not by requisites"
+            )
         ],
     ),
     "a join that can't be met": (
@@ -165,8 +168,10 @@ UNSOUND: dict[str, tuple[list[dict[str, object]], list[str]]] = {
         ],
         [
             "stages[3].deferred_choice_group: members of the choice 'g' must have the same requisite as 'a'",
-            "stages[4].deferred_choice_group: a member of the choice 'g' must have one requisite or none, "
-            "this one has several",
+            (
+                "stages[4].deferred_choice_group: a member of the choice 'g' must have one requisite or none, "
+                "this one has several"
+            ),
         ],
     ),
     "a time to choose without a choice": (
@@ -214,10 +219,14 @@ UNSOUND: dict[str, tuple[list[dict[str, object]], list[str]]] = {
         [
             "stages[2].mi_config.count: -1 is below 0",
             "stages[2].mi_config.max_concurrent: -1 is below 0",
-            "stages[0].mi_config: has several sources of the number of instances: count, collection_from_context; "
-            "keep one",
-            "stages[1].mi_config.join_threshold: has no effect with sync_on_complete false: "
-            "nobody waits for the instances",
+            (
+                "stages[0].mi_config: has several sources of the number of instances: count, collection_from_context; "
+                "keep one"
+            ),
+            (
+                "stages[1].mi_config.join_threshold: has no effect with sync_on_complete false: "
+                "nobody waits for the instances"
+            ),
         ],
     ),
     "synthetic stages without family": (
@@ -303,8 +312,10 @@ UNSOUND: dict[str, tuple[list[dict[str, object]], list[str]]] = {
             }
         ],
         [
-            "stages[0].join_type: 'N_OFM' is none of AND, OR, MULTI_MERGE, DISCRIMINATOR, N_OF_M; "
-            "did you mean 'N_OF_M'?",
+            (
+                "stages[0].join_type: 'N_OFM' is none of AND, OR, MULTI_MERGE, DISCRIMINATOR, N_OF_M; "
+                "did you mean 'N_OF_M'?"
+            ),
             "stages[0].tasks: expected a list, got an object",
             "stages[0].split_conditions.b: expected text, got 3",
             "stages[0].split_conditions.c: must not be empty",
@@ -370,7 +381,7 @@ def test_no_stages_is_a_problem_whether_missing_or_empty() -> None:
     assert told() == ["stages: there is no stage: nothing would run"]
     assert [str(problem) for problem in find_definition_problems({"name": "n"})] == ["stages: is missing"]
     assert [str(problem) for problem in find_definition_problems([])] == ["expected an object, got a list"]
-    assert told(3) == ["stages[0]: expected an object, got 3"]  # type: ignore[arg-type]
+    assert told(3) == ["stages[0]: expected an object, got 3"]
 
 
 def test_an_unreadable_name_is_not_held_against_those_who_use_it() -> None:
@@ -418,7 +429,7 @@ def test_every_expression_is_shown_to_the_checker_once() -> None:
         asked.append(expression)
         return None if expression == "fine" else f"bad: {expression}"
 
-    stages: list[dict[str, object]] = [
+    stages: list[dict[str, Any]] = [
         {"ref_id": "x", "split_type": "OR", "split_conditions": {"a": "e1", "b": "fine"}},
         after("a", "x", mi_config={"count": 1, "completion_condition": "e2"}),
         after("b", "x", context={"stageEnabled": {"type": "expression", "expression": "e1"}}),
@@ -464,7 +475,7 @@ def test_an_id_outside_its_characters_is_refused(bad: str) -> None:
 
 def test_what_python_lets_through_is_found() -> None:
     """Wrong types in the dataclasses, and things that are no stages and tasks."""
-    stage = StageExecution(ref_id="a", requisite_stage_ref_ids="bc", tasks=["work"])  # type: ignore[arg-type]
+    stage = StageExecution(ref_id="a", requisite_stage_ref_ids="bc", tasks=["work"])  # type: ignore[arg-type, list-item]
     stage.split_conditions = None  # type: ignore[assignment]
     flow = Workflow(stages=[stage, "b"])  # type: ignore[list-item]
 
@@ -572,7 +583,9 @@ def test_ten_thousand_stages_are_checked_in_linear_time() -> None:
     """Twice the stages take about twice the time, in a chain and where all join."""
 
     def seconds(count: int) -> float:
-        stages = [{"ref_id": "s0"}] + [after(f"s{at}", f"s{at - 1}", context={"k": at}) for at in range(1, count)]
+        stages: list[dict[str, Any]] = [{"ref_id": "s0"}] + [
+            after(f"s{at}", f"s{at - 1}", context={"k": at}) for at in range(1, count)
+        ]
         stages.append(after("join", *(f"s{at}" for at in range(count))))
         started = time.perf_counter()
         assert told(*stages) == []

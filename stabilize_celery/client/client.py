@@ -1,0 +1,153 @@
+"""Client: start workflows and find them again."""
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+from stabilize_celery.client.handle import WorkflowHandle
+from stabilize_celery.client.pages import Page, page_of, status_named
+from stabilize_celery.client.publishing import BatchPublisher
+from stabilize_celery.errors import ConfigurationError, QueueError
+from stabilize_celery.models.status import WorkflowStatus
+from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.runtime.ports import Publisher
+from stabilize_celery.runtime.service import Runtime
+from stabilize_celery.settings import Settings
+from stabilize_celery.store.contract import Filter, Store
+from stabilize_celery.tasks.registry import TaskRegistry
+from stabilize_celery.transport.process import open_store
+from stabilize_celery.transport.producer import ProducerPublisher
+
+__all__ = ["Client"]
+
+logger = logging.getLogger("stabilize_celery")
+
+Handles: TypeAlias = list[WorkflowHandle]
+
+
+class Client:
+    """Starts workflows and gives handles to them. Connects at its first use; threads may share it; close it at the end.
+
+    Args:
+        redis_url: Where workflows are kept. Default: `STABILIZE_REDIS_URL`.
+        broker_url: Where workers take their messages from. Default: `STABILIZE_BROKER_URL`, else `redis_url`.
+        namespace: Start of all keys in Redis, as the workers have it. Default: `STABILIZE_NAMESPACE`, else `stabilize`.
+        settings: All settings, in place of the environment's; the arguments above win.
+        store: A store in place of the one that the URL tells, for tests.
+        publisher: A publisher in place of the one that the URL tells, for tests.
+
+    Raises:
+        ConfigurationError: nobody said where Redis is.
+
+    """
+
+    def __init__(
+        self,
+        redis_url: str | None = None,
+        broker_url: str | None = None,
+        namespace: str | None = None,
+        *,
+        settings: Settings | None = None,
+        store: Store | None = None,
+        publisher: Publisher | None = None,
+    ) -> None:
+        given: dict[str, Any] = {"redis_url": redis_url, "broker_url": broker_url, "namespace": namespace}
+        known = {name: value for name, value in given.items() if value is not None}
+        chosen = replace(settings, **known) if settings else Settings.from_env(os.environ, **known)
+        if store is None and not chosen.redis_url:
+            raise ConfigurationError(
+                "where are workflows kept? Give Client(redis_url=...) or set STABILIZE_REDIS_URL, "
+                "such as redis://localhost:6379/0"
+            )
+        self.settings = chosen
+        self.store = store or open_store(chosen.redis_url, chosen)
+        self._publisher = publisher or ProducerPublisher(chosen.broker_url or chosen.redis_url, chosen)
+        self.runtime = self._runtime(self._publisher)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.store.close()
+        if isinstance(self._publisher, ProducerPublisher):
+            self._publisher.close()
+
+    def start(self, workflow: Workflow | Mapping[str, Any], *, idempotency_key: str | None = None) -> WorkflowHandle:
+        """Start a workflow, or find the one that was started under the same key (or the same id).
+
+        Args:
+            workflow: A `Workflow`, or its definition as JSON has it.
+            idempotency_key: The same key starts one workflow however often it is used.
+
+        Raises:
+            InvalidWorkflowError: the definition is not sound; the text lists every problem. Nothing was started.
+            IdempotencyConflictError: the key (or the id) stands for another definition already.
+            UnreachableError: the state server is away. With a key it is safe to try again.
+
+        """
+        return self.handle(self.runtime.submit(workflow, idempotency_key))
+
+    def start_many(self, workflows: Iterable[Workflow | Mapping[str, Any]]) -> Handles:
+        """Start several workflows, each for itself; their messages go to the broker in one batch at the end.
+
+        Raises:
+            InvalidWorkflowError: one is not sound. Those before it are started.
+            IdempotencyConflictError: an id stands for another definition already. Those before it are started.
+
+        """
+        batch = BatchPublisher(self._publisher)
+        runtime = self._runtime(batch)
+        handles: Handles = []
+        try:
+            handles.extend(self.handle(runtime.submit(workflow)) for workflow in workflows)
+        finally:
+            try:
+                batch.flush()
+            except QueueError as error:
+                logger.warning("%s The workers publish them as soon as they can.", error)
+        return handles
+
+    def handle(self, workflow_id: str) -> WorkflowHandle:
+        """Return the handle of a workflow; looks nowhere."""
+        return WorkflowHandle(self.runtime, workflow_id)
+
+    def get(self, workflow_id: str) -> Workflow:
+        """Return a whole workflow as it is now. Raises WorkflowNotFoundError."""
+        return self.handle(workflow_id).get()
+
+    def list(
+        self,
+        *,
+        application: str | None = None,
+        name: str | None = None,
+        status: WorkflowStatus | str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page:
+        """Return a page of workflows, newest first.
+
+        Args:
+            application: Only those of this application.
+            name: Only those of this name.
+            status: Only those in this status, given as such or by its name.
+            limit: At most so many (count).
+            cursor: That of the page before.
+
+        Raises:
+            ValueError: there is no such status.
+
+        """
+        wanted = Filter(application, name, None if status is None else status_named(status))
+        return page_of(self.store.listing(wanted, limit, cursor))
+
+    def _runtime(self, publisher: Publisher) -> Runtime:
+        return Runtime(self.store, TaskRegistry(), publisher, self.settings, "client")

@@ -1,0 +1,129 @@
+"""WorkflowHandle: everything that can be asked of one workflow, or done to it."""
+
+import getpass
+import socket
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any
+
+from stabilize_celery.client.events import WorkflowEvent
+from stabilize_celery.client.following import EventFeed, wait_for_end
+from stabilize_celery.client.outcomes import Outcome, act, no_such_workflow
+from stabilize_celery.client.why import Reason, explain
+from stabilize_celery.engine import outside, places
+from stabilize_celery.engine.handler import workflow_of
+from stabilize_celery.engine.restart import restart
+from stabilize_celery.engine.steps import Handling, Hash, workflow_slot
+from stabilize_celery.models.json_values import copy_json
+from stabilize_celery.models.problems import Problem
+from stabilize_celery.models.status import WorkflowStatus
+from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.runtime.service import Runtime
+
+__all__ = ["WorkflowHandle"]
+
+
+class WorkflowHandle:
+    """A workflow by its id. Making one does no I/O; every method may raise `UnreachableError`.
+
+    What acts on the workflow returns an `Outcome`: truthy if it had an effect, with the reason in words if not.
+    """
+
+    def __init__(self, runtime: Runtime, workflow_id: str) -> None:
+        self._runtime = runtime
+        self.id = workflow_id
+
+    def __repr__(self) -> str:
+        return f"WorkflowHandle({self.id!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, WorkflowHandle) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def status(self) -> WorkflowStatus:
+        """Return the workflow's status, in one read. Raises WorkflowNotFoundError."""
+        record = workflow_of(self._runtime.store.look(workflow_slot(self.id), [Hash(places.WORKFLOW)]))
+        if not record.exists:
+            raise no_such_workflow(self.id)
+        return WorkflowStatus[record.status]
+
+    def get(self) -> Workflow:
+        """Return the whole workflow as it is now. Raises WorkflowNotFoundError."""
+        return self._runtime.read(self.id)
+
+    def wait(self, timeout_s: float | None = None) -> Workflow:
+        """Wait until the workflow has ended and return it; a short outage of Redis is waited for, too.
+
+        Raises:
+            TimeoutError: it has not ended within `timeout_s`.
+            WorkflowNotFoundError: there is no such workflow (any more).
+
+        """
+        wait_for_end(self._runtime.store, self.id, timeout_s)
+        return self.get()
+
+    def events(self, from_id: str = "0", follow: bool = False) -> Iterator[WorkflowEvent]:
+        """Yield what happened after the event `from_id`, oldest first; with `follow`, also what happens from now on.
+
+        Following ends with the workflow.
+        """
+        feed = EventFeed(self._runtime.store, self.id, from_id)
+        return feed.follow() if follow else feed.history()
+
+    def why(self) -> list[Reason]:
+        """Return what each unfinished stage waits for; once the workflow has ended, why it failed, by stage."""
+        return explain(self._runtime.store, self.id, self._runtime.settings)
+
+    # -- acting --------------------------------------------------------------------------------------------------------
+
+    def cancel(self, reason: str = "") -> Outcome:
+        """End the workflow CANCELED: nothing new begins, and what runs is asked to stop."""
+        return self._act(lambda event_id: outside.cancel(self.id, event_id, reason, self._user))
+
+    def pause(self) -> Outcome:
+        """Hold back what would begin work; what runs goes on to its end."""
+        return self._act(lambda event_id: outside.pause(self.id, event_id, self._user))
+
+    def resume(self) -> Outcome:
+        """Go on after a pause."""
+        return self._act(lambda event_id: outside.resume(self.id, event_id))
+
+    def restart(self, ref_id: str) -> Outcome:
+        """Run a stage of an ended workflow, and what follows it, again; the rest keeps its results."""
+        return self._act(lambda event_id: restart(self.id, event_id, ref_id))
+
+    def signal(self, ref_id: str, name: str, payload: Any = None, transient: bool = False) -> Outcome:
+        """Wake a task of the stage that waits for this signal; if none does yet, it is kept unless `transient`.
+
+        Raises:
+            ValueError: the payload is not JSON.
+
+        """
+        problems: list[Problem] = []
+        plain = copy_json(payload, "payload", problems)
+        if problems:
+            raise ValueError(f"signal {name!r}: {'; '.join(map(str, problems))}")
+        return self._act(lambda event_id: outside.signal(self.id, event_id, ref_id, name, plain, transient=transient))
+
+    def skip_stage(self, ref_id: str) -> Outcome:
+        """Let the thread in a stage go on without the rest of its work."""
+        return self._act(lambda event_id: outside.skip_stage(self.id, event_id, ref_id))
+
+    def cancel_stage(self, ref_id: str) -> Outcome:
+        """Take the thread out of a stage that is at work; other branches go on."""
+        return self._act(lambda event_id: outside.cancel_stage(self.id, event_id, ref_id))
+
+    def _act(self, event: Callable[[str], Handling]) -> Outcome:
+        return act(self._runtime, self.id, event)
+
+    @cached_property
+    def _user(self) -> str:
+        try:
+            return f"{getpass.getuser()}@{socket.gethostname()}"
+        except (KeyError, OSError):
+            # A container's user may have no name.
+            return socket.gethostname()

@@ -1,0 +1,66 @@
+"""Acting on a workflow from outside: asked once, answered in words."""
+
+import time
+from collections.abc import Callable
+
+from ulid import ULID
+
+from stabilize_celery.engine.handler import workflow_of
+from stabilize_celery.engine.outside import Answer
+from stabilize_celery.engine.places import WORKFLOW
+from stabilize_celery.engine.steps import Handling, Hash, workflow_slot
+from stabilize_celery.errors import WorkflowNotFoundError
+from stabilize_celery.runtime.service import Runtime
+
+__all__ = ["Outcome", "act", "no_such_workflow"]
+
+PATIENCE_S = 5.0
+"""How long what may succeed in a moment is asked again (s)."""
+_PAUSE_S = 0.05
+_IN_A_MOMENT = ("still being cancelled", "too busy right now")
+
+
+class Outcome(Answer):
+    """Whether an act had an effect (it is truthy then), and in `told` what happened, or why nothing did."""
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        return self.took_effect
+
+    def __str__(self) -> str:
+        return self.told
+
+
+def act(runtime: Runtime, workflow_id: str, event: Callable[[str], Handling]) -> Outcome:
+    """Apply an outside event, made from an event id; asked again under the same id where that may help at once.
+
+    Raises:
+        WorkflowNotFoundError: there is no such workflow (any more).
+        UnreachableError: the state server is away; whether the event took effect is not known.
+
+    """
+    event_id = str(ULID())
+    deadline = time.monotonic() + PATIENCE_S
+    pause_s = _PAUSE_S
+    while True:
+        answer = runtime.ask(workflow_id, lambda: event(event_id))
+        is_final = answer.took_effect or not any(words in answer.told for words in _IN_A_MOMENT)
+        if is_final or time.monotonic() >= deadline:
+            break
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, 0.5)
+    if not answer.took_effect:
+        _check_exists(runtime, workflow_id)
+    return Outcome(answer.took_effect, answer.told)
+
+
+def _check_exists(runtime: Runtime, workflow_id: str) -> None:
+    if not workflow_of(runtime.store.look(workflow_slot(workflow_id), [Hash(WORKFLOW)])).exists:
+        raise no_such_workflow(workflow_id)
+
+
+def no_such_workflow(workflow_id: str) -> WorkflowNotFoundError:
+    """Return the error for an id that no workflow has."""
+    told = f"there is no workflow {workflow_id!r}: the id is mistyped, or its retention is over"
+    return WorkflowNotFoundError(told, execution_id=workflow_id)

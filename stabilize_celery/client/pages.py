@@ -1,0 +1,56 @@
+"""Listings of workflows."""
+
+from dataclasses import dataclass
+
+from stabilize_celery.models.problems import Suggester
+from stabilize_celery.models.status import WorkflowStatus
+from stabilize_celery.store import contract
+
+__all__ = ["Page", "WorkflowSummary", "page_of", "status_named"]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowSummary:
+    """A line of a listing. Times in epoch ms; `ended_ms` None: it has not ended."""
+
+    id: str
+    application: str
+    name: str
+    status: WorkflowStatus
+    started_ms: int
+    ended_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing, newest first; give `cursor` to `list` for the next one. None: this is the last."""
+
+    items: list[WorkflowSummary]
+    cursor: str | None
+
+
+def page_of(page: contract.Page) -> Page:
+    """Return a store's page as clients see it."""
+    items = [
+        WorkflowSummary(
+            line.id, line.application, line.name, WorkflowStatus[line.status], line.started_ms, line.ended_ms
+        )
+        for line in page.items
+    ]
+    return Page(items, page.cursor)
+
+
+def status_named(status: WorkflowStatus | str) -> str:
+    """Return the name of a status, given as such or by its name in any case.
+
+    Raises:
+        ValueError: there is no such status.
+
+    """
+    if isinstance(status, WorkflowStatus):
+        return status.name
+    if status.upper() in WorkflowStatus.__members__:
+        return status.upper()
+    known = list(WorkflowStatus.__members__)
+    hint = Suggester(known).suggest(status.upper())
+    raise ValueError(f"there is no status {status!r}{hint} Known: {', '.join(known)}")

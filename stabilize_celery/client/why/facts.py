@@ -1,0 +1,97 @@
+"""What there is to know about an unfinished workflow: its runs, what is owed, locks, the fleet."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from stabilize_celery.client.why.fleet import Fleet
+from stabilize_celery.client.why.locks import LockFacts, read_locks
+from stabilize_celery.engine import places
+from stabilize_celery.engine.joins import JoinState, join_state
+from stabilize_celery.engine.moves import lock_name
+from stabilize_celery.engine.state import ENTRY, Entry, Run
+from stabilize_celery.engine.steps import Hash, Items, Look, Query, workflow_slot
+from stabilize_celery.models.messages import run_name
+from stabilize_celery.runtime.reading import StageView, WorkflowView
+from stabilize_celery.store.contract import Store
+
+__all__ = ["Facts", "gather"]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that a reason may be made of."""
+
+    view: WorkflowView
+    fleet: Fleet
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+    """What is owed to the workflow, by ledger name."""
+    due: Mapping[str, int] = field(default_factory=dict)
+    """When that is looked at next, by ledger name (epoch ms)."""
+    joins: Mapping[str, JoinState] = field(default_factory=dict)
+    """Joins that have not fired, by the stage's ref_id."""
+    locks: Mapping[str, LockFacts] = field(default_factory=dict)
+    """The locks that its runs, or itself, ask for, by full name."""
+
+    @property
+    def now_ms(self) -> int:
+        """The server's time."""
+        return self.view.now_ms
+
+    def entry(self, name: str) -> Entry | None:
+        """Return what is owed under a ledger name, or None."""
+        found = self.entries.get(name)
+        return found if found is not None and found.exists else None
+
+    def is_dead(self, name: str) -> bool:
+        """Return whether it is owed, but nobody will look at it any more: a dead letter."""
+        return self.entry(name) is not None and name not in self.due and name not in self.view.parked
+
+
+def gather(store: Store, view: WorkflowView) -> Facts:
+    """Read the facts about a workflow that has not ended: two round trips, three more where it waits for locks."""
+    names = list(_names(view))
+    joins = [ref for ref, stage in view.stages.items() if _is_open_join(stage)]
+    hashes = {name: Hash(places.ledger(name)) for name in names}
+    lists = {ref: (Items(places.arrivals(ref)), Hash(places.join(ref))) for ref in joins}
+    look = Look(tuple(names))
+    queries: list[Query] = [look, *hashes.values(), *(query for pair in lists.values() for query in pair)]
+    snapshot = store.look(workflow_slot(view.id), queries)
+    return Facts(
+        view,
+        Fleet(store.fleet(), view.now_ms),
+        {name: ENTRY.decode(snapshot[key]) for name, key in hashes.items()},
+        snapshot[look],
+        {ref: join_state(snapshot[arrived], snapshot[used]) for ref, (arrived, used) in lists.items()},
+        read_locks(store, _wanted_locks(view)),
+    )
+
+
+def _names(view: WorkflowView) -> Iterator[str]:
+    yield from ("Begin", "Settle", "Clear", "Unpark")
+    for ref, stage in view.stages.items():
+        if _is_open_join(stage):
+            yield f"Eval:{ref}"
+        for thread, run in stage.runs:
+            if not run.is_ended:
+                yield from _names_of_run(thread, run)
+
+
+def _names_of_run(thread: str, run: Run) -> Sequence[str]:
+    task = run_name(thread, None, run.task_index)
+    plain = (f"{kind}:{thread}" for kind in ("Start", "Done", "Continue", "Child", "ChildDone"))
+    return (*plain, f"Lock:{thread}#{run.request}", task)
+
+
+def _is_open_join(stage: StageView) -> bool:
+    is_idle = stage.newest is None or stage.newest[1].is_ended
+    return is_idle and len(stage.plan.requisites) > 1 and stage.plan.join != "MULTI_MERGE"
+
+
+def _wanted_locks(view: WorkflowView) -> list[str]:
+    wanted = [view.record.lock] if view.record.status == "BUFFERED" and view.record.lock else []
+    wanted += [
+        lock_name(stage.plan, view.id)
+        for stage in view.stages.values()
+        if any(run.status == "BUFFERED" and run.lock == "requested" for _, run in stage.runs)
+    ]
+    return list(dict.fromkeys(wanted))

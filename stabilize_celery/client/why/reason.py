@@ -1,0 +1,30 @@
+"""One reason, as told to people."""
+
+from dataclasses import dataclass
+
+__all__ = ["Reason"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a stage does not go on, or failed. `ref_id` is empty where it is about the whole workflow.
+
+    Attributes:
+        kind: In one word, for programs: mutex, signal, retry, running, lost, queued, unattended, unknown_task …
+        text: What it waits for, or what went wrong.
+        detail: What else is known: who holds it, since when, what is before it.
+        advice: What to do, often a command.
+        traceback: Of the exception that it failed with.
+
+    """
+
+    ref_id: str
+    kind: str
+    text: str
+    detail: str = ""
+    advice: str = ""
+    traceback: str = ""
+
+    def __str__(self) -> str:
+        told = f"{self.ref_id or 'workflow'}: {self.text}"
+        return f"{told}. {self.detail}" if self.detail else told

@@ -1,0 +1,150 @@
+"""`celery:NAME`: an app's ordinary Celery task as a stage's task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import celery
+import pytest
+from celery import Celery
+from celery.exceptions import Ignore, MaxRetriesExceededError, Reject
+
+from stabilize_celery.errors import PermanentError, TaskNotFoundError, TransientError
+from stabilize_celery.models.result import TaskResult
+from stabilize_celery.models.stage import StageExecution
+from stabilize_celery.models.status import WorkflowStatus
+from stabilize_celery.tasks.call import TaskCall, bind_call
+from stabilize_celery.transport.celery_call import celery_task_names, resolve_celery_task
+
+
+@pytest.fixture
+def app() -> Celery:
+    return Celery("shop", broker="redis://127.0.0.1:1/0", set_as_current=False)
+
+
+def call(app: Celery, name: str, *, attempt: int = 1, **context: Any) -> TaskResult:
+    stage = StageExecution(ref_id="s", type="x", name="x", context=context)
+    bound = TaskCall(
+        workflow_id="W",
+        stage_ref_id="s",
+        run_number=1,
+        instance_index=None,
+        task_name="t",
+        attempt=attempt,
+        polls=0,
+        started_ms=0,
+        now_ms=0,
+        idempotency_key="W/s/t/0",
+    )
+    with bind_call(bound):
+        return resolve_celery_task(app, f"celery:{name}").execute(stage)
+
+
+def test_the_context_is_the_keyword_arguments_and_the_dict_the_outputs(app: Celery) -> None:
+    """Without change to the task."""
+
+    @app.task(name="greet", shared=False)
+    def greet(name: str, loud: bool = False) -> dict[str, Any]:
+        return {"greeting": f"hello {name}", "loud": loud}
+
+    assert call(app, "greet", name="Ada").outputs == {"greeting": "hello Ada", "loud": False}
+
+
+@pytest.mark.parametrize(("value", "outputs"), [(None, {}), (7, {"result": 7}), ([1], {"result": [1]}), ({}, {})])
+def test_any_other_value_is_the_output_result(app: Celery, value: Any, outputs: dict[str, Any]) -> None:
+    """And a task that returns nothing has no outputs."""
+    app.task(lambda: value, name="give", shared=False)
+    result = call(app, "give")
+    assert (result.status, result.outputs) == (WorkflowStatus.SUCCEEDED, outputs)
+
+
+def test_a_bound_task_sees_its_request(app: Celery) -> None:
+    """Its id is the same for every try; `retries` counts the tries before; `current_task` is the task."""
+
+    @app.task(name="look", bind=True, shared=False)
+    def look(self: Any) -> dict[str, Any]:
+        return {"id": self.request.id, "retries": self.request.retries, "current": celery.current_task.name}
+
+    assert call(app, "look", attempt=3).outputs == {"id": "W/s/t/0", "retries": 2, "current": "look"}
+
+
+def test_a_retry_is_a_transient_failure_with_its_pause(app: Celery) -> None:
+    """Nothing is published: the broker of this app does not even exist."""
+
+    @app.task(name="again", bind=True, shared=False, max_retries=3)
+    def again(self: Any) -> None:
+        raise self.retry(countdown=7, exc=OSError("busy"))
+
+    with pytest.raises(TransientError, match="busy") as caught:
+        call(app, "again", attempt=3)
+    assert caught.value.retry_after == 7
+
+
+def test_a_retry_past_the_tasks_own_limit_is_its_error(app: Celery) -> None:
+    """`max_retries` counts as Celery counts it."""
+
+    @app.task(name="again", bind=True, shared=False, max_retries=3)
+    def again(self: Any, error: bool) -> None:
+        self.retry(countdown=7, exc=OSError("busy") if error else None)
+
+    with pytest.raises(OSError, match="busy"):
+        call(app, "again", attempt=4, error=True)
+    with pytest.raises(MaxRetriesExceededError):
+        call(app, "again", attempt=4, error=False)
+
+
+def test_autoretry_is_a_transient_failure(app: Celery) -> None:
+    """With the task's own back-off; the task itself still retries as ever outside of a stage."""
+
+    @app.task(name="auto", autoretry_for=(KeyError,), retry_backoff=4, retry_jitter=False, max_retries=2, shared=False)
+    def auto() -> None:
+        raise KeyError("later")
+
+    before = vars(app.tasks["auto"])["run"]
+    with pytest.raises(TransientError, match="later") as caught:
+        call(app, "auto", attempt=2)
+    assert caught.value.retry_after == 8
+    with pytest.raises(PermanentError, match="given up"):
+        call(app, "auto", attempt=3)
+    assert vars(app.tasks["auto"])["run"] is before
+
+
+def test_ignore_and_reject_have_their_meaning(app: Celery) -> None:
+    """Ignore: done; reject: failed; reject with requeue: later."""
+
+    @app.task(name="odd", shared=False)
+    def odd(how: str) -> None:
+        raise {"ignore": Ignore(), "reject": Reject("no"), "requeue": Reject("later", requeue=True)}[how]
+
+    assert call(app, "odd", how="ignore").status is WorkflowStatus.SUCCEEDED
+    assert call(app, "odd", how="reject").status is WorkflowStatus.TERMINAL
+    with pytest.raises(TransientError):
+        call(app, "odd", how="requeue")
+
+
+def test_any_other_error_is_the_tasks_own(app: Celery) -> None:
+    """The engine decides what it means."""
+    app.task(lambda: 1 / 0, name="bad", shared=False)
+    with pytest.raises(ZeroDivisionError):
+        call(app, "bad")
+
+
+def test_a_class_with_a_call_of_its_own_keeps_it(app: Celery) -> None:
+    """A base class may open a session around the body."""
+
+    class Wrapped(celery.Task):
+        abstract = True
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return {"wrapped": super().__call__(*args, **kwargs)}
+
+    app.task(lambda: 1, name="wrapped", base=Wrapped, shared=False)
+    assert call(app, "wrapped").outputs == {"wrapped": 1}
+
+
+def test_a_name_that_the_app_has_not_is_not_found(app: Celery) -> None:
+    """The error has the names that it has; ours and Celery's are not among them."""
+    app.task(lambda: 1, name="known", shared=False)
+    with pytest.raises(TaskNotFoundError, match="celery:known"):
+        resolve_celery_task(app, "celery:unknown")
+    assert celery_task_names(app) == ["celery:known"]

@@ -1,0 +1,215 @@
+"""Deliveries become messages; what is no message says what to do."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from billiard.einfo import ExceptionInfo
+from billiard.exceptions import WorkerLostError
+from celery import Celery
+from celery.exceptions import Reject
+from kombu.transport.virtual import Message as Delivery
+
+from stabilize_celery.errors import UnreachableError
+from stabilize_celery.models.messages import MESSAGE_TYPES, AcquireLock, Message, RunTask
+from stabilize_celery.models.problems import Problem, refusal
+from stabilize_celery.runtime.ports import outgoing
+from stabilize_celery.settings import Settings
+from stabilize_celery.transport import celery_tasks
+from stabilize_celery.transport.app import Stabilize
+from stabilize_celery.transport.celery_tasks import message_of, split_task_id
+from stabilize_celery.transport.request import AttemptRequest
+from stabilize_celery.transport.worker_command import worker_argv
+
+RUN = RunTask(workflow_id="W", ref_id="a/b:c", thread="t", task_index=2, task_type="charge", instance=1)
+AWAY = UnreachableError("the state server", "redis://x", "Start it.")
+
+
+class FakeRuntime:
+    """Answers, or raises, what it is told to."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.asked: list[Any] = []
+
+    def handle(self, message: Message) -> str:
+        return self._do(message)
+
+    def submit(self, definition: Mapping[str, Any], idempotency_key: str | None) -> str:
+        return self._do((definition, idempotency_key))
+
+    def _do(self, what: Any) -> str:
+        self.asked.append(what)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return str(self.answer)
+
+
+def deliver(runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch, kind: str, task_id: str, **kwargs: Any) -> Any:
+    """Run our Celery task as a worker would."""
+    monkeypatch.setattr(Stabilize, "runtime", property(lambda _: runtime))
+    app = Celery("test", broker="redis://127.0.0.1:1/0", set_as_current=False)
+    Stabilize(app, settings=Settings())
+    task = app.tasks[f"stabilize.{kind}"]
+    task.push_request(id=task_id)
+    try:
+        return task.run(**kwargs)
+    finally:
+        task.pop_request()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        RUN,
+        AcquireLock(workflow_id="W", ref_id="a", thread="", request=3),
+        *(
+            kind(workflow_id="W")
+            for kind in MESSAGE_TYPES.values()
+            if not [field for field in kind.__struct_fields__ if field != "workflow_id"]
+        ),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_what_is_sent_is_what_arrives(message: Message) -> None:
+    """Also where an id is empty, which is not sent."""
+    sent = outgoing(message, "q")
+    assert message_of(type(message), sent.task_id, sent.kwargs) == message
+
+
+def test_ids_that_a_newer_version_adds_are_left_out() -> None:
+    """The ledger's entry has them still."""
+    sent = outgoing(RUN, "q")
+    assert message_of(RunTask, sent.task_id, {**sent.kwargs, "wave": 7}) == RUN
+
+
+@pytest.mark.parametrize("task_id", ["W/Run:other", "no-slash", "/x", "X/Run:t.1.2"])
+def test_a_message_under_a_foreign_id_is_refused(task_id: str) -> None:
+    """Heartbeats and duplicates are told by the id."""
+    with pytest.raises(ValueError, match="Celery task id must be"):
+        message_of(RunTask, task_id, outgoing(RUN, "q").kwargs)
+
+
+def test_a_message_that_lacks_ids_is_refused() -> None:
+    """With the name of what is wrong."""
+    with pytest.raises(ValueError, match="task_index"):
+        message_of(RunTask, "W/Run:t..0", {"workflow_id": "W", "thread": "t"})
+
+
+def test_a_task_id_is_split_at_its_first_slash() -> None:
+    """Ledger names hold ref_ids, which may have any sign in them."""
+    assert split_task_id("W/Eval:a/b/c") == ("W", "Eval:a/b/c")
+
+
+def test_a_delivery_is_handled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its note is what Flower shows as the result."""
+    runtime, sent = FakeRuntime("applied"), outgoing(RUN, "q")
+    assert deliver(runtime, monkeypatch, "RunTask", sent.task_id, **sent.kwargs) == "applied"
+    assert runtime.asked == [RUN]
+
+
+def test_a_delivery_while_redis_is_away_ends_in_peace(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line in the log: the ledger brings it back."""
+    sent = outgoing(RUN, "q")
+    note = deliver(FakeRuntime(AWAY), monkeypatch, "RunTask", sent.task_id, **sent.kwargs)
+    assert "comes back" in note
+    assert len(caplog.records) == 1
+
+
+def test_a_submission_without_a_key_is_known_by_its_task_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a second delivery finds the first."""
+    runtime = FakeRuntime("W")
+    deliver(runtime, monkeypatch, "SubmitWorkflow", "id-1", definition={"a": 1})
+    deliver(runtime, monkeypatch, "SubmitWorkflow", "id-2", definition={"a": 1}, idempotency_key="order-1")
+    assert runtime.asked == [({"a": 1}, "id-1"), ({"a": 1}, "order-1")]
+
+
+def test_a_bad_definition_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """It is not retried; the error survives the way to the main process, for Flower."""
+    refused = refusal([Problem("stages[0].ref_id", "is missing"), Problem("name", "is empty")])
+    with caplog.at_level(logging.ERROR), pytest.raises(type(refused)) as caught:
+        deliver(FakeRuntime(refused), monkeypatch, "SubmitWorkflow", "id-1", definition={})
+
+    (record,) = caplog.records
+    assert "stages[0].ref_id" in record.message
+    assert "name: is empty" in record.message
+    assert record.exc_info is None
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(refused)
+
+
+def test_a_submission_while_redis_is_away_goes_back_to_its_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing stands in the ledger yet: the message is all there is."""
+    monkeypatch.setattr(celery_tasks, "_REQUEUE_PAUSE_S", 0.0)
+    with pytest.raises(Reject) as caught:
+        deliver(FakeRuntime(AWAY), monkeypatch, "SubmitWorkflow", "id-1", definition={})
+    assert caught.value.requeue
+
+
+def attempt_request(stabilize: Stabilize, acked: list[str]) -> AttemptRequest:
+    sent = outgoing(RUN, "q")
+    headers = {"id": sent.task_id, "task": "stabilize.RunTask", "lang": "py"}
+    delivery = Delivery(
+        {"body": "", "headers": headers, "properties": {"delivery_info": {}, "delivery_tag": "1"}}, channel=None
+    )
+    return AttemptRequest(
+        delivery,
+        app=stabilize.app,
+        headers=headers,
+        body=[[], dict(sent.kwargs), {}],
+        decoded=True,
+        on_ack=lambda *_: acked.append("ack"),
+        on_reject=lambda *_: acked.append("reject"),
+    )
+
+
+def test_a_dead_child_is_reported_and_its_message_acknowledged() -> None:
+    """The ledger sends it again: a requeue by Celery would come on top of that, and without a count."""
+    stabilize, acked = Stabilize(Celery("t", set_as_current=False), settings=Settings()), []
+    request = attempt_request(stabilize, acked)
+    request.on_accepted(4711, 0.0)
+    try:
+        raise WorkerLostError("signal 9")
+    except WorkerLostError:
+        request.on_failure(ExceptionInfo())
+
+    report = stabilize.reports.first()
+    assert report is not None
+    assert (report.task_id, report.pid, report.is_lost) == ("W/Run:t.1.2", 4711, True)
+    assert acked == ["ack"]
+
+
+def test_a_failing_handler_is_no_dead_child() -> None:
+    """It is an error of the message, which the ledger counts."""
+    stabilize, acked = Stabilize(Celery("t", set_as_current=False), settings=Settings()), []
+    request = attempt_request(stabilize, acked)
+    try:
+        raise ValueError("odd")
+    except ValueError:
+        request.on_failure(ExceptionInfo())
+    assert stabilize.reports.first() is None
+
+
+def test_a_revoked_message_is_handled_all_the_same() -> None:
+    """Celery's list of revoked ids would make it owed for ever."""
+    assert not attempt_request(Stabilize(Celery("t", set_as_current=False), settings=Settings()), []).revoked()
+
+
+def test_the_workers_command_has_roles() -> None:
+    """Control moves on; tasks runs bodies and takes what other programs submit; both is everything."""
+    settings = Settings(task_queues={"render": "gpu"})
+
+    def queues(**roles: bool) -> list[str]:
+        command = worker_argv("shop", settings, extra=["-c", "4"], **roles)
+        assert command[1:6] == ["-m", "celery", "-A", "shop", "worker"]
+        assert command[-2:] == ["-c", "4"]
+        return [option for option in command if option.startswith("--queues")]
+
+    assert queues(control=True) == ["--queues=stabilize.control"]
+    assert queues(tasks=True) == ["--queues=stabilize.work,gpu,celery"]
+    assert queues() == queues(control=True, tasks=True) == []

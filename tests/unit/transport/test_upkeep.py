@@ -1,0 +1,161 @@
+"""The background work of a worker's main process, and that its threads survive everything."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from stabilize_celery.errors import UnreachableError
+from stabilize_celery.transport.duty import Duty
+from stabilize_celery.transport.reports import Report, Reports
+from stabilize_celery.transport.upkeep import Attempt, Upkeep, fleet_line
+from tests.unit.runtime.world import World
+
+W, RUN, ME = "01HWORKFLOW", "Run:t..0", "w0@host#1"
+TASK = f"{W}/{RUN}"
+
+
+class Bench:
+    """One worker's upkeep over a world."""
+
+    def __init__(self, limit_s: float | None = None) -> None:
+        self.world = World()
+        self.world.keeper.give_back()
+        self.reports = Reports()
+        self.running: list[Attempt] = []
+        self.upkeep = Upkeep(
+            self.world.store,
+            self.world.publisher,
+            self.world.settings,
+            ME,
+            self.reports,
+            running=lambda: self.running,
+            line=lambda: fleet_line("w0@host", ["work"], ["q"]),
+            time_limit_s=lambda _: limit_s,
+        )
+
+    def claimed(self, since_s: float = 1e12) -> None:
+        self.world.owe(W, RUN, own=f"{ME}:7/nonce", att=1, due_ms=self.world.now_ms + 1)
+        self.running.append(Attempt(TASK, "work", since_s))
+
+
+def test_what_runs_here_gets_its_heartbeat() -> None:
+    """In the first round, then every third of a lease."""
+    bench = Bench()
+    bench.claimed()
+    pause_s = bench.upkeep.heartbeat_round()
+
+    assert bench.world.due_in(W, RUN) == bench.world.settings.lease_ms
+    assert 2.5 < pause_s <= bench.world.settings.lease_ms / 3000
+
+
+def test_what_takes_longer_than_it_may_gets_none() -> None:
+    """Its lease runs out, and it is tried by somebody else."""
+    bench = Bench(limit_s=5)
+    bench.claimed(since_s=0)
+    bench.upkeep.heartbeat_round()
+    assert bench.world.due_in(W, RUN) == 1
+
+
+@pytest.mark.parametrize(("is_lost", "losses"), [(True, 1), (False, 0)])
+def test_a_report_is_acted_on_in_the_next_round(is_lost: bool, losses: int) -> None:
+    """A dead child counts as a loss, a cold shutdown does not; either way the task goes out."""
+    bench = Bench()
+    bench.claimed()
+    bench.running.clear()
+    bench.reports.add(Report(TASK, 7, is_lost))
+
+    bench.upkeep.heartbeat_round()
+
+    assert bench.world.entry(W, RUN).lost == losses
+    assert bench.world.entry(W, RUN).own == ""
+    assert bench.reports.first() is None
+    assert len(bench.world.publisher.take("RunTask")) == 1
+
+
+def test_a_report_about_another_process_changes_nothing() -> None:
+    """A duplicate that died in process 8 leaves the claim of process 7 alone."""
+    bench = Bench()
+    bench.claimed()
+    bench.reports.add(Report(TASK, 8, is_lost=True))
+    bench.upkeep.heartbeat_round()
+    assert bench.world.entry(W, RUN).own == f"{ME}:7/nonce"
+
+
+def test_a_report_waits_while_redis_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not forgotten."""
+    bench = Bench()
+    bench.claimed()
+    bench.reports.add(Report(TASK, 7, is_lost=True))
+
+    def away(*_: Any) -> Any:
+        raise UnreachableError("the state server", "redis://x", "Start it.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.world.store, "session", away)
+        with pytest.raises(UnreachableError):
+            bench.upkeep.heartbeat_round()
+
+    bench.upkeep.heartbeat_round()
+    assert bench.world.entry(W, RUN).lost == 1
+
+
+def test_a_worker_is_in_the_fleet_from_its_first_round_to_its_last() -> None:
+    """With the task types it knows; at the end it gives everything back."""
+    bench = Bench()
+    bench.claimed()
+    bench.upkeep.keeper_round()
+    (line,) = bench.world.store.fleet().values()
+    assert (line["types"], line["queues"], line["node"]) == (b"work", b"q", b"w0@host")
+    assert bench.upkeep.keeper.held == (0, 1)
+
+    bench.upkeep.finish()
+
+    assert bench.world.store.fleet() == {}
+    assert bench.world.new_keeper("next").held == (0, 1)
+    assert bench.world.entry(W, RUN).own == ""
+
+
+def test_an_idle_worker_makes_few_round_trips() -> None:
+    """One per keeper round, a second apart, and three per 5 s beside; heartbeats of nothing cost nothing."""
+    bench = Bench()
+    bench.upkeep.keeper_round()
+    bench.upkeep.heartbeat_round()
+    before = bench.world.store.round_trips
+
+    assert bench.upkeep.keeper_round() == 1.0
+    bench.upkeep.heartbeat_round()
+
+    assert bench.world.store.round_trips == before + 1
+
+
+def test_a_duty_goes_on_whatever_happens(caplog: pytest.LogCaptureFixture) -> None:
+    """Redis away is said once, with growing pauses, and its return too; an unexpected error has its traceback."""
+    away = UnreachableError("the state server", "redis://x", "Start it.")
+    script: list[Any] = [0.25, away, away, away, away, away, 0.25, ZeroDivisionError("a bug"), 0.25]
+    seen = iter(script)
+
+    def act() -> float:
+        step = next(seen)
+        if isinstance(step, Exception):
+            raise step
+        return float(step)
+
+    with caplog.at_level(logging.INFO):
+        duty = Duty("keeper", act)
+        pauses = [duty.once() for _ in script]
+
+    assert pauses == [0.25, 1.0, 2.0, 4.0, 8.0, 10.0, 0.25, 1.0, 0.25]
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "ERROR"]
+    assert "a bug" in caplog.text
+
+
+def test_a_duty_ends_when_it_is_told_to() -> None:
+    """Without waiting for the end of its pause."""
+    duty = Duty("keeper", lambda: 3600.0)
+    duty.start()
+    duty.stop()
+    duty.join(10)
+    assert not duty.is_alive()
