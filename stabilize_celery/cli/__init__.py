@@ -1,1 +1,3 @@
-"""The command line: parse, call the client, print."""
+"""The command line: thin. Each command parses, calls the client, prints."""
+
+__all__: list[str] = []

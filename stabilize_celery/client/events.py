@@ -50,6 +50,7 @@ _SENTENCES: Mapping[str, str] = {
     "task.retried": "task {task} failed and is tried again: {error}",
     "task.suspended": "task {task} waits",
     "task.parked": "{reason}",
+    "message.replayed": "dead letter {message} is handled again",
 }
 
 

@@ -58,6 +58,9 @@ class Keeper:
         self._worker_id = worker_id
         self._probes = Probes(worker_id)
         self._held: list[int] = []
+        self.lease_ms = min(settings.partition_lease_ms, settings.lease_ms * 2 // 3)
+        """Life of a partition's lease; to be renewed every third of it. Shorter than a task's lease, so that what a
+        dead worker has left is looked after by another one when its tasks fall due."""
         self.stats = KeeperStats()
 
     @property
@@ -73,7 +76,7 @@ class Keeper:
 
         """
         partitions = range(self._store.partitions())
-        self._held = self._store.take_leases(self._worker_id, partitions, self._settings.partition_lease_ms)
+        self._held = self._store.take_leases(self._worker_id, partitions, self.lease_ms)
 
     def give_back(self) -> None:
         """Give up all leases, for another keeper to take at once.

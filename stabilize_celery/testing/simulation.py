@@ -37,6 +37,10 @@ START_US = 1_767_225_600_000_000
 """2026-01-01T00:00:00Z: a plausible day, the same in every run."""
 
 
+IDLE_STEPS = 200
+"""After so many steps without an event the rest is looking again: what it waits for must come from outside."""
+
+
 class SimulationStuckError(AssertionError):
     """The workflow has not ended within the simulation's bounds; the text shows what it was doing."""
 
@@ -100,7 +104,7 @@ class Simulation:
         self._order = count()
         self._depth = 0
         self._is_calm = True
-        self._names = count(1)
+        self._idle_steps = 0
         executor = TaskExecutor(self.settings.max_output_bytes, self.random.random)
         self.runtime = Runtime(
             self.store,
@@ -176,7 +180,11 @@ class Simulation:
 
     def ask(self, workflow_id: str, event: Callable[[], Handling]) -> Any:
         """Apply an outside event; see engine/outside.py."""
-        return self.runtime.ask(workflow_id, event)
+        was_calm, self._is_calm = self._is_calm, True
+        try:
+            return self.runtime.ask(workflow_id, event)
+        finally:
+            self._is_calm = was_calm
 
     def read(self, workflow_id: str) -> Workflow:
         """Return a workflow as it is now."""
@@ -191,8 +199,9 @@ class Simulation:
         """
         self._is_calm = False
         try:
+            self._idle_steps = 0
             for _ in range(max_steps):
-                if not self._step(workflow_ids):
+                if self._idle_steps > IDLE_STEPS or not self._step(workflow_ids):
                     return
         finally:
             self._is_calm = True
@@ -208,7 +217,13 @@ class Simulation:
             return False
         return self._advance()
 
+    def noticed(self, transaction: Transaction, results: object) -> None:
+        """Take note of a commit: one that tells an event is progress."""
+        if results is not None and transaction.events:
+            self._idle_steps = 0
+
     def _advance(self) -> bool:
+        self._idle_steps += 1
         due_us = self._next_due_us()
         if self._plan and (due_us is None or self._plan[0].at_us <= due_us):
             planned = heapq.heappop(self._plan)
@@ -254,7 +269,7 @@ class _InterruptedStore(MemoryStore):
     @contextmanager
     def _interrupted(self, slot: Slot) -> Iterator[Session]:
         with super().session(slot) as session:
-            yield _InterruptedSession(session, self._simulation.interrupt)
+            yield _InterruptedSession(session, self._simulation)
 
     def calmly(self, look: Callable[[], Any]) -> Any:
         """Look without moving the clock."""
@@ -268,24 +283,26 @@ class _InterruptedStore(MemoryStore):
 @dataclass(frozen=True, slots=True)
 class _InterruptedSession:
     inner: Session
-    interrupt: Callable[[], None]
+    simulation: Simulation
 
     def read(self, queries: Sequence[Query], watch: Sequence[str] = ()) -> Snapshot:
-        self.interrupt()
+        self.simulation.interrupt()
         return self.inner.read(queries, watch)
 
     def commit(self, transaction: Transaction) -> list[int | None] | None:
-        self.interrupt()
+        self.simulation.interrupt()
         results = self.inner.commit(transaction)
-        self.interrupt()
+        self.simulation.noticed(transaction, results)
+        self.simulation.interrupt()
         return results
 
     def commit_and_read(
         self, transaction: Transaction, queries: Sequence[Query], watch: Sequence[str] = ()
     ) -> tuple[list[int | None], Snapshot] | None:
-        self.interrupt()
+        self.simulation.interrupt()
         answer = self.inner.commit_and_read(transaction, queries, watch)
-        self.interrupt()
+        self.simulation.noticed(transaction, answer)
+        self.simulation.interrupt()
         return answer
 
 

@@ -47,6 +47,8 @@ class CeleryPublisher:
             return
         try:
             with self._app.producer_pool.acquire(block=True) as producer:
+                # Once, and not for the broker's whole connection timeout: who publishes has a keeper behind it.
+                producer.connection.ensure_connection(max_retries=0)
                 self._send(producer, batch)
         except self._broker_errors() as error:
             url = redact_url(self._app.connection_for_write().as_uri(include_password=False))

@@ -79,7 +79,7 @@ class Upkeep:
             self._announce_at = now + self._settings.announce_ms / 1000
         if now >= self._renew_at:
             self.keeper.renew()
-            self._renew_at = now + self._settings.partition_lease_ms / 3000
+            self._renew_at = now + self.keeper.lease_ms / 3000
         return self.keeper.tick() / 1000
 
     def heartbeat_round(self) -> float:

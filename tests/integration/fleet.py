@@ -119,7 +119,8 @@ class Fleet:
 
     def ended(self, workflow_id: str, timeout_s: float = 30.0) -> Workflow:
         """Wait for the end of a workflow."""
-        return eventually(lambda: (flow := self.workflow(workflow_id)) and flow.status.is_complete and flow, timeout_s)
+        eventually(lambda: self.workflow(workflow_id).status.is_complete, timeout_s)
+        return self.workflow(workflow_id)
 
     def journal(self, kind: str, ref_id: str) -> list[dict[str, Any]]:
         entries = [json.loads(line) for line in self.journal_file.read_text().splitlines()]

@@ -266,20 +266,25 @@ def test_more_than_one_look_takes_is_followed_by_the_next_at_once() -> None:
 def test_one_keeper_per_partition_and_the_next_takes_over(world: World) -> None:
     """Another keeper gets nothing while leases are renewed; once they are not, or are given back, it gets all."""
     other = world.new_keeper("worker-2")
-    assert (world.keeper.held, other.held) == ((0, 1), ())
+    assert [world.keeper.held, other.held] == [(0, 1), ()]
 
-    world.now_ms += world.settings.partition_lease_ms - 1
+    world.now_ms += world.keeper.lease_ms - 1
     world.keeper.renew()
     other.renew()
     assert other.held == ()
 
-    world.now_ms += world.settings.partition_lease_ms + 1
+    world.now_ms += world.keeper.lease_ms + 1
     other.renew()
     assert other.held == (0, 1)
 
     other.give_back()
     world.keeper.renew()
-    assert (world.keeper.held, other.held) == ((0, 1), ())
+    assert [world.keeper.held, other.held] == [(0, 1), ()]
+
+
+def test_a_dead_keeper_is_replaced_before_the_tasks_of_its_worker_fall_due(world: World) -> None:
+    """Its partitions are free, and somebody has tried to take them, within a task's lease."""
+    assert world.keeper.lease_ms * 4 / 3 <= world.settings.lease_ms
 
 
 def test_a_keeper_without_partitions_asks_nothing(world: World) -> None:
@@ -380,7 +385,7 @@ class _Meddled:
     @contextmanager
     def session(self, slot: Slot) -> Iterator[Session]:
         with self._world.store.session(slot) as session:
-            yield _MeddledSession(session, self.meddle)  # type: ignore[misc]
+            yield _MeddledSession(session, self.meddle)
 
     def meddle(self) -> None:
         touched = SetFields(f"m:{self._name}", {"touched": 1})

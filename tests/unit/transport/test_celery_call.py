@@ -22,7 +22,7 @@ def app() -> Celery:
     return Celery("shop", broker="redis://127.0.0.1:1/0", set_as_current=False)
 
 
-def call(app: Celery, name: str, *, attempt: int = 1, **context: Any) -> TaskResult:
+def call(app: Celery, name: str, /, *, attempt: int = 1, **context: Any) -> TaskResult:
     stage = StageExecution(ref_id="s", type="x", name="x", context=context)
     bound = TaskCall(
         workflow_id="W",
@@ -53,7 +53,11 @@ def test_the_context_is_the_keyword_arguments_and_the_dict_the_outputs(app: Cele
 @pytest.mark.parametrize(("value", "outputs"), [(None, {}), (7, {"result": 7}), ([1], {"result": [1]}), ({}, {})])
 def test_any_other_value_is_the_output_result(app: Celery, value: Any, outputs: dict[str, Any]) -> None:
     """And a task that returns nothing has no outputs."""
-    app.task(lambda: value, name="give", shared=False)
+
+    @app.task(name="give", shared=False)
+    def give() -> Any:
+        return value
+
     result = call(app, "give")
     assert (result.status, result.outputs) == (WorkflowStatus.SUCCEEDED, outputs)
 
@@ -124,7 +128,11 @@ def test_ignore_and_reject_have_their_meaning(app: Celery) -> None:
 
 def test_any_other_error_is_the_tasks_own(app: Celery) -> None:
     """The engine decides what it means."""
-    app.task(lambda: 1 / 0, name="bad", shared=False)
+
+    @app.task(name="bad", shared=False)
+    def bad() -> float:
+        return 1 / 0
+
     with pytest.raises(ZeroDivisionError):
         call(app, "bad")
 
@@ -138,13 +146,20 @@ def test_a_class_with_a_call_of_its_own_keeps_it(app: Celery) -> None:
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             return {"wrapped": super().__call__(*args, **kwargs)}
 
-    app.task(lambda: 1, name="wrapped", base=Wrapped, shared=False)
+    @app.task(name="wrapped", base=Wrapped, shared=False)
+    def wrapped() -> int:
+        return 1
+
     assert call(app, "wrapped").outputs == {"wrapped": 1}
 
 
 def test_a_name_that_the_app_has_not_is_not_found(app: Celery) -> None:
     """The error has the names that it has; ours and Celery's are not among them."""
-    app.task(lambda: 1, name="known", shared=False)
+
+    @app.task(name="known", shared=False)
+    def known() -> int:
+        return 1
+
     with pytest.raises(TaskNotFoundError, match="celery:known"):
         resolve_celery_task(app, "celery:unknown")
     assert celery_task_names(app) == ["celery:known"]

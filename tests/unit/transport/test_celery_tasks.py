@@ -170,7 +170,8 @@ def attempt_request(stabilize: Stabilize, acked: list[str]) -> AttemptRequest:
 
 def test_a_dead_child_is_reported_and_its_message_acknowledged() -> None:
     """The ledger sends it again: a requeue by Celery would come on top of that, and without a count."""
-    stabilize, acked = Stabilize(Celery("t", set_as_current=False), settings=Settings()), []
+    acked: list[str] = []
+    stabilize = Stabilize(Celery("t", set_as_current=False), settings=Settings())
     request = attempt_request(stabilize, acked)
     request.on_accepted(4711, 0.0)
     try:
@@ -186,7 +187,8 @@ def test_a_dead_child_is_reported_and_its_message_acknowledged() -> None:
 
 def test_a_failing_handler_is_no_dead_child() -> None:
     """It is an error of the message, which the ledger counts."""
-    stabilize, acked = Stabilize(Celery("t", set_as_current=False), settings=Settings()), []
+    acked: list[str] = []
+    stabilize = Stabilize(Celery("t", set_as_current=False), settings=Settings())
     request = attempt_request(stabilize, acked)
     try:
         raise ValueError("odd")
@@ -204,8 +206,8 @@ def test_the_workers_command_has_roles() -> None:
     """Control moves on; tasks runs bodies and takes what other programs submit; both is everything."""
     settings = Settings(task_queues={"render": "gpu"})
 
-    def queues(**roles: bool) -> list[str]:
-        command = worker_argv("shop", settings, extra=["-c", "4"], **roles)
+    def queues(*, control: bool = False, tasks: bool = False) -> list[str]:
+        command = worker_argv("shop", settings, control=control, tasks=tasks, extra=["-c", "4"])
         assert command[1:6] == ["-m", "celery", "-A", "shop", "worker"]
         assert command[-2:] == ["-c", "4"]
         return [option for option in command if option.startswith("--queues")]

@@ -33,7 +33,8 @@ def test_a_claim_that_stands_is_left_alone() -> None:
 @pytest.mark.parametrize("what", ["forgotten", "given to another", "taken back", "cancelled with a lock"])
 def test_a_body_whose_claim_is_gone_is_asked_to_stop(what: str) -> None:
     """Once, with a reason; also a cancelled one that keeps its claim for the sake of its lock."""
-    world, told = World(), []
+    world = World()
+    told: list[Claim] = []
     claims, token = begun(world, on_claim_lost=told.append)
     if what == "forgotten":
         world.forget(W, RUN)

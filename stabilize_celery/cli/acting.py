@@ -1,0 +1,92 @@
+"""Commands that act on a workflow: cancel, pause, resume, restart, signal, skip, cancel a stage."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from stabilize_celery.cli.commands import command
+from stabilize_celery.cli.failures import DONE, MISTAKE, Mistake
+from stabilize_celery.cli.looking import WorkflowId
+from stabilize_celery.cli.session import Session
+from stabilize_celery.client import Outcome
+
+__all__ = ["add_acting", "tell"]
+
+RefId = Annotated[str, typer.Argument(metavar="REF", help="A stage's ref_id.")]
+
+
+def add_acting(app: typer.Typer) -> None:
+    """Add the commands."""
+    command(app, "cancel")(cancel)
+    command(app, "pause")(pause)
+    command(app, "resume")(resume)
+    command(app, "restart")(restart)
+    command(app, "signal")(signal)
+    command(app, "skip-stage")(skip_stage)
+    command(app, "cancel-stage")(cancel_stage)
+
+
+def tell(session: Session, workflow_id: str, outcome: Outcome) -> int:
+    """Print what an act did; return the exit code: 2 where it had no effect."""
+    if session.as_json:
+        session.print_json({"id": workflow_id, "took_effect": outcome.took_effect, "told": outcome.told})
+    elif outcome:
+        session.print(f"{workflow_id}: {outcome.told}")
+    else:
+        session.err.print(f"{workflow_id}: no effect: {outcome.told}", markup=False)
+    return DONE if outcome else MISTAKE
+
+
+def cancel(
+    session: Session,
+    workflow_id: WorkflowId,
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why: shown with the workflow.")] = "",
+) -> int:
+    """End a workflow; what runs is asked to stop."""
+    return tell(session, workflow_id, session.client().handle(workflow_id).cancel(reason))
+
+
+def pause(session: Session, workflow_id: WorkflowId) -> int:
+    """Hold back what would begin work."""
+    return tell(session, workflow_id, session.client().handle(workflow_id).pause())
+
+
+def resume(session: Session, workflow_id: WorkflowId) -> int:
+    """Go on after a pause."""
+    return tell(session, workflow_id, session.client().handle(workflow_id).resume())
+
+
+def restart(session: Session, workflow_id: WorkflowId, ref_id: RefId) -> int:
+    """Run a stage of an ended workflow, and what follows it, again."""
+    return tell(session, workflow_id, session.client().handle(workflow_id).restart(ref_id))
+
+
+def signal(
+    session: Session,
+    workflow_id: WorkflowId,
+    ref_id: RefId,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The signal's name.")],
+    payload: Annotated[str | None, typer.Argument(metavar="[JSON]", help="What the task gets with it.")] = None,
+    transient: Annotated[bool, typer.Option("--transient", help="Not kept if nobody waits for it now.")] = False,
+) -> int:
+    """Send a signal to a stage."""
+    value = _json(payload)
+    return tell(session, workflow_id, session.client().handle(workflow_id).signal(ref_id, name, value, transient))
+
+
+def _json(text: str | None) -> Any:
+    try:
+        return None if text is None else json.loads(text)
+    except json.JSONDecodeError as error:
+        raise Mistake(f"the payload {text!r} is not JSON: {error}; write text as '\"text\"'") from None
+
+
+def skip_stage(session: Session, workflow_id: WorkflowId, ref_id: RefId) -> int:
+    """Let a stage's thread go on without the rest of its work."""
+    return tell(session, workflow_id, session.client().handle(workflow_id).skip_stage(ref_id))
+
+
+def cancel_stage(session: Session, workflow_id: WorkflowId, ref_id: RefId) -> int:
+    """Take the thread out of a stage; other branches go on."""
+    return tell(session, workflow_id, session.client().handle(workflow_id).cancel_stage(ref_id))

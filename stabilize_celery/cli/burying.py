@@ -1,0 +1,76 @@
+"""`dead`: messages that nobody handles any more."""
+
+from typing import Annotated
+
+import typer
+
+from stabilize_celery.cli.acting import tell
+from stabilize_celery.cli.commands import command
+from stabilize_celery.cli.failures import DONE, Mistake
+from stabilize_celery.cli.session import Session
+from stabilize_celery.cli.showing import print_table
+from stabilize_celery.client.dead_letters import DeadLetter, dead_letters, drop, read_letter, replay
+from stabilize_celery.client.words import clock_time
+
+__all__ = ["dead_app"]
+
+LetterId = Annotated[str, typer.Argument(metavar="ID", help="As `dead list` shows it: WORKFLOW/MESSAGE.")]
+
+
+def dead_app() -> typer.Typer:
+    """Return the group of commands."""
+    app = typer.Typer(help="Messages that nobody handles any more.", no_args_is_help=True)
+    command(app, "list")(list_dead)
+    command(app, "show")(show)
+    command(app, "replay")(replay_one)
+    command(app, "drop")(drop_one)
+    return app
+
+
+def list_dead(session: Session) -> int:
+    """List dead letters, and messages of a type that this version does not know."""
+    client = session.client()
+    found, now_ms = dead_letters(client.store), client.store.time_ms()
+    if session.as_json:
+        session.print_json([_object(letter) for letter in found])
+    elif not found:
+        session.print("There are no dead letters.")
+    else:
+        rows = [_row(letter, now_ms) for letter in found]
+        print_table(session, ("ID", "MESSAGE", "STAGE", "TRIES", "SINCE", "ERROR"), rows)
+    return DONE
+
+
+def _row(letter: DeadLetter, now_ms: int) -> tuple[str, ...]:
+    last = letter.error.strip().splitlines()[-1] if letter.error else ""
+    kind = f"{letter.kind} (unknown)" if letter.is_unknown else letter.kind
+    return (letter.id, kind, letter.ref_id, str(letter.tries), clock_time(letter.at_ms, now_ms), last)
+
+
+def _object(letter: DeadLetter) -> dict[str, object]:
+    fields = ("id", "workflow_id", "name", "kind", "ref_id", "tries", "error", "at_ms", "is_unknown")
+    return {name: getattr(letter, name) for name in fields}
+
+
+def show(session: Session, letter_id: LetterId) -> int:
+    """Show one message with its whole error."""
+    letter = read_letter(session.client().store, letter_id)
+    if letter is None:
+        raise Mistake(f"nothing is owed under {letter_id!r}; `stabilize-celery dead list` shows what is")
+    if session.as_json:
+        session.print_json(_object(letter))
+    else:
+        session.print(f"{letter.kind} of stage {letter.ref_id or '-'} of workflow {letter.workflow_id}")
+        session.print(f"{letter.tries} tries")
+        session.out.print(letter.error or "no error is known", markup=False, soft_wrap=True)
+    return DONE
+
+
+def replay_one(session: Session, letter_id: LetterId) -> int:
+    """Let a dead letter be handled again."""
+    return tell(session, letter_id, replay(session.client().runtime, letter_id))
+
+
+def drop_one(session: Session, letter_id: LetterId) -> int:
+    """Give a dead letter up: its workflow ends TERMINAL."""
+    return tell(session, letter_id, drop(session.client().runtime, letter_id))

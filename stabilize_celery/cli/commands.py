@@ -1,0 +1,77 @@
+"""How a command is made from a function: the shared options are added, errors become sentences and exit codes."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stabilize_celery.cli.session import Session, Shared
+
+__all__ = ["command", "remember"]
+
+RedisUrl = Annotated[
+    str | None, typer.Option("--redis-url", metavar="URL", help="Where workflows are kept. [STABILIZE_REDIS_URL]")
+]
+BrokerUrl = Annotated[
+    str | None, typer.Option("--broker-url", metavar="URL", help="The Celery broker. [STABILIZE_BROKER_URL]")
+]
+Namespace = Annotated[str | None, typer.Option("--namespace", help="Start of all keys. [STABILIZE_NAMESPACE]")]
+Home = Annotated[
+    Path | None, typer.Option("--home", metavar="DIR", help="Data folder of the embedded server. [STABILIZE_HOME]")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print data as JSON.")]
+
+_SHARED = {"redis_url": RedisUrl, "broker_url": BrokerUrl, "namespace": Namespace, "home": Home, "as_json": AsJson}
+
+
+def remember(
+    context: typer.Context,
+    redis_url: RedisUrl = None,
+    broker_url: BrokerUrl = None,
+    namespace: Namespace = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Durable workflows on Celery and Redis."""
+    given = Shared(redis_url, broker_url, namespace, home, as_json)
+    context.obj = given.over(context.obj) if isinstance(context.obj, Shared) else given
+
+
+def command(app: typer.Typer, name: str | None = None, **settings: Any) -> Callable[[Callable[..., int | None]], Any]:
+    """Return a decorator: `function(session, ...)` becomes a command; what it returns is the exit code (None: 0)."""
+
+    def decorate(function: Callable[..., int | None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def run(context: typer.Context, **given: Any) -> None:
+            shared = Shared(**{option: given.pop(option) for option in _SHARED})
+            before = context.find_root().obj
+            session = Session(shared.over(before) if isinstance(before, Shared) else shared)
+            if "context" in wanted:
+                given["context"] = context
+            with session.stack:
+                code = function(session, **given)
+            if code:
+                raise typer.Exit(code)
+
+        wanted = inspect.signature(function, eval_str=True).parameters
+        _describe(run, [one for one in wanted.values() if one.name not in ("session", "context")])
+        app.command(name, **settings)(run)
+        return run
+
+    return decorate
+
+
+def _describe(run: Callable[..., None], own: list[inspect.Parameter]) -> None:
+    """Let typer see the function's own parameters and the shared ones."""
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    context = inspect.Parameter("context", keyword, annotation=typer.Context)
+    shared = [
+        inspect.Parameter(name, keyword, annotation=kind, default=False if name == "as_json" else None)
+        for name, kind in _SHARED.items()
+    ]
+    parameters = [context, *(one.replace(kind=keyword) for one in own), *shared]
+    vars(run)["__signature__"] = inspect.Signature(parameters)
+    run.__annotations__ = {one.name: one.annotation for one in parameters}

@@ -1,0 +1,169 @@
+"""`demo`: a real pipeline on real input and a real fleet, shown live, with a report at the end."""
+
+import os
+import sys
+import sysconfig
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stabilize_celery.cli.commands import command
+from stabilize_celery.cli.failures import DONE, FAILED, Mistake
+from stabilize_celery.cli.rows import rows_of
+from stabilize_celery.cli.session import Session
+from stabilize_celery.cli.showing import print_reasons
+from stabilize_celery.cli.watching import follow_tree, views
+from stabilize_celery.cli.workers import LocalWorkers
+from stabilize_celery.cli.working import environment
+from stabilize_celery.client import Client, WorkflowHandle
+from stabilize_celery.client.words import duration, plural
+from stabilize_celery.demo.pipeline import audit_pipeline
+from stabilize_celery.models.status import WorkflowStatus
+from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.runtime.reading import WorkflowView
+from stabilize_celery.settings import Settings
+from stabilize_celery.transport.producer import ProducerPublisher
+from stabilize_celery.transport.worker_command import worker_argv
+
+__all__ = ["add_demo"]
+
+_APP = "stabilize_celery.demo.app"
+_LINE_EVERY_S = 1.0
+_PROBE = "stabilize.Probe"
+_NEXT = {"status": "the run as a tree", "events": "all that happened", "graph": "its graph, for Mermaid"}
+
+
+def add_demo(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "demo")(demo)
+
+
+def demo(
+    session: Session,
+    path: Annotated[Path | None, typer.Option(metavar="DIR", help="The tree to audit. [the standard library]")] = None,
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where the report goes.")] = Path("demo-output"),
+    workers: Annotated[int, typer.Option(min=1, help="Workers to start.")] = 2,
+    processes: Annotated[int, typer.Option(min=1, help="Processes of each.")] = 2,
+) -> int:
+    """Audit a Python source tree on a fleet of workers of its own; leaves a report to look at."""
+    source = path or Path(sysconfig.get_paths()["stdlib"])
+    try:
+        workflow = audit_pipeline(source, output)
+    except (OSError, ValueError) as error:
+        raise Mistake(str(error)) from None
+    if session.shared.home is None and not (session.shared.redis_url or "STABILIZE_REDIS_URL" in os.environ):
+        session.shared.home = output / "state"
+    settings = session.settings(creates=True)
+    client = session.stack.enter_context(Client(settings=settings))
+    commands = [_worker(settings, number, processes) for number in range(1, workers + 1)]
+    fleet = LocalWorkers(commands, environment(settings), output / "logs", session.say)
+    session.say(
+        f"Starting {plural(workers, 'worker')} of {plural(processes, 'process', 'processes')}; logs in {output}/logs"
+    )
+    with fleet:
+        fleet.wait_until_ready(client.store)
+        handle = client.start(workflow)
+        try:
+            status = _show(session, client, handle)
+        except KeyboardInterrupt:
+            session.say(f"Stopped. {handle.id} goes on where it is when workers run again.")
+            raise
+        handled = ProducerPublisher(settings.broker_url or settings.redis_url, settings).handled(workers, 3.0)
+        return _close(session, handle, status, handled, f"{plural(workers, 'worker')}, {workers * processes} processes")
+
+
+def _worker(settings: Settings, number: int, processes: int) -> list[str]:
+    return worker_argv(_APP, settings, extra=["-c", str(processes), "-n", f"demo{number}@%h"])
+
+
+def _show(session: Session, client: Client, handle: WorkflowHandle) -> WorkflowStatus:
+    if session.is_live:
+        return follow_tree(session, client, handle.id)
+    status = WorkflowStatus.RUNNING
+    last, said_at = "", 0.0
+    for view in views(client, handle.id):
+        status = WorkflowStatus[view.record.status]
+        line = _progress(view)
+        if line != last and (not view.record.is_live or time.monotonic() - said_at > _LINE_EVERY_S):
+            session.say(line)
+            last, said_at = line, time.monotonic()
+    return status
+
+
+def _progress(view: WorkflowView) -> str:
+    rows = [row for row in rows_of(view) if row.status != "NOT_STARTED" and row.depth == 0]
+    return " · ".join(f"{row.name} {row.note if row.total else row.status}" for row in rows)
+
+
+def _close(session: Session, handle: WorkflowHandle, status: WorkflowStatus, handled: Counter[str], fleet: str) -> int:
+    workflow = handle.get()
+    facts = _facts(handle, workflow, handled)
+    if session.as_json:
+        session.print_json({"id": handle.id, "status": status.name, **facts})
+    elif status is WorkflowStatus.SUCCEEDED:
+        session.out.print()
+        for line in _lines(session, handle, facts, fleet):
+            session.out.print(line, markup=False, soft_wrap=True)
+    else:
+        session.print(f"The audit ended {status.name}:")
+        print_reasons(session, handle.why(), with_traceback=True)
+    return DONE if status is WorkflowStatus.SUCCEEDED else FAILED
+
+
+def _facts(handle: WorkflowHandle, workflow: Workflow, handled: Counter[str]) -> dict[str, Any]:
+    outputs = {stage.ref_id: stage.outputs for stage in workflow.stages}
+    events = list(handle.events())
+    joins = [event for event in events if event.kind == "join.fired" and event.ref_id == "rank"]
+    kinds = Counter(event.kind for event in events)
+    return {
+        "took_ms": (workflow.end_time or 0) - (workflow.start_time or 0),
+        "stages": len(workflow.stages),
+        "totals": outputs.get("rank", {}).get("totals", {}),
+        "messages": sum(n for name, n in handled.items() if name.startswith("stabilize.") and name != _PROBE),
+        "retries": kinds["task.retried"],
+        "joins_fired": len(joins),
+        "branches": sum(int(event.data.get("branches", 0)) for event in joins),
+        "report_html": outputs.get("report", {}).get("report_html", ""),
+        "report_json": outputs.get("report", {}).get("report_json", ""),
+    }
+
+
+def _lines(session: Session, handle: WorkflowHandle, facts: dict[str, Any], fleet: str) -> Iterator[str]:
+    totals = facts["totals"]
+    what = f"{plural(totals['packages'], 'package')}, {totals['files']:,} files, {totals['lines']:,} lines"
+    yield f"✔ audit of {what} in {duration(facts['took_ms'])}    ({fleet})"
+    if totals["unparsed"]:
+        yield f"  {plural(totals['unparsed'], 'file')} did not parse and are listed in the report"
+    fired = "once" if facts["joins_fired"] == 1 else f"{facts['joins_fired']} times"
+    retries = plural(facts["retries"], "retry", "retries")
+    yield (
+        f"  {facts['messages']:,} messages for {facts['stages']:,} stages · {retries} · "
+        f"join of {facts['branches']:,} branches fired {fired}"
+    )
+    yield f"  Report   {_near(Path(facts['report_html']))}  (and {Path(facts['report_json']).name})"
+    yield ""
+    yield "Next:"
+    where = f" --home {session.shared.home}" if session.shared.home else ""
+    for name, about in (
+        ("status", "the run as a tree"),
+        ("events", "all that happened"),
+        ("graph", "its graph, for Mermaid"),
+    ):
+        yield f"  {_program()} {name} {handle.id}{where}"
+        yield f"      {about}"
+    yield "  docs/getting-started.md has your own pipeline in 15 lines"
+
+
+def _program() -> str:
+    name = Path(sys.argv[0])
+    return str(_near(name)) if name.name == "stabilize-celery" else "python -m stabilize_celery"
+
+
+def _near(path: Path) -> Path:
+    """Return a path as it is written from here."""
+    absolute = path.absolute()
+    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,117 @@
+"""`doctor`: is everything there that workflows need? One line per check, with what to change."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+import typer
+
+from stabilize_celery.cli.commands import command
+from stabilize_celery.cli.failures import DONE, FAILED
+from stabilize_celery.cli.session import Session
+from stabilize_celery.client import Client
+from stabilize_celery.client.dead_letters import dead_letters
+from stabilize_celery.client.why.fleet import Fleet
+from stabilize_celery.client.words import duration, plural
+from stabilize_celery.errors import QueueError, redact_url
+from stabilize_celery.transport.producer import ProducerPublisher
+
+__all__ = ["Check", "add_doctor", "check_server"]
+
+_OVERDUE_MS = 5_000
+_LOOKED_AT = 100
+_OLDEST = (6, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was looked at, whether it is well, and what to do if not."""
+
+    name: str
+    ok: bool
+    told: str
+    advice: str = ""
+
+
+def add_doctor(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "doctor")(doctor)
+
+
+def doctor(session: Session) -> int:
+    """Check Redis, its settings, the broker, the workers, and what is overdue. Exit code 1 on a problem."""
+    client = session.client()
+    checks = [*check_server(client.store.health()), *_check_fleet(client), *_check_work(client), _check_broker(client)]
+    if session.as_json:
+        session.print_json([asdict(check) for check in checks])
+    else:
+        for check in checks:
+            style = "green" if check.ok else "red"
+            session.out.print(f"{'✔' if check.ok else '✘'} {check.told}", markup=False, style=style, soft_wrap=True)
+            if check.advice:
+                session.out.print(f"    {check.advice}", markup=False, soft_wrap=True)
+    return DONE if all(check.ok for check in checks) else FAILED
+
+
+def check_server(health: Mapping[str, str]) -> Iterator[Check]:
+    """Yield the checks of the state server from what it told."""
+    version = health["redis_version"]
+    found = re.match(r"(\d+)\.(\d+)", version)
+    is_new = found is None or (int(found[1]), int(found[2])) >= _OLDEST
+    told = f"Redis {version} at {health['url']} answers in {health['ping_ms']} ms"
+    yield Check("version", is_new, told, "" if is_new else "Redis 6.2 or newer is needed.")
+    appends, policy, sync = (health[name] for name in ("appendonly", "maxmemory_policy", "appendfsync"))
+    if appends == "no":
+        advice = "Set appendonly to yes (deploy/redis.conf): CONFIG SET appendonly yes, and in redis.conf."
+        yield Check("appendonly", False, "appendonly is no: a crash of Redis loses workflows.", advice)
+    else:
+        yield Check("appendonly", True, f"appendonly {appends}, {sync}")
+    if sync == "no":
+        yield Check("appendfsync", False, "appendfsync is no: a crash loses what was just done.", "Set it to everysec.")
+    is_kept = policy in ("noeviction", "unknown")
+    told = f"maxmemory-policy is {policy}" + ("" if is_kept else ": state can vanish.")
+    yield Check("maxmemory_policy", is_kept, told, "" if is_kept else "Set it to noeviction (deploy/redis.conf).")
+
+
+def _check_fleet(client: Client) -> Iterator[Check]:
+    fleet = Fleet(client.store.fleet(), client.store.time_ms())
+    if not fleet.live:
+        advice = "Start one: `celery -A APP worker` or `stabilize-celery worker -A APP`."
+        yield Check("workers", False, f"no worker is running in namespace {client.settings.namespace!r}", advice)
+        return
+    newest = min(worker.silent_ms for worker in fleet.live)
+    yield Check("workers", True, f"{plural(len(fleet.live), 'worker')}, newest heard of {duration(newest)} ago")
+    for queue in (client.settings.control_queue, client.settings.work_queue):
+        if not fleet.listening(queue):
+            yield Check("queues", False, f"no worker listens on queue {queue!r}", f"Start one with -Q {queue}.")
+    versions = sorted({worker.version for worker in fleet.live if worker.version})
+    if len(versions) > 1:
+        yield Check("versions", True, f"workers of several versions run side by side: {', '.join(versions)}")
+
+
+def _check_work(client: Client) -> Iterator[Check]:
+    store = client.store
+    now_ms, found = store.first_due(range(store.partitions()), _LOOKED_AT)
+    late = [
+        now_ms - entry.due_ms for entries in found.values() for entry in entries if entry.due_ms < now_ms - _OVERDUE_MS
+    ]
+    if late:
+        told = f"{plural(len(late), 'message')} overdue, by up to {duration(max(late))}"
+        yield Check("overdue", False, told, "A worker's keeper looks after them: is one running and not overloaded?")
+    else:
+        yield Check("overdue", True, "nothing is overdue by more than 5 s")
+    dead = dead_letters(store)
+    told = plural(len(dead), "dead letter") if dead else "no dead letters"
+    yield Check("dead_letters", not dead, told, "Look at them: `stabilize-celery dead list`." if dead else "")
+
+
+def _check_broker(client: Client) -> Check:
+    url = client.settings.broker_url or client.settings.redis_url
+    shown = redact_url(url)
+    try:
+        ProducerPublisher(url, client.settings).check()
+    except QueueError as error:
+        return Check(
+            "broker", False, f"the broker at {shown} does not answer: {error.cause}", "Start it, or correct its URL."
+        )
+    return Check("broker", True, f"the broker at {shown} answers")

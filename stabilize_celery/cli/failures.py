@@ -1,0 +1,37 @@
+"""What goes wrong on the command line, as one sentence and an exit code."""
+
+from stabilize_celery.errors import QueueError, StabilizeError, UnreachableError
+
+__all__ = ["DONE", "FAILED", "MISTAKE", "UNREACHABLE", "Mistake", "NoServerError", "code_of", "sentence_of"]
+
+DONE = 0
+FAILED = 1
+"""The workflow failed, or `doctor` found a problem."""
+MISTAKE = 2
+"""Bad usage or bad input; an unknown id, too."""
+UNREACHABLE = 3
+"""No server answers."""
+
+
+class Mistake(StabilizeError):  # noqa: N818 - a mistake of the user's, not an error of the program
+    """Bad input: the text says what, where, and what to do."""
+
+
+class NoServerError(StabilizeError):
+    """Nobody said where the server is, and there is none of our own."""
+
+
+def code_of(error: StabilizeError | TimeoutError) -> int:
+    """Return the exit code for an error."""
+    if isinstance(error, UnreachableError | QueueError | NoServerError):
+        return UNREACHABLE
+    return FAILED if isinstance(error, TimeoutError) else MISTAKE
+
+
+def sentence_of(error: StabilizeError | TimeoutError) -> str:
+    """Return what is printed for an error."""
+    text = str(error)
+    told = text[:1].upper() + text[1:]
+    if isinstance(error, UnreachableError):
+        told += " Set STABILIZE_REDIS_URL or --redis-url; without a URL an embedded server is used."
+    return told

@@ -1,0 +1,154 @@
+"""Commands that look: status, list, watch, why, events, locks."""
+
+from typing import Annotated
+
+import typer
+
+from stabilize_celery.cli.commands import command
+from stabilize_celery.cli.failures import DONE, FAILED, Mistake
+from stabilize_celery.cli.session import Session
+from stabilize_celery.cli.showing import print_reasons, print_status, print_table, reason_object, workflow_object
+from stabilize_celery.cli.tree import header
+from stabilize_celery.cli.watching import watch as watch_until_the_end
+from stabilize_celery.client.pages import WorkflowSummary
+from stabilize_celery.client.why.explain import explain_view
+from stabilize_celery.client.why.locks import LockFacts, all_locks, shown_key
+from stabilize_celery.client.words import clock_time, duration
+from stabilize_celery.models.status import WorkflowStatus
+from stabilize_celery.runtime.reading import read_view, workflow_from
+
+__all__ = ["WorkflowId", "add_looking"]
+
+WorkflowId = Annotated[str, typer.Argument(metavar="ID", help="A workflow's id.")]
+
+
+def add_looking(app: typer.Typer) -> None:
+    """Add the commands."""
+    command(app, "status")(status)
+    command(app, "list")(list_workflows)
+    command(app, "watch")(watch)
+    command(app, "why")(why)
+    command(app, "events")(events)
+    command(app, "locks")(locks)
+
+
+def status(session: Session, workflow_id: WorkflowId) -> int:
+    """Show a workflow's stages, and why it failed or was cancelled."""
+    client = session.client()
+    view = read_view(client.store, workflow_id)
+    reasons = explain_view(client.store, view, client.settings)
+    if session.as_json:
+        session.print_json(workflow_object(workflow_from(view), reasons))
+    else:
+        print_status(session, view, reasons)
+    return DONE
+
+
+def list_workflows(
+    session: Session,
+    application: Annotated[str | None, typer.Option(help="Only those of this application.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only those of this name.")] = None,
+    status: Annotated[str | None, typer.Option(help="Only those in this status.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    cursor: Annotated[str | None, typer.Option(help="Go on where the page before ended.")] = None,
+) -> int:
+    """List workflows, newest first."""
+    client = session.client()
+    try:
+        page = client.list(application=application, name=name, status=status, limit=limit, cursor=cursor)
+    except ValueError as error:
+        raise Mistake(str(error)) from None
+    if session.as_json:
+        session.print_json({"items": [_summary(item) for item in page.items], "cursor": page.cursor})
+        return DONE
+    now_ms = client.store.time_ms()
+    columns = ("ID", "STATUS", "APPLICATION", "NAME", "STARTED", "TOOK")
+    print_table(session, columns, [_line(item, now_ms) for item in page.items])
+    if page.cursor:
+        session.say(f"More: --cursor {page.cursor}")
+    return DONE
+
+
+def _summary(item: WorkflowSummary) -> dict[str, object]:
+    fields = ("id", "application", "name", "started_ms", "ended_ms")
+    return {**{name: getattr(item, name) for name in fields}, "status": item.status.name}
+
+
+def _line(item: WorkflowSummary, now_ms: int) -> tuple[str, ...]:
+    took = duration((item.ended_ms or now_ms) - item.started_ms)
+    return (item.id, item.status.name, item.application, item.name, clock_time(item.started_ms, now_ms), took)
+
+
+def watch(session: Session, workflow_id: WorkflowId) -> int:
+    """Follow a workflow to its end as a live tree (in a pipe: as lines). Exit code 1 if it fails."""
+    client = session.client()
+    ended = watch_until_the_end(session, client, workflow_id)
+    if not session.is_live:
+        session.print(f"{workflow_id} is {ended.name}")
+    return DONE if ended is WorkflowStatus.SUCCEEDED else FAILED
+
+
+def why(session: Session, workflow_id: WorkflowId) -> int:
+    """Say what each unfinished stage waits for, or why the workflow failed."""
+    client = session.client()
+    view = read_view(client.store, workflow_id)
+    reasons = explain_view(client.store, view, client.settings)
+    if session.as_json:
+        session.print_json([reason_object(reason) for reason in reasons])
+        return DONE
+    session.out.print(header(view))
+    if reasons:
+        session.out.print()
+        print_reasons(session, reasons, with_traceback=False)
+    return DONE
+
+
+def events(
+    session: Session,
+    workflow_id: WorkflowId,
+    from_id: Annotated[str, typer.Option("--from", help="Only what happened after this event id.")] = "0",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens, until its end.")] = False,
+) -> int:
+    """Print the history of a workflow, oldest first."""
+    handle = session.client().handle(workflow_id)
+    handle.status()
+    for event in handle.events(from_id, follow):
+        if session.as_json:
+            told = {"id": event.id, "kind": event.kind, "ref_id": event.ref_id, "at_ms": event.at_ms}
+            session.print_json({**told, "data": dict(event.data)})
+        else:
+            session.out.print(str(event), markup=False, soft_wrap=True)
+    return DONE
+
+
+def locks(session: Session) -> int:
+    """Show who holds each mutex, since when, and who waits for it."""
+    client = session.client()
+    found, now_ms = all_locks(client.store), client.store.time_ms()
+    if session.as_json:
+        session.print_json([_lock_object(lock) for lock in found])
+    elif not found:
+        session.print("No mutex is held or waited for.")
+    else:
+        columns = ("KEY", "HELD BY", "SINCE", "TOKEN", "WAITING")
+        print_table(session, columns, [row for lock in found for row in _lock_rows(lock, now_ms)])
+    return DONE
+
+
+def _lock_rows(lock: LockFacts, now_ms: int) -> list[tuple[str, ...]]:
+    waiting = [f"{party} ({duration(now_ms - party.since_ms)})" for party in lock.waiters]
+    rows: list[tuple[str, ...]] = []
+    for position in range(max(len(lock.holders), len(waiting))):
+        holder = lock.holders[position] if position < len(lock.holders) else None
+        since = duration(now_ms - holder.since_ms) if holder and holder.since_ms else ""
+        key = shown_key(lock.name) if position == 0 else ""
+        line = waiting[position] if position < len(waiting) else ""
+        rows.append((key, str(holder or ""), since, str(holder.token) if holder else "", line))
+    return rows
+
+
+def _lock_object(lock: LockFacts) -> dict[str, object]:
+    fields = ("workflow_id", "workflow_name", "ref_id", "since_ms", "token")
+    sides = {"holders": lock.holders, "waiters": lock.waiters}
+    parties = {side: [{name: getattr(one, name) for name in fields} for one in sides[side]] for side in sides}
+    return {"key": shown_key(lock.name), "name": lock.name, "limit": lock.limit, **parties}

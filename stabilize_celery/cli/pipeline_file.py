@@ -1,0 +1,174 @@
+"""Pipelines as YAML or JSON files: read, changed by `--set`, and problems shown with the lines they stand on."""
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from stabilize_celery.cli.failures import Mistake
+from stabilize_celery.models.problems import InvalidWorkflowError, Problem, Suggester
+
+__all__ = ["PipelineFile", "read_pipeline", "refused", "unknown_tasks"]
+
+_MAX_BYTES = 64 * 1024 * 1024
+_STEP = re.compile(r"\.?([\w$-]+)|\[(\d+)\]|\['((?:[^'\\]|\\.)*)'\]")
+_JSON_ERRORS_SHOWN = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineFile:
+    """A definition as it was written; `tree` knows the lines (None for what can't tell them)."""
+
+    name: str
+    definition: dict[str, Any]
+    tree: CommentedMap | None
+
+    def line_of(self, path: str) -> int:
+        """Return the line (from 1) of what a problem's path names, or of what is nearest around it."""
+        node: Any = self.tree
+        line = 1
+        for plain, position, quoted in _STEP.findall(path):
+            key: str | int = int(position) if position else plain or quoted
+            found = _line_in(node, key)
+            if found is None:
+                break
+            line, node = found + 1, node[key]
+        return line
+
+    def told(self, problems: Sequence[Problem], *, is_warning: bool = False) -> list[str]:
+        """Return a line of text for each problem, in the order of the file."""
+        mark = "  (warning)" if is_warning else ""
+        numbered = [(self.line_of(problem.path), problem) for problem in problems]
+        return [f"  line {line:<4} {problem}{mark}" for line, problem in sorted(numbered, key=lambda item: item[0])]
+
+
+def _line_in(node: Any, key: str | int) -> int | None:
+    if isinstance(node, CommentedMap) and key in node:
+        position: tuple[int, int] = node.lc.key(key)
+    elif isinstance(node, CommentedSeq) and isinstance(key, int) and key < len(node):
+        position = node.lc.item(key)
+    else:
+        return None
+    return position[0]
+
+
+def read_pipeline(path: Path, settings: Sequence[str] = ()) -> PipelineFile:
+    """Return the pipeline in a file (`-`: standard input), with the values of `--set` in its context.
+
+    Raises:
+        Mistake: the file can't be read, is no YAML or JSON, or holds no object; the text has the line.
+
+    """
+    name, text = _text_of(path)
+    tree = _parsed(name, text)
+    if not isinstance(tree, Mapping):
+        raise Mistake(f"{name}: a pipeline is an object with `application`, `name` and `stages`, not {_kind(tree)}")
+    definition = _plain(tree)
+    for setting in settings:
+        _set(definition, setting)
+    return PipelineFile(name, definition, tree if isinstance(tree, CommentedMap) else None)
+
+
+def _text_of(path: Path) -> tuple[str, str]:
+    if str(path) == "-":
+        return "standard input", sys.stdin.read()
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise Mistake(f"{path}: larger than {_MAX_BYTES} bytes; that is no pipeline")
+        return str(path), path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise Mistake(f"{path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Mistake(f"{path}: can't be read: {error}") from None
+
+
+def _parsed(name: str, text: str) -> Any:
+    try:
+        return YAML().load(text)
+    except MarkedYAMLError as error:
+        problem = _from_json(text)
+        if not isinstance(problem, json.JSONDecodeError):
+            return problem
+        mark = error.problem_mark or error.context_mark
+        line = f"line {mark.line + 1}: " if mark else ""
+        raise Mistake(f"{name}: {line}{error.problem or error.context}; nothing was started") from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise Mistake(f"{name}: this is no YAML or JSON: {str(error)[:300]}; nothing was started") from None
+
+
+def _from_json(text: str) -> Any:
+    """Return what JSON text holds that is no YAML (tabs between values), or the error."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        return error
+    except RecursionError as error:
+        raise Mistake("the pipeline is nested too deeply") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, date):
+        # YAML makes dates of what JSON has as text.
+        return value.isoformat()
+    return str(value)
+
+
+def _set(definition: dict[str, Any], setting: str) -> None:
+    name, equals, text = setting.partition("=")
+    if not (name and equals):
+        raise Mistake(f"--set {setting!r}: write it as key=value")
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = text
+    *outer, last = name.split(".")
+    place = definition
+    for key in ("context", *outer):
+        inner = place.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise Mistake(f"--set {setting!r}: {key!r} is no object in this pipeline's context")
+        place = inner
+    place[last] = value
+
+
+def refused(pipeline: PipelineFile, error: InvalidWorkflowError, what: str = "nothing was started") -> Mistake:
+    """Return what to tell about a definition that was refused: every problem with its line."""
+    count = f"{len(error.problems)} problem{'' if len(error.problems) == 1 else 's'}"
+    return Mistake("\n".join([f"{pipeline.name}: {count}, {what}", *pipeline.told(error.problems)]))
+
+
+def unknown_tasks(pipeline: PipelineFile, known: set[str], workers: int) -> list[Problem]:
+    """Return a problem for each task whose type no live worker knows; none where no worker is running."""
+    problems = []
+    suggester = Suggester(known)
+    for at, stage in enumerate(pipeline.definition.get("stages", [])):
+        for number, task in enumerate(stage.get("tasks", [])):
+            kind = str(task.get("implementing_class", ""))
+            if workers and kind not in known and not kind.startswith("celery:"):
+                told = f"no task {kind!r} is known to the {workers} live workers{suggester.suggest(kind)}"
+                problems.append(Problem(f"stages[{at}].tasks[{number}].implementing_class", told, "unknown_task"))
+    return problems
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "an empty file"
+    return "a list" if isinstance(value, list) else f"a {type(value).__name__}"

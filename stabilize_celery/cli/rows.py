@@ -1,0 +1,135 @@
+"""A workflow as rows: one per stage, many alike folded into one with a bar."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from stabilize_celery.client.why import Reason
+from stabilize_celery.client.words import duration, plural
+from stabilize_celery.engine.moves import task_list
+from stabilize_celery.engine.state import Run, WorkflowRecord
+from stabilize_celery.models.status import WorkflowStatus
+from stabilize_celery.runtime.reading import StageView, WorkflowView
+
+__all__ = ["FOLD_ABOVE", "Row", "rows_of"]
+
+FOLD_ABOVE = 30
+"""So many stages alike are still shown one by one (count)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the tree. `done` of `total` where it stands for several stages."""
+
+    name: str
+    status: str
+    depth: int = 0
+    elapsed: str = ""
+    note: str = ""
+    done: int = 0
+    total: int = 0
+
+
+def rows_of(view: WorkflowView, reasons: Sequence[Reason] = ()) -> list[Row]:
+    """Return the rows of a workflow, in the order of its definition; reasons become the notes of unfinished stages."""
+    why = {reason.ref_id: reason for reason in reasons}
+    children: dict[str, list[str]] = {}
+    for ref_id, stage in view.stages.items():
+        if stage.plan.parent is not None:
+            children.setdefault(stage.plan.parent, []).append(ref_id)
+    folds = _folds(view)
+    rows: list[Row] = []
+    folded: set[int] = set()
+    for ref_id, stage in view.stages.items():
+        group = folds.get(ref_id)
+        if group is not None:
+            if id(group) not in folded:
+                folded.add(id(group))
+                rows += _folded(view, group, why)
+        elif stage.plan.parent is None:
+            rows += _with_children(view, ref_id, why, children, 0)
+    return rows
+
+
+def _folds(view: WorkflowView) -> dict[str, list[str]]:
+    alike: dict[object, list[str]] = {}
+    for ref_id, stage in view.stages.items():
+        if stage.plan.parent is None:
+            kinds = tuple(task.type for task in stage.plan.tasks)
+            alike.setdefault((stage.plan.type, kinds, tuple(stage.plan.requisites)), []).append(ref_id)
+    return {ref_id: group for group in alike.values() if len(group) > FOLD_ABOVE for ref_id in group}
+
+
+def _with_children(
+    view: WorkflowView, ref_id: str, why: Mapping[str, Reason], children: Mapping[str, Sequence[str]], depth: int
+) -> Iterator[Row]:
+    yield _row(view, ref_id, view.stages[ref_id], why.get(ref_id), depth)
+    for child in children.get(ref_id, ()):
+        yield from _with_children(view, child, why, children, depth + 1)
+
+
+def _folded(view: WorkflowView, group: Sequence[str], why: Mapping[str, Reason]) -> Iterator[Row]:
+    statuses = {ref_id: view.stages[ref_id].status(view.record) for ref_id in group}
+    done = sum(WorkflowStatus[status].is_complete for status in statuses.values())
+    begun = [stage.newest[1] for ref_id in group if (stage := view.stages[ref_id]).newest]
+    unfinished = [run for run in begun if not run.is_ended]
+    running = sum(any(task.status == "RUNNING" for task in run.tasks) for run in unfinished)
+    queued = len(unfinished) - running
+    failed = [ref_id for ref_id, status in statuses.items() if WorkflowStatus[status].is_failure]
+    stage = view.stages[group[0]]
+    kind = stage.plan.tasks[0].type if stage.plan.tasks else stage.plan.type
+    note = ", ".join(
+        [f"{done} of {len(group)} done"]
+        + ([f"{running} at work"] if running else [])
+        + ([f"{queued} wait"] if queued else [])
+        + ([f"{len(failed)} failed"] if failed else [])
+    )
+    status = _together(statuses.values())
+    yield Row(f"{len(group)} {kind}", status, 0, _span(view, group), note, done, len(group))
+    for ref_id in failed[:FOLD_ABOVE]:
+        yield _row(view, ref_id, view.stages[ref_id], why.get(ref_id), 1)
+    if len(failed) > FOLD_ABOVE:
+        yield Row(f"… {plural(len(failed) - FOLD_ABOVE, 'more failure')}", "TERMINAL", 1)
+
+
+def _together(statuses: Collection[str]) -> str:
+    found = set(statuses)
+    for status in ("TERMINAL", "RUNNING", "SUSPENDED", "BUFFERED"):
+        if status in found:
+            return status
+    if len(found) == 1:
+        return found.pop()
+    return "RUNNING" if "NOT_STARTED" in found else "SUCCEEDED"
+
+
+def _span(view: WorkflowView, group: Sequence[str]) -> str:
+    newest = [stage.newest[1] for ref_id in group if (stage := view.stages[ref_id]).newest]
+    started = [run.started_ms for run in newest if run.started_ms]
+    if not started:
+        return ""
+    is_over = len(newest) == len(group) and all(run.is_ended for run in newest)
+    end_ms = max(run.ended_ms for run in newest) if is_over else view.now_ms
+    return duration(end_ms - min(started))
+
+
+def _row(view: WorkflowView, ref_id: str, stage: StageView, reason: Reason | None, depth: int) -> Row:
+    run = stage.newest[1] if stage.newest else Run()
+    status = stage.status(view.record)
+    begin = run.started_ms or (run.created_us // 1000 if run.status and not run.is_ended else 0)
+    elapsed = duration((run.ended_ms or view.now_ms) - begin) if begin else ""
+    return Row(ref_id, status, depth, elapsed, _note(view.record, stage, run, reason))
+
+
+def _note(record: WorkflowRecord, stage: StageView, run: Run, reason: Reason | None) -> str:
+    notes = []
+    state = next((task for task in run.tasks if task.attempts - task.polls > 1), None)
+    if state is not None and run.is_ended:
+        notes.append(plural(state.attempts - state.polls, "attempt"))
+    if len(stage.runs) > 1:
+        notes.append(f"run {len(stage.runs)}")
+    if reason is not None:
+        notes.append(reason.text.removeprefix(f"{run.status}: "))
+    elif run.is_ended and run.reason:
+        notes.append(run.reason)
+    elif record.is_live and run.tasks and len(run.tasks) > 1 and not run.is_ended:
+        notes.append(f"task {run.task_index + 1} of {len(task_list(stage.plan, run.planned))}")
+    return "; ".join(notes)

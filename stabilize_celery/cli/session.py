@@ -1,0 +1,106 @@
+"""What every command has: the shared options, where to print, and a client made from them when it is asked for."""
+
+import json
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from stabilize_celery.cli.embedded import EmbeddedServer, default_home
+from stabilize_celery.cli.failures import NoServerError
+from stabilize_celery.client import Client
+from stabilize_celery.settings import Settings
+
+__all__ = ["Session", "Shared"]
+
+
+@dataclass(slots=True)
+class Shared:
+    """The options that every command takes, before or after its name."""
+
+    redis_url: str | None = None
+    broker_url: str | None = None
+    namespace: str | None = None
+    home: Path | None = None
+    as_json: bool = False
+
+    def over(self, other: "Shared") -> "Shared":
+        """Return these options; where one is not given, that of `other`."""
+        return Shared(
+            self.redis_url or other.redis_url,
+            self.broker_url or other.broker_url,
+            self.namespace or other.namespace,
+            self.home or other.home,
+            self.as_json or other.as_json,
+        )
+
+
+@dataclass(slots=True)
+class Session:
+    """One command at work."""
+
+    shared: Shared
+    out: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=False))
+    err: Console = field(default_factory=lambda: Console(stderr=True, highlight=False, soft_wrap=True))
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def as_json(self) -> bool:
+        """Whether data is printed as JSON."""
+        return self.shared.as_json
+
+    @property
+    def is_live(self) -> bool:
+        """Whether somebody looks at a terminal."""
+        return self.out.is_terminal and not self.as_json
+
+    def print(self, *parts: Any) -> None:
+        """Print text as it is: what it holds is no markup."""
+        self.out.print(*parts, markup=False)
+
+    def print_json(self, value: Any) -> None:
+        """Print one JSON value."""
+        typer.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+    def say(self, text: str) -> None:
+        """Tell something that is not data: to stderr."""
+        self.err.print(text, markup=False, style="dim")
+
+    def client(self, *, creates: bool = False) -> Client:
+        """Return a client, for the server that was given or the embedded one.
+
+        Args:
+            creates: Start an embedded server also where there is no data yet.
+
+        Raises:
+            NoServerError: no server is given, and there is no embedded one to look at.
+
+        """
+        settings = self.settings(creates=creates)
+        return self.stack.enter_context(Client(settings=settings))
+
+    def settings(self, *, creates: bool = False) -> Settings:
+        """Return the settings with the URLs to use; starts the embedded server where no URL was given."""
+        shared = self.shared
+        given = {"redis_url": shared.redis_url, "broker_url": shared.broker_url, "namespace": shared.namespace}
+        settings = Settings.from_env(os.environ, **given)
+        is_embedded = (shared.home is not None and not shared.redis_url) or not settings.redis_url
+        if not is_embedded:
+            return settings
+        url = self._embedded(creates=creates)
+        broker_url = shared.broker_url or (url if shared.home else settings.broker_url or url)
+        return replace(settings, redis_url=url, broker_url=broker_url)
+
+    def _embedded(self, *, creates: bool) -> str:
+        home = self.shared.home or default_home(os.environ)
+        server = EmbeddedServer(home, self.say)
+        if not creates and not server.has_data:
+            raise NoServerError(
+                f"no server is given: set STABILIZE_REDIS_URL or --redis-url. (There is no embedded server in {home} "
+                "either; `stabilize-celery demo`, `start` and `worker` make one.)"
+            )
+        return self.stack.enter_context(server).url

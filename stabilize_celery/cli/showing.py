@@ -1,0 +1,112 @@
+"""Reasons, states and tables as they are printed."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from stabilize_celery.cli.session import Session
+from stabilize_celery.cli.tree import COLOURS, Tree
+from stabilize_celery.client.why import Reason
+from stabilize_celery.client.words import plural
+from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.runtime.reading import WorkflowView
+
+__all__ = ["print_reasons", "print_status", "print_table", "reason_object", "workflow_object"]
+
+_FOLD_REASONS_ABOVE = 20
+_FEW = 3
+
+
+def print_table(session: Session, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows under headings; in a pipe nothing is cut off."""
+    table = Table(box=None, pad_edge=False, header_style="bold dim")
+    for column in columns:
+        table.add_column(column, no_wrap=True, overflow="ellipsis" if session.is_live else "fold")
+    for row in rows:
+        table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
+    session.out.print(table, soft_wrap=not session.is_live)
+
+
+def print_reasons(session: Session, reasons: Sequence[Reason], *, with_traceback: bool = False) -> None:
+    """Print reasons, one block each; many stages that wait for the same thing take one line."""
+    width = min(24, max((len(reason.ref_id or "workflow") for reason in reasons), default=0))
+    shown, folded = _folded(reasons)
+    for reason in shown:
+        name = (reason.ref_id or "workflow").ljust(width)
+        session.out.print(Text.assemble((name, "bold"), "  ", reason.text), soft_wrap=not session.is_live)
+        for more, mark in ((reason.detail, ""), (reason.advice, "→ ")):
+            if more:
+                line = Text(f"{' ' * width}  {mark}{more}", style="dim")
+                session.out.print(line, soft_wrap=not session.is_live)
+        if with_traceback and reason.traceback:
+            session.out.print(Text(reason.traceback.rstrip()), soft_wrap=True)
+    for text, names in folded.items():
+        told = f"{plural(len(names), 'more stage')} such as {', '.join(names[:_FEW])}: {text}"
+        session.out.print(Text(told), soft_wrap=not session.is_live)
+
+
+def _folded(reasons: Sequence[Reason]) -> tuple[list[Reason], dict[str, list[str]]]:
+    if len(reasons) <= _FOLD_REASONS_ABOVE:
+        return list(reasons), {}
+    shown: list[Reason] = []
+    seen: dict[str, int] = {}
+    folded: dict[str, list[str]] = {}
+    for reason in reasons:
+        seen[reason.kind] = seen.get(reason.kind, 0) + 1
+        if seen[reason.kind] <= _FEW or reason.kind == "failed":
+            shown.append(reason)
+        else:
+            folded.setdefault(reason.text if reason.kind == "requisites" else reason.kind, []).append(reason.ref_id)
+    return shown, folded
+
+
+def print_status(session: Session, view: WorkflowView, reasons: Sequence[Reason]) -> None:
+    """Print a workflow's stages, and what went wrong, with tracebacks."""
+    session.out.print(Tree(view, reasons))
+    failed = [reason for reason in reasons if reason.kind in ("failed", "canceled", "dead_letter", "failing", "paused")]
+    if failed:
+        session.out.print()
+        print_reasons(session, failed, with_traceback=True)
+
+
+def reason_object(reason: Reason) -> dict[str, Any]:
+    """Return a reason as JSON has it."""
+    fields = ("ref_id", "kind", "text", "detail", "advice", "traceback")
+    return {name: value for name in fields if (value := getattr(reason, name))}
+
+
+def workflow_object(workflow: Workflow, reasons: Sequence[Reason]) -> dict[str, Any]:
+    """Return a workflow's state as JSON has it."""
+    return {
+        "id": workflow.id,
+        "application": workflow.application,
+        "name": workflow.name,
+        "status": workflow.status.name,
+        "started_ms": workflow.start_time,
+        "ended_ms": workflow.end_time,
+        "canceled_by": workflow.canceled_by,
+        "cancellation_reason": workflow.cancellation_reason,
+        "stages": [
+            {
+                "ref_id": stage.ref_id,
+                "name": stage.name,
+                "status": stage.status.name,
+                "started_ms": stage.start_time,
+                "ended_ms": stage.end_time,
+                "outputs": stage.outputs,
+                "tasks": [
+                    {
+                        "name": task.name,
+                        "implementing_class": task.implementing_class,
+                        "status": task.status.name,
+                        "error": task.task_exception_details,
+                    }
+                    for task in stage.tasks
+                ],
+            }
+            for stage in workflow.stages
+        ],
+        "reasons": [reason_object(reason) for reason in reasons],
+    }

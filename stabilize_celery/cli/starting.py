@@ -1,0 +1,129 @@
+"""Commands about pipeline files: start, validate, graph."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stabilize_celery.cli.commands import command
+from stabilize_celery.cli.failures import DONE, FAILED, Mistake
+from stabilize_celery.cli.graph import draw
+from stabilize_celery.cli.pipeline_file import PipelineFile, read_pipeline, refused, unknown_tasks
+from stabilize_celery.cli.session import Session
+from stabilize_celery.cli.showing import print_reasons
+from stabilize_celery.cli.watching import watch
+from stabilize_celery.client import Client, WorkflowHandle
+from stabilize_celery.client.why.fleet import Fleet
+from stabilize_celery.engine.creation import Creation
+from stabilize_celery.models.definition import from_definition
+from stabilize_celery.models.problems import InvalidWorkflowError
+from stabilize_celery.models.status import WorkflowStatus
+
+__all__ = ["add_starting"]
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A pipeline as YAML or JSON; - is standard input.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A value of the context: JSON, or text.")
+]
+_SUFFIXES = (".yaml", ".yml", ".json")
+
+
+def add_starting(app: typer.Typer) -> None:
+    """Add the commands."""
+    command(app, "start")(start)
+    command(app, "validate")(validate)
+    command(app, "graph")(graph)
+
+
+def start(
+    session: Session,
+    file: File,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for its end; exit code 1 if it fails.")] = False,
+    timeout: Annotated[float | None, typer.Option(help="With --wait: how long (seconds).")] = None,
+    key: Annotated[str | None, typer.Option("--key", help="Idempotency key: one workflow, however often.")] = None,
+    settings: Set = None,
+) -> int:
+    """Start a pipeline file."""
+    pipeline = read_pipeline(file, settings or ())
+    _check(pipeline, "nothing was started")
+    client = session.client(creates=True)
+    _warn(session, client, pipeline)
+    try:
+        handle = client.start(pipeline.definition, idempotency_key=key)
+    except InvalidWorkflowError as error:
+        raise refused(pipeline, error) from None
+    if not wait:
+        _tell_started(session, pipeline, handle)
+        return DONE
+    return _wait(session, client, pipeline, handle, timeout)
+
+
+def _tell_started(session: Session, pipeline: PipelineFile, handle: WorkflowHandle) -> None:
+    if session.as_json:
+        session.print_json({"id": handle.id})
+    else:
+        session.print(f"Started {pipeline.definition.get('name') or pipeline.name}: {handle.id}")
+        session.say(f"stabilize-celery watch {handle.id}")
+
+
+def _wait(
+    session: Session, client: Client, pipeline: PipelineFile, handle: WorkflowHandle, timeout_s: float | None
+) -> int:
+    if session.is_live and timeout_s is None:
+        status = watch(session, client, handle.id)
+    else:
+        if not session.as_json:
+            _tell_started(session, pipeline, handle)
+        status = handle.wait(timeout_s).status
+    if session.as_json:
+        session.print_json({"id": handle.id, "status": status.name})
+    elif status is not WorkflowStatus.SUCCEEDED:
+        session.print(f"{handle.id} ended {status.name}")
+        print_reasons(session, handle.why())
+    elif not session.is_live:
+        session.print(f"{handle.id} ended {status.name}")
+    return DONE if status is WorkflowStatus.SUCCEEDED else FAILED
+
+
+def validate(session: Session, file: File, settings: Set = None) -> int:
+    """Check a pipeline file: every problem at once, with its line."""
+    pipeline = read_pipeline(file, settings or ())
+    _check(pipeline, "it can't be started")
+    stages = len(pipeline.definition.get("stages", []))
+    if session.as_json:
+        session.print_json({"file": str(file), "stages": stages, "problems": []})
+    else:
+        session.print(f"{file} is sound: {stages} stages")
+    return DONE
+
+
+def _check(pipeline: PipelineFile, what: str) -> None:
+    try:
+        Creation.of("validated", pipeline.definition, retention_ms=0)
+    except InvalidWorkflowError as error:
+        raise refused(pipeline, error, what) from None
+
+
+def _warn(session: Session, client: Client, pipeline: PipelineFile) -> None:
+    fleet = Fleet(client.store.fleet(), client.store.time_ms())
+    problems = unknown_tasks(pipeline, fleet.types, len(fleet.live))
+    for line in pipeline.told(problems, is_warning=True):
+        session.err.print(line, markup=False, style="yellow")
+
+
+def graph(
+    session: Session,
+    what: Annotated[str, typer.Argument(metavar="FILE|ID", help="A pipeline file, or the id of a workflow.")],
+    form: Annotated[str, typer.Option("--format", help="mermaid, dot or svg.")] = "mermaid",
+) -> int:
+    """Print the graph of a pipeline file or of a workflow."""
+    if what == "-" or Path(what).exists():
+        pipeline = read_pipeline(Path(what))
+        _check(pipeline, "it has no graph")
+        workflow = from_definition(pipeline.definition)
+    elif what.endswith(_SUFFIXES):
+        raise Mistake(f"{what}: there is no such file")
+    else:
+        workflow = session.client().get(what)
+    typer.echo(draw(workflow, form))
+    return DONE

@@ -1,0 +1,110 @@
+"""The rows of a workflow as a tree on the screen; in words, colour only adds."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from stabilize_celery.cli.rows import Row, rows_of
+from stabilize_celery.client.why import Reason
+from stabilize_celery.client.words import duration, plural
+from stabilize_celery.models.status import WorkflowStatus
+from stabilize_celery.runtime.reading import WorkflowView
+
+__all__ = ["COLOURS", "Tree", "header"]
+
+COLOURS = {
+    "SUCCEEDED": "green",
+    "RUNNING": "cyan",
+    "SUSPENDED": "yellow",
+    "BUFFERED": "yellow",
+    "PAUSED": "yellow",
+    "TERMINAL": "red",
+    "STOPPED": "red",
+    "FAILED_CONTINUE": "dark_orange",
+    "CANCELED": "magenta",
+}
+_GLYPHS = {
+    "SUCCEEDED": "✔",
+    "RUNNING": "▶",
+    "SUSPENDED": "⏸",
+    "BUFFERED": "◷",
+    "TERMINAL": "✘",
+    "STOPPED": "✘",
+    "FAILED_CONTINUE": "✘",
+    "CANCELED": "⊘",
+    "SKIPPED": "↷",
+}
+_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_FRAME_S = 0.1
+_BAR_WIDTH = 16
+_LINES_AROUND = 4
+
+
+def header(view: WorkflowView, now_ms: int | None = None) -> Text:
+    """Return the first line: name, application, id, status, how long it has run."""
+    record = view.record
+    elapsed = duration((record.ended_ms or now_ms or view.now_ms) - record.started_ms)
+    names = [name for name in (record.name, record.application, view.id) if name]
+    return Text.assemble(
+        (" · ".join(names), "bold"), "  ", (record.status, COLOURS.get(record.status, "")), f"  {elapsed}"
+    )
+
+
+class Tree:
+    """A view as a tree. Where it is `live`, running stages turn, and it is cut to the height of the terminal."""
+
+    def __init__(self, view: WorkflowView, reasons: Sequence[Reason] = (), *, live: bool = False) -> None:
+        self.view = view
+        self._rows = rows_of(view, reasons)
+        self._live = live
+        self._made_at = time.monotonic()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        passed_ms = int((time.monotonic() - self._made_at) * 1000) if self._live and self.view.record.is_live else 0
+        yield header(self.view, self.view.now_ms + passed_ms)
+        height = options.height or console.size.height
+        rows, left_out = _fitting(self._rows, height - _LINES_AROUND) if self._live else (self._rows, 0)
+        table = Table.grid(padding=(0, 1), expand=False)
+        table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(20, options.max_width // 3))
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, justify="right")
+        table.add_column(overflow="ellipsis" if self._live else "fold", no_wrap=self._live)
+        for line in self._lines(rows):
+            table.add_row(*line)
+        yield table
+        if left_out:
+            yield Text(f"   … and {plural(left_out, 'stage')} that end or wait as those", style="dim")
+
+    def _lines(self, rows: Sequence[Row]) -> Iterator[tuple[Text, Text, str, Text | Table]]:
+        for position, row in enumerate(rows):
+            is_last = not any(other.depth <= row.depth for other in rows[position + 1 :])
+            branch = "│  " * row.depth + ("└─ " if is_last else "├─ ")
+            colour = COLOURS.get(row.status, "dim")
+            name = Text.assemble((branch, "dim"), (self._glyph(row.status), colour), f" {row.name}")
+            note = Text(row.note, style="" if WorkflowStatus[row.status].is_failure else "dim")
+            yield name, Text(row.status, style=colour), row.elapsed, _with_bar(row, note) if row.total else note
+
+    def _glyph(self, status: str) -> str:
+        if status == "RUNNING" and self._live:
+            return _SPINNER[int(time.monotonic() / _FRAME_S) % len(_SPINNER)]
+        return _GLYPHS.get(status, "·")
+
+
+def _with_bar(row: Row, note: Text) -> Table:
+    table = Table.grid(padding=(0, 1))
+    table.add_row(note, ProgressBar(row.total, row.done, width=_BAR_WIDTH), f"{100 * row.done // row.total} %")
+    return table
+
+
+def _fitting(rows: Sequence[Row], height: int) -> tuple[Sequence[Row], int]:
+    """Return the rows that say most: what is at work or failed first, then what is done, then what has not begun."""
+    if len(rows) <= max(height, 1):
+        return rows, 0
+    weights = {"RUNNING": 0, "TERMINAL": 0, "SUSPENDED": 1, "BUFFERED": 1, "NOT_STARTED": 3}
+    ranked = sorted(range(len(rows)), key=lambda at: (weights.get(rows[at].status, 2), at))
+    kept = sorted(ranked[: max(height - 1, 1)])
+    return [rows[at] for at in kept], len(rows) - len(kept)

@@ -1,0 +1,65 @@
+"""`worker`: a Celery worker with the settings that suit this package."""
+
+import os
+import signal
+import subprocess
+from typing import Annotated
+
+import typer
+
+from stabilize_celery.cli.commands import command
+from stabilize_celery.cli.session import Session
+from stabilize_celery.settings import Settings
+from stabilize_celery.transport.worker_command import worker_argv
+
+__all__ = ["add_working", "environment"]
+
+_CELERY_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def add_working(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "worker", context_settings=_CELERY_OPTIONS)(worker)
+
+
+def worker(
+    session: Session,
+    context: typer.Context,
+    app_name: Annotated[str, typer.Option("--app", "-A", metavar="APP", help="The Celery app, as for celery -A.")],
+    control: Annotated[bool, typer.Option("--control", help="Only move workflows on, run no tasks.")] = False,
+    tasks: Annotated[bool, typer.Option("--tasks", help="Only run tasks.")] = False,
+) -> int:
+    """Run a Celery worker of an app; all further options are Celery's (-c 4, -Q name, --pool threads ...)."""
+    given = Settings.from_env(os.environ)
+    is_embedded = (session.shared.home is not None or not given.redis_url) and not session.shared.redis_url
+    settings = session.settings(creates=True)
+    argv = worker_argv(app_name, settings, control=control, tasks=tasks, extra=context.args)
+    environ = environment(settings)
+    if not is_embedded:
+        # Signals of a supervisor reach the worker directly.
+        os.execve(argv[0], argv, environ)  # noqa: S606 - our own interpreter
+    return _supervised(argv, environ)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Return the environment in which a worker finds what this command was given."""
+    told = {
+        "STABILIZE_REDIS_URL": settings.redis_url,
+        "STABILIZE_BROKER_URL": settings.broker_url or settings.redis_url,
+        "STABILIZE_NAMESPACE": settings.namespace,
+    }
+    return {**os.environ, **told}
+
+
+def _supervised(argv: list[str], environ: dict[str, str]) -> int:
+    """Run the worker beside us, since the embedded server is stopped after it."""
+    process = subprocess.Popen(argv, env=environ)  # noqa: S603 - our own interpreter
+    # The terminal's Ctrl-C reaches the worker, too: it ends as it does, and we after it.
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        return process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,158 @@
+"""Messages that nobody handles any more: those whose handler kept failing, and those of unknown types."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from stabilize_celery.client.outcomes import Outcome, no_such_workflow
+from stabilize_celery.client.why.fleet import worker_of
+from stabilize_celery.engine import places
+from stabilize_celery.engine.codec import unpack
+from stabilize_celery.engine.handler import workflow_of
+from stabilize_celery.engine.ledger import message_of
+from stabilize_celery.engine.moves import finish_workflow
+from stabilize_celery.engine.outside import Answer
+from stabilize_celery.engine.state import ENTRY, Entry
+from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Look, Read, SetFields, workflow_slot
+from stabilize_celery.models.messages import MESSAGE_TYPES
+from stabilize_celery.runtime.service import Runtime
+from stabilize_celery.store.contract import DueEntry, Store
+
+__all__ = ["DeadLetter", "dead_letters", "drop", "read_letter", "replay"]
+
+_LOOKED_AT = 2_000
+"""How many due entries per partition are looked through for unknown types (count)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that is owed and not handled. `at_ms`: when it was set aside, or is looked at next (epoch ms)."""
+
+    workflow_id: str
+    name: str
+    kind: str
+    ref_id: str
+    tries: int
+    error: str
+    at_ms: int
+    is_unknown: bool = False
+    owner: str = ""
+
+    @property
+    def id(self) -> str:
+        """How it is named: `<workflow id>/<ledger name>`."""
+        return f"{self.workflow_id}/{self.name}"
+
+
+def dead_letters(store: Store) -> list[DeadLetter]:
+    """Return all dead letters, then the messages of types that this version does not know."""
+    return [*_letters(store, store.dead_letters()), *_unknown(store)]
+
+
+def read_letter(store: Store, letter_id: str) -> DeadLetter | None:
+    """Return the message that is owed under an id, dead or not; None if nothing is owed."""
+    workflow_id, _, name = letter_id.partition("/")
+    return next(_letters(store, [DueEntry(workflow_id, name, 0)]), None)
+
+
+def _unknown(store: Store) -> Iterator[DeadLetter]:
+    _, found = store.first_due(range(store.partitions()), _LOOKED_AT)
+    due = [entry for entries in found.values() for entry in entries]
+    yield from (letter for letter in _letters(store, due) if letter.is_unknown)
+
+
+def _letters(store: Store, found: Sequence[DueEntry]) -> Iterator[DeadLetter]:
+    keys = [Hash(places.ledger(entry.name)) for entry in found]
+    asked = [(workflow_slot(entry.workflow_id), (key,)) for entry, key in zip(found, keys, strict=True)]
+    for place, key, snapshot in zip(found, keys, store.look_many(asked) if asked else (), strict=True):
+        entry = ENTRY.decode(snapshot[key])
+        if entry.exists:
+            yield _letter(place, entry)
+
+
+def _letter(place: DueEntry, entry: Entry) -> DeadLetter:
+    arguments = unpack(entry.a) if entry.a else {}
+    is_unknown = entry.t not in MESSAGE_TYPES
+    told = entry.error or entry.parked or ("this version does not know the message type" if is_unknown else "")
+    owner = worker_of(entry.own) if entry.own else ""
+    ref_id = str(arguments.get("ref_id", ""))
+    return DeadLetter(
+        place.workflow_id, place.name, entry.t, ref_id, entry.tries, told, place.due_ms, is_unknown, owner
+    )
+
+
+def replay(runtime: Runtime, letter_id: str) -> Outcome:
+    """Let a dead letter be handled again, as if it had never failed. Raises WorkflowNotFoundError."""
+    workflow_id, name = _parsed(letter_id)
+    return _asked(runtime, workflow_id, lambda: _replaying(workflow_id, name))
+
+
+def drop(runtime: Runtime, letter_id: str) -> Outcome:
+    """Give a dead letter up: what it would have moved on ends TERMINAL, since nothing else would. See `replay`."""
+    workflow_id, name = _parsed(letter_id)
+    return _asked(runtime, workflow_id, lambda: _dropping(workflow_id, name))
+
+
+def _parsed(letter_id: str) -> tuple[str, str]:
+    workflow_id, _, name = letter_id.partition("/")
+    return workflow_id, name
+
+
+def _asked(runtime: Runtime, workflow_id: str, event: Callable[[], Handling]) -> Outcome:
+    answer = runtime.ask(workflow_id, event)
+    if answer.told == _NO_WORKFLOW:
+        raise no_such_workflow(workflow_id)
+    return Outcome(answer.took_effect, answer.told)
+
+
+_NO_WORKFLOW = "there is no such workflow"
+
+
+def _replaying(workflow_id: str, name: str) -> Handling:
+    key, record, look = Hash(places.ledger(name)), Hash(places.WORKFLOW), Look((name,))
+    snapshot = yield Read((key, record, look), (key.key,))
+    entry = ENTRY.decode(snapshot[key])
+    if (refused := _refusal(workflow_of(snapshot).exists, entry, name)) is not None:
+        return refused
+    if name in snapshot[look]:
+        return _answer(Decision(), took_effect=False, told=f"{name} is no dead letter: it is being handled")
+    decision = Decision(events=[Event("message.replayed", "", {"message": name})])
+    decision.change(SetFields(key.key, ENTRY.encode(tries=0, error="", pub=0)))
+    message = message_of(entry, workflow_id)
+    if message is not None and entry.nb <= snapshot.now_ms:
+        decision.nudges.append(message)
+    else:
+        decision.defers[name] = max(entry.nb, snapshot.now_ms)
+    return _answer(decision, took_effect=True, told=f"{name} is handled again")
+
+
+def _dropping(workflow_id: str, name: str) -> Handling:
+    key, record = Hash(places.ledger(name)), Hash(places.WORKFLOW)
+    snapshot = yield Read((key, record), (key.key, places.WORKFLOW))
+    entry, workflow = ENTRY.decode(snapshot[key]), workflow_of(snapshot)
+    if (refused := _refusal(workflow.exists, entry, name)) is not None:
+        return refused
+    decision = Decision()
+    if workflow.is_live:
+        last = entry.error.strip().splitlines()[-1] if entry.error else "it was never handled"
+        reason = f"the message {name} was given up: {last}"
+        finish_workflow(decision, workflow_id, workflow, "TERMINAL", snapshot.now_ms, reason=reason)
+    decision.forgets.append(name)
+    return _answer(decision, took_effect=True, told=f"{name} is dropped; the workflow is {_after(workflow.status)}")
+
+
+def _after(status: str) -> str:
+    return "TERMINAL now" if status in ("RUNNING", "PAUSED", "BUFFERED") else status
+
+
+def _refusal(has_workflow: bool, entry: Entry, name: str) -> Decision | None:
+    if not has_workflow:
+        return _answer(Decision(), took_effect=False, told=_NO_WORKFLOW)
+    if not entry.exists:
+        return _answer(Decision(), took_effect=False, told=f"nothing is owed under the name {name!r}")
+    return None
+
+
+def _answer(decision: Decision, *, took_effect: bool, told: str) -> Decision:
+    decision.keeps_entry = True
+    decision.call = Answer(took_effect, told)
+    return decision
