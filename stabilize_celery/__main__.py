@@ -1,6 +1,8 @@
 """`python -m stabilize_celery`: the command line."""
 
+import signal
 import sys
+from types import FrameType
 
 __all__ = ["main"]
 
@@ -14,7 +16,14 @@ except ModuleNotFoundError as missing:
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
     sys.exit(run(sys.argv[1:]))
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    """End as after an error: whatever was started by this command is stopped by it."""
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

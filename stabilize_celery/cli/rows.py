@@ -114,9 +114,14 @@ def _span(view: WorkflowView, group: Sequence[str]) -> str:
 def _row(view: WorkflowView, ref_id: str, stage: StageView, reason: Reason | None, depth: int) -> Row:
     run = stage.newest[1] if stage.newest else Run()
     status = stage.status(view.record)
-    begin = run.started_ms or (run.created_us // 1000 if run.status and not run.is_ended else 0)
+    begin = run.started_ms or (run.created_us // 1000 if run.status == "BUFFERED" else 0)
     elapsed = duration((run.ended_ms or view.now_ms) - begin) if begin else ""
     return Row(ref_id, status, depth, elapsed, _note(view.record, stage, run, reason))
+
+
+def _short(reason: Reason, run: Run) -> str:
+    """Return a reason for a narrow column; that something waits for a free worker is nothing to read about."""
+    return "queued" if reason.kind == "queued" else reason.text.removeprefix(f"{run.status}: ")
 
 
 def _note(record: WorkflowRecord, stage: StageView, run: Run, reason: Reason | None) -> str:
@@ -127,7 +132,7 @@ def _note(record: WorkflowRecord, stage: StageView, run: Run, reason: Reason | N
     if len(stage.runs) > 1:
         notes.append(f"run {len(stage.runs)}")
     if reason is not None:
-        notes.append(reason.text.removeprefix(f"{run.status}: "))
+        notes.append(_short(reason, run))
     elif run.is_ended and run.reason:
         notes.append(run.reason)
     elif record.is_live and run.tasks and len(run.tasks) > 1 and not run.is_ended:

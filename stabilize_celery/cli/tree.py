@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -42,6 +44,11 @@ _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _FRAME_S = 0.1
 _BAR_WIDTH = 16
 _LINES_AROUND = 4
+_PADDING = 4
+_NARROWEST_NOTE = 10
+
+_Line: TypeAlias = tuple[Text, Text, str, Text | Table]
+"""Branch and name, status, time, note."""
 
 
 def header(view: WorkflowView, now_ms: int | None = None) -> Text:
@@ -68,18 +75,26 @@ class Tree:
         yield header(self.view, self.view.now_ms + passed_ms)
         height = options.height or console.size.height
         rows, left_out = _fitting(self._rows, height - _LINES_AROUND) if self._live else (self._rows, 0)
-        table = Table.grid(padding=(0, 1), expand=False)
-        table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(20, options.max_width // 3))
-        table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True, justify="right")
-        table.add_column(overflow="ellipsis" if self._live else "fold", no_wrap=self._live)
-        for line in self._lines(rows):
-            table.add_row(*line)
-        yield table
+        yield self._table(list(self._lines(rows)), options.max_width)
         if left_out:
             yield Text(f"   … and {plural(left_out, 'stage')} that end or wait as those", style="dim")
 
-    def _lines(self, rows: Sequence[Row]) -> Iterator[tuple[Text, Text, str, Text | Table]]:
+    def _table(self, lines: Sequence[_Line], width: int) -> Table:
+        names = min(max((cell_len(line[0].plain) for line in lines), default=0), max(20, width // 3))
+        statuses = max((len(line[1].plain) for line in lines), default=0)
+        times = max((len(line[2]) for line in lines), default=0)
+        table = Table.grid(padding=(0, 1))
+        table.add_column(no_wrap=True, overflow="ellipsis", width=names)
+        table.add_column(no_wrap=True, width=statuses)
+        table.add_column(no_wrap=True, justify="right", width=times)
+        # Without a width of its own it would squeeze the others.
+        rest = max(_NARROWEST_NOTE, width - names - statuses - times - _PADDING)
+        table.add_column(no_wrap=self._live, overflow="ellipsis" if self._live else "fold", max_width=rest)
+        for line in lines:
+            table.add_row(*line)
+        return table
+
+    def _lines(self, rows: Sequence[Row]) -> Iterator[_Line]:
         for position, row in enumerate(rows):
             is_last = not any(other.depth <= row.depth for other in rows[position + 1 :])
             branch = "│  " * row.depth + ("└─ " if is_last else "├─ ")

@@ -36,7 +36,7 @@ def follow_lines(session: Session, client: Client, workflow_id: str) -> Workflow
     handle = client.handle(workflow_id)
     handle.status()
     for event in handle.events(follow=True):
-        session.print(str(event))
+        session.out.print(str(event), markup=False, soft_wrap=True)
     return handle.status()
 
 

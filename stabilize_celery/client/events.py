@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from stabilize_celery.client.why.locks import shown_key
 from stabilize_celery.engine.codec import unpack
 from stabilize_celery.store.contract import StoredEvent
 
@@ -71,7 +72,7 @@ class WorkflowEvent:
     def told(self) -> str:
         """What happened, in words, on one line."""
         sentence = _SENTENCES.get(self.kind, "")
-        told = sentence.format_map(_Told(self.data)) if sentence else f"{self.kind} {_shown(self.data)}"
+        told = sentence.format_map(_Told(_shortened(self.data))) if sentence else f"{self.kind} {_shown(self.data)}"
         return " ".join(told.split()).rstrip(" :")
 
     def __str__(self) -> str:
@@ -84,6 +85,16 @@ class _Told(dict[str, Any]):
 
     def __missing__(self, name: str) -> str:
         return ""
+
+
+def _shortened(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the data as people say it: a worker by its node, a lock by its key."""
+    shown = dict(data)
+    if "worker" in shown:
+        shown["worker"] = str(shown["worker"]).partition("#")[0]
+    if "lock" in shown:
+        shown["lock"] = shown_key(str(shown["lock"]))
+    return shown
 
 
 def _shown(data: Mapping[str, Any]) -> str:

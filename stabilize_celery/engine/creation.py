@@ -13,7 +13,7 @@ from stabilize_celery.engine.state import WORKFLOW_RECORD, WorkflowRecord
 from stabilize_celery.engine.steps import Decision, Event, Increment, Index, Owed, SetFields, Value
 from stabilize_celery.engine.supported import find_unsupported
 from stabilize_celery.models.definition import definition_digest, from_definition, to_definition
-from stabilize_celery.models.messages import SettleWorkflow, StartWorkflow, TimeOut
+from stabilize_celery.models.messages import StartWorkflow, TimeOut
 from stabilize_celery.models.problems import refusal
 from stabilize_celery.models.validation import find_problems
 from stabilize_celery.models.workflow import Workflow
@@ -88,7 +88,6 @@ def begin_workflow(decision: Decision, workflow_id: str, meta: WorkflowPlan, now
     for ref_id in meta.initial:
         enable(decision, workflow_id, ref_id, thread_id(workflow_id, ref_id), now_us, {})
     decision.change(Increment(places.COUNTERS, "act", len(meta.initial)))
-    decision.owes.append(Owed(SettleWorkflow(workflow_id=workflow_id), publish=lambda _: False))
     if meta.timeout_ms is not None:
         timer = TimeOut(workflow_id=workflow_id, scope="workflow")
         decision.owes.append(Owed(timer, now_us // 1000 + meta.timeout_ms))

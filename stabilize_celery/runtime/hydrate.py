@@ -44,17 +44,21 @@ def visible_context(frame: Frame, snapshot: Snapshot, load: Load) -> dict[str, A
     past = _needed(frame)
     threads = sorted(threads_of(past.values()))
     if len(threads) > EAGER_RUNS:
-        return VisibleContext({**base, **frame.context}, past, load)
+        return VisibleContext({**base, **frame.context}, past, load, frame.context)
     outputs = {thread: unpack(snapshot[_outputs(thread)].get("outputs", b"\x80")) for thread in threads}
     seen = {name: resolve(name, source, outputs, reduce) for name, source in past.items()}
-    return {**base, **seen, **frame.context}
+    return VisibleContext({**base, **seen, **frame.context}, {}, load, frame.context)
 
 
 class VisibleContext(dict[str, Any]):
-    """A context whose values from earlier runs are loaded when they are looked at, by name or all at once."""
+    """A context whose values from earlier runs are loaded when they are looked at, by name or all at once.
 
-    def __init__(self, own: Mapping[str, Any], past: Past, load: Load) -> None:
-        super().__init__(own)
+    `own`: the stage's own part of it.
+    """
+
+    def __init__(self, known: Mapping[str, Any], past: Past, load: Load, own: Mapping[str, Any]) -> None:
+        super().__init__(known)
+        self.own = dict(own)
         for name in past:
             super().pop(name, None)
         self._past = dict(past)

@@ -65,6 +65,6 @@ def queue_of(message: Message, settings: Settings) -> str:
 def outgoing(message: Message, queue: str) -> Outgoing:
     """Return the broker form of a message: only ids, named as people read them."""
     kwargs: dict[str, Any] = {
-        name: value for name in message.__struct_fields__ if (value := getattr(message, name)) not in (None, "")
+        name: value for name in message.__struct_fields__ if (value := getattr(message, name)) is not None
     }
     return Outgoing(type(message).__name__, f"{message.workflow_id}/{message.name}", kwargs, queue)

@@ -83,7 +83,7 @@ def published_again(found: Found, queue: str) -> Outgoing:
     Not through this version's message types: a newer worker, whose entry it is, may know more of them.
     """
     kwargs = {"workflow_id": found.workflow_id, **_arguments(found.entry.a)}
-    shown = {name: value for name, value in kwargs.items() if value not in (None, "")}
+    shown = {name: value for name, value in kwargs.items() if value is not None}
     return Outgoing(found.entry.t, found.member, shown, queue)
 
 

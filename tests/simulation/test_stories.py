@@ -269,7 +269,7 @@ def test_pause_holds_the_next_stage_back_until_resumed(seed: int) -> None:
 def test_cancel_takes_everything_away(seed: int) -> None:
     """WCP-20: waiting, held and unreached stages; nothing runs afterwards; a second cancel has no effect."""
     gate = stage("gate", does="approval", context={"signal": "s"}, mutex_key="k")
-    story = Story(seed, ROUGH).start(gate, stage("held", mutex_key="k"), stage("b", "gate")).run()
+    story = Story(seed, ROUGH).start(gate, stage("held", does="approval", context={"signal": "s"}, mutex_key="k"), stage("b", "gate")).run()
 
     assert story.ask(outside.cancel, "changed my mind", "ops").took_effect
     story.simulation.drain(until_ms=story.simulation.now_us // 1000 + 60_000)
@@ -447,7 +447,7 @@ def test_retention_leaves_nothing_behind() -> None:
 
     story.simulation.drain(until_ms=story.simulation.now_us // 1000 + 8 * day_ms)
 
-    left = [key for key in story.simulation.store.all_keys() if story.id in key]
+    left = [key for key in story.simulation.store._wire.scan("*") if story.id.encode() in key]
     assert left == []
 
 
