@@ -51,6 +51,7 @@ class Settings:
 
         Raises:
             ValueError: a number is not a number; the text names the variable.
+
         """
         values = {name: value for name, value in given.items() if value is not None}
         for item in fields(cls):

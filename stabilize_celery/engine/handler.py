@@ -124,8 +124,5 @@ def visible_values(
     context = Fields(places.DEFINITION, ("context",))
     snapshot = yield Read((context, *queries.values()))
     outputs = {thread: unpack(snapshot[query].get("outputs", b"\x80")) for thread, query in queries.items()}
-    past = {
-        name: resolve(name, source, outputs, reduce)
-        for name, source in sources.items()
-    }
+    past = {name: resolve(name, source, outputs, reduce) for name, source in sources.items()}
     return {**unpack(snapshot[context].get("context", b"\x80")), **past, **own}

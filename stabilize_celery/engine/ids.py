@@ -13,6 +13,6 @@ def thread_id(*cause: str | int) -> str:
 
 
 def keyed_workflow_id(*parts: str) -> str:
-    """Return the 160-bit id of a workflow that is found by what it stands for: namespace and key, or caller and thread."""
+    """Return the 160-bit id of a workflow found by what it stands for: namespace and key."""
     digest = hashlib.sha256("\x00".join(parts).encode()).digest()
     return "k" + base64.b32encode(digest[:20]).decode().lower()

@@ -1,7 +1,7 @@
 """Mutexes and semaphores: who holds, who waits, who is next (PROTOCOL 8).
 
 An owner is `<workflow id>/<thread>#<request>` and used once; an empty thread is the workflow itself, which waits for a
-concurrency slot of its pipeline. In the lock's slot: `h` owner -> token, `q` waiters by time, `meta` limit and last token.
+concurrency slot of its pipeline. In the lock's slot: `h` owner -> token, `q` waiters by time, `meta` limit, last token.
 """
 
 from collections.abc import Generator, Iterable, Sequence
@@ -167,7 +167,7 @@ def _audit(lock: str, holders: Iterable[str], limit: int) -> Steps:
     gone = []
     for name in holders:
         if (yield from _is_done(Owner.parse(name))):
-            gone.append(name)
+            gone.append(name)  # noqa: PERF401 - a comprehension cannot yield
     if gone:
         view = yield from _look(lock, limit)
         yield from _nudge((yield from _drop(lock, view, gone)))

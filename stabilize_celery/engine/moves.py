@@ -77,6 +77,7 @@ class Frame:
     run: Run
     context: dict[str, Any] = field(default_factory=dict)
     """The stage's own context: as defined, overlaid with what the run's tasks added."""
+
     @property
     def now_ms(self) -> int:
         """Time of the snapshot, ms."""

@@ -99,7 +99,7 @@ def cancel(workflow_id: str, event_id: str, reason: str, user: str) -> Asking:
     return _accept(decision, snapshot, event_id, "cancelled")
 
 
-def pause(workflow_id: str, event_id: str, user: str) -> Asking:
+def pause(_workflow_id: str, event_id: str, user: str) -> Asking:
     """Hold back what would begin work; what runs goes on to its end."""
     snapshot = yield _opening()
     if (known := _known(snapshot, event_id)) is not None:

@@ -65,7 +65,7 @@ def bypassed(ref_id: str) -> str:
 
 
 def arrivals(ref_id: str) -> str:
-    """LIST: `<edge>:<thread>` per arrival at a join, in order; only grows (but for a restart). Not WATCHed by who arrives."""
+    """LIST: `<edge>:<thread>` per arrival at a join, in order; only grows. Not WATCHed by who arrives."""
     return f"a:{ref_id}"
 
 
@@ -80,5 +80,5 @@ def signals(ref_id: str) -> str:
 
 
 def waiting(ref_id: str) -> str:
-    """HASH: `n` = arrivals at a join that are not consumed. HINCRBY only, never WATCHed: it is a hint when to publish."""
+    """HASH: `n` = arrivals at a join that are not consumed. HINCRBY only, never WATCHed: a hint when to publish."""
     return f"n:{ref_id}"

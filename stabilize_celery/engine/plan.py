@@ -28,7 +28,7 @@ class TaskPlan(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Edge(msgspec.Struct, frozen=True, array_like=True):
-    """An outgoing edge. `position`: which of the target's requisites this stage is; `need`: arrivals that may fire it."""
+    """An outgoing edge. `position`: which requisite of the target this is; `need`: arrivals that may fire it."""
 
     target: str
     position: int
@@ -158,7 +158,8 @@ def _stage_plans(workflow: Workflow) -> list[StagePlan]:
             edges[upstream].append(Edge(ref, position, _is_direct(stage), _need(stage)))
     synthetic = _synthetic(workflow.stages)
     return [
-        _stage_plan(workflow, stage, positions[stage.ref_id], edges[stage.ref_id], synthetic) for stage in workflow.stages
+        _stage_plan(workflow, stage, positions[stage.ref_id], edges[stage.ref_id], synthetic)
+        for stage in workflow.stages
     ]
 
 

@@ -304,13 +304,7 @@ class Decision:
     def is_empty(self) -> bool:
         """Whether there is nothing to write (the own entry aside)."""
         return not (
-            self.changes
-            or self.forgets
-            or self.owes
-            or self.nudges
-            or self.defers
-            or self.parks
-            or self.events
+            self.changes or self.forgets or self.owes or self.nudges or self.defers or self.parks or self.events
         )
 
 

@@ -45,7 +45,6 @@ class AttachedWorkflow(Workflow):
             self._read().context = value
 
     def _read(self) -> Workflow:
-        if self._loaded is None:
-            assert self._load is not None
+        if self._loaded is None and self._load is not None:
             self._loaded = self._load()
-        return self._loaded
+        return self._loaded or self

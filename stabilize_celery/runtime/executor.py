@@ -51,7 +51,10 @@ class TaskExecutor:
         if not isinstance(result, TaskResult):
             return _failed(claimed, "TypeError", f"the task returned {type(result).__name__}, not a TaskResult")
         problems: list[Problem] = []
-        context, outputs = copy_json(result.context, "context", problems), copy_json(result.outputs, "outputs", problems)
+        context, outputs = (
+            copy_json(result.context, "context", problems),
+            copy_json(result.outputs, "outputs", problems),
+        )
         if problems or (too_large := self._too_large(context, outputs)):
             told = "; ".join(map(str, problems[:10])) if problems else too_large
             return _failed(claimed, "OutputError", told)

@@ -47,11 +47,11 @@ class TaskRunner(Protocol):
     """Where claims are made known, so that heartbeats extend their leases while bodies run."""
 
     def began(self, claim: Claim) -> None:
-        """The claim is committed; its body starts now."""
+        """Take note: the claim is committed, its body starts now."""
         ...
 
     def ended(self, claim: Claim) -> None:
-        """The body has returned or raised."""
+        """Take note: the body has returned or raised."""
         ...
 
 

@@ -212,7 +212,10 @@ class Runtime:
     ) -> TaskReturned:
         frame = claimed.frame
         workflow = AttachedWorkflow(
-            message.workflow_id, frame.plan.application, frame.plan.workflow_name, lambda: self.read(message.workflow_id)
+            message.workflow_id,
+            frame.plan.application,
+            frame.plan.workflow_name,
+            lambda: self.read(message.workflow_id),
         )
         context = visible_context(frame, snapshot, lambda queries: self._look(message.workflow_id, queries))
         stage = stage_of(frame, context, workflow)
@@ -252,9 +255,7 @@ class Runtime:
         elif isinstance(definition, Workflow):
             workflow_id = workflow_id or definition.id
         chosen = workflow_id or Workflow().id
-        creation = Creation.of(
-            chosen, definition, retention_ms=self.settings.retention_ms, key=idempotency_key or ""
-        )
+        creation = Creation.of(chosen, definition, retention_ms=self.settings.retention_ms, key=idempotency_key or "")
         slot = workflow_slot(chosen)
         done = self.unit.run(slot, lambda _: _creating(creation))
         if not done.is_applied:
@@ -262,7 +263,8 @@ class Runtime:
         if done.decision.call != creation.digest:
             told = f"idempotency key {idempotency_key!r}" if idempotency_key else f"workflow id {chosen!r}"
             raise IdempotencyConflictError(
-                f"{told} stands for another definition already; nothing was started. Use another key, or the same definition"
+                f"{told} stands for another definition already; nothing was started. "
+                "Use another key, or the same definition"
             )
         return chosen
 

@@ -32,7 +32,7 @@ __all__ = [
 
 
 def partition_slot(partition: int) -> Slot:
-    """Return the slot of a whole partition: keys are `<workflow id>:<logical key>`, ledger names `<workflow id>/<name>`."""
+    """Return the slot of a whole partition: keys `<workflow id>:<logical key>`, ledger names `<workflow id>/<name>`."""
     return Slot("partition", str(partition))
 
 
@@ -97,7 +97,7 @@ class Session(Protocol):
         ...
 
     def commit(self, transaction: Transaction) -> list[int | None] | None:
-        """EXEC. The results of the changes, one each; None: a watched key moved (or the answer was lost), nothing known.
+        """EXEC. The results of the changes, one each; None: a watched key moved, or the answer was lost.
 
         Afterwards the session watches nothing. Every change is validated before MULTI: nothing half written.
         """
@@ -196,7 +196,10 @@ class Store(Protocol):
         ...
 
     def announce(self, worker: str, fields: Mapping[str, Value], now_alive: Iterable[str] = ()) -> None:
-        """Write a worker's own line of the fleet registry (`seen` is set to the server's time in ms); drops lines older than 60 s."""
+        """Write a worker's line of the fleet registry, with the server's time as `seen`; drop those older than 60 s.
+
+        Existing lines in `now_alive` count as seen now, too.
+        """
         ...
 
     def retire(self, worker: str) -> None:
@@ -246,7 +249,10 @@ class Store(Protocol):
         ...
 
     def health(self) -> dict[str, str]:
-        """Return what `doctor` looks at: redis_version, appendonly, appendfsync, maxmemory_policy, ping_ms, url (no password)."""
+        """Return what `doctor` looks at: redis_version, appendonly, appendfsync, maxmemory_policy, ping_ms, url.
+
+        The URL is without its password.
+        """
         ...
 
     def close(self) -> None:

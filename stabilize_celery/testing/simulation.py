@@ -5,12 +5,12 @@ deliveries or by the death of their worker; bodies die; leases run out. One seed
 """
 
 import heapq
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
-from typing import Any, Iterator
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -188,7 +188,8 @@ class Simulation:
 
     def read(self, workflow_id: str) -> Workflow:
         """Return a workflow as it is now."""
-        return self.store.calmly(lambda: self.runtime.read(workflow_id))
+        workflow: Workflow = self.store.calmly(lambda: self.runtime.read(workflow_id))
+        return workflow
 
     def run(self, *workflow_ids: str, max_steps: int = 200_000) -> None:
         """Go on until these workflows have ended, or wait for something that only the outside can give.
@@ -249,7 +250,8 @@ class Simulation:
             times = [items[0].due_ms * 1000 for items in entries.values() if items]
             return min(times, default=None)
 
-        return self.store.calmly(first)
+        due_us: int | None = self.store.calmly(first)
+        return due_us
 
     def _have_ended(self, workflow_ids: Sequence[str]) -> bool:
         return all(self.read(workflow_id).status.is_complete for workflow_id in workflow_ids)

@@ -127,7 +127,11 @@ def test_an_exception_is_a_failure_with_its_traceback() -> None:
 @pytest.mark.parametrize(
     ("context", "expected", "status"),
     [
-        ({"continuePipelineOnFailure": True}, {"a": "FAILED_CONTINUE", "b": "SUCCEEDED", "c": "SUCCEEDED"}, "SUCCEEDED"),
+        (
+            {"continuePipelineOnFailure": True},
+            {"a": "FAILED_CONTINUE", "b": "SUCCEEDED", "c": "SUCCEEDED"},
+            "SUCCEEDED",
+        ),
         ({"failPipeline": False}, {"a": "STOPPED", "b": "SKIPPED", "c": "SUCCEEDED"}, "SUCCEEDED"),
         (
             {"failPipeline": False, "completeOtherBranchesThenFail": True},
@@ -269,7 +273,11 @@ def test_pause_holds_the_next_stage_back_until_resumed(seed: int) -> None:
 def test_cancel_takes_everything_away(seed: int) -> None:
     """WCP-20: waiting, held and unreached stages; nothing runs afterwards; a second cancel has no effect."""
     gate = stage("gate", does="approval", context={"signal": "s"}, mutex_key="k")
-    story = Story(seed, ROUGH).start(gate, stage("held", does="approval", context={"signal": "s"}, mutex_key="k"), stage("b", "gate")).run()
+    story = (
+        Story(seed, ROUGH)
+        .start(gate, stage("held", does="approval", context={"signal": "s"}, mutex_key="k"), stage("b", "gate"))
+        .run()
+    )
 
     assert story.ask(outside.cancel, "changed my mind", "ops").took_effect
     story.simulation.drain(until_ms=story.simulation.now_us // 1000 + 60_000)
@@ -293,9 +301,7 @@ def test_a_jump_moves_one_thread_and_the_bound_holds() -> None:
         return TaskResult.jump_to("a")
 
     story = Story(loop=loop).start(stage("a"), stage("b", "a", does="loop", jump_targets=["a"]), stage("c", "b")).run()
-    endless = Story(forever=forever).start(
-        stage("a"), stage("b", "a", does="forever", jump_targets=["a"]), max_jumps=5
-    )
+    endless = Story(forever=forever).start(stage("a"), stage("b", "a", does="forever", jump_targets=["a"]), max_jumps=5)
     endless.run()
 
     assert passes == [1, 2, 3, 4]
@@ -472,6 +478,7 @@ def test_a_limited_pipeline_runs_its_executions_one_after_another(seed: int) -> 
 
 def test_a_retryable_task_times_out_over_all_its_attempts() -> None:
     """get_timeout bounds the task as a whole, polls included."""
+
     class Patient(RetryableTask):
         def execute(self, stage: StageExecution) -> TaskResult:
             return TaskResult.running()

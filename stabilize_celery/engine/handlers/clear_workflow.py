@@ -59,9 +59,7 @@ def _entry_key(thread: str, run: Run) -> str:
     return places.ledger(run_name(thread, None, run.task_index))
 
 
-def _end(
-    decision: Decision, message: ClearWorkflow, thread: str, run: Run, details: Snapshot, reason: str
-) -> int:
+def _end(decision: Decision, message: ClearWorkflow, thread: str, run: Run, details: Snapshot, reason: str) -> int:
     fields = details[stage_fields(run.ref)]
     entry: Entry = ENTRY.decode(details.hash(_entry_key(thread, run)))
     frame = Frame(

@@ -18,7 +18,11 @@ def handle(message: NotifyParent, _rules: Rules, _attempt: int) -> Handling:
     slot, run_key = workflow_slot(own.parent_id), places.run(own.parent_thread)
     caller = yield Read((Hash(places.WORKFLOW), Hash(run_key)), (places.WORKFLOW, run_key), slot)
     run = RUN.decode(caller.hash(run_key))
-    if WORKFLOW_RECORD.decode(caller.hash(places.WORKFLOW)).exists and run.child == message.workflow_id and not run.is_ended:
+    if (
+        WORKFLOW_RECORD.decode(caller.hash(places.WORKFLOW)).exists
+        and run.child == message.workflow_id
+        and not run.is_ended
+    ):
         done = CompleteSubWorkflow(
             workflow_id=own.parent_id, ref_id=own.parent_ref, thread=own.parent_thread, child_id=message.workflow_id
         )

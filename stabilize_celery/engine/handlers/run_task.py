@@ -42,6 +42,7 @@ from stabilize_celery.engine.steps import (
     Position,
     Read,
     SetFields,
+    Snapshot,
 )
 from stabilize_celery.models.messages import RunTask, TimeOut, timer_name
 
@@ -100,16 +101,10 @@ def handle(message: RunTask, rules: Rules, _attempt: int, terms: ClaimTerms | No
         Position(places.started(message.ref_id), message.thread),
         watch=[run_key],
     )
-    entry, workflow = entry_of(snapshot, message), workflow_of(snapshot)
-    if entry.exists and workflow.exists and not workflow.is_live:
-        return _after_the_end(frame_of(message, snapshot, message.ref_id, message.thread), entry)
-    if (early := guard(message, snapshot)) is not None:
+    if (early := _not_to_run(message, snapshot)) is not None:
         return early
+    entry = entry_of(snapshot, message)
     frame = frame_of(message, snapshot, message.ref_id, message.thread)
-    if frame.run.is_ended:
-        return _after_the_end(frame, entry)
-    if frame.run.status != "RUNNING" or frame.run.task_index != message.task_index or frame.run.outcome:
-        return Decision(note=f"the run is {frame.run.status}, at task {frame.run.task_index}")
     terms = terms or ClaimTerms("nobody", rules.max_lost)
     number = (snapshot[Position(places.started(message.ref_id), message.thread)] or 0) + 1
     if entry.own == terms.owner:
@@ -121,18 +116,30 @@ def handle(message: RunTask, rules: Rules, _attempt: int, terms: ClaimTerms | No
     return _claim(message, frame, entry, rules, terms, number)
 
 
-def _claim(
-    message: RunTask, frame: Frame, entry: Entry, rules: Rules, terms: ClaimTerms, number: int
-) -> Decision:
+def _not_to_run(message: RunTask, snapshot: Snapshot) -> Decision | None:
+    """Return the decision for a delivery whose task is not to be executed now, whoever would."""
+    entry, workflow = entry_of(snapshot, message), workflow_of(snapshot)
+    has_ended = entry.exists and workflow.exists and not workflow.is_live
+    if not has_ended and (early := guard(message, snapshot)) is not None:
+        return early
+    frame = frame_of(message, snapshot, message.ref_id, message.thread)
+    if has_ended or frame.run.is_ended:
+        return _after_the_end(frame, entry)
+    if frame.run.outcome:
+        return _after_the_outcome(frame, entry)
+    if frame.run.status != "RUNNING" or frame.run.task_index != message.task_index:
+        return Decision(note=f"the run is {frame.run.status}, at task {frame.run.task_index}")
+    return None
+
+
+def _claim(message: RunTask, frame: Frame, entry: Entry, rules: Rules, terms: ClaimTerms, number: int) -> Decision:
     task_name = task_list(frame.plan, frame.run.planned)[message.task_index][1]
     before = frame.run.tasks[message.task_index]
     state = msgspec.structs.replace(
         before, status="RUNNING", started_ms=before.started_ms or frame.now_ms, attempts=before.attempts + 1
     )
     decision = Decision(keeps_entry=True)
-    decision.change(
-        SetFields(places.ledger(message.name), ENTRY.encode(own=terms.owner, att=entry.att + 1, parked=""))
-    )
+    decision.change(SetFields(places.ledger(message.name), ENTRY.encode(own=terms.owner, att=entry.att + 1, parked="")))
     decision.defers[message.name] = frame.now_ms + rules.lease_ms
     _set_task(decision, frame, message.task_index, state)
     if not before.started_ms and terms.timeout_ms is not None:
@@ -144,7 +151,7 @@ def _claim(
 
 
 def _claimed_before(message: RunTask, frame: Frame, entry: Entry, number: int) -> Decision:
-    """The answer to this very claim's EXEC was lost: it was applied."""
+    """Go on with a claim whose EXEC was applied though its answer was lost."""
     task_name = task_list(frame.plan, frame.run.planned)[message.task_index][1]
     state = frame.run.tasks[message.task_index]
     claimed = ClaimedTask(message, frame, entry.att, entry.lost, number, state, task_name)
@@ -155,6 +162,19 @@ def record(message: RunTask, returned: TaskReturned) -> Handling:
     """Decide what the result of an attempt changes; nothing if the attempt has lost its claim."""
     run_key = places.run(message.thread)
     snapshot = yield opening(message, Hash(run_key), stage_fields(message.ref_id), watch=[run_key])
+    if (late := _too_late(message, returned, snapshot)) is not None:
+        return late
+    entry = entry_of(snapshot, message)
+    frame = frame_of(message, snapshot, message.ref_id, message.thread)
+    if returned.status == "SUSPENDED" and returned.sub_workflow is None:
+        return (yield from _suspend(message, frame, entry, returned))
+    if returned.status in ("RUNNING", "RETRY"):
+        return _again(message, frame, entry, returned)
+    return _ended(message, frame, entry, returned)
+
+
+def _too_late(message: RunTask, returned: TaskReturned, snapshot: Snapshot) -> Decision | None:
+    """Return the decision for a result that does not count any more: a lost claim, or a run that has ended."""
     entry, workflow = entry_of(snapshot, message), workflow_of(snapshot)
     if not entry.exists:
         return nothing("the result comes too late: nothing is owed any more")
@@ -165,13 +185,7 @@ def record(message: RunTask, returned: TaskReturned) -> Handling:
     frame = frame_of(message, snapshot, message.ref_id, message.thread)
     if frame.run.is_ended or not workflow.is_live:
         return _after_the_end(frame, entry, has_returned=True)
-    if frame.run.outcome:
-        return Decision(note="the run has failed already")
-    if returned.status == "SUSPENDED" and returned.sub_workflow is None:
-        return (yield from _suspend(message, frame, entry, returned))
-    if returned.status in ("RUNNING", "RETRY"):
-        return _again(message, frame, entry, returned)
-    return _ended(message, frame, entry, returned)
+    return _after_the_outcome(frame, entry, has_returned=True) if frame.run.outcome else None
 
 
 def park(message: RunTask, reason: str, again_after_ms: int) -> Handling:
@@ -301,6 +315,16 @@ def _after_the_end(frame: Frame, entry: Entry, *, has_returned: bool = False) ->
     if frame.run.code_runs and frame.run.lock == "held":
         set_run(decision, frame.thread, lock="done", code_runs=False)
         release_lock(decision, frame)
+    return decision
+
+
+def _after_the_outcome(frame: Frame, entry: Entry, *, has_returned: bool = False) -> Decision:
+    """Handle a run whose end is decided and owed: it gives its lock back once its code has returned."""
+    if entry.own and not has_returned:
+        return nothing("the run has failed; its code may still run")
+    decision = Decision(note="the run has failed already")
+    if frame.run.code_runs:
+        set_run(decision, frame.thread, code_runs=False)
     return decision
 
 

@@ -1,6 +1,7 @@
-"""SettleWorkflow: judge a workflow in which no thread moves: fire what can fire, else end it (wcp 1.6, 1.10; PROTOCOL 7.4).
+"""SettleWorkflow: judge a workflow in which no thread moves: fire what can fire, else end it.
 
-Pure, level-triggered, and the second line behind the joins' own messages. Looks at every join, once per standstill.
+Source: wcp 1.6, 1.10; PROTOCOL 7.4. Pure, level-triggered, and the second line behind the joins' own messages.
+Looks at every join, once per standstill.
 """
 
 from collections.abc import Generator
