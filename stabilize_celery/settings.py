@@ -22,7 +22,7 @@ class Settings:
     """Task type to the queue its RunTask goes to; others go to `work_queue`."""
     lease_ms: int = 9_000
     """A claimed task is due again when its worker has not been heard of for this long."""
-    max_lost: int = 3
+    max_lost: int = 5
     """Consecutive attempts that may be lost with their worker before a task is TERMINAL."""
     republish_ms: int = 2_000
     """How long a published message may be without effect before the keeper looks at it (R)."""

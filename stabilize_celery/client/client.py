@@ -113,7 +113,7 @@ class Client:
             try:
                 batch.flush()
             except QueueError as error:
-                logger.warning("%s The workers publish them as soon as they can.", error)
+                logger.warning("%s. The workers publish what is owed as soon as they can.", error)
         return handles
 
     def handle(self, workflow_id: str) -> WorkflowHandle:

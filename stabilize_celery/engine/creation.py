@@ -7,7 +7,7 @@ from typing import Any
 from stabilize_celery.engine import places
 from stabilize_celery.engine.expressions import check_expression
 from stabilize_celery.engine.ids import thread_id
-from stabilize_celery.engine.moves import enable
+from stabilize_celery.engine.moves import enable, finish_workflow
 from stabilize_celery.engine.plan import WorkflowPlan, compile_definition, decode_workflow_plan
 from stabilize_celery.engine.state import WORKFLOW_RECORD, WorkflowRecord
 from stabilize_celery.engine.steps import Decision, Event, Increment, Index, Owed, SetFields, Value
@@ -80,11 +80,17 @@ def create_workflow(decision: Decision, creation: Creation, now_us: int) -> None
     if waits:
         decision.owes.append(Owed(StartWorkflow(workflow_id=creation.workflow_id)))
     else:
-        begin_workflow(decision, creation.workflow_id, meta, now_us)
+        begin_workflow(decision, creation.workflow_id, record, meta, now_us)
 
 
-def begin_workflow(decision: Decision, workflow_id: str, meta: WorkflowPlan, now_us: int) -> None:
-    """Enable the start stages, and bound the whole by its time-out."""
+def begin_workflow(
+    decision: Decision, workflow_id: str, record: WorkflowRecord, meta: WorkflowPlan, now_us: int
+) -> None:
+    """Enable the start stages, and bound the whole by its time-out; too late for its expiry, cancel it."""
+    if meta.expiry_ms is not None and now_us // 1000 > meta.expiry_ms:
+        told = "its start time has expired"
+        finish_workflow(decision, workflow_id, record, "CANCELED", now_us // 1000, reason=told, is_empty=True)
+        return
     for ref_id in meta.initial:
         enable(decision, workflow_id, ref_id, thread_id(workflow_id, ref_id), now_us, {})
     decision.change(Increment(places.COUNTERS, "act", len(meta.initial)))

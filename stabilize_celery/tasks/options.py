@@ -17,7 +17,7 @@ class OptionFields(TypedDict, total=False):
     backoff_max_s: float
     retry_on: tuple[type[BaseException], ...]
     queue: str | None
-    max_lost: int
+    max_lost: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,8 @@ class TaskOptions:
         backoff_max_s: The longest pause (s).
         retry_on: Exceptions that are transient here, beside those that always are.
         queue: The Celery queue its messages go to; None: the workers' usual one.
-        max_lost: Tries that may be lost with their worker before the task is TERMINAL (count).
+        max_lost: Tries that may be lost with their worker before the task is TERMINAL (count); None: the workers'
+            setting.
 
     Raises:
         ConfigurationError: a number is out of its range; the text names it.
@@ -44,11 +45,11 @@ class TaskOptions:
     backoff_max_s: float = 60.0
     retry_on: tuple[type[BaseException], ...] = field(default=())
     queue: str | None = None
-    max_lost: int = 5
+    max_lost: int | None = None
 
     def __post_init__(self) -> None:
         for name, lowest in (("max_attempts", 1), ("max_lost", 1), ("backoff_s", 0), ("backoff_max_s", 0)):
-            if getattr(self, name) < lowest:
-                raise ConfigurationError(f"task option {name} must be at least {lowest}, not {getattr(self, name)!r}")
+            if (value := getattr(self, name)) is not None and value < lowest:
+                raise ConfigurationError(f"task option {name} must be at least {lowest}, not {value!r}")
         if self.timeout_s is not None and self.timeout_s <= 0:
             raise ConfigurationError(f"task option timeout_s must be above 0, or None, not {self.timeout_s!r}")

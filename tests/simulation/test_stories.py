@@ -446,6 +446,14 @@ def test_a_stage_whose_start_has_expired_is_bypassed() -> None:
     assert story.statuses == {"a": "SUCCEEDED", "b": "SKIPPED", "c": "SUCCEEDED"}
 
 
+def test_a_workflow_whose_start_has_expired_is_cancelled() -> None:
+    """start_time_expiry of the workflow, epoch ms: nothing runs."""
+    story = Story().start(stage("a"), start_time_expiry=1000).run()
+
+    assert story.status == "CANCELED"
+    assert story.bodies == {}
+
+
 def test_retention_leaves_nothing_behind() -> None:
     """After the retention every key of the workflow is gone."""
     story = Story().start(stage("a"), stage("b", "a", mutex_key="k"), stage("c", "a"), stage("d", "b", "c")).run()

@@ -40,10 +40,8 @@ def queue_reason(facts: Facts, ref_id: str, entry: Entry, what: str) -> Reason:
         return Reason(ref_id, "unattended", told, there, f"start one with -Q {entry.q}")
     if not entry.pub:
         return Reason(ref_id, "queued", f"{what} is about to go into queue {entry.q!r}")
-    waits = f" for {duration(facts.now_ms - entry.pub)}"
-    return Reason(
-        ref_id, "queued", f"{what} is in queue {entry.q!r}{waits} ({plural(len(listening), 'worker')} listen)"
-    )
+    told = f"{what} is in queue {entry.q!r} for {duration(facts.now_ms - entry.pub)}"
+    return Reason(ref_id, "queued", told, f"{plural(len(listening), 'worker')} on that queue")
 
 
 def _dead(facts: Facts, ref_id: str, name: str, entry: Entry, what: str) -> Reason:

@@ -7,6 +7,8 @@ the place of the ones that wait: they are CANCELED.
 from collections.abc import Generator
 from typing import Any
 
+import msgspec
+
 from stabilize_celery.engine import places
 from stabilize_celery.engine.creation import begin_workflow
 from stabilize_celery.engine.handler import Rules, guard, opening, workflow_of
@@ -54,7 +56,8 @@ def handle(message: StartWorkflow, rules: Rules, _attempt: int) -> Handling:
     decision = Decision()
     decision.change(SetFields(places.WORKFLOW, WORKFLOW_RECORD.encode(status="RUNNING", lock_state="held")))
     decision.change(Index(record.application, record.name, record.started_ms, "RUNNING"))
-    begin_workflow(decision, message.workflow_id, meta, snapshot.now_us)
+    held = msgspec.structs.replace(record, lock_state="held")
+    begin_workflow(decision, message.workflow_id, held, meta, snapshot.now_us)
     return decision
 
 

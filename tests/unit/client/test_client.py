@@ -1,0 +1,168 @@
+"""Starting workflows and finding them again."""
+
+import pytest
+
+from stabilize_celery.client import Client
+from stabilize_celery.errors import (
+    ConfigurationError,
+    IdempotencyConflictError,
+    UnreachableError,
+    WorkflowNotFoundError,
+)
+from stabilize_celery.models.definition import to_definition
+from stabilize_celery.models.problems import InvalidWorkflowError
+from stabilize_celery.models.status import WorkflowStatus
+from stabilize_celery.settings import Settings
+from tests.servers import free_port
+from tests.unit.client.world import World, gate, stage, workflow
+from tests.unit.runtime.world import RecordingPublisher
+
+
+def test_a_workflow_keeps_its_own_id_and_runs(world: World):
+    """What was started is found under the id that the object has, and runs to its end."""
+    flow = workflow(stage("a"), stage("b", "a"))
+
+    handle = world.client.start(flow)
+    world.settle()
+
+    assert handle.id == flow.id
+    assert handle.status() is WorkflowStatus.SUCCEEDED
+    assert handle.get().stage_by_ref_id("b").outputs == {"from_b": 1}
+
+
+def test_a_definition_starts_like_the_object(world: World):
+    """The JSON form of a workflow starts it, under a new id."""
+    handle = world.client.start(to_definition(workflow(stage("a"))))
+    world.settle()
+
+    assert world.client.get(handle.id).status is WorkflowStatus.SUCCEEDED
+
+
+def test_the_same_key_starts_one_workflow(world: World):
+    """The same definition under the same key is the first workflow; another definition is an error that names the key."""
+    first = world.client.start(workflow(stage("a")), idempotency_key="order-17")
+    again = world.client.start(workflow(stage("a")), idempotency_key="order-17")
+
+    assert first == again
+    assert len({first, again}) == 1
+    with pytest.raises(IdempotencyConflictError, match="order-17"):
+        world.client.start(workflow(stage("a"), stage("b", "a")), idempotency_key="order-17")
+    assert len(world.client.list().items) == 1
+
+
+def test_a_bad_definition_is_refused_whole(world: World):
+    """One error has every problem; nothing was written."""
+    with pytest.raises(InvalidWorkflowError) as caught:
+        world.client.start(workflow(stage("a"), stage("a"), stage("b", "nowhere"), stage("c", "d"), stage("d", "c")))
+
+    told = str(caught.value)
+    assert "nowhere" in told
+    assert "duplicate" in told
+    assert "cycle" in told
+    assert world.client.list().items == []
+
+
+def test_many_start_with_one_batch():
+    """`start_many` publishes what all of them owe at once."""
+    world, publisher = World(), RecordingPublisher()
+    client = Client(settings=Settings(), store=world.fleet.store, publisher=publisher)
+
+    handles = client.start_many(workflow(stage("a")) for _ in range(20))
+
+    assert [len(batch) for batch in publisher.batches] == [20]
+    assert {handle.status() for handle in handles} == {WorkflowStatus.RUNNING}
+
+
+def test_many_that_the_broker_does_not_take_are_started_all_the_same(caplog: pytest.LogCaptureFixture):
+    """A broker that is away delays; the workers publish what is owed."""
+    world, publisher = World(), RecordingPublisher(is_away=True)
+    client = Client(settings=Settings(), store=world.fleet.store, publisher=publisher)
+
+    (handle,) = client.start_many([workflow(stage("a"))])
+    world.settle(15)
+
+    assert "away" in caplog.text
+    assert handle.status() is WorkflowStatus.SUCCEEDED
+
+
+def test_a_refused_one_of_many_leaves_those_before_it_started(world: World):
+    """Each is started for itself: the messages of those before the bad one are published."""
+    good = workflow(stage("a"))
+    with pytest.raises(InvalidWorkflowError):
+        world.client.start_many([good, workflow(stage("a"), stage("a"))])
+    world.settle()
+
+    assert world.client.handle(good.id).status() is WorkflowStatus.SUCCEEDED
+
+
+def test_listing_filters_and_pages(world: World):
+    """Newest first, by name, application and status, page by page."""
+    ids = [world.start(stage("a"), name=f"n{number % 2}").id for number in range(4)]
+    waiting = world.start(gate(), name="n0")
+
+    page = world.client.list(limit=3)
+    rest = world.client.list(limit=3, cursor=page.cursor)
+
+    assert [item.id for item in (*page.items, *rest.items)] == [waiting.id, *reversed(ids)]
+    assert rest.cursor is None
+    assert [item.id for item in world.client.list(name="n1").items] == [ids[3], ids[1]]
+    assert [item.id for item in world.client.list(status="running").items] == [waiting.id]
+    assert world.client.list(application="others").items == []
+    (line,) = world.client.list(status=WorkflowStatus.RUNNING).items
+    assert (line.application, line.name, line.status, line.ended_ms) == ("tests", "n0", WorkflowStatus.RUNNING, None)
+
+
+def test_an_unknown_status_is_named_with_its_neighbour(world: World):
+    with pytest.raises(ValueError, match="did you mean 'RUNNING'"):
+        world.client.list(status="runing")
+
+
+def test_an_unknown_id_is_an_error_of_its_own(world: World):
+    """Everything that looks at a workflow, or acts on it, says that there is none."""
+    handle = world.client.handle("01ARZ3NDEKTSV4RRFFQ69G5FAV")
+    asks = (
+        handle.status,
+        handle.get,
+        handle.why,
+        handle.wait,
+        handle.cancel,
+        handle.pause,
+        lambda: handle.restart("a"),
+    )
+    for ask in asks:
+        with pytest.raises(WorkflowNotFoundError, match="01ARZ3NDEKTSV4RRFFQ69G5FAV"):
+            ask()
+
+
+def test_urls_come_from_the_environment(monkeypatch: pytest.MonkeyPatch):
+    """Without arguments the client reads STABILIZE_*; the broker is the state's server unless it is said."""
+    monkeypatch.setenv("STABILIZE_REDIS_URL", "redis://one:1/0")
+    monkeypatch.setenv("STABILIZE_NAMESPACE", "mine")
+    with Client() as client:
+        assert (client.settings.redis_url, client.settings.namespace) == ("redis://one:1/0", "mine")
+    with Client("redis://two:2/0", namespace="yours") as client:
+        assert (client.settings.redis_url, client.settings.namespace) == ("redis://two:2/0", "yours")
+
+
+def test_without_a_url_the_client_says_what_to_set(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("STABILIZE_REDIS_URL", raising=False)
+    with pytest.raises(ConfigurationError, match="STABILIZE_REDIS_URL"):
+        Client()
+
+
+def test_a_server_that_is_not_there_is_said():
+    """The error has the URL, without its password."""
+    with Client(f"redis://:secret@127.0.0.1:{free_port()}/0") as client, pytest.raises(UnreachableError) as caught:
+        client.list()
+
+    assert "127.0.0.1" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_real_server_takes_what_a_client_starts(redis_url: str):
+    """State goes to Redis and the messages to the broker's queue; a second client sees the workflow."""
+    with Client(redis_url) as client, Client(redis_url) as other:
+        handle = client.start(workflow(stage("a")))
+
+        assert other.handle(handle.id).status() is WorkflowStatus.RUNNING
+        assert other.get(handle.id).stage_by_ref_id("a").status is WorkflowStatus.NOT_STARTED

@@ -1,0 +1,112 @@
+"""Dead letters: looked at, handled again, given up."""
+
+import pytest
+
+from stabilize_celery.client.dead_letters import dead_letters, drop, read_letter, replay
+from stabilize_celery.client.handle import WorkflowHandle
+from stabilize_celery.engine.places import ledger
+from stabilize_celery.engine.state import ENTRY
+from stabilize_celery.engine.steps import SetFields, workflow_slot
+from stabilize_celery.errors import WorkflowNotFoundError
+from stabilize_celery.models.result import TaskResult
+from stabilize_celery.models.status import WorkflowStatus
+from stabilize_celery.store.contract import Bury, Put, Transaction
+from tests.unit.client.world import World, gate, stage, workflow
+
+
+def buried(world: World) -> tuple[WorkflowHandle, str]:
+    """Start a workflow whose only message is a dead letter; return its id, too."""
+    handle = world.client.start(workflow(stage("a")))
+    (name,) = (
+        entry.name
+        for entries in world.fleet.store.first_due(range(16), 100)[1].values()
+        for entry in entries
+        if entry.name.startswith("Start:")
+    )
+    fields = ENTRY.encode(tries=10, error="Traceback\nKeyError: 'x'")
+    with world.fleet.store.session(workflow_slot(handle.id)) as session:
+        session.commit(Transaction([SetFields(ledger(name), fields)], [Bury(name, world.now_ms)]))
+    # The broker's copy is delivered only after this test has looked.
+    world.fleet._plan.clear()
+    return handle, f"{handle.id}/{name}"
+
+
+def test_a_dead_letter_is_listed_with_what_it_is_about(world: World):
+    handle, letter_id = buried(world)
+
+    (letter,) = dead_letters(world.client.store)
+
+    assert (letter.id, letter.workflow_id, letter.kind, letter.ref_id) == (letter_id, handle.id, "StartStage", "a")
+    assert (letter.tries, letter.error.splitlines()[-1]) == (10, "KeyError: 'x'")
+    assert read_letter(world.client.store, letter_id) is not None
+    assert read_letter(world.client.store, f"{handle.id}/Run:none") is None
+
+
+def test_a_replayed_letter_is_handled(world: World):
+    """It goes on as if it had never failed; once."""
+    handle, letter_id = buried(world)
+
+    assert replay(world.client.runtime, letter_id)
+    assert not replay(world.client.runtime, letter_id)
+    world.settle()
+
+    assert handle.status() is WorkflowStatus.SUCCEEDED
+    assert dead_letters(world.client.store) == []
+    assert not replay(world.client.runtime, letter_id)
+
+
+def test_a_dropped_letter_ends_its_workflow(world: World):
+    """What nothing moves on any more ends TERMINAL, with the reason."""
+    handle, letter_id = buried(world)
+
+    assert drop(world.client.runtime, letter_id)
+    world.settle()
+
+    assert handle.status() is WorkflowStatus.TERMINAL
+    assert "KeyError: 'x'" in str(handle.why()[0])
+    assert dead_letters(world.client.store) == []
+    assert not drop(world.client.runtime, letter_id)
+
+
+def test_a_letter_that_is_not_due_yet_keeps_its_time(world: World):
+    handle, letter_id = buried(world)
+    later = world.now_ms + 60_000
+    with world.fleet.store.session(workflow_slot(handle.id)) as session:
+        session.commit(Transaction([SetFields(ledger(letter_id.partition("/")[2]), ENTRY.encode(nb=later))]))
+
+    assert replay(world.client.runtime, letter_id)
+    world.settle(10)
+    assert handle.status() is WorkflowStatus.RUNNING
+    world.settle(60)
+
+    assert handle.status() is WorkflowStatus.SUCCEEDED
+
+
+def test_a_message_of_a_newer_version_is_listed(world: World):
+    """It is not dead, but nobody here handles it: visible."""
+    handle = world.start(gate())
+    entry = {"t": "InventStage", "v": 9, "parked": "unknown message type"}
+    with world.fleet.store.session(workflow_slot(handle.id)) as session:
+        session.commit(Transaction(ledger=[Put("Invent:x", entry, world.now_ms + 5000)]))
+
+    (letter,) = dead_letters(world.client.store)
+
+    assert (letter.kind, letter.is_unknown, letter.error) == ("InventStage", True, "unknown message type")
+
+
+@pytest.mark.parametrize("act", [replay, drop])
+def test_an_unknown_workflow_is_said(world: World, act):
+    with pytest.raises(WorkflowNotFoundError):
+        act(world.client.runtime, "nobody/Run:x")
+
+
+def test_a_letter_of_an_ended_workflow_is_just_forgotten():
+    world = World(fail=lambda stage: TaskResult.terminal(error="no"))
+    handle = world.start(stage("a", does="fail"))
+    with world.fleet.store.session(workflow_slot(handle.id)) as session:
+        session.commit(Transaction(ledger=[Put("Finalize:x", {"t": "FinalizeStage"}, 0), Bury("Finalize:x", 0)]))
+
+    outcome = drop(world.client.runtime, f"{handle.id}/Finalize:x")
+
+    assert outcome
+    assert outcome.told.endswith("the workflow is TERMINAL")

@@ -1,0 +1,136 @@
+"""Acting on a workflow, and its history."""
+
+import pytest
+
+from stabilize_celery.client import WorkflowEvent
+from stabilize_celery.models.result import TaskResult
+from stabilize_celery.models.status import WorkflowStatus
+from tests.unit.client.world import World, gate, stage
+
+
+def test_cancelling_takes_effect_once(world: World):
+    """The first time has an effect; an ended workflow refuses and says how it ended."""
+    handle = world.start(gate())
+
+    first, second = handle.cancel("changed my mind"), handle.cancel("again")
+    world.settle()
+
+    assert first
+    assert not second
+    assert "CANCELED" in str(second)
+    done = handle.get()
+    assert (done.status, done.cancellation_reason) == (WorkflowStatus.CANCELED, "changed my mind")
+    assert done.canceled_by
+
+
+def test_a_paused_workflow_is_paused_until_it_is_resumed(world: World):
+    handle = world.start(gate(), stage("b", "gate"))
+
+    assert handle.pause()
+    handle.signal("gate", "approve")
+    world.settle()
+    assert handle.status() is WorkflowStatus.PAUSED
+    assert handle.get().stage_by_ref_id("b").status is WorkflowStatus.NOT_STARTED
+    assert handle.resume()
+    world.settle()
+
+    assert handle.status() is WorkflowStatus.SUCCEEDED
+    assert not handle.resume()
+
+
+def test_a_signal_carries_its_payload(world: World):
+    handle = world.start(gate())
+
+    assert handle.signal("gate", "approve", {"by": "ops"})
+    world.settle()
+
+    assert handle.get().stage_by_ref_id("gate").outputs["payload"] == {"by": "ops"}
+
+
+def test_a_transient_signal_is_not_kept(world: World):
+    """Nobody waits: a persistent signal is kept, a transient one is refused."""
+    handle = world.start(gate("first", signal="go"), gate("second", "first"))
+
+    assert not handle.signal("second", "approve", transient=True)
+    assert handle.signal("second", "approve")
+    handle.signal("first", "go")
+    world.settle()
+
+    assert handle.status() is WorkflowStatus.SUCCEEDED
+
+
+def test_a_payload_that_is_no_json_is_the_callers_mistake(world: World):
+    handle = world.start(gate())
+    with pytest.raises(ValueError, match="payload"):
+        handle.signal("gate", "approve", {"who": object()})
+
+
+def test_a_signal_to_an_unknown_stage_is_refused_in_words(world: World):
+    outcome = world.start(gate()).signal("gaet", "approve")
+
+    assert not outcome
+    assert "gaet" in outcome.told
+
+
+def test_a_failed_stage_is_restarted(world: World):
+    """Restarting runs the stage and what follows again; the rest keeps its results."""
+    answers = iter([TaskResult.terminal(error="no"), TaskResult.success()])
+    world = World(flaky=lambda stage: next(answers))
+    handle = world.start(stage("a"), stage("b", "a", does="flaky"), stage("c", "b"))
+    assert handle.status() is WorkflowStatus.TERMINAL
+
+    assert handle.restart("b")
+    world.settle()
+
+    assert handle.status() is WorkflowStatus.SUCCEEDED
+    assert not handle.restart("nowhere")
+
+
+def test_a_stage_is_skipped_or_cancelled_from_outside(world: World):
+    skipped, cancelled = world.start(gate(), stage("b", "gate")), world.start(gate(), stage("b"))
+
+    assert skipped.skip_stage("gate")
+    assert cancelled.cancel_stage("gate")
+    world.settle()
+
+    assert skipped.get().stage_by_ref_id("gate").status is WorkflowStatus.SKIPPED
+    assert skipped.get().stage_by_ref_id("b").status is WorkflowStatus.SUCCEEDED
+    assert cancelled.get().stage_by_ref_id("gate").status is WorkflowStatus.CANCELED
+    assert not skipped.skip_stage("gate")
+
+
+def test_the_history_is_told_in_order(world: World):
+    """Each event is one line that names its stage; asked from an event on, what is behind it comes."""
+    handle = world.start(stage("first"), stage("second", "first", mutex_key="crane"))
+
+    events = list(handle.events())
+    lines = [str(event) for event in events]
+
+    assert [event.kind for event in events][:3] == ["workflow.created", "workflow.started", "stage.started"]
+    assert any(line.endswith("workflow SUCCEEDED") for line in lines[-2:])
+    assert any("second" in line and "crane" in line for line in lines)
+    assert all("\n" not in line for line in lines)
+    assert list(handle.events(from_id=events[2].id)) == events[3:]
+
+
+def test_following_ends_with_the_workflow(world: World):
+    """Live events end once the workflow has ended and its stages are cleared."""
+    handle = world.start(gate())
+    handle.cancel("enough")
+    world.settle()
+
+    kinds = [event.kind for event in handle.events(follow=True)]
+
+    assert kinds[-1] == "stage.canceled"
+    assert "workflow.canceled" in kinds
+
+
+def test_an_event_of_a_newer_version_is_shown_as_it_is():
+    """What this version has no sentence for is still one readable line."""
+    event = WorkflowEvent("1-0", "stage.invented", "a", 0, {"what": "something\nnew", "thread": "t"})
+
+    assert str(event).endswith("a                 stage.invented what=something new")
+
+
+def test_an_event_without_its_data_is_still_a_line():
+    assert WorkflowEvent("1-0", "stage.failed", "a", 0).told == "TERMINAL"

@@ -1,0 +1,60 @@
+"""Waiting for the end of a workflow."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from stabilize_celery.client import Client
+from stabilize_celery.errors import WorkflowNotFoundError
+from stabilize_celery.models.status import WorkflowStatus
+from tests.servers import RedisServer
+from tests.unit.client.world import World, gate, stage, workflow
+
+
+def test_an_ended_workflow_is_returned_at_once(world: World):
+    handle = world.start(stage("a"))
+
+    assert handle.wait(timeout_s=0).status is WorkflowStatus.SUCCEEDED
+
+
+def test_time_that_runs_out_is_a_timeout_error(world: World):
+    """The text names the workflow and what to ask next."""
+    handle = world.start(gate())
+    with pytest.raises(TimeoutError, match=f"{handle.id}.*why"):
+        handle.wait(timeout_s=0.05)
+
+
+def test_an_unknown_workflow_is_not_waited_for(world: World):
+    with pytest.raises(WorkflowNotFoundError):
+        world.client.handle("nobody").wait(timeout_s=5)
+
+
+def test_the_end_wakes_who_waits(redis_url: str):
+    """Who waits blocks on the stream and returns when somebody else ends the workflow."""
+    with Client(redis_url) as client, Client(redis_url) as other, ThreadPoolExecutor() as pool:
+        handle = client.start(workflow(gate()))
+        waiting = pool.submit(handle.wait, 30)
+        assert not waiting.done()
+        other.handle(handle.id).cancel("enough")
+
+        assert waiting.result(timeout=30).status is WorkflowStatus.CANCELED
+
+
+def test_a_restart_of_redis_is_survived():
+    """Redis dies and comes back while somebody waits: the wait goes on and sees the end."""
+    with RedisServer(append_only=True) as server, Client(server.url) as client, ThreadPoolExecutor() as pool:
+        handle = client.start(workflow(gate()))
+        waiting = pool.submit(handle.wait, 60)
+        server.kill()
+        server.start()
+        handle.cancel("enough")
+
+        assert waiting.result(timeout=60).status is WorkflowStatus.CANCELED
+
+
+def test_a_server_that_stays_away_is_a_timeout_at_the_deadline():
+    with RedisServer() as server, Client(server.url) as client:
+        handle = client.start(workflow(gate()))
+        server.kill()
+        with pytest.raises(TimeoutError):
+            handle.wait(timeout_s=0.5)
