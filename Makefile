@@ -15,7 +15,7 @@ demo: setup ## audit a source tree on a real fleet of workers (DEMO_ARGS="--path
 	@$(BIN)/stabilize-celery demo $(DEMO_ARGS)
 
 test: setup ## all tests, with a real Redis and real Celery workers (TEST_ARGS="-k name")
-	$(BIN)/python -m pytest tests/unit tests/conformance tests/integration $(TEST_ARGS)
+	$(BIN)/python -m pytest tests $(TEST_ARGS)
 
 check: setup ## lint, format, types and import contracts; needs no Redis
 	$(BIN)/ruff check .
