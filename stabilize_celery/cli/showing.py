@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import typer
 from rich.table import Table
 from rich.text import Text
 
@@ -21,12 +22,19 @@ _FEW = 3
 
 def print_table(session: Session, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows under headings; in a pipe nothing is cut off."""
+    lines = [list(columns), *map(list, rows)]
+    if not session.is_live:
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for line in lines:
+            padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            typer.echo("  ".join(padded).rstrip())
+        return
     table = Table(box=None, pad_edge=False, header_style="bold dim")
     for column in columns:
-        table.add_column(column, no_wrap=True, overflow="ellipsis" if session.is_live else "fold")
-    for row in rows:
-        table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
-    session.out.print(table, soft_wrap=not session.is_live)
+        table.add_column(column, no_wrap=True, overflow="ellipsis")
+    for line in lines[1:]:
+        table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in line))
+    session.out.print(table)
 
 
 def print_reasons(session: Session, reasons: Sequence[Reason], *, with_traceback: bool = False) -> None:

@@ -10,8 +10,6 @@ __all__ = ["plan_and_start"]
 
 
 def plan_and_start(decision: Decision, frame: Frame, **more: Any) -> Generator[Plan, dict[str, Any], None]:
-    """Start a run; where its definition leaves the work to a stage builder, ask that first."""
-    planned: dict[str, Any] = {}
-    if not frame.plan.tasks and frame.plan.sub_workflow is None:
-        planned = (yield Plan("start", frame)) or {}
+    """Start a run, with what the builder of its stage type adds to its definition."""
+    planned = (yield Plan("start", frame)) or {}
     start_run(decision, frame, planned, **more)

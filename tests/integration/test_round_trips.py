@@ -1,0 +1,190 @@
+"""What each message costs on a real Redis: round trips, counted by the store that carries them out."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from stabilize_celery.models.messages import MESSAGE_TYPES
+from stabilize_celery.models.result import TaskResult
+from stabilize_celery.models.stage import StageExecution
+from stabilize_celery.models.task import TaskExecution
+from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.runtime.ports import Outgoing
+from stabilize_celery.runtime.service import Runtime
+from stabilize_celery.settings import Settings
+from stabilize_celery.store.redis_store import RedisStore
+from stabilize_celery.tasks.registry import TaskRegistry
+from stabilize_celery.transport.celery_tasks import message_of
+
+Ledger = dict[tuple[str, str], list[int]]
+
+
+class Counted:
+    """One worker without a broker: messages are handled in the order of their publication, and their cost is kept."""
+
+    def __init__(self, url: str) -> None:
+        registry = TaskRegistry()
+        registry.task("work")(lambda stage: TaskResult.success(outputs={stage.ref_id: stage.context.get("n", 0) + 1}))
+        registry.task("add_up")(lambda stage: TaskResult.success({"sum": sum(stage.context[name] for name in "bc")}))
+        registry.task("fail")(_fail)
+        registry.task("crash")(lambda stage: 1 / 0)
+        self.store = RedisStore(url)
+        self.store.partitions()
+        self.runtime = Runtime(self.store, registry, self, Settings(), "counted")
+        self.sent: deque[Outgoing] = deque()
+        self.costs: Ledger = defaultdict(list)
+        """Round trips of each delivery, by kind of message and stage."""
+        self.publishes: dict[str, int] = defaultdict(int)
+        self._handling = ""
+
+    def publish(self, batch: Sequence[Outgoing]) -> None:
+        self.sent.extend(batch)
+        self.publishes[self._handling] += 1
+
+    def run(self, *stages: StageExecution, **more: Any) -> Workflow:
+        workflow_id = self.runtime.submit(Workflow(application="cost", name="cost", stages=list(stages), **more))
+        while self.sent:
+            self.deliver(self.sent.popleft())
+        return self.runtime.read(workflow_id)
+
+    def deliver(self, message: Outgoing) -> str:
+        self._handling = message.kind
+        before = self.store.round_trips
+        note = self.runtime.handle(message_of(MESSAGE_TYPES[message.kind], message.task_id, message.kwargs))
+        self.costs[message.kind, message.kwargs.get("ref_id", "")].append(self.store.round_trips - before)
+        return note
+
+    def of(self, kind: str) -> dict[str, list[int]]:
+        """What messages of a kind cost, by stage."""
+        return {ref_id: costs for (found, ref_id), costs in self.costs.items() if found == kind}
+
+
+@pytest.fixture
+def counted(redis_url: str) -> Iterator[Counted]:
+    worker = Counted(redis_url)
+    yield worker
+    worker.store.close()
+
+
+def _fail(stage: StageExecution) -> TaskResult:
+    return TaskResult.terminal(error="meant to fail")
+
+
+def stage(ref_id: str, *after: str, does: str = "work", **more: Any) -> StageExecution:
+    return StageExecution(
+        ref_id=ref_id,
+        type="test",
+        name=ref_id,
+        requisite_stage_ref_ids=set(after),
+        tasks=[TaskExecution.create(does, does)],
+        **more,
+    )
+
+
+def chain() -> list[StageExecution]:
+    return [stage("a"), stage("b", "a"), stage("c", "b")]
+
+
+def fan_out() -> list[StageExecution]:
+    branches = [f"b{number}" for number in range(20)]
+    return [stage("a"), *(stage(ref_id, "a") for ref_id in branches), stage("z", *branches)]
+
+
+def reads_upstream_outputs() -> list[StageExecution]:
+    return [stage("a"), stage("b", "a"), stage("c", "a"), stage("d", "b", "c", does="add_up")]
+
+
+def fails() -> list[StageExecution]:
+    return [stage("a"), stage("b", "a", does="fail"), stage("c", "b")]
+
+
+def raises() -> list[StageExecution]:
+    return [stage("a", does="crash", context={"continuePipelineOnFailure": True}), stage("b", "a")]
+
+
+@pytest.mark.parametrize("shape", [chain, fan_out, reads_upstream_outputs, fails, raises])
+def test_a_stage_costs_two_round_trips_to_start_three_to_run_and_two_to_complete(
+    counted: Counted, shape: Callable[[], list[StageExecution]]
+) -> None:
+    """WATCH, reads and TIME are one, EXEC is the other; a RunTask has a claim between, which reads what its result needs."""
+    done = counted.run(*shape())
+
+    assert done.status.is_complete
+    assert {cost for costs in counted.of("StartStage").values() for cost in costs} == {2}
+    assert {cost for costs in counted.of("RunTask").values() for cost in costs} == {3}
+    assert {cost for costs in counted.of("CompleteStage").values() for cost in costs} == {2}
+    assert max(counted.publishes[kind] / len(counted.of(kind)) for kind in ("StartStage", "CompleteStage")) <= 1
+
+
+def test_outputs_of_many_branches_are_read_with_the_claim(counted: Counted) -> None:
+    """As many as a stage is likely to have; the task waits for none of them."""
+    branches = [f"b{number}" for number in range(60)]
+    done = counted.run(*(stage(ref_id, context={"n": 1}) for ref_id in branches), stage("z", *branches))
+
+    assert done.status.name == "SUCCEEDED"
+    assert counted.of("RunTask")["z"] == [3]
+
+
+def test_a_join_costs_three_round_trips_and_is_judged_once(counted: Counted) -> None:
+    """Read the arrivals, read what the branches have seen, EXEC; the arrivals before the last one publish nothing."""
+    counted.run(*fan_out())
+
+    assert counted.of("EvaluateJoin") == {"z": [3]}
+
+
+def test_the_end_of_a_workflow_costs_three_round_trips(counted: Counted) -> None:
+    """Settle reads the counters, then every join at once, and writes the end."""
+    counted.run(*fan_out())
+
+    assert counted.of("SettleWorkflow") == {"": [3]}
+
+
+def test_a_mutex_costs_two_more_messages(counted: Counted) -> None:
+    """Asking: workflow, lock, EXEC of the lock, EXEC of the workflow. Giving back: the same four."""
+    done = counted.run(stage("a", mutex_key="printer"), stage("b", "a"))
+
+    assert done.status.name == "SUCCEEDED"
+    assert counted.of("StartStage")["a"] == [2]
+    assert counted.of("AcquireLock") == {"a": [4]}
+    assert counted.of("ReleaseLock") == {"a": [4]}
+
+
+def test_a_hand_over_costs_two_round_trips_per_waiter(counted: Counted) -> None:
+    """Reading the next holder's entry and nudging it; who waits pays for one look at the holder."""
+    done = counted.run(stage("a", mutex_key="printer"), stage("b", mutex_key="printer"))
+
+    assert done.status.name == "SUCCEEDED"
+    first, second = sorted(counted.of("AcquireLock").values(), key=len)
+    assert first == [4]
+    assert second == [5, 3]
+    assert sorted(cost for costs in counted.of("ReleaseLock").values() for cost in costs) == [4, 6]
+
+
+def test_a_condition_on_earlier_outputs_costs_one_more(counted: Counted) -> None:
+    """Which run wrote a name is known only once the run is read; a condition on own values costs nothing."""
+    later = {"stageEnabled": {"type": "expression", "expression": "a == 1"}}
+    own = {"stageEnabled": {"type": "expression", "expression": "mine == 1"}, "mine": 1}
+    done = counted.run(stage("a"), stage("b", "a", context=later), stage("c", "b", context=own))
+
+    assert done.status.name == "SUCCEEDED"
+    assert counted.of("StartStage") == {"a": [2], "b": [3], "c": [2]}
+
+
+@pytest.mark.parametrize("kind", ["StartStage", "RunTask", "CompleteStage"])
+def test_a_duplicate_costs_one_round_trip(counted: Counted, kind: str) -> None:
+    """Its ledger entry is gone: nothing is decided, nothing is written."""
+    counted.runtime.submit(Workflow(application="cost", name="cost", stages=[stage("a")]))
+    seen: list[Outgoing] = []
+    while counted.sent:
+        seen.append(counted.sent.popleft())
+        counted.deliver(seen[-1])
+    counted.costs.clear()
+
+    note = counted.deliver(next(message for message in seen if message.kind == kind))
+
+    assert "duplicate" in note or "ended" in note
+    assert counted.of(kind) == {"a": [1]}
