@@ -1,10 +1,12 @@
 """Conditions: expressions over names, without calls or attributes, bounded, failing closed (wcp 1.4).
 
-Literals, names, indexing, list and dict literals, comparisons, `in`, `and`, `or`, `not`, `+ - * / // %`, unary minus.
+Literals, names, indexing, list and dict literals, comparisons, `in`, `and`, `or`, `not`, `+ - * / // %`, unary minus;
+`*` and `%` of numbers only.
 """
 
 import ast
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import simpleeval
@@ -15,6 +17,18 @@ __all__ = ["MAX_EXPRESSION_CHARS", "ConditionError", "check_expression", "evalua
 
 MAX_EXPRESSION_CHARS = 4_000
 
+
+def _of_numbers(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Return an operation that refuses text and lists: `"%099999d" % 1` or `[0] * n` would fill the memory."""
+
+    def apply(left: Any, right: Any) -> Any:
+        if not (isinstance(left, int | float) and isinstance(right, int | float)):
+            raise TypeError(f"* and % are for numbers, not for {type(left).__name__} and {type(right).__name__}")
+        return operation(left, right)
+
+    return apply
+
+
 _OPERATORS = {
     kind: simpleeval.DEFAULT_OPERATORS[kind]
     for kind in (
@@ -22,7 +36,7 @@ _OPERATORS = {
         ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn, ast.Is, ast.IsNot,
     )
     if kind in simpleeval.DEFAULT_OPERATORS
-}  # fmt: skip
+} | {ast.Mult: _of_numbers(operator.mul), ast.Mod: _of_numbers(operator.mod)}  # fmt: skip
 _FORBIDDEN = (
     ast.Call, ast.Attribute, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.NamedExpr,
     ast.Await, ast.Yield, ast.YieldFrom, ast.JoinedStr, ast.Starred, ast.Pow, ast.LShift, ast.RShift, ast.MatMult,

@@ -6,18 +6,20 @@ from typing import Any
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
+from stabilize_celery.engine.ledger import message_of
 from stabilize_celery.engine.moves import Frame
 from stabilize_celery.engine.past import Source, resolve, threads_of
 from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD, Entry, WorkflowRecord
-from stabilize_celery.engine.steps import Add, Decision, Fields, Handling, Hash, Query, Read, Snapshot
-from stabilize_celery.models.messages import Message
+from stabilize_celery.engine.steps import Add, Decision, Fields, Handling, Hash, Query, Read, SetFields, Snapshot
+from stabilize_celery.models.messages import LEDGER_VERSION, MESSAGE_TYPES, Message
 from stabilize_celery.models.reducers import get_reducer
 
 __all__ = [
     "Handler",
     "Rules",
     "entry_of",
+    "foreign",
     "frame_of",
     "guard",
     "nothing",
@@ -27,6 +29,9 @@ __all__ = [
     "visible_values",
     "workflow_of",
 ]
+
+FIRST_REST_MS, LONGEST_REST_MS = 5_000, 300_000
+"""How long rests what only a newer version knows: doubled each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,8 @@ def guard(message: Message, snapshot: Snapshot) -> Decision | None:
         return nothing("duplicate: nothing is owed under this name")
     if snapshot.now_ms < entry.nb:
         return nothing("early: not before its time")
+    if (other := foreign(message, snapshot)) is not None:
+        return other
     if not workflow.exists:
         return Decision(note="the workflow is gone")
     if not workflow.is_live and not message.works_after_end:
@@ -83,6 +90,28 @@ def guard(message: Message, snapshot: Snapshot) -> Decision | None:
         parked.change(Add(places.PARKED, (message.name,)))
         return parked
     return None
+
+
+def foreign(message: Message, snapshot: Snapshot) -> Decision | None:
+    """Return the decision about what is owed if it is not this message, or not for this version (PROTOCOL 11)."""
+    entry = entry_of(snapshot, message)
+    if entry.t not in MESSAGE_TYPES:
+        return _parked(message, entry, snapshot.now_ms, f"the message type {entry.t!r}")
+    if entry.v > LEDGER_VERSION:
+        return _parked(message, entry, snapshot.now_ms, f"version {entry.v} of the ledger (up to {LEDGER_VERSION})")
+    if message_of(entry, message.workflow_id) != message:
+        return nothing("not the message that is owed under this name")
+    return None
+
+
+def _parked(message: Message, entry: Entry, now_ms: int, what: str) -> Decision:
+    """Let an entry rest, visibly, for longer each time: a newer worker will take it."""
+    told = f"this version does not know {what}; it waits for a newer worker"
+    at_ms = now_ms + min(LONGEST_REST_MS, FIRST_REST_MS * 2 ** min(entry.rests, 10))
+    parked = Decision(keeps_entry=True, defers={message.name: at_ms}, note=told)
+    fields = ENTRY.encode(parked=told, rests=entry.rests + 1, pub=0, nb=at_ms)
+    parked.change(SetFields(places.ledger(message.name), fields))
+    return parked
 
 
 def stage_fields(ref_id: str) -> Fields:

@@ -3,12 +3,15 @@
 import base64
 import hashlib
 
+from stabilize_celery.engine.codec import pack
+
 __all__ = ["keyed_workflow_id", "thread_id"]
 
 
 def thread_id(*cause: str | int) -> str:
     """Return the 64-bit base32 name of a thread, from what causes it (e.g. thread, edge and number)."""
-    digest = hashlib.sha256("\x00".join(map(str, cause)).encode()).digest()
+    # Packed, not joined: a stage may be named like anything, also "1" beside the number 1.
+    digest = hashlib.sha256(pack(cause)).digest()
     return base64.b32encode(digest[:8]).decode().rstrip("=").lower()
 
 

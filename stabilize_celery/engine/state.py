@@ -151,6 +151,8 @@ class Entry(msgspec.Struct, frozen=True):
     lost: int = 0
     cx: bool = False
     parked: str = ""
+    rests: int = 0
+    """How often a worker too old for it has let it rest."""
     error: str = ""
 
     @property

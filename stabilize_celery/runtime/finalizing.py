@@ -5,9 +5,10 @@ import logging
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.handler import stage_fields
+from stabilize_celery.engine.ledger import message_of
 from stabilize_celery.engine.moves import GOES_ON, Frame, task_list
 from stabilize_celery.engine.plan import decode_plan
-from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD
+from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD
 from stabilize_celery.engine.steps import Hash, workflow_slot
 from stabilize_celery.models.messages import FinalizeStage
 from stabilize_celery.models.stage.stage import StageExecution
@@ -26,9 +27,11 @@ logger = logging.getLogger("stabilize_celery")
 def finalize(store: Store, registry: TaskRegistry, message: FinalizeStage) -> None:
     """Call the run's named finalizers, and `on_cleanup` of its tasks if it did not end well."""
     slot, run_key, fields = workflow_slot(message.workflow_id), places.run(message.thread), stage_fields(message.ref_id)
-    snapshot = store.look(slot, (Hash(places.WORKFLOW), Hash(run_key), fields))
+    entry_key = places.ledger(message.name)
+    snapshot = store.look(slot, (Hash(entry_key), Hash(places.WORKFLOW), Hash(run_key), fields))
     run = RUN.decode(snapshot.hash(run_key))
-    if not snapshot[fields] or not run.status:
+    is_owed = message_of(ENTRY.decode(snapshot.hash(entry_key)), message.workflow_id) == message
+    if not is_owed or not snapshot[fields] or not run.status:
         return
     plan = decode_plan(snapshot[fields][f"s:{message.ref_id}"])
     context = {**unpack(snapshot[fields][f"x:{message.ref_id}"]), **run.context}

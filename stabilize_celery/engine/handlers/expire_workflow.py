@@ -5,7 +5,7 @@ batches; at last the definition and the record. A crash anywhere goes on at the 
 """
 
 from stabilize_celery.engine import places
-from stabilize_celery.engine.handler import Rules, entry_of, nothing, opening, workflow_of
+from stabilize_celery.engine.handler import Rules, entry_of, foreign, nothing, opening, workflow_of
 from stabilize_celery.engine.steps import (
     Decision,
     Delete,
@@ -32,6 +32,8 @@ def handle(message: ExpireWorkflow, _rules: Rules, _attempt: int) -> Handling:
     entry, record = entry_of(snapshot, message), workflow_of(snapshot)
     if not entry.exists:
         return nothing("duplicate: nothing is owed under this name")
+    if (other := foreign(message, snapshot)) is not None:
+        return other
     if record.is_live:
         return Decision(note="the workflow was restarted")
     if snapshot.now_ms < entry.nb:

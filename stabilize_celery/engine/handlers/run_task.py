@@ -14,6 +14,7 @@ from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.handler import (
     Rules,
     entry_of,
+    foreign,
     frame_of,
     guard,
     nothing,
@@ -120,7 +121,8 @@ def _not_to_run(message: RunTask, snapshot: Snapshot) -> Decision | None:
     """Return the decision for a delivery whose task is not to be executed now, whoever would."""
     entry, workflow = entry_of(snapshot, message), workflow_of(snapshot)
     has_ended = entry.exists and workflow.exists and not workflow.is_live
-    if not has_ended and (early := guard(message, snapshot)) is not None:
+    early = foreign(message, snapshot) if has_ended else guard(message, snapshot)
+    if early is not None:
         return early
     frame = frame_of(message, snapshot, message.ref_id, message.thread)
     if has_ended or frame.run.is_ended:
