@@ -1,6 +1,6 @@
 """`demo`: a real pipeline on real input and a real fleet, shown live, with a report at the end."""
 
-import os
+import shlex
 import sys
 import sysconfig
 import time
@@ -55,7 +55,7 @@ def demo(
         workflow = audit_pipeline(source, output)
     except (OSError, ValueError) as error:
         raise Mistake(str(error)) from None
-    if session.shared.home is None and not (session.shared.redis_url or "STABILIZE_REDIS_URL" in os.environ):
+    if session.is_embedded and session.shared.home is None:
         session.shared.home = output / "state"
     settings = session.settings(creates=True)
     client = session.stack.enter_context(Client(settings=settings))
@@ -147,7 +147,7 @@ def _lines(session: Session, handle: WorkflowHandle, facts: dict[str, Any], flee
     yield f"  Report   {_near(Path(facts['report_html']))}  (and {Path(facts['report_json']).name})"
     yield ""
     yield "Next:"
-    where = f" --home {session.shared.home}" if session.shared.home else ""
+    where = f" --home {shlex.quote(str(session.shared.home))}" if session.shared.home else ""
     for name, about in (
         ("status", "the run as a tree"),
         ("events", "all that happened"),

@@ -1,6 +1,5 @@
 """The program: all commands, and what becomes of errors."""
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -20,8 +19,6 @@ from stabilize_celery.cli.working import add_working
 from stabilize_celery.errors import StabilizeError
 
 __all__ = ["make_app", "run"]
-
-_INTERRUPTED = 130
 
 
 def make_app() -> typer.Typer:
@@ -59,10 +56,4 @@ def run(arguments: Sequence[str]) -> int:
     except (StabilizeError, TimeoutError) as error:
         typer.echo(sentence_of(error), err=True)
         return code_of(error)
-    except KeyboardInterrupt:
-        return _INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; the interpreter must not complain about it at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return 0

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from stabilize_celery.cli.embedded import EmbeddedServer, default_home
-from stabilize_celery.cli.failures import NoServerError
+from stabilize_celery.cli.failures import Mistake, NoServerError
 from stabilize_celery.client import Client
 from stabilize_celery.settings import Settings
 
@@ -85,15 +85,28 @@ class Session:
 
     def settings(self, *, creates: bool = False) -> Settings:
         """Return the settings with the URLs to use; starts the embedded server where no URL was given."""
-        shared = self.shared
-        given = {"redis_url": shared.redis_url, "broker_url": shared.broker_url, "namespace": shared.namespace}
-        settings = Settings.from_env(os.environ, **given)
-        is_embedded = (shared.home is not None and not shared.redis_url) or not settings.redis_url
-        if not is_embedded:
+        settings = self.given_settings()
+        if not self.is_embedded:
             return settings
         url = self._embedded(creates=creates)
-        broker_url = shared.broker_url or (url if shared.home else settings.broker_url or url)
+        broker_url = self.shared.broker_url or (url if self.shared.home else settings.broker_url or url)
         return replace(settings, redis_url=url, broker_url=broker_url)
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether nobody gave the URL of a server, or a data folder was asked for."""
+        if self.shared.redis_url:
+            return False
+        return self.shared.home is not None or not self.given_settings().redis_url
+
+    def given_settings(self) -> Settings:
+        """Return the settings of the environment and the options, as they are."""
+        shared = self.shared
+        given = {"redis_url": shared.redis_url, "broker_url": shared.broker_url, "namespace": shared.namespace}
+        try:
+            return Settings.from_env(os.environ, **given)
+        except ValueError as error:
+            raise Mistake(str(error)) from None
 
     def _embedded(self, *, creates: bool) -> str:
         home = self.shared.home or default_home(os.environ)

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 from typing import Annotated
 
 import typer
@@ -30,15 +31,24 @@ def worker(
     tasks: Annotated[bool, typer.Option("--tasks", help="Only run tasks.")] = False,
 ) -> int:
     """Run a Celery worker of an app; all further options are Celery's (-c 4, -Q name, --pool threads ...)."""
-    given = Settings.from_env(os.environ)
-    is_embedded = (session.shared.home is not None or not given.redis_url) and not session.shared.redis_url
-    settings = session.settings(creates=True)
+    settings = session.given_settings()
+    is_embedded = session.is_embedded and (session.shared.home is not None or not _has_broker(app_name))
+    if is_embedded:
+        settings = session.settings(creates=True)
     argv = worker_argv(app_name, settings, control=control, tasks=tasks, extra=context.args)
     environ = environment(settings)
     if not is_embedded:
         # Signals of a supervisor reach the worker directly.
         os.execve(argv[0], argv, environ)  # noqa: S606 - our own interpreter
-    return _supervised(argv, environ)
+    return _supervised(argv, {"CELERY_BROKER_URL": settings.broker_url, **environ})
+
+
+def _has_broker(app_name: str) -> bool:
+    """Return whether the app says itself where its broker is; then it is nobody else's business."""
+    probe = [sys.executable, "-m", "stabilize_celery.transport.app_broker", app_name]
+    told = subprocess.run(probe, capture_output=True, text=True, check=False)  # noqa: S603 - our own interpreter
+    # An app that can't be loaded is Celery's to complain about.
+    return told.returncode != 0 or told.stdout.splitlines()[-1] != "broker="
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -48,7 +58,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "STABILIZE_BROKER_URL": settings.broker_url or settings.redis_url,
         "STABILIZE_NAMESPACE": settings.namespace,
     }
-    return {**os.environ, **told}
+    return {**os.environ, **{name: value for name, value in told.items() if value}}
 
 
 def _supervised(argv: list[str], environ: dict[str, str]) -> int:

@@ -48,14 +48,21 @@ class EventFeed:
         return [event_of(one) for one in stored]
 
     def history(self) -> Iterator[WorkflowEvent]:
-        """Yield what has happened until now."""
+        """Yield what has happened until now. Raises WorkflowNotFoundError."""
+        self._state()
         while batch := self.next_batch():
             yield from batch
             if len(batch) < _BATCH:
                 return
 
     def follow(self) -> Iterator[WorkflowEvent]:
-        """Yield what has happened and what happens, until the workflow has ended and its stages are cleared."""
+        """Yield what has happened and what happens, until the workflow has ended and its stages are cleared.
+
+        Raises:
+            WorkflowNotFoundError: there is no such workflow (any more).
+
+        """
+        self._state()
         ended_at = None
         while True:
             batch = self.next_batch(_BLOCK_S if ended_at is None else 0.25)

@@ -128,6 +128,8 @@ def test_an_unknown_id_is_an_error_of_its_own(world: World):
         handle.cancel,
         handle.pause,
         lambda: handle.restart("a"),
+        lambda: list(handle.events()),
+        lambda: list(handle.events(follow=True)),
     )
     for ask in asks:
         with pytest.raises(WorkflowNotFoundError, match="01ARZ3NDEKTSV4RRFFQ69G5FAV"):

@@ -7,7 +7,9 @@ from stabilize_celery.engine.places import ledger
 from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import Delete, SetFields, workflow_slot
 from stabilize_celery.errors import TransientError
+from stabilize_celery.models.messages import AcquireLock, StartStage
 from stabilize_celery.models.result import TaskResult
+from stabilize_celery.models.stage.enums import SplitType, SyntheticStageOwner
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.store.contract import Bury, Drop, Due, LedgerChange, Transaction
 from tests.unit.client.world import World, gate, stage, workflow
@@ -319,3 +321,90 @@ def test_a_timeout_of_the_workflow(world: World):
     (reason,) = handle.why()
 
     assert reason == Reason("", "failed", "ended TERMINAL: the workflow's time-out has passed")
+
+
+def test_several_holders_of_a_semaphore(world: World):
+    """The first is named, the others are counted."""
+    for _ in range(2):
+        world.start(gate(mutex_key="crane", mutex_limit=2))
+
+    (reason,) = world.start(stage("a", mutex_key="crane", mutex_limit=2)).why()
+
+    assert "and 1 other" in reason.text
+
+
+def test_a_holder_at_work_is_told_with_its_worker(world: World):
+    """Whether the holder's worker answers is what decides between waiting and acting."""
+    found: list[Reason] = []
+
+    def look(_stage: StageExecution) -> TaskResult:
+        handle = world.client.start(workflow(stage("b", mutex_key="crane")))
+        for entry in [e for es in world.fleet.store.first_due(range(16), 9)[1].values() for e in es]:
+            if entry.workflow_id == handle.id and entry.name.startswith("Start:"):
+                world.fleet.runtime.handle(StartStage(workflow_id=handle.id, ref_id="b", thread=entry.name[6:]))
+        found.extend(handle.why())
+        for entry in [e for es in world.fleet.store.first_due(range(16), 9)[1].values() for e in es]:
+            if entry.workflow_id == handle.id and entry.name.startswith("Lock:"):
+                thread = entry.name[5:].partition("#")[0]
+                message = AcquireLock(workflow_id=handle.id, ref_id="b", thread=thread, request=1)
+                world.fleet.runtime.handle(message)
+        found.extend(handle.why())
+        return TaskResult.success()
+
+    world.fleet.registry.register("look", look)
+    world.fleet.runtime.worker_id = "simulated:1"
+    world.announce("look")
+    world.start(stage("a", does="look", mutex_key="crane"))
+
+    asked, waits = found
+    assert "held by" in asked.text
+    assert "in line" not in asked.text
+    assert "1st of 1 in line" in waits.text
+    assert "tasks@node1" in waits.detail
+
+
+def test_before_and_after_stages(world: World):
+    """A stage waits for those planned around it, and they say whose they are."""
+    outer = stage("outer")
+    before, after = gate("before"), stage("after")
+    before.parent_stage_id, before.synthetic_stage_owner = outer.id, SyntheticStageOwner.STAGE_BEFORE
+    after.parent_stage_id, after.synthetic_stage_owner = outer.id, SyntheticStageOwner.STAGE_AFTER
+
+    found = said(world, outer, before, after)
+
+    assert found["outer"].text == "waits for its before stages: before"
+    assert found["after"].text == "is planned after the tasks of stage outer"
+    assert found["before"].kind == "signal"
+
+
+def test_a_branch_that_was_not_taken(world: World):
+    """While the rest goes on, what was not chosen says so; a join tells what will not come."""
+    choice = stage("choice", split_type=SplitType.XOR, split_conditions={"left": "True", "right": "False"})
+    found = said(world, choice, gate("left", "choice"), stage("right", "choice"), stage("after_right", "right"))
+
+    assert found["right"].kind == "not_reached"
+    assert "went another way" in found["right"].text
+    assert found["after_right"].text == "can't start before right"
+
+
+def test_a_message_parked_by_this_version_is_shown(world: World):
+    world.announce("work")
+    handle = world.client.start(workflow(stage("a")))
+    ((name, due_ms),) = [
+        (entry.name, entry.due_ms)
+        for entries in world.fleet.store.first_due(range(16), 100)[1].values()
+        for entry in entries
+        if entry.name.startswith("Start:")
+    ]
+    write(world, handle.id, Due(name, due_ms), **{name.replace(":", "__"): {"parked": "version 9 is not known here"}})
+
+    (reason,) = handle.why()
+
+    assert (reason.kind, "version 9" in reason.text) == ("parked", True)
+
+
+def test_a_cancelled_workflow_without_a_reason(world: World):
+    handle = world.start(gate())
+    handle.cancel()
+
+    assert "cancelled by" in handle.why()[0].text

@@ -1,0 +1,28 @@
+"""The workflows that are measured. Every stage has one task, which does next to nothing."""
+
+from stabilize_celery import StageExecution, TaskExecution, Workflow
+
+__all__ = ["chain", "fan_out"]
+
+
+def chain(length: int, task: str) -> Workflow:
+    """Return `length` stages, one after the other."""
+    stages = [_stage(f"s{at}", [f"s{at - 1}"] if at else [], task) for at in range(length)]
+    return Workflow.create("benchmarks", f"chain-{length}", stages)
+
+
+def fan_out(width: int, task: str) -> Workflow:
+    """Return a stage, `width` stages side by side, and the stage that joins them."""
+    middle = [f"m{at}" for at in range(width)]
+    stages = [_stage("first", [], task), *(_stage(ref_id, ["first"], task) for ref_id in middle)]
+    return Workflow.create("benchmarks", f"fan-{width}", [*stages, _stage("last", middle, task)])
+
+
+def _stage(ref_id: str, after: list[str], task: str) -> StageExecution:
+    return StageExecution(
+        ref_id=ref_id,
+        type=task,
+        name=ref_id,
+        requisite_stage_ref_ids=set(after),
+        tasks=[TaskExecution.create(task, task)],
+    )
