@@ -33,7 +33,8 @@ def place_of(
         waiting.setdefault(int(edge), []).append(thread)
     used = {int(name[1:]): int(count) for name, count in consumed.items() if name[0] == "u" and name != "used"}
     for edge, count in used.items():
-        del waiting.get(edge, [])[:count]
+        if edge in waiting:
+            del waiting[edge][:count]
     return Place(
         plan,
         runs=runs,

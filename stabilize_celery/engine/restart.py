@@ -3,7 +3,7 @@
 The rest keeps its results. An edge into the restarted part from outside keeps one arrival if its last run took it.
 """
 
-from collections.abc import Collection, Generator, Iterable, Mapping
+from collections.abc import Collection, Generator, Mapping
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.handler import workflow_of
@@ -108,7 +108,7 @@ def _last_run(ref_id: str) -> Generator[Read, Snapshot, Run | None]:
 
 
 def _reset(
-    decision: Decision, plans: Mapping[str, StagePlan], again: Iterable[str], ref_id: str, now_us: int
+    decision: Decision, plans: Mapping[str, StagePlan], again: Collection[str], ref_id: str, now_us: int
 ) -> Generator[Read, Snapshot, None]:
     refs = sorted(again)
     keys = {ref: (Items(places.arrivals(ref)), Hash(places.join(ref))) for ref in refs}
@@ -117,13 +117,8 @@ def _reset(
     since: dict[str, Value] = {}
     for ref in refs:
         arrivals, consumed = keys[ref]
-        of_stage = (
-            places.waiting(ref),
-            places.signals(ref),
-            places.closed(ref),
-            places.shut(ref),
-            places.component(ref),
-        )
+        kinds = (places.waiting, places.signals, places.closed, places.shut, places.component)
+        of_stage = [kind(ref) for kind in kinds]
         decision.change(Delete((arrivals.key, consumed.key, *of_stage)))
         kept = _kept_arrivals(plans[ref], snapshot[arrivals], refs) if ref != ref_id else []
         for item in kept:
