@@ -32,9 +32,9 @@ def place_of(
         edge, _, thread = item.partition(":")
         waiting.setdefault(int(edge), []).append(thread)
     used = {int(name[1:]): int(count) for name, count in consumed.items() if name[0] == "u" and name != "used"}
-    for edge, count in used.items():
-        if edge in waiting:
-            del waiting[edge][:count]
+    for position, count in used.items():
+        if position in waiting:
+            del waiting[position][:count]
     return Place(
         plan,
         runs=runs,
