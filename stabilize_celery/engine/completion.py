@@ -1,6 +1,6 @@
 """How a run ends and its thread goes on: splits, failures, the end of the workflow (wcp 1.3, 1.4, 1.10)."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from typing import Any
 
 from stabilize_celery.engine import places
@@ -10,7 +10,9 @@ from stabilize_celery.engine.ids import thread_id
 from stabilize_celery.engine.moves import (
     GOES_ON,
     Frame,
+    Zone,
     arrive,
+    close_ways_out,
     count_moves,
     enable,
     end_run,
@@ -22,9 +24,10 @@ from stabilize_celery.engine.moves import (
 from stabilize_celery.engine.past import Past
 from stabilize_celery.engine.plan import Edge, StagePlan
 from stabilize_celery.engine.state import Entry
-from stabilize_celery.engine.steps import Decision, Event, Hash, Increment, Read, SetFields, Snapshot
+from stabilize_celery.engine.steps import Decision, Event, Hash, Increment, Owed, Read, SetFields, Snapshot
+from stabilize_celery.models.messages import EvaluateJoin
 
-__all__ = ["complete_run", "failure_status"]
+__all__ = ["close_if_last", "complete_run", "failure_status"]
 
 Reading = Generator[Read, Snapshot, Decision]
 
@@ -99,14 +102,33 @@ def _go_on(decision: Decision, frame: Frame, status: str, edges: list[Edge]) -> 
         reason = next((text.decode() for text in failures.values()), f"ended by stage {plan.ref!r}")
         finish_workflow(decision, frame.workflow_id, frame.workflow, end, frame.now_ms, reason=reason)
         return 0
-    return arrive(decision, frame, edges, past)
+    moves = arrive(decision, frame, edges, past)
+    close_if_last(decision, frame, {edge.target for edge in edges})
+    return moves
+
+
+def close_if_last(decision: Decision, frame: Frame, got_threads: Collection[str]) -> None:
+    """Say that nothing more comes out of this stage, if this was its last thread ever; else owe a look."""
+    plan = frame.plan
+    if not plan.component:
+        return
+    is_last = not plan.members and frame.zone.get("in", 0) == 0 and frame.zone.get("live", 0) == 1
+    if is_last:
+        close_ways_out(decision, frame.workflow_id, plan, got_threads)
+    else:
+        look = EvaluateJoin(workflow_id=frame.workflow_id, ref_id=plan.component)
+        is_urgent = bool(plan.members) or not got_threads
+        decision.owes.append(Owed(look, publish=lambda _: is_urgent))
 
 
 def _jump(decision: Decision, frame: Frame, past: Past) -> None:
     target = frame.run.jump
     decision.change(Increment(places.JUMPS, "n", 1))
     token = thread_id(frame.thread, "jump", target)
-    enable(decision, frame.workflow_id, target, token, frame.now_us, past, context=frame.run.jump_context)
+    edge = next((jump for jump in frame.plan.jumps if jump.target == target), None)
+    zone = Zone(edge.component if edge else "", target)
+    enable(decision, frame.workflow_id, target, token, frame.now_us, past, zone=zone, context=frame.run.jump_context)
+    close_if_last(decision, frame, {target})
     decision.events.append(Event("stage.jumped", frame.plan.ref, {"target": target}))
 
 
@@ -119,3 +141,5 @@ def _fail(decision: Decision, frame: Frame, status: str, reason: str) -> None:
         finish_workflow(decision, frame.workflow_id, frame.workflow, "TERMINAL", frame.now_ms, reason=told)
     elif status == "TERMINAL" or (status == "STOPPED" and context.get("completeOtherBranchesThenFail")):
         decision.change(SetFields(places.FAILURES, {plan.ref: told}))
+    if plan.owner is None:
+        close_if_last(decision, frame, ())

@@ -7,7 +7,7 @@ from typing import Any
 from stabilize_celery.engine import places
 from stabilize_celery.engine.expressions import check_expression
 from stabilize_celery.engine.ids import thread_id
-from stabilize_celery.engine.moves import enable, finish_workflow
+from stabilize_celery.engine.moves import Zone, enable, finish_workflow
 from stabilize_celery.engine.plan import WorkflowPlan, compile_definition, decode_workflow_plan
 from stabilize_celery.engine.state import WORKFLOW_RECORD, WorkflowRecord
 from stabilize_celery.engine.steps import Decision, Event, Increment, Index, Owed, SetFields, Value
@@ -91,8 +91,11 @@ def begin_workflow(
         told = "its start time has expired"
         finish_workflow(decision, workflow_id, record, "CANCELED", now_us // 1000, reason=told, is_empty=True)
         return
+    for name, count in meta.open_edges.items():
+        decision.change(SetFields(places.component(name), {"in": count}))
     for ref_id in meta.initial:
-        enable(decision, workflow_id, ref_id, thread_id(workflow_id, ref_id), now_us, {})
+        zone = Zone(meta.components.get(ref_id, ""), ref_id)
+        enable(decision, workflow_id, ref_id, thread_id(workflow_id, ref_id), now_us, {}, zone=zone)
     decision.change(Increment(places.COUNTERS, "act", len(meta.initial)))
     if meta.timeout_ms is not None:
         timer = TimeOut(workflow_id=workflow_id, scope="workflow")

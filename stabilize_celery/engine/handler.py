@@ -28,6 +28,7 @@ __all__ = [
     "stage_fields",
     "visible_values",
     "workflow_of",
+    "zone_fields",
 ]
 
 FIRST_REST_MS, LONGEST_REST_MS = 5_000, 300_000
@@ -119,8 +120,16 @@ def stage_fields(ref_id: str) -> Fields:
     return Fields(places.DEFINITION, (f"s:{ref_id}", f"x:{ref_id}"))
 
 
+def zone_fields(ref_id: str) -> Fields:
+    """Return the query for what is known of threads that may still come to a stage that is alone in its component."""
+    return Fields(places.component(ref_id), ("in", "live"))
+
+
 def frame_of(message: Message, snapshot: Snapshot, ref_id: str, thread: str) -> Frame:
-    """Return the run that a message is about; the snapshot has read `stage_fields` and the run's hash."""
+    """Return the run that a message is about; the snapshot has read `stage_fields` and the run's hash.
+
+    What can still come (`zone_fields`) is in it if it was read, too.
+    """
     fields = snapshot[stage_fields(ref_id)]
     run = RUN.decode(snapshot.hash(places.run(thread)))
     return Frame(
@@ -131,6 +140,7 @@ def frame_of(message: Message, snapshot: Snapshot, ref_id: str, thread: str) -> 
         thread=thread,
         run=run,
         context={**unpack(fields[f"x:{ref_id}"]), **run.context},
+        zone={name: int(count) for name, count in snapshot.get(zone_fields(ref_id), {}).items()},
     )
 
 

@@ -1,80 +1,79 @@
-"""Joins: which arrivals a join uses when, and what its firing does (wcp 1.6; PROTOCOL 7.3).
+"""Joins: what is stored of them, and what a judgement of them writes (wcp 1.6; PROTOCOL 7.3).
 
 Arrivals are an append-only list that upstreams write and nobody WATCHes; what the join has used is the join's own
 hash. So ten thousand branches arrive without one retry, and a join fires once for what it uses.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
 from stabilize_celery.engine import places
+from stabilize_celery.engine.codec import pack, unpack
 from stabilize_celery.engine.ids import thread_id
-from stabilize_celery.engine.moves import enable
+from stabilize_celery.engine.moves import Zone, enable
 from stabilize_celery.engine.past import Past, merged
 from stabilize_celery.engine.plan import StagePlan
+from stabilize_celery.engine.region import Firing, Place
 from stabilize_celery.engine.state import RUN
-from stabilize_celery.engine.steps import Decision, Event, Fields, Increment, SetFields, Snapshot
+from stabilize_celery.engine.steps import Decision, Event, Fields, Increment, SetFields, Snapshot, Value
 
-__all__ = ["JoinState", "fire", "join_state", "past_queries", "ready"]
-
-
-@dataclass(frozen=True, slots=True)
-class JoinState:
-    """Arrivals per edge in order (threads), and how many of each the join has used."""
-
-    arrived: Mapping[int, Sequence[str]]
-    used: Mapping[int, int]
-    fired: int
-
-    def waiting(self, edge: int) -> Sequence[str]:
-        """Return the arrivals on an edge that are not used."""
-        return self.arrived.get(edge, ())[self.used.get(edge, 0) :]
-
-    @property
-    def left(self) -> int:
-        """How many arrivals are not used."""
-        return sum(len(self.waiting(edge)) for edge in self.arrived)
+__all__ = ["fire", "past_queries", "place_of", "write_place"]
 
 
-def join_state(arrivals: Sequence[str], consumed: Mapping[str, bytes]) -> JoinState:
-    """Return the state of a join from its list of arrivals and its hash."""
-    arrived: dict[int, list[str]] = {}
+def place_of(
+    plan: StagePlan,
+    arrivals: Sequence[str],
+    consumed: Mapping[str, bytes],
+    closed: Iterable[str] = (),
+    runs: int = 0,
+) -> Place:
+    """Return a stage as stored: its list of arrivals, its join's hash, its closed edges, its live runs."""
+    waiting: dict[int, list[str]] = {}
     for item in arrivals:
         edge, _, thread = item.partition(":")
-        arrived.setdefault(int(edge), []).append(thread)
-    used = {int(name[1:]): int(count) for name, count in consumed.items() if name[0] == "u"}
-    return JoinState(arrived, used, int(consumed.get("fired", b"0")))
+        waiting.setdefault(int(edge), []).append(thread)
+    used = {int(name[1:]): int(count) for name, count in consumed.items() if name[0] == "u" and name != "used"}
+    for position, count in used.items():
+        if position in waiting:
+            del waiting[position][:count]
+    return Place(
+        plan,
+        runs=runs,
+        waiting=waiting,
+        used=used,
+        counted={int(edge): thread for edge, thread in unpack(consumed.get("counted", b"\x80")).items()},
+        has_fired=consumed.get("cycle") == b"1",
+        fired=int(consumed.get("fired", b"0")),
+        closed=frozenset(closed),
+    )
 
 
-def ready(plan: StagePlan, state: JoinState) -> list[tuple[int, str]] | None:
-    """Return the arrivals (edge, thread) that the join consumes if it fires now, or None. AND: WCP-3, WCP-33."""
-    edges = range(len(plan.requisites))
-    if not all(state.waiting(edge) for edge in edges):
-        return None
-    return [(edge, state.waiting(edge)[0]) for edge in edges]
-
-
-def past_queries(consumed: Sequence[tuple[int, str]]) -> list[Fields]:
+def past_queries(firing: Firing) -> list[Fields]:
     """Return the queries for what each consumed branch has seen; ended runs, which do not change any more."""
-    return [Fields(places.run(thread), ("past_out",)) for _, thread in consumed]
+    return [Fields(places.run(thread), ("past_out",)) for _, thread in firing.arrivals]
 
 
-def fire(
-    decision: Decision,
-    workflow_id: str,
-    plan: StagePlan,
-    state: JoinState,
-    consumed: Sequence[tuple[int, str]],
-    pasts: Snapshot,
-) -> int:
-    """Use the consumed arrivals and enable a run. Returns the change of `act`: +1."""
-    fired = state.fired + 1
-    counts = {f"u{edge}": state.used.get(edge, 0) + 1 for edge, _ in consumed}
-    decision.change(SetFields(places.join(plan.ref), {**counts, "fired": fired}))
-    decision.change(Increment(places.waiting(plan.ref), "n", -len(consumed)))
-    seen: list[Past] = [RUN.decode(pasts[query]).past_out for query in past_queries(consumed)]
-    token = thread_id(plan.ref, fired)
-    enable(decision, workflow_id, plan.ref, token, pasts.now_us, merged(seen, plan.reducers))
-    decision.events.append(Event("join.fired", plan.ref, {"branches": len(consumed), "firing": fired}))
+def write_place(decision: Decision, place: Place) -> None:
+    """Write what a judgement changed at a join."""
+    plan = place.plan
+    if not place.is_changed:
+        return
+    fields: dict[str, Value] = {f"u{edge}": count for edge, count in place.used.items()}
+    fields |= {"fired": place.fired, "cycle": int(place.has_fired)}
+    fields["counted"] = pack({str(edge): thread for edge, thread in place.counted.items()})
+    decision.change(SetFields(places.join(plan.ref), fields))
+    if place.consumed:
+        decision.change(Increment(places.waiting(plan.ref), "n", -place.consumed))
+        if plan.component:
+            decision.change(Increment(places.component(plan.component), "live", -place.consumed))
+
+
+def fire(decision: Decision, workflow_id: str, plan: StagePlan, firing: Firing, pasts: Snapshot) -> int:
+    """Enable the run of a firing. Returns the change of `act`: +1."""
+    seen: list[Past] = [RUN.decode(pasts[query]).past_out for query in past_queries(firing)]
+    token = thread_id(plan.ref, firing.number)
+    past = merged(seen, plan.reducers)
+    enable(decision, workflow_id, plan.ref, token, pasts.now_us, past, zone=Zone.of(plan))
+    told = {"branches": len(firing.arrivals), "firing": firing.number}
+    decision.events.append(Event("join.fired", plan.ref, told))
     decision.forgets.append("Settle")
     return 1

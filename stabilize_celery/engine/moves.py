@@ -4,7 +4,7 @@ Every function adds to a `Decision`; none reads. `act` counts the threads that m
 sum of what it enabled and ended, and owes Settle where it may have become zero.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,8 +47,10 @@ from stabilize_celery.models.messages import (
 __all__ = [
     "GOES_ON",
     "Frame",
+    "Zone",
     "arrive",
     "begin_tasks",
+    "close_ways_out",
     "count_moves",
     "enable",
     "end_run",
@@ -76,12 +78,33 @@ class Frame:
     thread: str
     run: Run
     context: dict[str, Any] = field(default_factory=dict)
+    zone: dict[str, int] = field(default_factory=dict)
+    """Open edges (`in`) and live threads (`live`) of the component that bears the stage's name."""
     """The stage's own context: as defined, overlaid with what the run's tasks added."""
 
     @property
     def now_ms(self) -> int:
         """Time of the snapshot, ms."""
         return self.now_us // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """Where a run counts as live: its stage, in its component; no component where nobody wants to know."""
+
+    component: str
+    ref: str
+
+    @classmethod
+    def of(cls, plan: StagePlan) -> "Zone":
+        """Return the zone of a stage."""
+        return cls(plan.component, plan.ref)
+
+    def count(self, decision: Decision, runs: int) -> None:
+        """Count runs that come to live here, or end."""
+        if self.component:
+            decision.change(Increment(places.component(self.component), "live", runs))
+            decision.change(Increment(places.component(self.component), f"r:{self.ref}", runs))
 
 
 def set_run(decision: Decision, thread: str, **values: Any) -> None:
@@ -96,6 +119,8 @@ def enable(
     thread: str,
     now_us: int,
     past: Past,
+    *,
+    zone: Zone | None = None,
     **more: Any,
 ) -> None:
     """Make an enabled run of a stage. The caller counts it in `act`."""
@@ -104,6 +129,8 @@ def enable(
         values["past"] = past
     set_run(decision, thread, **values)
     decision.change(Add(places.LIVE, (thread,)))
+    if zone is not None:
+        zone.count(decision, 1)
     decision.owes.append(Owed(StartStage(workflow_id=workflow_id, ref_id=ref_id, thread=thread)))
 
 
@@ -234,6 +261,7 @@ def end_run(decision: Decision, frame: Frame, status: str, reason: str = "", ent
     if is_busy:
         values["code_runs"] = True
     decision.change(Remove(places.LIVE, (thread,)))
+    Zone.of(plan).count(decision, -1)
     if not run.has_started:
         decision.change(Append(places.bypassed(plan.ref), thread))
     _forget_messages(decision, frame, keep_task=is_busy or run.code_runs)
@@ -315,7 +343,8 @@ def arrive(decision: Decision, frame: Frame, edges: Sequence[Edge], past: Past) 
         for number in range(frame.plan.thread_split):
             if edge.is_direct:
                 token = thread_id(frame.thread, edge.target, number)
-                enable(decision, frame.workflow_id, edge.target, token, frame.now_us, past)
+                zone = Zone(edge.component, edge.target)
+                enable(decision, frame.workflow_id, edge.target, token, frame.now_us, past, zone=zone)
                 moves += 1
             else:
                 meets_join = True
@@ -328,12 +357,33 @@ def arrive(decision: Decision, frame: Frame, edges: Sequence[Edge], past: Past) 
 def _arrive_at_join(decision: Decision, frame: Frame, edge: Edge) -> None:
     decision.change(Append(places.arrivals(edge.target), f"{edge.position}:{frame.thread}"))
     waiting = decision.change(Increment(places.waiting(edge.target), "n", 1))
-    decision.owes.append(
-        Owed(
-            EvaluateJoin(workflow_id=frame.workflow_id, ref_id=edge.target),
-            publish=lambda results: (results[waiting] or 0) >= edge.need,
-        )
-    )
+    is_open = -1
+    if edge.component:
+        decision.change(Increment(places.component(edge.component), "live", 1))
+        is_open = decision.change(Increment(places.component(edge.component), "in", 0))
+
+    def may_fire(results: Sequence[int | None]) -> bool:
+        need = edge.need or (results[is_open] or 0)
+        return (results[waiting] or 0) >= need or not edge.is_alone
+
+    message = EvaluateJoin(workflow_id=frame.workflow_id, ref_id=edge.component or edge.target)
+    decision.owes.append(Owed(message, publish=may_fire))
+
+
+def close_ways_out(decision: Decision, workflow_id: str, plan: StagePlan, got_threads: Collection[str] = ()) -> None:
+    """Tell once that nothing more comes out of a stage (PROTOCOL 7.2 close); `got_threads`: targets served just now."""
+    decision.change(SetFields(places.shut(plan.component), {plan.ref: 1}))
+    for edge in (*plan.edges, *plan.jumps):
+        if not edge.component or edge.component == plan.component:
+            continue
+        name = str(edge.position) if edge.position >= 0 else f"j:{plan.ref}"
+        decision.change(SetFields(places.closed(edge.target), {name: 1}))
+        decision.change(Increment(places.component(edge.component), "in", -1))
+        if edge.target in got_threads and edge.is_direct and edge.is_alone:
+            continue  # its own end finds all closed
+        if edge.target in got_threads and edge.is_alone:
+            continue  # its arrival owes the look already
+        decision.owes.append(Owed(EvaluateJoin(workflow_id=workflow_id, ref_id=edge.component)))
 
 
 def count_moves(decision: Decision, workflow_id: str, moves: int, *, is_synthetic: bool = False) -> None:

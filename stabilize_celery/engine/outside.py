@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import pack, unpack
-from stabilize_celery.engine.completion import complete_run
-from stabilize_celery.engine.handler import stage_fields, workflow_of
+from stabilize_celery.engine.completion import close_if_last, complete_run
+from stabilize_celery.engine.handler import stage_fields, workflow_of, zone_fields
 from stabilize_celery.engine.moves import Frame, count_moves, end_run, finish_workflow, set_run
 from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.state import (
@@ -212,6 +212,7 @@ def skip_stage(workflow_id: str, event_id: str, ref_id: str) -> Asking:
 def _cancel_run(frame: Frame, entry: Entry) -> Asking:
     decision = Decision()
     moves = end_run(decision, frame, "CANCELED", "cancelled from outside", entry)
+    close_if_last(decision, frame, ())
     count_moves(decision, frame.workflow_id, moves)
     yield Read(())
     return decision
@@ -227,7 +228,7 @@ def _on_live_runs(
     """Apply `end` to the oldest live run of a stage. More than one run is more than one event."""
     live, box_key = Members(places.LIVE), places.signals(ref_id)
     snapshot = yield Read(
-        (_RECORD, _EVENT_IDS, live, Hash(box_key), stage_fields(ref_id)),
+        (_RECORD, _EVENT_IDS, live, Hash(box_key), stage_fields(ref_id), zone_fields(ref_id)),
         (places.WORKFLOW, places.OUTSIDE_EVENTS, places.LIVE, box_key),
     )
     if (known := _known(snapshot, event_id)) is not None:
@@ -243,7 +244,9 @@ def _on_live_runs(
     thread, run, entry = found
     fields = snapshot[stage_fields(ref_id)]
     context = {**unpack(fields[f"x:{ref_id}"]), **run.context}
-    frame = Frame(workflow_id, snapshot.now_us, record, decode_plan(fields[f"s:{ref_id}"]), thread, run, context)
+    zone = {name: int(count) for name, count in snapshot[zone_fields(ref_id)].items()}
+    plan = decode_plan(fields[f"s:{ref_id}"])
+    frame = Frame(workflow_id, snapshot.now_us, record, plan, thread, run, context, zone)
     decision = yield from end(frame, entry)
     if entry.own and run.lock == "held":
         decision.change(SetFields(_entry_key(thread, run), ENTRY.encode(cx=True)))

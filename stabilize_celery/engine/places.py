@@ -16,9 +16,12 @@ __all__ = [
     "WORKFLOW",
     "arrivals",
     "bypassed",
+    "closed",
+    "component",
     "join",
     "ledger",
     "run",
+    "shut",
     "signals",
     "started",
     "waiting",
@@ -82,3 +85,18 @@ def signals(ref_id: str) -> str:
 def waiting(ref_id: str) -> str:
     """HASH: `n` = arrivals at a join that are not consumed. HINCRBY only, never WATCHed: a hint when to publish."""
     return f"n:{ref_id}"
+
+
+def closed(ref_id: str) -> str:
+    """HASH: edges into a stage that can bring nothing any more: `<edge>` or `j:<jumping stage>`. Only grows."""
+    return f"x:{ref_id}"
+
+
+def component(name: str) -> str:
+    """HASH: `in` open edges and jumps into a component, `live` threads in it, `r:<ref>` live runs. HINCRBY only."""
+    return f"k:{name}"
+
+
+def shut(name: str) -> str:
+    """HASH: stages of a component whose ways out are closed, and told so. WATCHed by who closes."""
+    return f"z:{name}"

@@ -4,12 +4,14 @@ Made once at submission and stored in the hash `d`: `meta`, `context`, `joins`, 
 `x:<ref>` (its context). Handling a message of a stage reads that stage's fields only.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from stabilize_celery.engine.codec import pack
+from stabilize_celery.engine.components import components, telling
 from stabilize_celery.engine.steps import Value
 from stabilize_celery.models.graph import topological_sort
 from stabilize_celery.models.stage.enums import JoinType, SyntheticStageOwner
@@ -28,12 +30,19 @@ class TaskPlan(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Edge(msgspec.Struct, frozen=True, array_like=True):
-    """An outgoing edge. `position`: which requisite of the target this is; `need`: arrivals that may fire it."""
+    """An outgoing edge, or a declared jump. `position`: which requisite of the target this is (-1: a jump).
+
+    `need`: arrivals that may fire the target's join; 0: as many as it has open edges (OR).
+    `component`: the target's, where someone downstream wants to know what can still come; else empty.
+    """
 
     target: str
     position: int
     is_direct: bool
     need: int
+    component: str = ""
+    is_alone: bool = True
+    """The target is a component of its own."""
 
 
 class StagePlan(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -46,7 +55,17 @@ class StagePlan(msgspec.Struct, frozen=True, omit_defaults=True):
     tasks: list[TaskPlan] = []
     requisites: list[str] = []
     edges: list[Edge] = []
+    jumps: list[Edge] = []
+    jumped_from: list[str] = []
+    component: str = ""
+    """Empty if nobody downstream wants to know what can still come."""
+    members: list[str] = []
+    """All stages of its component, if it is not alone in it."""
     join: str = "AND"
+    join_mode: str = "STRUCTURED"
+    thread_merge: int | None = None
+    is_direct: bool = True
+    """No join state: it starts for every arrival."""
     need: int = 1
     split: str = "AND"
     conditions: list[tuple[str, str]] = []
@@ -82,6 +101,10 @@ class WorkflowPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     application: str = ""
     name: str = ""
     initial: list[str] = []
+    components: dict[str, str] = {}
+    """Of the start stages that tell."""
+    open_edges: dict[str, int] = {}
+    """Per component that tells: edges and jumps into it from others."""
     order: list[str] = []
     """All refs: topological, then as defined."""
     max_jumps: int = 100
@@ -117,6 +140,8 @@ def compile_definition(workflow: Workflow, definition: Mapping[str, Any], retent
         name=workflow.name,
         initial=[stage.ref_id for stage in top if not stage.requisite_stage_ref_ids],
         order=[stage.ref_id for stage in topological_sort(top)],
+        components={plan.ref: plan.component for plan in plans if plan.component and not plan.requisites},
+        open_edges=_open_edges(plans),
         max_jumps=workflow.max_jumps,
         max_depth=workflow.max_depth,
         timeout_ms=workflow.timeout_ms,
@@ -129,7 +154,7 @@ def compile_definition(workflow: Workflow, definition: Mapping[str, Any], retent
         "context": pack(workflow.context),
         "definition": pack(definition),
         "trigger": pack(workflow.trigger.to_dict()),
-        "joins": pack([plan.ref for plan in plans if _is_join(plan)]),
+        "joins": pack([plan.ref for plan in plans if not plan.is_direct]),
     }
     for stage, plan in zip(workflow.stages, plans, strict=True):
         fields[f"s:{plan.ref}"] = pack(plan)
@@ -149,17 +174,78 @@ def _concurrency(workflow: Workflow) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Graph:
+    """The top-level graph with its jumps: component and members of each stage, and who tells."""
+
+    component: Mapping[str, str]
+    members: Mapping[str, list[str]]
+    tells: Collection[str]
+
+    def is_alone(self, ref: str) -> bool:
+        return len(self.members[self.component[ref]]) == 1
+
+    def edge(self, stage: StageExecution, position: int) -> Edge:
+        ref = stage.ref_id
+        name = self.component[ref] if ref in self.tells else ""
+        return Edge(ref, position, position < 0 or _is_direct(stage), _need(stage), name, self.is_alone(ref))
+
+
+def _graph(stages: Sequence[StageExecution]) -> _Graph:
+    targets: dict[str, list[str]] = {stage.ref_id: list(stage.jump_targets) for stage in stages}
+    for stage in stages:
+        for upstream in sorted(stage.requisite_stage_ref_ids):
+            targets[upstream].append(stage.ref_id)
+    component = components(targets)
+    members: dict[str, list[str]] = {}
+    for ref, name in component.items():
+        members.setdefault(name, []).append(ref)
+    jumpers = {stage.ref_id for stage in stages if stage.ref_id in stage.jump_targets}
+    for ref in jumpers:  # a stage that jumps to itself is a loop, not alone
+        members[component[ref]].append(ref) if len(members[component[ref]]) == 1 else None
+    return _Graph(component, members, telling(targets, [stage.ref_id for stage in stages if _wants_to_know(stage)]))
+
+
+def _wants_to_know(stage: StageExecution) -> bool:
+    """Whether a stage's join decides by what can still come; an AND join only gives up later without it."""
+    return bool(stage.thread_merge) or (
+        len(stage.requisite_stage_ref_ids) > 1 and stage.join_type not in (JoinType.AND, JoinType.MULTI_MERGE)
+    )
+
+
+def _open_edges(plans: Sequence[StagePlan]) -> dict[str, int]:
+    found: dict[str, int] = {plan.component: 0 for plan in plans if plan.component}
+    for plan in plans:
+        for edge in (*plan.edges, *plan.jumps):
+            if edge.component and edge.component != plan.component:
+                found[edge.component] += 1
+    return found
+
+
 def _stage_plans(workflow: Workflow) -> list[StagePlan]:
     stages = {stage.ref_id: stage for stage in workflow.stages}
     positions = {ref: sorted(stage.requisite_stage_ref_ids) for ref, stage in stages.items()}
+    graph = _graph(workflow.stages)
     edges: dict[str, list[Edge]] = {ref: [] for ref in stages}
+    jumped_from: dict[str, list[str]] = {ref: [] for ref in stages}
     for ref, stage in stages.items():
         for position, upstream in enumerate(positions[ref]):
-            edges[upstream].append(Edge(ref, position, _is_direct(stage), _need(stage)))
+            edges[upstream].append(graph.edge(stage, position))
+        for target in stage.jump_targets:
+            jumped_from[target].append(ref)
     synthetic = _synthetic(workflow.stages)
+    parents = {stage.id: stage.ref_id for stage in workflow.stages}
     return [
-        _stage_plan(workflow, stage, positions[stage.ref_id], edges[stage.ref_id], synthetic)
-        for stage in workflow.stages
+        msgspec.structs.replace(
+            _stage_plan(workflow, stage, parents, synthetic),
+            requisites=positions[ref],
+            edges=edges[ref],
+            jumps=[graph.edge(stages[target], -1) for target in stage.jump_targets],
+            jumped_from=jumped_from[ref],
+            component=graph.component[ref] if ref in graph.tells else "",
+            members=[] if graph.is_alone(ref) else list(dict.fromkeys(graph.members[graph.component[ref]])),
+        )
+        for ref, stage in stages.items()
     ]
 
 
@@ -176,21 +262,20 @@ def _synthetic(stages: Iterable[StageExecution]) -> dict[tuple[str, str], list[s
 def _stage_plan(
     workflow: Workflow,
     stage: StageExecution,
-    requisites: list[str],
-    edges: list[Edge],
+    parents: Mapping[str, str],
     synthetic: Mapping[tuple[str, str], list[str]],
 ) -> StagePlan:
     owner = stage.synthetic_stage_owner
-    parents = {item.id: item.ref_id for item in workflow.stages} if stage.parent_stage_id else {}
     return StagePlan(
         ref=stage.ref_id,
         stage_id=stage.id,
         type=stage.type,
         name=stage.name,
         tasks=[TaskPlan(task.id, task.name, task.implementing_class) for task in stage.tasks],
-        requisites=requisites,
-        edges=edges,
         join=stage.join_type.name,
+        join_mode=stage.join_mode.name,
+        thread_merge=stage.thread_merge,
+        is_direct=_is_direct(stage),
         need=_need(stage),
         split=stage.split_type.name,
         conditions=list(stage.split_conditions.items()),
@@ -218,18 +303,18 @@ def _stage_plan(
 
 
 def _is_direct(stage: StageExecution) -> bool:
-    return len(stage.requisite_stage_ref_ids) == 1 or stage.join_type is JoinType.MULTI_MERGE
-
-
-def _is_join(plan: StagePlan) -> bool:
-    return len(plan.requisites) > 1 and plan.join != JoinType.MULTI_MERGE.name
+    if stage.thread_merge:
+        return False
+    return len(stage.requisite_stage_ref_ids) <= 1 or stage.join_type is JoinType.MULTI_MERGE
 
 
 def _need(stage: StageExecution) -> int:
-    if _is_direct(stage):
+    if stage.thread_merge:
+        return stage.thread_merge
+    if _is_direct(stage) or stage.join_type is JoinType.DISCRIMINATOR:
         return 1
-    if stage.join_type is JoinType.AND:
-        return len(stage.requisite_stage_ref_ids)
-    if stage.join_type is JoinType.N_OF_M:
-        return stage.join_threshold or len(stage.requisite_stage_ref_ids)
-    return 1
+    if stage.join_type is JoinType.OR:
+        return 0
+    if stage.join_type is JoinType.N_OF_M and stage.join_threshold:
+        return stage.join_threshold
+    return len(stage.requisite_stage_ref_ids)

@@ -3,14 +3,13 @@
 The rest keeps its results. An edge into the restarted part from outside keeps one arrival if its last run took it.
 """
 
-from collections.abc import Generator, Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Generator, Mapping
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.handler import workflow_of
 from stabilize_celery.engine.ids import thread_id
-from stabilize_celery.engine.joins import join_state
-from stabilize_celery.engine.moves import enable
+from stabilize_celery.engine.joins import place_of
+from stabilize_celery.engine.moves import Zone, enable
 from stabilize_celery.engine.outside import Answer
 from stabilize_celery.engine.plan import StagePlan, decode_plan, decode_workflow_plan
 from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD, Run
@@ -58,7 +57,7 @@ def restart(workflow_id: str, event_id: str, ref_id: str) -> Generator[Read, Sna
     yield from _reset(decision, plans, again, ref_id, snapshot.now_us)
     number = record.restarts + 1
     token = thread_id("restart", number, ref_id)
-    enable(decision, workflow_id, ref_id, token, snapshot.now_us, past.past, parent="")
+    enable(decision, workflow_id, ref_id, token, snapshot.now_us, past.past, zone=Zone.of(plans[ref_id]))
     decision.change(Increment(places.COUNTERS, "act", 1))
     values = WORKFLOW_RECORD.encode(status="RUNNING", ended_ms=0, reason="", restarts=number, canceled_by="")
     decision.change(SetFields(places.WORKFLOW, values))
@@ -109,7 +108,7 @@ def _last_run(ref_id: str) -> Generator[Read, Snapshot, Run | None]:
 
 
 def _reset(
-    decision: Decision, plans: Mapping[str, StagePlan], again: Iterable[str], ref_id: str, now_us: int
+    decision: Decision, plans: Mapping[str, StagePlan], again: Collection[str], ref_id: str, now_us: int
 ) -> Generator[Read, Snapshot, None]:
     refs = sorted(again)
     keys = {ref: (Items(places.arrivals(ref)), Hash(places.join(ref))) for ref in refs}
@@ -118,25 +117,43 @@ def _reset(
     since: dict[str, Value] = {}
     for ref in refs:
         arrivals, consumed = keys[ref]
-        decision.change(Delete((arrivals.key, consumed.key, places.waiting(ref), places.signals(ref))))
-        kept = _kept_arrivals(plans[ref], snapshot[arrivals], snapshot[consumed], set(refs)) if ref != ref_id else []
+        kinds = (places.waiting, places.signals, places.closed, places.shut, places.component)
+        of_stage = [kind(ref) for kind in kinds]
+        decision.change(Delete((arrivals.key, consumed.key, *of_stage)))
+        kept = _kept_arrivals(plans[ref], snapshot[arrivals], refs) if ref != ref_id else []
         for item in kept:
             decision.change(Append(arrivals.key, item))
         if kept:
             decision.change(Increment(places.waiting(ref), "n", len(kept)))
         # The number of firings names the join's threads: it only grows, or a new run would be an old one's.
-        if fired := join_state(snapshot[arrivals], snapshot[consumed]).fired:
+        if fired := place_of(plans[ref], snapshot[arrivals], snapshot[consumed]).fired:
             decision.change(SetFields(consumed.key, {"fired": fired}))
+        _reopen(decision, plans, plans[ref], again, len(kept))
         since[ref] = now_us
     decision.change(SetFields(places.RESTARTED, since))
     decision.change(DeleteFields(places.FAILURES, tuple(refs)))
 
 
-def _kept_arrivals(plan: StagePlan, arrivals: list[str], consumed: Any, again: set[str]) -> list[str]:
-    state = join_state(arrivals, consumed)
-    kept = []
-    for position, requisite in enumerate(plan.requisites):
-        threads = state.arrived.get(position, ())
-        if requisite not in again and threads:
-            kept.append(f"{position}:{threads[-1]}")
-    return kept
+def _reopen(
+    decision: Decision, plans: Mapping[str, StagePlan], plan: StagePlan, again: Collection[str], kept: int
+) -> None:
+    """Count again what can come into a stage: only from what runs again; the rest has ended, and stays closed."""
+    if not plan.component:
+        return
+    sources = [(str(at), source) for at, source in enumerate(plan.requisites)]
+    sources += [(f"j:{source}", source) for source in plan.jumped_from]
+    from_outside = [(name, source) for name, source in sources if plans[source].component != plan.component]
+    dead = {name: 1 for name, source in from_outside if source not in again}
+    key = places.component(plan.component)
+    decision.change(Increment(key, "in", len(from_outside) - len(dead)))
+    decision.change(Increment(key, "live", kept))
+    if dead:
+        decision.change(SetFields(places.closed(plan.ref), dead))
+
+
+def _kept_arrivals(plan: StagePlan, arrivals: list[str], again: Collection[str]) -> list[str]:
+    latest: dict[int, str] = {}
+    for item in arrivals:
+        edge, _, _ = item.partition(":")
+        latest[int(edge)] = item
+    return [item for edge, item in sorted(latest.items()) if plan.requisites[edge] not in again]

@@ -363,6 +363,10 @@ class Snapshot:
         except KeyError:
             raise UndeclaredReadError(f"{query} was not declared in the handler's reads") from None
 
+    def get(self, query: Query, default: Any) -> Any:
+        """Return the answer to a query that may not have been asked."""
+        return self._answers.get(query, default)
+
     def hash(self, key: str) -> dict[str, bytes]:
         """Return a whole hash; empty if absent."""
         return self[Hash(key)]  # type: ignore[no-any-return]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from stabilize_celery.models.problems import Problem
-from stabilize_celery.models.stage.enums import JoinType
+from stabilize_celery.models.stage.enums import JoinMode
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.workflow import Workflow
 
@@ -20,16 +20,14 @@ def find_unsupported(workflow: Workflow) -> list[Problem]:
 
 
 def _unsupported_fields(stage: StageExecution) -> Iterator[str]:
-    joins_many = len(stage.requisite_stage_ref_ids) > 1
-    if joins_many and stage.join_type not in (JoinType.AND, JoinType.MULTI_MERGE):
-        yield "join_type"
+    if stage.join_mode is JoinMode.CANCELLING:
+        yield "join_mode"
     used = {
         "mi_config": stage.mi_config,
         "deferred_choice_group": stage.deferred_choice_group,
         "milestone_ref_id": stage.milestone_ref_id,
         "mutex_section": stage.mutex_section,
         "cancels_regions": stage.cancels_regions,
-        "thread_merge": stage.thread_merge,
         "choose_after_ms": stage.choose_after_ms,
     }
     yield from (name for name, value in used.items() if value)

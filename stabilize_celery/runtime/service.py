@@ -156,7 +156,11 @@ class Runtime:
             done = self.unit.run(slot, lambda _: run_task.park(message, reason, rest_ms), message.name)
             return done.decision.note
         options = self.registry.options(message.task_type)
-        terms = ClaimTerms(f"{self.worker_id}/{self._new_nonce()}", options.max_lost or self.settings.max_lost, self._task_timeout_ms(message))
+        terms = ClaimTerms(
+            f"{self.worker_id}/{self._new_nonce()}",
+            options.max_lost or self.settings.max_lost,
+            self._task_timeout_ms(message),
+        )
         with ExitStack() as stack:
             sessions = Sessions(self.store, stack)
             claimed = self._claim(message, terms, slot, sessions)

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from stabilize_celery.client.why.fleet import Fleet
 from stabilize_celery.client.why.locks import LockFacts, read_locks
 from stabilize_celery.engine import places
-from stabilize_celery.engine.joins import JoinState, join_state
+from stabilize_celery.engine.joins import place_of
 from stabilize_celery.engine.moves import lock_name
+from stabilize_celery.engine.region import Place
 from stabilize_celery.engine.state import ENTRY, Entry, Run
 from stabilize_celery.engine.steps import Hash, Items, Look, Query, workflow_slot
 from stabilize_celery.models.messages import run_name
@@ -27,7 +28,7 @@ class Facts:
     """What is owed to the workflow, by ledger name."""
     due: Mapping[str, int] = field(default_factory=dict)
     """When that is looked at next, by ledger name (epoch ms)."""
-    joins: Mapping[str, JoinState] = field(default_factory=dict)
+    joins: Mapping[str, Place] = field(default_factory=dict)
     """Joins that have not fired, by the stage's ref_id."""
     locks: Mapping[str, LockFacts] = field(default_factory=dict)
     """The locks that its runs, or itself, ask for, by full name."""
@@ -61,7 +62,10 @@ def gather(store: Store, view: WorkflowView) -> Facts:
         Fleet(store.fleet(), view.now_ms),
         {name: ENTRY.decode(snapshot[key]) for name, key in hashes.items()},
         snapshot[look],
-        {ref: join_state(snapshot[arrived], snapshot[used]) for ref, (arrived, used) in lists.items()},
+        {
+            ref: place_of(view.stages[ref].plan, snapshot[arrived], snapshot[used])
+            for ref, (arrived, used) in lists.items()
+        },
         read_locks(store, _wanted_locks(view)),
     )
 

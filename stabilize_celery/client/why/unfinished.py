@@ -49,7 +49,11 @@ def _before_its_start(facts: Facts, ref_id: str, stage: StageView) -> Reason:
 
 def _join(facts: Facts, ref_id: str, requisites: Sequence[str], unfinished: Sequence[str]) -> Reason:
     state = facts.joins[ref_id]
-    missing = [ref for position, ref in enumerate(requisites) if not state.waiting(position)]
+    missing = [
+        ref
+        for position, ref in enumerate(requisites)
+        if not state.waiting.get(position) and position not in state.counted
+    ]
     if not missing:
         return message_reason(facts, ref_id, f"Eval:{ref_id}", "all branches have arrived; its join")
     arrived = len(requisites) - len(missing)

@@ -11,7 +11,7 @@ import msgspec
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.completion import complete_run, failure_status
-from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields
+from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields, zone_fields
 from stabilize_celery.engine.moves import Frame, owe_continuation, set_run, written_plan
 from stabilize_celery.engine.plan import decode_workflow_plan
 from stabilize_celery.engine.state import TaskState
@@ -24,7 +24,9 @@ __all__ = ["handle"]
 def handle(message: CompleteStage, _rules: Rules, _attempt: int) -> Handling:
     """Decide how the run ends."""
     run_key = places.run(message.thread)
-    snapshot = yield opening(message, Hash(run_key), stage_fields(message.ref_id), watch=[run_key])
+    snapshot = yield opening(
+        message, Hash(run_key), stage_fields(message.ref_id), zone_fields(message.ref_id), watch=[run_key]
+    )
     if (early := guard(message, snapshot)) is not None:
         return early
     frame = frame_of(message, snapshot, message.ref_id, message.thread)

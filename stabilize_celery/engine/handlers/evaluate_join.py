@@ -1,43 +1,58 @@
-"""EvaluateJoin: judge the arrivals at a join (wcp 1.6; PROTOCOL 7.3).
+"""EvaluateJoin: judge a component: its joins' arrivals, and what can still come (wcp 1.5, 1.6; PROTOCOL 7.3).
 
-Pure, level-triggered. The first try WATCHes its own entry too, so that firing settles the message; if arrivals keep
-breaking that, the next try fires without the WATCH and leaves the entry for a later look: a storm cannot starve it.
+Pure, level-triggered. Without jumps a component is one stage, and this costs as much as its join has edges. The first
+try WATCHes its own entry too, so that it settles the message; if arrivals keep breaking that, the next tries leave the
+entry for a later look: a storm cannot starve a join.
 """
+
+from collections.abc import Generator, Mapping
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.handler import Rules, guard, nothing, stage_fields
-from stabilize_celery.engine.joins import fire, join_state, past_queries, ready
-from stabilize_celery.engine.moves import count_moves
-from stabilize_celery.engine.plan import decode_plan
-from stabilize_celery.engine.steps import Decision, Handling, Hash, Items, Read
+from stabilize_celery.engine.judging import apply_firings, close_unreachable, judge_all, place_queries, read_places
+from stabilize_celery.engine.moves import count_moves, owe_settle
+from stabilize_celery.engine.plan import StagePlan, decode_plan
+from stabilize_celery.engine.region import Region
+from stabilize_celery.engine.steps import Decision, Handling, Hash, Increment, Read, Snapshot
 from stabilize_celery.models.messages import EvaluateJoin
 
 __all__ = ["handle"]
 
 
 def handle(message: EvaluateJoin, rules: Rules, attempt: int) -> Handling:
-    """Decide whether the join fires."""
-    entry, ref_id = places.ledger(message.name), message.ref_id
-    arrivals, consumed = Items(places.arrivals(ref_id)), Hash(places.join(ref_id))
+    """Decide what the component's joins do, and which ways out of it are closed."""
+    entry, name = places.ledger(message.name), message.ref_id
     settles = attempt == 0
-    snapshot = yield Read(
-        (Hash(entry), Hash(places.WORKFLOW), arrivals, consumed, stage_fields(ref_id)),
-        (places.WORKFLOW, consumed.key, *((entry,) if settles else ())),
-    )
+    watch = (places.WORKFLOW, places.join(name), places.shut(name), *((entry,) if settles else ()))
+    counters, shut = Hash(places.component(name)), Hash(places.shut(name))
+    queries = (Hash(entry), Hash(places.WORKFLOW), counters, shut, *place_queries(name))
+    snapshot = yield Read(queries, watch)
     if (early := guard(message, snapshot)) is not None:
         return early
-    plan = decode_plan(snapshot[stage_fields(ref_id)][f"s:{ref_id}"])
-    state = join_state(snapshot[arrivals], snapshot[consumed])
-    uses = ready(plan, state)
-    if uses is None:
-        return Decision(note="not every branch has arrived") if settles else nothing("not every branch has arrived")
-    pasts = yield Read(tuple(past_queries(uses)))
+    plan = decode_plan(snapshot[stage_fields(name)][f"s:{name}"])
+    region = yield from _region(plan, snapshot, snapshot[counters])
+    firings = judge_all(region)
     decision = Decision(keeps_entry=not settles)
-    moves = fire(decision, message.workflow_id, plan, state, uses, pasts)
-    count_moves(decision, message.workflow_id, moves)
-    if state.left - len(uses) >= plan.need:
-        decision.keeps_entry = True
-        decision.nudges.append(message)
-    elif not settles:
+    moves = yield from apply_firings(decision, message.workflow_id, region, firings)
+    plans = [place.plan for place in region.places.values()]
+    close_unreachable(decision, message.workflow_id, region, snapshot[shut], plans)
+    if decision.is_empty and not settles:
+        return nothing("nothing can be said yet")
+    if moves:
+        count_moves(decision, message.workflow_id, moves)
+    else:
+        owe_settle(decision, message.workflow_id, decision.change(Increment(places.COUNTERS, "act", 0)))
+    if not settles:
         decision.defers[message.name] = snapshot.now_ms + rules.republish_ms
     return decision
+
+
+def _region(plan: StagePlan, snapshot: Snapshot, counters: Mapping[str, bytes]) -> Generator[Read, Snapshot, Region]:
+    """Return the component: one stage as read already, or a loop, read whole and WATCHed with its counters."""
+    if not plan.members:
+        return Region(read_places(snapshot, [plan.ref], counters))
+    moving = Hash(places.component(plan.component or plan.ref))
+    queries = [query for ref in plan.members for query in place_queries(ref)]
+    watch = [places.join(ref) for ref in plan.members]
+    loop = yield Read((moving, *queries), (moving.key, *watch))
+    return Region(read_places(loop, plan.members, loop[moving]))

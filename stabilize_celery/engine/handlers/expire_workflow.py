@@ -52,7 +52,15 @@ def _delete_stages(message: ExpireWorkflow, refs: list[str]) -> Handling:
     lists = [Items(key) for ref in refs for key in (places.started(ref), places.bypassed(ref))]
     snapshot = yield Read(tuple(lists))
     runs = [places.run(thread) for query in lists for thread in snapshot[query]]
-    kinds = (places.arrivals, places.join, places.waiting, places.signals)
+    kinds = (
+        places.arrivals,
+        places.join,
+        places.waiting,
+        places.signals,
+        places.closed,
+        places.component,
+        places.shut,
+    )
     of_stages = [kind(ref) for ref in refs for kind in kinds]
     decision = Decision(keeps_entry=True, nudges=[message])
     decision.change(Delete((*runs, *(query.key for query in lists), *of_stages)))

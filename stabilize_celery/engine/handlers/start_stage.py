@@ -9,7 +9,7 @@ from collections.abc import Generator
 from stabilize_celery.engine import places
 from stabilize_celery.engine.completion import complete_run
 from stabilize_celery.engine.expressions import ConditionError, evaluate_condition, names_in
-from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields, visible_values
+from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields, visible_values, zone_fields
 from stabilize_celery.engine.moves import Frame, set_run
 from stabilize_celery.engine.starting import plan_and_start
 from stabilize_celery.engine.state import ENTRY
@@ -31,7 +31,9 @@ __all__ = ["handle"]
 def handle(message: StartStage, _rules: Rules, _attempt: int) -> Handling:
     """Decide whether and how the run starts."""
     run_key = places.run(message.thread)
-    snapshot = yield opening(message, Hash(run_key), stage_fields(message.ref_id), watch=[run_key])
+    snapshot = yield opening(
+        message, Hash(run_key), stage_fields(message.ref_id), zone_fields(message.ref_id), watch=[run_key]
+    )
     if (early := guard(message, snapshot)) is not None:
         return early
     frame = frame_of(message, snapshot, message.ref_id, message.thread)

@@ -1,0 +1,188 @@
+"""What can still arrive, and what a join does about it: pure judgement on a snapshot of a region (wcp 1.5, 1.6).
+
+A region is one component, or at a standstill the whole graph. Judging a join never goes through the join itself.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from stabilize_celery.engine.plan import StagePlan
+
+__all__ = ["Firing", "Place", "Region"]
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """A join fired: the arrivals (edge, thread) whose data its run sees, and the number of the firing."""
+
+    ref: str
+    number: int
+    arrivals: tuple[tuple[int, str], ...]
+
+
+@dataclass(slots=True)
+class Place:
+    """A stage of the region: its live runs, its arrivals, what its join has consumed, which edges are closed."""
+
+    plan: StagePlan
+    runs: int = 0
+    waiting: dict[int, list[str]] = field(default_factory=dict)
+    used: dict[int, int] = field(default_factory=dict)
+    counted: dict[int, str] = field(default_factory=dict)
+    """DISCRIMINATOR, N_OF_M: edges counted in this cycle, with the thread that counted."""
+    has_fired: bool = False
+    """In this cycle."""
+    fired: int = 0
+    closed: frozenset[str] = frozenset()
+    consumed: int = 0
+    """Arrivals taken from the edges by this judgement."""
+    is_changed: bool = False
+
+    @property
+    def edges(self) -> range:
+        """Positions of the incoming edges."""
+        return range(len(self.plan.requisites))
+
+    def take(self, edge: int) -> str:
+        """Consume the first arrival of an edge."""
+        self.used[edge] = self.used.get(edge, 0) + 1
+        self.consumed += 1
+        self.is_changed = True
+        return self.waiting[edge].pop(0)
+
+    def drop_all(self) -> None:
+        """Give up what waits."""
+        for edge in list(self.waiting):
+            while self.waiting[edge]:
+                self.take(edge)
+
+    def new_cycle(self) -> None:
+        """Count anew (wcp 1.6, cycle and reset)."""
+        self.counted, self.has_fired, self.is_changed = {}, False, True
+
+
+@dataclass(slots=True)
+class Region:
+    """Places by ref, in topological order where it matters."""
+
+    places: Mapping[str, Place]
+
+    def judge(self, ref: str) -> list[Firing]:
+        """Let one join absorb, fire, reset and give up until nothing more can be done; return its firings."""
+        place = self.places[ref]
+        firings: list[Firing] = []
+        while True:
+            is_open = self._open_edges(ref)
+            before = (place.consumed, place.has_fired, len(place.counted), len(firings))
+            _RULES[_kind(place.plan)](place, is_open, firings)
+            if before == (place.consumed, place.has_fired, len(place.counted), len(firings)):
+                return firings
+
+    def force(self, ref: str) -> list[Firing]:
+        """Fire an OR-join that waits for others that wait for it (wcp 1.6, the knot)."""
+        place = self.places[ref]
+        firings: list[Firing] = []
+        filled = [edge for edge in place.edges if place.waiting.get(edge)]
+        _fire(place, firings, [(edge, place.take(edge)) for edge in filled])
+        return firings
+
+    def reachable(self, without: str | None = None) -> set[str]:
+        """Return the stages that may still have a run that passes its thread on."""
+        found = {ref for ref, place in self.places.items() if place.runs and ref != without}
+        while True:
+            fresh = {
+                ref
+                for ref, place in self.places.items()
+                if ref not in found and ref != without and self._can_begin(place, found)
+            }
+            if not fresh:
+                return found
+            found |= fresh
+
+    def _can_begin(self, place: Place, found: set[str]) -> bool:
+        plan = place.plan
+        jumps = (f"j:{source}" not in place.closed for source in plan.jumped_from if source not in self.places)
+        if any(jumps) or any(source in found for source in plan.jumped_from):
+            return True
+        hopeful = [edge for edge in place.edges if place.waiting.get(edge) or self._may_fill(place, edge, found)]
+        counted = set(hopeful) | (set(place.counted) if not place.has_fired else set())
+        return bool(hopeful) and len(counted) >= _needed(plan)
+
+    def _may_fill(self, place: Place, edge: int, found: set[str]) -> bool:
+        source = place.plan.requisites[edge]
+        return source in found if source in self.places else str(edge) not in place.closed
+
+    def _open_edges(self, ref: str) -> set[int]:
+        """Return the edges of a join over which a live thread may still come."""
+        place = self.places[ref]
+        found = self.reachable(without=ref) if len(self.places) > 1 else set()
+        return {edge for edge in place.edges if self._may_fill(place, edge, found)}
+
+
+def _kind(plan: StagePlan) -> str:
+    return "MERGE" if plan.thread_merge else plan.join
+
+
+def _needed(plan: StagePlan) -> int:
+    """Edges that must be filled for the stage to be passed."""
+    return 1 if plan.is_direct or plan.thread_merge else plan.need
+
+
+def _judge_and(place: Place, is_open: set[int], firings: list[Firing]) -> None:
+    filled = [edge for edge in place.edges if place.waiting.get(edge)]
+    if len(filled) == len(place.edges):
+        _fire(place, firings, [(edge, place.take(edge)) for edge in filled])
+    elif filled and any(edge not in is_open and edge not in filled for edge in place.edges):
+        place.drop_all()
+
+
+def _judge_or(place: Place, is_open: set[int], firings: list[Firing]) -> None:
+    filled = [edge for edge in place.edges if place.waiting.get(edge)]
+    if filled and not is_open - set(filled):
+        _fire(place, firings, [(edge, place.take(edge)) for edge in filled])
+
+
+def _judge_partial(place: Place, is_open: set[int], firings: list[Firing]) -> None:
+    for edge in place.edges:
+        if place.waiting.get(edge) and edge not in place.counted:
+            place.counted[edge] = place.take(edge)
+            if not place.has_fired and len(place.counted) >= place.plan.need:
+                place.has_fired = True
+                _fire(place, firings, list(place.counted.items()))
+                if place.plan.join_mode == "CANCELLING":
+                    place.drop_all()
+                    place.new_cycle()
+                    return
+    to_come = [e for e in place.edges if e not in place.counted and (place.waiting.get(e) or e in is_open)]
+    is_doomed = not place.has_fired and len(place.counted) + len(to_come) < place.plan.need
+    if place.counted and (is_doomed or (place.has_fired and not to_come)):
+        place.new_cycle()
+
+
+def _judge_merge(place: Place, is_open: set[int], firings: list[Firing]) -> None:
+    group = place.plan.thread_merge or 1
+    if len(place.waiting.get(0, ())) >= group:
+        _fire(place, firings, [(0, place.take(0)) for _ in range(group)])
+    elif place.waiting.get(0) and not is_open:
+        place.drop_all()
+
+
+def _judge_direct(_place: Place, _is_open: set[int], _firings: list[Firing]) -> None:
+    """Fire for every arrival when it comes: nothing ever waits here."""
+
+
+def _fire(place: Place, firings: list[Firing], arrivals: list[tuple[int, str]]) -> None:
+    place.fired += 1
+    place.is_changed = True
+    place.runs += 1
+    firings.append(Firing(place.plan.ref, place.fired, tuple(arrivals)))
+
+
+_RULES = {
+    "AND": _judge_and,
+    "OR": _judge_or,
+    "DISCRIMINATOR": _judge_partial,
+    "N_OF_M": _judge_partial,
+    "MERGE": _judge_merge,
+    "MULTI_MERGE": _judge_direct,
+}
