@@ -192,7 +192,7 @@ def _wake(
         task_type=waiter.task_type,
         instance=waiter.instance,
     )
-    decision.owes.append(Owed(message, fields=ENTRY.encode(att=run.att)))
+    decision.owes.append(Owed(message, fields=ENTRY.encode(att=run.att), queue=waiter.queue))
     decision.forgets.append(f"TO:wait:{waiter.thread}..{waiter.task_index}")
     return _accept(decision, snapshot, event_id, f"woke run of {ref_id!r}")
 

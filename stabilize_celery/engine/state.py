@@ -178,6 +178,8 @@ class Waiter(msgspec.Struct, frozen=True, array_like=True):
     task_type: str
     since_ms: int
     order: int = 0
+    queue: str = ""
+    """Where the task's message went: who wakes it may not know the worker's routes."""
 
 
 class SignalBox(msgspec.Struct, frozen=True):

@@ -263,6 +263,8 @@ class Owed:
     publish: Callable[[Sequence[int | None]], bool] = always
     fields: Mapping[str, Value] = field(default_factory=dict)
     """More fields of the ledger entry, e.g. `att`, `tries`."""
+    queue: str = ""
+    """Where to publish it, if that was decided before; else the settings say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,10 +29,13 @@ def _redact_one(url: str) -> str:
 
 
 def truncate_error(message: str, max_bytes: int = MAX_ERROR_BYTES) -> str:
-    """Return `message` cut to `max_bytes` bytes of UTF-8, with ` [TRUNCATED]` at the end if it was cut."""
+    """Return `message` cut to `max_bytes` bytes of UTF-8, with ` [TRUNCATED]` at the end if it was cut.
+
+    Half a surrogate pair, which can't be stored, becomes a question mark.
+    """
     encoded = message.encode("utf-8", errors="replace")
     if len(encoded) <= max_bytes:
-        return message
+        return encoded.decode()
     kept = max_bytes - len(_MARKER)
     if kept <= 0:
         return _MARKER.strip()

@@ -20,14 +20,14 @@ _SMALLEST_INT = -(2**63)
 _LARGEST_INT = 2**64 - 1
 
 
-def copy_json(value: object, path: str, problems: list[Problem], levels: int = MAX_CONTEXT_NESTING) -> Any:
+def copy_json(value: object, path: str, problems: list[Problem], inside: tuple[int, ...] = ()) -> Any:
     """Return a deep copy of `value` in plain types; what is not JSON becomes None and a problem with its path.
 
     Args:
         value: What a user put there.
         path: Where it stands.
         problems: Takes what is not JSON.
-        levels: How many lists and objects may stand inside each other (count).
+        inside: The lists and objects that it stands in, outermost first (`id` of each).
 
     """
     if value is None or value is True or value is False:
@@ -37,7 +37,7 @@ def copy_json(value: object, path: str, problems: list[Problem], levels: int = M
     if isinstance(value, int | float):
         return _copy_number(value, path, problems)
     if isinstance(value, Mapping | list | tuple):
-        return _copy_container(value, path, problems, levels)
+        return _copy_container(value, path, problems, inside)
     return _refuse(path, f"object is not JSON: {_kind(value)}{_advice(value)}", problems)
 
 
@@ -67,17 +67,24 @@ def _copy_number(value: float, path: str, problems: list[Problem]) -> Any:
 
 
 def _copy_container(
-    value: Mapping[Any, object] | list[object] | tuple[object, ...], path: str, problems: list[Problem], levels: int
+    value: Mapping[Any, object] | list[object] | tuple[object, ...],
+    path: str,
+    problems: list[Problem],
+    inside: tuple[int, ...],
 ) -> Any:
-    if levels <= 0:
+    if id(value) in inside:
+        # Found at once: a tree whose nodes know their parent has more paths than could ever be walked.
+        return _refuse(path, "object is not JSON: it contains itself", problems)
+    if len(inside) >= MAX_CONTEXT_NESTING:
         return _refuse(path, f"nested deeper than {MAX_CONTEXT_NESTING} levels", problems)
+    inside = (*inside, id(value))
     if not isinstance(value, Mapping):
-        return [copy_json(item, join_path(path, at), problems, levels - 1) for at, item in enumerate(value)]
+        return [copy_json(item, join_path(path, at), problems, inside) for at, item in enumerate(value)]
     copied: dict[str, Any] = {}
     for key, item in value.items():
         if isinstance(key, str):
             name = _copy_text(key, path, problems)
-            copied[name] = copy_json(item, join_path(path, name or "?"), problems, levels - 1)
+            copied[name] = copy_json(item, join_path(path, name or "?"), problems, inside)
         else:
             _refuse(path, f"key {shown(key)} is not JSON: keys must be text, not {_kind(key)}", problems)
     return copied

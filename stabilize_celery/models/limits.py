@@ -3,6 +3,7 @@
 __all__ = [
     "MAX_CONTEXT_NESTING",
     "MAX_DEFINITION_BYTES",
+    "MAX_IDEMPOTENCY_KEY_LENGTH",
     "MAX_LISTED_PROBLEMS",
     "MAX_NAME_LENGTH",
     "MAX_REF_ID_LENGTH",
@@ -28,6 +29,9 @@ MAX_REF_ID_LENGTH = 200
 
 MAX_NAME_LENGTH = 200
 """An application's, a workflow's, a stage's or a task's name (characters)."""
+
+MAX_IDEMPOTENCY_KEY_LENGTH = 1_000
+"""A producer's own name for one submission (characters)."""
 
 MAX_LISTED_PROBLEMS = 1_000
 """Problems that the text of one error lists (count); `error.problems` has all of them."""

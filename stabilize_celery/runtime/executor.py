@@ -7,6 +7,7 @@ from typing import Any
 
 from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.handlers.run_task import ClaimedTask, TaskReturned
+from stabilize_celery.errors import truncate_error
 from stabilize_celery.models.json_values import copy_json
 from stabilize_celery.models.problems import Problem
 from stabilize_celery.models.result import TaskResult
@@ -22,6 +23,10 @@ __all__ = ["TaskExecutor"]
 
 POLL_BASE_MS = 500
 POLL_CAP_MS = 15_000
+MAX_PAUSE_MS = 10 * 366 * 24 * 3600 * 1000
+"""The longest pause that a task may ask for: what is due must be a time."""
+MAX_TOLD_BYTES = 4_000
+"""How much of a task's own error text is kept beside its context (bytes)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +44,20 @@ class TaskExecutor:
         with bind_call(call), bind_token(token):
             try:
                 result = task.execute(stage)
-                return self._returned(claimed, task, stage, result)
+                return _storable(claimed, self._returned(claimed, task, stage, result))
             except Exception as error:  # noqa: BLE001 - whatever user code raises is its result
-                return self._raised(claimed, options, error)
+                return self._told(claimed, options, error)
             except SystemExit as error:
                 if type(error) is not SystemExit:
                     raise  # Celery's own, to stop this worker: the task is lost with it, and comes back
                 return _failed(claimed, "SystemExit", f"the task called sys.exit({error.code!r})")
+
+    def _told(self, claimed: ClaimedTask, options: TaskOptions, error: Exception) -> TaskReturned:
+        try:
+            return _storable(claimed, self._raised(claimed, options, error))
+        except Exception as second:  # noqa: BLE001 - an exception's own methods are user code, too
+            told = f"{type(error).__name__}, which can't be told: {type(second).__name__}"
+            return _failed(claimed, type(error).__name__, told)
 
     def _returned(self, claimed: ClaimedTask, task: Task, stage: StageExecution, result: Any) -> TaskReturned:
         if not isinstance(result, TaskResult):
@@ -74,8 +86,8 @@ class TaskExecutor:
             if not result.target_stage_ref_id:
                 return _failed(claimed, "RedirectError", "the task redirects, but names no stage to jump to")
         elif result.status in (WorkflowStatus.TERMINAL, WorkflowStatus.STOPPED, WorkflowStatus.FAILED_CONTINUE):
-            told = result.context.get("error")
-            changes["error"] = {"message": str(told) if told else f"the task answered {result.status.name}"}
+            told = str(answer.context.get("error") or f"the task answered {result.status.name}")
+            changes["error"] = {"message": truncate_error(told, MAX_TOLD_BYTES)}
         elif result.status.name not in ("SUCCEEDED", "SKIPPED", "CANCELED"):
             return _failed(claimed, "ResultError", f"{result.status.name} is no result of a task")
         return TaskReturned(answer.attempt, answer.status, answer.context, answer.outputs, **changes)
@@ -83,7 +95,7 @@ class TaskExecutor:
     def _poll_ms(self, claimed: ClaimedTask, task: Task, stage: StageExecution) -> int:
         asked = task.poll_after_ms(stage)
         if asked is not None:
-            return max(0, asked)
+            return _bounded_ms(asked)
         return backoff_ms(claimed.state.polls + 1, POLL_BASE_MS / 1000, POLL_CAP_MS / 1000, self.jitter())
 
     def _raised(self, claimed: ClaimedTask, options: TaskOptions, error: BaseException) -> TaskReturned:
@@ -91,7 +103,7 @@ class TaskExecutor:
         told = {"type": failure.exception_type, "message": failure.message, "traceback": failure.traceback}
         problems: list[Problem] = []
         context = copy_json(failure.context_update, "context_update", problems)
-        if problems:
+        if problems or not isinstance(context, dict) or self._too_large(context, {}):
             context = {}
         if not failure.is_transient:
             told["message"] = f"{failure.exception_type}: {failure.message}"
@@ -100,7 +112,7 @@ class TaskExecutor:
         if pause is None:
             tries = claimed.state.retries + 1
             pause = backoff_ms(tries, options.backoff_s, options.backoff_max_s, self.jitter())
-        return TaskReturned(claimed.attempt, "RETRY", context, error=told, again_after_ms=pause)
+        return TaskReturned(claimed.attempt, "RETRY", context, error=told, again_after_ms=_bounded_ms(pause))
 
     def _too_large(self, context: Mapping[str, Any], outputs: Mapping[str, Any]) -> str:
         for kind, values in (("outputs", outputs), ("context", context)):
@@ -110,6 +122,19 @@ class TaskExecutor:
                 most = self.max_output_bytes
                 return f"{kind} take {size} bytes, at most {most} are stored; the largest is {kind}.{largest}"
         return ""
+
+
+def _bounded_ms(pause_ms: float) -> int:
+    return min(max(0, int(pause_ms)), MAX_PAUSE_MS)
+
+
+def _storable(claimed: ClaimedTask, returned: TaskReturned) -> TaskReturned:
+    """Return the answer, or the failure that it can't be stored: found here, it is the task's; later, nobody's."""
+    try:
+        pack((returned.target or "", returned.signal, returned.deadline_ms, returned.sub_workflow, returned.error))
+    except (TypeError, ValueError, OverflowError) as error:
+        return _failed(claimed, "ResultError", f"the task's answer can't be stored: {type(error).__name__}: {error}")
+    return returned
 
 
 def _failed(claimed: ClaimedTask, kind: str, message: str) -> TaskReturned:

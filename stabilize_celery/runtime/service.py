@@ -30,7 +30,10 @@ from stabilize_celery.engine.steps import (
     workflow_slot,
 )
 from stabilize_celery.errors import IdempotencyConflictError, UnreachableError
+from stabilize_celery.models.json_values import copy_json
+from stabilize_celery.models.limits import MAX_IDEMPOTENCY_KEY_LENGTH
 from stabilize_celery.models.messages import FinalizeStage, Message, RunTask
+from stabilize_celery.models.problems import Problem, refusal, shown
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.attached import AttachedWorkflow
 from stabilize_celery.runtime.executor import TaskExecutor
@@ -255,6 +258,8 @@ class Runtime:
 
         """
         if idempotency_key is not None:
+            if problem := _key_problem(idempotency_key):
+                raise refusal([Problem("idempotency_key", problem)])
             workflow_id = keyed_workflow_id(self.settings.namespace, idempotency_key)
         elif isinstance(definition, Workflow):
             workflow_id = workflow_id or definition.id
@@ -285,6 +290,17 @@ class Runtime:
 
     def _look(self, workflow_id: str, queries: Sequence[Query]) -> Snapshot:
         return self.store.look(workflow_slot(workflow_id), queries)
+
+
+def _key_problem(key: object) -> str:
+    """Return what is wrong with an idempotency key, which may have come over the wire."""
+    if not isinstance(key, str):
+        return f"expected text, got {shown(key)}"
+    if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY_LENGTH:
+        return f"text of {len(key)} characters; 1 to {MAX_IDEMPOTENCY_KEY_LENGTH} are allowed"
+    problems: list[Problem] = []
+    copy_json(key, "idempotency_key", problems)
+    return problems[0].message if problems else ""
 
 
 def _creating(creation: Creation) -> Handling:

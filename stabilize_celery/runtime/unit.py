@@ -135,7 +135,7 @@ class UnitOfWork:
         changes: list[Change] = list(decision.changes)
         publishes: list[tuple[Outgoing, Callable[[Results], bool]]] = []
         for owed in decision.owes:
-            queue = queue_of(owed.message, self._settings)
+            queue = owed.queue or queue_of(owed.message, self._settings)
             ledger.append(self._entry(owed, queue, now_ms))
             if owed.not_before_ms <= now_ms:
                 publishes.append((outgoing(owed.message, queue), owed.publish))

@@ -97,7 +97,7 @@ def _type_name(error: BaseException) -> str:
 
 
 def _traceback_text(error: BaseException) -> str:
-    text = "".join(traceback.format_exception(error))
+    text = "".join(traceback.format_exception(error)).encode(errors="replace").decode()
     left_out = len(text) - _TRACEBACK_HEAD - _TRACEBACK_TAIL
     if left_out <= 0:
         return text

@@ -14,16 +14,31 @@ from stabilize_celery.models.messages import MESSAGE_TYPES, Message, RunTask
 from stabilize_celery.models.problems import InvalidWorkflowError
 from stabilize_celery.runtime.probes import PROBE
 from stabilize_celery.store.contract import Store
+from stabilize_celery.store.errors import StoreError
+from stabilize_celery.store.keys import check_workflow_id
 from stabilize_celery.transport.publish import task_name
 from stabilize_celery.transport.reports import Reports
 
-__all__ = ["SUBMIT", "Bridge", "Handles", "LedgerTask", "add_tasks", "message_of", "split_task_id"]
+__all__ = [
+    "SUBMIT",
+    "Bridge",
+    "ForeignMessageError",
+    "Handles",
+    "LedgerTask",
+    "add_tasks",
+    "message_of",
+    "split_task_id",
+]
 
 SUBMIT = "SubmitWorkflow"
 _REQUEUE_PAUSE_S = 2.0
 _REFUSALS = (InvalidWorkflowError, IdempotencyConflictError)
 
 logger = logging.getLogger(__name__)
+
+
+class ForeignMessageError(ValueError):
+    """A delivery that is no message of a ledger: somebody else sent it, and nothing is owed for it."""
 
 
 class Handles(Protocol):
@@ -77,7 +92,7 @@ def message_of(kind: type[Message], task_id: str, kwargs: Mapping[str, Any]) -> 
     """Return the message that a delivery carries; fields that this version does not know are left out.
 
     Raises:
-        ValueError: it lacks ids, or its Celery task id is not the one of its ledger entry.
+        ForeignMessageError: it lacks ids, or its Celery task id is not the one of its ledger entry.
 
     """
     # Ids that are empty are not sent (see `runtime.ports.outgoing`).
@@ -85,13 +100,18 @@ def message_of(kind: type[Message], task_id: str, kwargs: Mapping[str, Any]) -> 
     try:
         message = msgspec.convert({**empty, **kwargs}, kind)
     except msgspec.ValidationError as error:
-        raise ValueError(
+        raise ForeignMessageError(
             f"{task_name(kind.__name__)} {task_id}: not a message that this version knows: {error}"
         ) from None
     if split_task_id(task_id) != (message.workflow_id, message.name):
-        raise ValueError(
+        raise ForeignMessageError(
             f"{task_name(kind.__name__)} {task_id}: its Celery task id must be {message.workflow_id}/{message.name}"
         )
+    try:
+        check_workflow_id(message.workflow_id)
+        msgspec.msgpack.encode(message)
+    except (StoreError, ValueError, OverflowError) as error:
+        raise ForeignMessageError(f"{task_name(kind.__name__)} {task_id!r}: {error}") from None
     return message
 
 
@@ -99,12 +119,12 @@ def split_task_id(task_id: str) -> tuple[str, str]:
     """Return workflow id and ledger name of a Celery task id `<workflow id>/<name>`; the name may contain slashes.
 
     Raises:
-        ValueError: it is no such id.
+        ForeignMessageError: it is no such id.
 
     """
     workflow_id, slash, name = task_id.partition("/")
     if not (workflow_id and slash and name):
-        raise ValueError(
+        raise ForeignMessageError(
             f"{task_id!r} is no ledger message: its Celery task id must be <workflow id>/<name>. Messages of workflows "
             "are sent by this package only; to start a workflow send stabilize.SubmitWorkflow."
         )
@@ -115,7 +135,7 @@ def add_tasks(app: Celery, bridge: Bridge) -> None:
     """Add our Celery tasks to the app, made when the app is finalized, so that its configuration stays open."""
     for kind, message in MESSAGE_TYPES.items():
         more = {"Request": "stabilize_celery.transport.request:AttemptRequest"} if message is RunTask else {}
-        _add(app, bridge, kind, _handler(message), **more)
+        _add(app, bridge, kind, _handler(message), throws=(ForeignMessageError,), **more)
     _add(app, bridge, PROBE, _come_back)
     _add(app, bridge, SUBMIT, _submit, throws=_REFUSALS)
 
@@ -126,8 +146,12 @@ def _add(app: Celery, bridge: Bridge, kind: str, run: Callable[..., Any], **attr
 
 
 def _handler(kind: type[Message]) -> Callable[..., str]:
-    def deliver(self: LedgerTask, **kwargs: Any) -> str:
-        message = message_of(kind, self.request.id, kwargs)
+    def deliver(self: LedgerTask, *_: Any, **kwargs: Any) -> str:
+        try:
+            message = message_of(kind, self.request.id, kwargs)
+        except ForeignMessageError as error:
+            logger.error("refused, nothing was done: %.1000s", error)  # noqa: TRY400 -- the sender's mistake: its text, not our traceback
+            raise
         try:
             return self.bridge.runtime.handle(message)
         except UnreachableError as error:

@@ -4,6 +4,7 @@ from stabilize_celery.client.why.facts import Facts
 from stabilize_celery.client.why.reason import Reason
 from stabilize_celery.client.words import clock_time, duration, plural
 from stabilize_celery.engine.state import Entry
+from stabilize_celery.models.messages import MESSAGE_TYPES
 
 __all__ = ["message_reason", "queue_reason"]
 
@@ -20,6 +21,9 @@ def message_reason(facts: Facts, ref_id: str, name: str, what: str) -> Reason:
         return Reason(ref_id, "paused", f"{what} is held back: the workflow is paused")
     if facts.is_dead(name):
         return _dead(facts, ref_id, name, entry, what)
+    if entry.t not in MESSAGE_TYPES:
+        told = f"{what} is a message of type {entry.t!r}, which this version does not know; it waits for a newer worker"
+        return Reason(ref_id, "unknown_message", told, _again(facts, name))
     if entry.parked:
         return Reason(ref_id, "parked", f"{what} rests: {entry.parked}", _again(facts, name))
     if entry.error and entry.tries:

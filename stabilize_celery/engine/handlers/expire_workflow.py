@@ -32,12 +32,12 @@ def handle(message: ExpireWorkflow, _rules: Rules, _attempt: int) -> Handling:
     entry, record = entry_of(snapshot, message), workflow_of(snapshot)
     if not entry.exists:
         return nothing("duplicate: nothing is owed under this name")
+    if snapshot.now_ms < entry.nb:
+        return nothing("early: its retention is not over")
     if (other := foreign(message, snapshot)) is not None:
         return other
     if record.is_live:
         return Decision(note="the workflow was restarted")
-    if snapshot.now_ms < entry.nb:
-        return nothing("early: its retention is not over")
     if record.status != "GONE":
         gone = Decision(keeps_entry=True, nudges=[message])
         gone.change(SetFields(places.WORKFLOW, {"status": "GONE"}))

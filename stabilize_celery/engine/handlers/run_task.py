@@ -278,6 +278,7 @@ def _suspend(message: RunTask, frame: Frame, entry: Entry, returned: TaskReturne
         message.task_type,
         frame.now_ms,
         frame.run.started_ms,
+        entry.q,
     )
     decision.change(SetFields(box_key, SIGNALS.encode(waiters=[*box.waiters, waiter])))
     decision.events.append(Event("stage.suspended", frame.plan.ref, {"signal": returned.signal}))

@@ -51,7 +51,7 @@ class Scripts:
         steps = self._steps.get(kind)
         if steps is None:
             steps = self._steps[kind] = self._find(kind)
-        return ScriptedTask(steps, self._journal, self._add_instance)
+        return ScriptedTask(kind, steps, self._journal, self._add_instance)
 
     def _find(self, kind: str) -> tuple[Step, ...]:
         *places, scenario_id = kind.removeprefix(PREFIX).split("/", 4)
@@ -75,8 +75,9 @@ class _Place:
 
 @dataclass(slots=True)
 class ScriptedTask(Task):
-    """One execution of a script."""
+    """One execution of a script. `kind`: its task type."""
 
+    kind: str
     steps: tuple[Step, ...]
     journal: Journal
     add_instance: InstanceAdder
@@ -114,9 +115,9 @@ class _Execution:
         self.task = task
         self.stage = stage
         self.call = call
-        # The idempotency key names execution, stage, thread and task; what counts over all runs leaves the thread out.
+        # A place belongs to one run and instance; what is counted belongs to the task, over all of them.
         self.key: Key = (call.workflow_id, call.idempotency_key, call.instance_index)
-        self.over_all_runs: Key = (call.workflow_id, call.stage_ref_id, call.idempotency_key.rpartition("/")[2])
+        self.over_all_runs: Key = (call.workflow_id, task.kind)
         self.place = self._take_up()
 
     def _take_up(self) -> _Place:
