@@ -12,7 +12,7 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.ids import thread_id
 from stabilize_celery.engine.past import Past, extended
 from stabilize_celery.engine.plan import Edge, StagePlan
-from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD, Entry, Run, TaskState, WorkflowRecord
+from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD, Entry, Run, TaskState, WorkflowRecord
 from stabilize_celery.engine.steps import (
     Add,
     Append,
@@ -46,6 +46,7 @@ from stabilize_celery.models.messages import (
 
 __all__ = [
     "GOES_ON",
+    "SYNTHETIC_PHASES",
     "Frame",
     "Zone",
     "arrive",
@@ -65,6 +66,8 @@ __all__ = [
 
 GOES_ON = frozenset({"SUCCEEDED", "FAILED_CONTINUE", "SKIPPED"})
 """Final statuses of a run whose thread goes on (a run skipped before any thread came does not exist)."""
+SYNTHETIC_PHASES = frozenset({"before", "after", "failure"})
+"""Phases of a run in which stages of its own may be live: they go with it."""
 
 
 @dataclass(slots=True)
@@ -78,9 +81,9 @@ class Frame:
     thread: str
     run: Run
     context: dict[str, Any] = field(default_factory=dict)
+    """The stage's own context: as defined, overlaid with what the run's tasks added."""
     zone: dict[str, int] = field(default_factory=dict)
     """Open edges (`in`) and live threads (`live`) of the component that bears the stage's name."""
-    """The stage's own context: as defined, overlaid with what the run's tasks added."""
 
     @property
     def now_ms(self) -> int:
@@ -211,7 +214,7 @@ def owe_completion(decision: Decision, frame: Frame) -> None:
 
 def call_sub_workflow(decision: Decision, frame: Frame, call: dict[str, Any]) -> None:
     """Owe the start of an inner workflow that the run will wait for."""
-    from_call = thread_id(frame.workflow_id, frame.thread, frame.run.task_index, len(frame.run.tasks), "sub")
+    from_call = thread_id(frame.workflow_id, frame.thread, frame.run.task_index, frame.run.child, "sub")
     child = f"{frame.workflow_id[:60]}.{from_call}"
     set_run(decision, frame.thread, child=child, child_call=call, sub=None)
     message = StartSubWorkflow(
@@ -260,6 +263,8 @@ def end_run(decision: Decision, frame: Frame, status: str, reason: str = "", ent
         values["reason"] = reason
     if is_busy:
         values["code_runs"] = True
+        task = run_name(thread, None, run.task_index)
+        decision.change(SetFields(places.ledger(task), ENTRY.encode(cx=True)))
     decision.change(Remove(places.LIVE, (thread,)))
     Zone.of(plan).count(decision, -1)
     if not run.has_started:
@@ -269,6 +274,8 @@ def end_run(decision: Decision, frame: Frame, status: str, reason: str = "", ent
     if run.child and run.sub is None:
         kill = CancelSubWorkflow(workflow_id=frame.workflow_id, thread=thread, child_id=run.child)
         decision.owes.append(Owed(kill))
+    if run.phase in SYNTHETIC_PHASES:
+        owe_continuation(decision, frame.workflow_id, plan.ref, thread)
     if run.has_started and (plan.finalizers or (plan.cleanup_on_failure and status not in GOES_ON)):
         final = FinalizeStage(workflow_id=frame.workflow_id, ref_id=plan.ref, thread=thread)
         decision.owes.append(Owed(final))
