@@ -181,8 +181,9 @@ def _wake(
 ) -> Asking:
     run_key = places.run(waiter.thread)
     run = RUN.decode((yield Read((Hash(run_key),), (run_key,))).hash(run_key))
+    rest = [other for other in box.waiters if other != waiter]
     decision = Decision(events=[Event("stage.signaled", ref_id, {"signal": sent.name})])
-    forget_waiters(decision, ref_id, box, waiter.thread)
+    decision.change(SetFields(places.signals(ref_id), SIGNALS.encode(waiters=rest)))
     set_run(decision, waiter.thread, status="RUNNING", waits="", signal=sent.name, payload=sent.payload)
     message = RunTask(
         workflow_id=workflow_id,
