@@ -33,4 +33,4 @@ def test_a_scenario_holds_under_every_seed(scenario: Scenario) -> None:
 
 def test_the_list_of_what_is_not_done_yet_names_scenarios() -> None:
     """A line of the list that names no scenario hides nothing by a slip."""
-    assert NOT_YET <= {scenario.id for scenario in SCENARIOS}
+    assert {scenario.id for scenario in SCENARIOS} >= NOT_YET

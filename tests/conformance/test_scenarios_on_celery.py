@@ -19,7 +19,7 @@ def test_scenarios_hold_on_real_workers() -> None:
     not_yet = set((HERE / "not_yet.txt").read_text().split())
     scenarios = [scenario for scenario in load_scenarios(path) if scenario.id not in not_yet]
 
-    with CeleryBackend([path], [scenarios]) as backend:
+    with CeleryBackend([path]) as backend:
         verdicts = list(backend.verdicts([(0, scenario) for scenario in scenarios], seeds=1))
 
     assert [told(verdict) for verdict in verdicts if not verdict.has_passed] == []

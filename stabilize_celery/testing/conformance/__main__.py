@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         files = [load_scenarios(path) for path in given.files]
         chosen = _chosen(files, given.only)
-        return _run(given, files, chosen)
+        return _run(given, chosen)
     except ScenarioFileError as error:
         return _refused(str(error))
     except CeleryBackendError as error:
@@ -65,9 +65,9 @@ def _chosen(files: Sequence[Sequence[Scenario]], only: Sequence[str] | None) -> 
     return [(number, scenario) for number, scenario in every if scenario.id in only]
 
 
-def _run(given: argparse.Namespace, files: Sequence[Sequence[Scenario]], chosen: list[tuple[int, Scenario]]) -> int:
+def _run(given: argparse.Namespace, chosen: list[tuple[int, Scenario]]) -> int:
     verdicts: list[Verdict] = []
-    for verdict in _verdicts(given, files, chosen):
+    for verdict in _verdicts(given, chosen):
         verdicts.append(verdict)
         if not given.json and not verdict.has_passed:
             sys.stdout.write(f"{told(verdict)}\n\n")
@@ -79,13 +79,11 @@ def _run(given: argparse.Namespace, files: Sequence[Sequence[Scenario]], chosen:
     return 0 if all(verdict.has_passed for verdict in verdicts) else 1
 
 
-def _verdicts(
-    given: argparse.Namespace, files: Sequence[Sequence[Scenario]], chosen: list[tuple[int, Scenario]]
-) -> Iterator[Verdict]:
+def _verdicts(given: argparse.Namespace, chosen: list[tuple[int, Scenario]]) -> Iterator[Verdict]:
+    # Ended in good order: what it has started must not outlive it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if given.backend == "celery":
-        # Ended in good order: the fleet's processes must not outlive this one.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-        with CeleryBackend(given.files, files) as backend:
+        with CeleryBackend(given.files) as backend:
             yield from backend.verdicts(chosen, given.seeds or 1)
         return
     seeds = [given.seed] if given.seed is not None else range(given.seeds or 10)

@@ -11,7 +11,7 @@ from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.tasks.call import TaskCall, current_call
 from stabilize_celery.tasks.task import Task, Wait
-from stabilize_celery.testing.conformance.journal import Journal, Key, Record
+from stabilize_celery.testing.conformance.journal import Journal, Key, Record, Visit
 from stabilize_celery.testing.conformance.scenario import Scenario
 from stabilize_celery.testing.conformance.steps import Step
 
@@ -123,6 +123,9 @@ class _Execution:
     def _take_up(self) -> _Place:
         kept = self.task.journal.place(self.key)
         if kept is None:
+            call = self.call
+            visit = Visit(call.workflow_id, call.stage_ref_id, call.run_number, call.instance_index)
+            self.task.journal.visit(visit)
             return _Place(0, self.task.journal.count(("attempt", *self.over_all_runs)), {})
         signal = tuple(kept["signal"])
         if kept["waits"]:

@@ -48,8 +48,7 @@ class CeleryBackendError(Exception):
 class CeleryBackend:
     """A context: the fleet runs inside. Raises CeleryBackendError when it does not come up."""
 
-    def __init__(self, paths: Sequence[Path], files: Sequence[Sequence[Scenario]]) -> None:
-        self._files = files
+    def __init__(self, paths: Sequence[Path]) -> None:
         self._fleet = Fleet(paths)
         self._stack = ExitStack()
 
@@ -74,7 +73,7 @@ class CeleryBackend:
         self._stack.close()
 
     def verdicts(self, chosen: Sequence[tuple[int, Scenario]], seeds: int) -> Iterator[Verdict]:
-        """Run each scenario, given with the number of its file, `seeds` times; yield in the order given."""
+        """Run each scenario, given with the place of its file among `paths`, `seeds` times; yield in that order."""
         stop = threading.Event()
 
         def judged(one: tuple[int, Scenario]) -> Verdict:

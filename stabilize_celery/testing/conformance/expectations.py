@@ -153,4 +153,22 @@ def _order(expectation: Expectation, workflow: str, _: Outcome, selection: Selec
         yield from find_most_at_once([named(reference) for reference in most.stages], most.max)
 
 
-_CHECKS: tuple[_Check, ...] = (_status, _stages, _runs, _instances, _outputs, _records, _order)
+def _code(_: Expectation, workflow: str, outcome: Outcome, selection: Selection) -> Differences:
+    """Tell where the engine's word and the task code's disagree: no run is done whose code was not executed."""
+    for execution in outcome.executions.get(workflow, []):
+        for ref_id in selection.scripted(workflow):
+            runs = outcome.history.runs([execution.id], ref_id)
+            numbers = {run.thread: number for number, run in enumerate(runs, 1)}
+            instances = outcome.history.instances([execution.id], ref_id)
+            done = {(numbers[span.thread], index) for index, span in instances if span.status == "SUCCEEDED"}
+            if not selection.has_instances(workflow, ref_id):
+                done = {(numbers[run.thread], None) for run in runs if run.status == "SUCCEEDED"}
+            seen = {(visit.run, visit.instance) for visit in execution.visits if visit.ref_id == ref_id}
+            for number, index in done - seen:
+                place = f"run {number} of {ref_id}" + ("" if index is None else f", instance {index},")
+                yield f"{place} SUCCEEDED, but its code was never executed"
+            for number in {number for number, _ in seen} - set(numbers.values()):
+                yield f"code of {ref_id} was executed in run {number}, but that run has not started"
+
+
+_CHECKS: tuple[_Check, ...] = (_status, _stages, _runs, _instances, _outputs, _records, _order, _code)

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
-__all__ = ["Journal", "Key", "MemoryJournal", "Record", "SharedJournal"]
+__all__ = ["Journal", "Key", "MemoryJournal", "Record", "SharedJournal", "Visit"]
 
 Key: TypeAlias = tuple[str | int | None, ...]
 """Names a place or a count, workflow execution first."""
@@ -26,6 +26,15 @@ class Record:
     workflow_id: str
     ref_id: str
     value: Any
+
+
+class Visit(NamedTuple):
+    """Task code was executed in this run (from 1) and instance."""
+
+    workflow_id: str
+    ref_id: str
+    run: int
+    instance: int | None
 
 
 class Journal(Protocol):
@@ -51,6 +60,14 @@ class Journal(Protocol):
         """Return what tasks of a workflow execution recorded, in order."""
         ...
 
+    def visit(self, visit: Visit) -> None:
+        """Take note that task code was executed."""
+        ...
+
+    def visits(self, workflow_id: str) -> set[Visit]:
+        """Return where task code of a workflow execution was executed."""
+        ...
+
 
 class MemoryJournal:
     """A journal of one process."""
@@ -59,6 +76,7 @@ class MemoryJournal:
         self._counts: Counter[Key] = Counter()
         self._places: dict[Key, Mapping[str, Any]] = {}
         self._records: list[Record] = []
+        self._visits: set[Visit] = set()
 
     def count(self, key: Key) -> int:
         """See `Journal`."""
@@ -83,12 +101,23 @@ class MemoryJournal:
         """See `Journal`."""
         return [record for record in self._records if record.workflow_id == workflow_id]
 
+    def visit(self, visit: Visit) -> None:
+        """See `Journal`."""
+        self._visits.add(visit)
+
+    def visits(self, workflow_id: str) -> set[Visit]:
+        """See `Journal`."""
+        return {visit for visit in self._visits if visit.workflow_id == workflow_id}
+
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS counts (name TEXT PRIMARY KEY, n INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS places (name TEXT PRIMARY KEY, place TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS records (
     number INTEGER PRIMARY KEY AUTOINCREMENT, workflow_id TEXT NOT NULL, ref_id TEXT NOT NULL, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS visits (
+    workflow_id TEXT NOT NULL, ref_id TEXT NOT NULL, run INTEGER NOT NULL, instance INTEGER);
+CREATE INDEX IF NOT EXISTS visits_of ON visits (workflow_id);
 CREATE INDEX IF NOT EXISTS records_of ON records (workflow_id);
 """
 
@@ -129,6 +158,15 @@ class SharedJournal:
         sql = "SELECT workflow_id, ref_id, value FROM records WHERE workflow_id = ? ORDER BY number"
         rows = self._connection().execute(sql, (workflow_id,)).fetchall()
         return [Record(row[0], row[1], json.loads(row[2])) for row in rows]
+
+    def visit(self, visit: Visit) -> None:
+        """See `Journal`."""
+        self._connection().execute("INSERT INTO visits VALUES (?, ?, ?, ?)", visit)
+
+    def visits(self, workflow_id: str) -> set[Visit]:
+        """See `Journal`."""
+        sql = "SELECT DISTINCT workflow_id, ref_id, run, instance FROM visits WHERE workflow_id = ?"
+        return {Visit(*row) for row in self._connection().execute(sql, (workflow_id,)).fetchall()}
 
     def close(self) -> None:
         """Close this thread's connection."""

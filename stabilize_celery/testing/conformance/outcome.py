@@ -1,11 +1,11 @@
 """What became of one scenario execution, read once it has ended."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from stabilize_celery.testing.conformance.history import History
-from stabilize_celery.testing.conformance.journal import Journal
+from stabilize_celery.testing.conformance.journal import Journal, Visit
 from stabilize_celery.testing.conformance.scenario import Scenario
 from stabilize_celery.testing.conformance.world import World
 
@@ -22,6 +22,8 @@ class Execution:
     stages: Mapping[str, str]
     outputs: Mapping[str, Any]
     records: Mapping[str, list[Any]]
+    visits: Collection[Visit] = ()
+    """Where task code was executed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,4 +56,5 @@ def _execution(world: World, journal: Journal, workflow_id: str) -> Execution:
         {ref_id: stage.status(view.record) for ref_id, stage in view.stages.items()},
         world.outputs(workflow_id),
         records,
+        journal.visits(workflow_id),
     )

@@ -27,6 +27,15 @@ class Selection:
         """Return (workflow, ref_id) of a reference without run and instance."""
         return self._scenario.resolve(reference, home)
 
+    def scripted(self, workflow: str) -> list[str]:
+        """Return the stages of a workflow that have tasks."""
+        return [stage.ref_id for stage in self._scenario.workflow(workflow).stages if stage.tasks]
+
+    def has_instances(self, workflow: str, ref_id: str) -> bool:
+        """Whether a stage is one of multiple instances."""
+        stage = self._scenario.workflow(workflow).stage(ref_id)
+        return stage is not None and stage.mi_config is not None
+
     def runs(self, reference: str, home: str) -> list[Span]:
         """Return the runs of a stage over all executions of its workflow."""
         ids, ref_id = self._place(reference, home)
