@@ -265,7 +265,7 @@ def _oldest_run(live: list[str], ref_id: str) -> Generator[Read, Snapshot, tuple
     keys = {thread: Hash(places.run(thread)) for thread in live}
     snapshot = yield Read(tuple(keys.values()))
     runs = {thread: RUN.decode(snapshot[key]) for thread, key in keys.items()}
-    of_stage = [(run.created_us, thread) for thread, run in runs.items() if run.ref == ref_id]
+    of_stage = [(r.created_us, thread) for thread, r in runs.items() if r.ref == ref_id and r.instance is None]
     if not of_stage:
         return None
     thread = min(of_stage)[1]

@@ -40,9 +40,7 @@ def outside_event(effect: Effect, workflow_id: str, event_id: str, ref_id: str) 
     return _asking(name, workflow_id, event_id, arguments, more)
 
 
-def add_instances(
-    workflow_id: str, event_id: str, ref_id: str, context: Mapping[str, Any]
-) -> Callable[[], Handling]:
+def add_instances(workflow_id: str, event_id: str, ref_id: str, context: Mapping[str, Any]) -> Callable[[], Handling]:
     """Return the question for one more instance. Raises NotInThisVersionError."""
     return _asking("add_instances", workflow_id, event_id, (ref_id, 1, dict(context)), {})
 

@@ -9,6 +9,7 @@ from stabilize_celery.testing.conformance.scenario import Scenario, StageScript,
 
 __all__ = ["Definitions"]
 
+
 class Definitions:
     """The definitions of one scenario execution.
 

@@ -66,9 +66,7 @@ class Play:
 
     def waits_for_time(self) -> bool:
         """Whether something will be due when enough ticks have passed."""
-        return any(
-            not one.has_held and is_only_time(one.triggers, self.scenario, self.world) for one in self._pending
-        )
+        return any(not one.has_held and is_only_time(one.triggers, self.scenario, self.world) for one in self._pending)
 
     def is_over(self) -> bool:
         """Whether all executions have ended and the outside has nothing left to do."""
