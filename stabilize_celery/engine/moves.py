@@ -12,7 +12,7 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.ids import thread_id
 from stabilize_celery.engine.past import Past, extended
 from stabilize_celery.engine.plan import Edge, StagePlan
-from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD, Entry, Run, TaskState, WorkflowRecord
+from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD, Entry, Run, TaskState, WorkflowRecord
 from stabilize_celery.engine.steps import (
     Add,
     Append,
@@ -47,6 +47,7 @@ from stabilize_celery.models.messages import (
 
 __all__ = [
     "GOES_ON",
+    "SYNTHETIC_PHASES",
     "Frame",
     "Zone",
     "arrive",
@@ -66,6 +67,8 @@ __all__ = [
 
 GOES_ON = frozenset({"SUCCEEDED", "FAILED_CONTINUE", "SKIPPED"})
 """Final statuses of a run whose thread goes on (a run skipped before any thread came does not exist)."""
+SYNTHETIC_PHASES = frozenset({"before", "after", "failure"})
+"""Phases of a run in which stages of its own may be live: they go with it."""
 
 
 @dataclass(slots=True)
@@ -79,9 +82,9 @@ class Frame:
     thread: str
     run: Run
     context: dict[str, Any] = field(default_factory=dict)
+    """The stage's own context: as defined, overlaid with what the run's tasks added."""
     zone: dict[str, int] = field(default_factory=dict)
     """Open edges (`in`) and live threads (`live`) of the component that bears the stage's name."""
-    """The stage's own context: as defined, overlaid with what the run's tasks added."""
 
     @property
     def now_ms(self) -> int:
@@ -216,7 +219,7 @@ def owe_completion(decision: Decision, frame: Frame) -> None:
 
 def call_sub_workflow(decision: Decision, frame: Frame, call: dict[str, Any]) -> None:
     """Owe the start of an inner workflow that the run will wait for."""
-    from_call = thread_id(frame.workflow_id, frame.thread, frame.run.task_index, len(frame.run.tasks), "sub")
+    from_call = thread_id(frame.workflow_id, frame.thread, frame.run.task_index, frame.run.child, "sub")
     child = f"{frame.workflow_id[:60]}.{from_call}"
     set_run(decision, frame.thread, child=child, child_call=call, sub=None)
     message = StartSubWorkflow(
@@ -267,6 +270,8 @@ def end_run(decision: Decision, frame: Frame, status: str, reason: str = "", ent
         values["reason"] = reason
     if is_busy:
         values["code_runs"] = True
+        task = run_name(thread, None, run.task_index)
+        decision.change(SetFields(places.ledger(task), ENTRY.encode(cx=True)))
     decision.change(Remove(places.LIVE, (thread,)))
     if run.instance is None and not run.passed_on:
         Zone.of(plan).count(decision, -1)
@@ -277,11 +282,9 @@ def end_run(decision: Decision, frame: Frame, status: str, reason: str = "", ent
     if run.child and run.sub is None:
         kill = CancelSubWorkflow(workflow_id=frame.workflow_id, thread=thread, child_id=run.child)
         decision.owes.append(Owed(kill))
-    if (
-        run.instance is None
-        and run.has_started
-        and (plan.finalizers or (plan.cleanup_on_failure and status not in GOES_ON))
-    ):
+    if run.phase in SYNTHETIC_PHASES:
+        owe_continuation(decision, frame.workflow_id, plan.ref, thread)
+    if run.instance is None and _wants_to_finalize(frame, status):
         final = FinalizeStage(workflow_id=frame.workflow_id, ref_id=plan.ref, thread=thread)
         decision.owes.append(Owed(final))
     set_run(decision, thread, **values)
@@ -291,6 +294,12 @@ def end_run(decision: Decision, frame: Frame, status: str, reason: str = "", ent
     kind = "stage" if run.instance is None else "instance"
     decision.events.append(Event(f"{kind}.{_ENDINGS[status]}", plan.ref, told | ({"reason": reason} if reason else {})))
     return -1 if run.instance is None else 0
+
+
+def _wants_to_finalize(frame: Frame, status: str) -> bool:
+    plan = frame.plan
+    cleans_up = plan.cleanup_on_failure and status not in GOES_ON
+    return frame.run.has_started and (bool(plan.finalizers) or cleans_up)
 
 
 _ENDINGS = {

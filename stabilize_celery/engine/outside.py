@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from stabilize_celery.engine import places
-from stabilize_celery.engine.codec import pack, unpack
-from stabilize_celery.engine.completion import close_if_last, complete_run
+from stabilize_celery.engine.codec import unpack
+from stabilize_celery.engine.completion import complete_run
 from stabilize_celery.engine.handler import stage_fields, workflow_of, zone_fields
-from stabilize_celery.engine.moves import Frame, count_moves, end_run, finish_workflow, set_run
+from stabilize_celery.engine.moves import Frame, finish_workflow, set_run
 from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.state import (
     ENTRY,
@@ -37,6 +37,7 @@ from stabilize_celery.engine.steps import (
     SetFields,
     Snapshot,
 )
+from stabilize_celery.engine.waiters import forget_waiters
 from stabilize_celery.models.messages import ResumeParked, RunTask, run_name
 
 __all__ = ["MAX_KEPT_SIGNALS", "Answer", "cancel", "cancel_stage", "pause", "resume", "signal", "skip_stage"]
@@ -180,9 +181,8 @@ def _wake(
 ) -> Asking:
     run_key = places.run(waiter.thread)
     run = RUN.decode((yield Read((Hash(run_key),), (run_key,))).hash(run_key))
-    rest = [other for other in box.waiters if other != waiter]
     decision = Decision(events=[Event("stage.signaled", ref_id, {"signal": sent.name})])
-    decision.change(SetFields(places.signals(ref_id), SIGNALS.encode(waiters=rest)))
+    forget_waiters(decision, ref_id, box, waiter.thread)
     set_run(decision, waiter.thread, status="RUNNING", waits="", signal=sent.name, payload=sent.payload)
     message = RunTask(
         workflow_id=workflow_id,
@@ -210,12 +210,7 @@ def skip_stage(workflow_id: str, event_id: str, ref_id: str) -> Asking:
 
 
 def _cancel_run(frame: Frame, entry: Entry) -> Asking:
-    decision = Decision()
-    moves = end_run(decision, frame, "CANCELED", "cancelled from outside", entry)
-    close_if_last(decision, frame, ())
-    count_moves(decision, frame.workflow_id, moves)
-    yield Read(())
-    return decision
+    return (yield from complete_run(frame, "CANCELED", "cancelled from outside", entry))
 
 
 def _skip_run(frame: Frame, entry: Entry) -> Asking:
@@ -248,12 +243,7 @@ def _on_live_runs(
     plan = decode_plan(fields[f"s:{ref_id}"])
     frame = Frame(workflow_id, snapshot.now_us, record, plan, thread, run, context, zone)
     decision = yield from end(frame, entry)
-    if entry.own and run.lock == "held":
-        decision.change(SetFields(_entry_key(thread, run), ENTRY.encode(cx=True)))
-    waiters = SIGNALS.decode(snapshot.hash(box_key)).waiters
-    if any(waiter.thread == thread for waiter in waiters):
-        rest = [waiter for waiter in waiters if waiter.thread != thread]
-        decision.change(SetFields(box_key, {"waiters": pack(rest)}))
+    forget_waiters(decision, ref_id, SIGNALS.decode(snapshot.hash(box_key)), thread)
     return _accept(decision, snapshot, event_id, told)
 
 

@@ -15,6 +15,7 @@ import msgspec
 from stabilize_celery.models.checks import GRAPH_RULES, RULES, View
 from stabilize_celery.models.decode import decode_workflow
 from stabilize_celery.models.encode import encode_stages, encode_workflow
+from stabilize_celery.models.json_values import copy_json
 from stabilize_celery.models.limits import MAX_DEFINITION_BYTES
 from stabilize_celery.models.problems import (
     CircularDependencyError,
@@ -136,10 +137,14 @@ def _not_following_from(shape: list[Problem], found: list[Problem]) -> Iterator[
 
 
 def _size_problems(definition: WorkflowDefinition, problems: list[Problem]) -> Iterator[Problem]:
-    if problems:
+    try:
+        size = len(msgspec.json.encode(definition))
+    except (UnicodeEncodeError, OverflowError):
+        unstorable: list[Problem] = []
+        copy_json(msgspec.to_builtins(definition), "", unstorable)
+        yield from unstorable
         return
-    size = len(msgspec.json.encode(definition))
-    if size > MAX_DEFINITION_BYTES:
+    if size > MAX_DEFINITION_BYTES and not problems:
         message = f"the definition has {size} bytes as JSON, more than {MAX_DEFINITION_BYTES}; pass data by reference"
         yield Problem("", message, "too_large")
 

@@ -98,6 +98,8 @@ class Simulation:
         self.registry = TaskRegistry()
         for name, task in (tasks or {}).items():
             self.registry.register(name, task)
+        self.observers: list[Callable[[Slot, Transaction], None]] = []
+        """Told of every commit, right after it."""
         self.delivered = 0
         self.deaths = 0
         self._plan: list[_Planned] = []
@@ -131,9 +133,10 @@ class Simulation:
 
     def _deliver_later(self, message: Outgoing) -> None:
         delay_us = self.random.randint(0, self.faults.max_delay_ms * 1000)
-        self._at(self.now_us + delay_us, lambda: self._deliver(message))
+        self.plan(self.now_us + delay_us, lambda: self._deliver(message))
 
-    def _at(self, at_us: int, act: Callable[[], None]) -> None:
+    def plan(self, at_us: int, act: Callable[[], None]) -> None:
+        """Do something at that time, as the broker delivers a message: perhaps inside a handler, and so earlier."""
         heapq.heappush(self._plan, _Planned(at_us, next(self._order), act))
 
     def _deliver(self, message: Outgoing) -> None:
@@ -208,6 +211,14 @@ class Simulation:
             self._is_calm = True
         raise SimulationStuckError(f"not ended after {max_steps} steps: {[str(self.read(i)) for i in workflow_ids]}")
 
+    def step(self) -> bool:
+        """Do the next thing that is planned or due; False: there is none."""
+        self._is_calm = False
+        try:
+            return self._advance()
+        finally:
+            self._is_calm = True
+
     def drain(self, *, until_ms: int) -> None:
         """Go on until nothing is due any more before `until_ms` (virtual epoch time)."""
         while self._plan or (self._next_due_us() or until_ms * 1000 + 1) <= until_ms * 1000:
@@ -218,10 +229,14 @@ class Simulation:
             return False
         return self._advance()
 
-    def noticed(self, transaction: Transaction, results: object) -> None:
+    def noticed(self, slot: Slot, transaction: Transaction, results: object) -> None:
         """Take note of a commit: one that tells an event is progress."""
-        if results is not None and transaction.events:
+        if results is None:
+            return
+        if transaction.events:
             self._idle_steps = 0
+        for observe in self.observers:
+            observe(slot, transaction)
 
     def _advance(self) -> bool:
         self._idle_steps += 1
@@ -271,7 +286,7 @@ class _InterruptedStore(MemoryStore):
     @contextmanager
     def _interrupted(self, slot: Slot) -> Iterator[Session]:
         with super().session(slot) as session:
-            yield _InterruptedSession(session, self._simulation)
+            yield _InterruptedSession(slot, session, self._simulation)
 
     def calmly(self, look: Callable[[], Any]) -> Any:
         """Look without moving the clock."""
@@ -284,6 +299,7 @@ class _InterruptedStore(MemoryStore):
 
 @dataclass(frozen=True, slots=True)
 class _InterruptedSession:
+    slot: Slot
     inner: Session
     simulation: Simulation
 
@@ -294,7 +310,7 @@ class _InterruptedSession:
     def commit(self, transaction: Transaction) -> list[int | None] | None:
         self.simulation.interrupt()
         results = self.inner.commit(transaction)
-        self.simulation.noticed(transaction, results)
+        self.simulation.noticed(self.slot, transaction, results)
         self.simulation.interrupt()
         return results
 
@@ -303,7 +319,7 @@ class _InterruptedSession:
     ) -> tuple[list[int | None], Snapshot] | None:
         self.simulation.interrupt()
         answer = self.inner.commit_and_read(transaction, queries, watch)
-        self.simulation.noticed(transaction, answer)
+        self.simulation.noticed(self.slot, transaction, answer)
         self.simulation.interrupt()
         return answer
 

@@ -84,7 +84,7 @@ def _signal(facts: Facts, ref_id: str, run: Run) -> Reason:
 def _start(facts: Facts, ref_id: str, thread: str) -> Reason:
     name = f"Start:{thread}"
     entry = facts.entry(name)
-    if entry is not None and entry.nb > facts.now_ms and name not in facts.view.parked:
+    if entry is not None and entry.nb > facts.now_ms and not entry.parked and name not in facts.view.parked:
         left = duration(entry.nb - facts.now_ms)
         return Reason(ref_id, "scheduled", f"is scheduled for {clock_time(entry.nb, facts.now_ms)} (in {left})")
     return message_reason(facts, ref_id, name, "its start")

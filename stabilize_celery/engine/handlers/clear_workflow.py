@@ -12,7 +12,7 @@ from stabilize_celery.engine.handler import Rules, guard, opening, stage_fields,
 from stabilize_celery.engine.moves import Frame, count_moves, end_run, owe_expiry
 from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.state import ENTRY, RUN, Entry, Run
-from stabilize_celery.engine.steps import Decision, Delete, Handling, Hash, Members, Read, SetFields, Snapshot
+from stabilize_celery.engine.steps import Decision, Delete, Handling, Hash, Members, Read, Snapshot
 from stabilize_celery.models.messages import ClearWorkflow, run_name
 
 __all__ = ["BATCH", "handle"]
@@ -71,6 +71,4 @@ def _end(decision: Decision, message: ClearWorkflow, thread: str, run: Run, deta
         run,
         unpack(fields[f"x:{run.ref}"]),
     )
-    if entry.own and run.lock == "held":
-        decision.change(SetFields(_entry_key(thread, run), ENTRY.encode(cx=True)))
     return end_run(decision, frame, "CANCELED", reason, entry)

@@ -237,7 +237,8 @@ def _ended(message: RunTask, frame: Frame, entry: Entry, returned: TaskReturned)
 def _next(decision: Decision, frame: Frame, index: int) -> None:
     tasks = task_list(frame.plan, frame.run.planned)
     if index < len(tasks):
-        set_run(decision, frame.thread, task_index=index, signal="", payload=None, sub=None)
+        set_run(decision, frame.thread, task_index=index, sub=None)
+        decision.change(DeleteFields(places.run(frame.thread), ("signal", "payload")))
         owe_task(decision, frame, index, tasks[index][2])
     else:
         after_tasks(decision, frame, frame.run.planned)

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from stabilize_celery.engine.outside import Answer
 from stabilize_celery.engine.steps import Handling
-from stabilize_celery.errors import InvalidWorkflowError
+from stabilize_celery.models.problems import InvalidWorkflowError
 from stabilize_celery.testing.conformance.asking import NotInThisVersionError, outside_event
 from stabilize_celery.testing.conformance.definitions import Definitions
 from stabilize_celery.testing.conformance.scenario import Effect, EventScript, Scenario, Trigger, WorkflowScript

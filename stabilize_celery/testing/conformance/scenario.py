@@ -198,6 +198,12 @@ class RunRange(_Strict):
     min: int = 0
     max: int | None = None
 
+    def __str__(self) -> str:
+        return f"{self.min} to {'any' if self.max is None else self.max}"
+
+    def __contains__(self, seen: int) -> bool:
+        return seen >= self.min and (self.max is None or seen <= self.max)
+
 
 class SumOfRuns(_Strict):
     """Runs of several stages together."""
@@ -209,9 +215,9 @@ class SumOfRuns(_Strict):
 class InstanceCounts(_Strict):
     """Instances of a stage over all its runs; what is not given does not matter."""
 
-    started: int | None = None
-    completed: int | None = None
-    canceled: int | None = None
+    started: int | RunRange | None = None
+    completed: int | RunRange | None = None
+    canceled: int | RunRange | None = None
 
 
 class MostAtOnce(_Strict):

@@ -1,0 +1,92 @@
+"""Before and after stages when their parent, or one of them, is cut short (wcp 1.3, 1.8)."""
+
+import pytest
+
+from stabilize_celery.engine import outside
+from stabilize_celery.models.result import TaskResult
+from stabilize_celery.models.stage.enums import SyntheticStageOwner
+from stabilize_celery.models.stage.stage import StageExecution
+from tests.simulation.stories import ROUGH, Story, stage
+
+SEEDS = range(12)
+BEFORE, AFTER = SyntheticStageOwner.STAGE_BEFORE, SyntheticStageOwner.STAGE_AFTER
+
+
+def around(parent: StageExecution, owner: SyntheticStageOwner, made: StageExecution) -> StageExecution:
+    made.parent_stage_id, made.synthetic_stage_owner = parent.id, owner
+    return made
+
+
+def waiting(ref_id: str, *after: str, **context: object) -> StageExecution:
+    return stage(ref_id, *after, does="approval", context={"signal": "s", **context})
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("owner", [BEFORE, AFTER])
+def test_a_parent_that_times_out_takes_its_synthetic_stages_with_it(seed: int, owner: SyntheticStageOwner) -> None:
+    """STOPPED by its time-out: nothing of it lives on, and the workflow ends."""
+    main = stage("main", context={"stageTimeoutMs": 5_000, "failPipeline": False})
+    story = Story(seed, ROUGH).start(main, around(main, owner, waiting("s")), stage("z")).run()
+
+    assert story.status == "SUCCEEDED"
+    assert story.statuses == {"main": "STOPPED", "s": "CANCELED", "z": "SUCCEEDED"}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("ask", "main", "after"), [("cancel", "CANCELED", "SKIPPED"), ("skip", "SKIPPED", "SUCCEEDED")])
+def test_a_parent_ended_from_outside_takes_its_synthetic_stages_with_it(
+    seed: int, ask: str, main: str, after: str
+) -> None:
+    """Cancelled: the thread is gone. Skipped: it goes on, without the rest of the work."""
+    parent = stage("main")
+    story = Story(seed, ROUGH).start(parent, around(parent, BEFORE, waiting("pre")), stage("z", "main")).run()
+
+    assert story.ask(outside.cancel_stage if ask == "cancel" else outside.skip_stage, "main").took_effect
+    story.run()
+
+    assert story.status == "SUCCEEDED"
+    assert story.statuses == {"main": main, "pre": "CANCELED", "z": after}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("ask", "pre", "main"), [("cancel", "CANCELED", "CANCELED"), ("skip", "SKIPPED", "SUCCEEDED")])
+def test_a_before_stage_ended_from_outside_is_told_to_its_parent(seed: int, ask: str, pre: str, main: str) -> None:
+    """Cancelled, its parent is, too; skipped, the parent goes on to its tasks."""
+    parent = stage("main")
+    story = Story(seed, ROUGH).start(parent, around(parent, BEFORE, waiting("pre"))).run()
+
+    assert story.ask(outside.cancel_stage if ask == "cancel" else outside.skip_stage, "pre").took_effect
+    story.run()
+
+    assert story.status == "SUCCEEDED"
+    assert story.statuses == {"main": main, "pre": pre}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_signal_does_not_wake_a_stage_that_was_taken_away_with_its_sibling(seed: int) -> None:
+    """One before stage fails while the other waits: the wait is over, a signal is kept for nobody."""
+    main = stage("main", context={"failPipeline": False})
+    fails = around(main, BEFORE, stage("fails", does="late"))
+    story = Story(seed, ROUGH, late=lambda _: TaskResult.terminal(error="late"))
+    story.start(main, around(main, BEFORE, waiting("waits")), fails, waiting("open")).run()
+    assert story.statuses["main"] == "STOPPED"
+    assert story.statuses["waits"] == "CANCELED"
+
+    story.ask(outside.signal, "waits", "s", None)
+    story.run()
+    story.ask(outside.signal, "open", "s", None)
+    story.run()
+
+    assert (story.status, story.statuses["waits"]) == ("SUCCEEDED", "CANCELED")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nested_synthetic_stages_go_with_their_grandparent(seed: int) -> None:
+    """A before stage may have before stages of its own."""
+    main = stage("main", context={"stageTimeoutMs": 5_000, "failPipeline": False})
+    outer = around(main, BEFORE, stage("outer"))
+    inner = around(outer, BEFORE, waiting("inner"))
+    story = Story(seed, ROUGH).start(main, outer, inner).run()
+
+    assert story.status == "SUCCEEDED"
+    assert story.statuses == {"main": "STOPPED", "outer": "CANCELED", "inner": "CANCELED"}
