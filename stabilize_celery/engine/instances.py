@@ -11,7 +11,7 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.expressions import ConditionError
 from stabilize_celery.engine.handler import visible_values
 from stabilize_celery.engine.moves import Frame, end_run, set_run, task_list
-from stabilize_celery.engine.state import ENTRY, RUN, Entry, Run, TaskState
+from stabilize_celery.engine.state import ENTRY, RUN, SIGNALS, Entry, Run, TaskState
 from stabilize_celery.engine.steps import Add, Decision, Event, Hash, Owed, Read, SetFields, Snapshot
 from stabilize_celery.models.messages import JudgeInstances, RunTask, run_name
 
@@ -109,13 +109,17 @@ def read_instances(frame: Frame, total: int) -> Generator[Read, Snapshot, dict[s
     return {thread: (run, ENTRY.decode(found[entries[thread]])) for thread, run in runs.items()}
 
 
-def cancel_instances(decision: Decision, frame: Frame, instances: Mapping[str, tuple[Run, Entry]], reason: str) -> None:
-    """Withdraw the instances that have not ended."""
-    waiting = False
-    for thread, (run, entry) in instances.items():
-        if run.is_ended:
-            continue
-        waiting = waiting or run.status == "SUSPENDED"
+def cancel_instances(
+    decision: Decision, frame: Frame, instances: Mapping[str, tuple[Run, Entry]], reason: str
+) -> Generator[Read, Snapshot, None]:
+    """Withdraw the instances that have not ended, with what they wait for."""
+    open_ones = {thread: item for thread, item in instances.items() if not item[0].is_ended}
+    if any(run.status == "SUSPENDED" for run, _ in open_ones.values()):
+        box_key = Hash(places.signals(frame.plan.ref))
+        box = SIGNALS.decode((yield Read((box_key,), (box_key.key,)))[box_key])
+        rest = [waiter for waiter in box.waiters if waiter.thread not in open_ones]
+        decision.change(SetFields(box_key.key, SIGNALS.encode(waiters=rest)))
+    for thread, (run, entry) in open_ones.items():
         inner = Frame(frame.workflow_id, frame.now_us, frame.workflow, frame.plan, thread, run, frame.context)
         end_run(decision, inner, "CANCELED", reason, entry)
     decision.change(SetFields(places.instances(frame.thread), {"closed": 1}))

@@ -190,7 +190,6 @@ def _wake(
         thread=waiter.thread,
         task_index=waiter.task_index,
         task_type=waiter.task_type,
-        instance=waiter.instance,
     )
     decision.owes.append(Owed(message, fields=ENTRY.encode(att=run.att), queue=waiter.queue))
     decision.forgets.append(f"TO:wait:{waiter.thread}..{waiter.task_index}")

@@ -56,7 +56,7 @@ def _withdraw_instances(decision: Decision, frame: Frame) -> Generator[Read, Sna
     totals = Hash(places.instances(frame.thread))
     found = (yield Read((totals,), (totals.key,)))[totals]
     instances = yield from read_instances(frame, int(found.get("total", b"0")))
-    cancel_instances(decision, frame, instances, frame.run.reason)
+    yield from cancel_instances(decision, frame, instances, frame.run.reason)
 
 
 def _end_instance(frame: Frame) -> Decision:

@@ -131,7 +131,7 @@ def _go_on(frame: Frame, config: InstancesPlan, total: int) -> Handling:
     if config.cancels_remaining:
         decision = yield from complete_run(frame, _status(ended))
         set_run(decision, frame.thread, outputs=frame.run.outputs)
-        cancel_instances(decision, frame, instances, "enough instances are done")
+        yield from cancel_instances(decision, frame, instances, "enough instances are done")
         return decision
     decision = Decision()
     set_run(decision, frame.thread, outputs=frame.run.outputs, passed_on=True)
@@ -148,5 +148,5 @@ def _fail(frame: Frame, total: int, reason: str = "", status: str = "") -> Handl
     failed = next((run for run, _ in instances.values() if run.status in ("TERMINAL", "STOPPED", "CANCELED")), Run())
     told = reason or f"instance {failed.instance}: {failed.reason or failed.status}"
     decision = yield from complete_run(frame, status or failed.status or failure_status(frame.context), told)
-    cancel_instances(decision, frame, instances, told)
+    yield from cancel_instances(decision, frame, instances, told)
     return decision
