@@ -23,6 +23,7 @@ __all__ = [
     "instances_to_begin",
     "owe_judgement",
     "read_instances",
+    "withdraw_instances",
 ]
 
 
@@ -123,6 +124,16 @@ def cancel_instances(
         inner = Frame(frame.workflow_id, frame.now_us, frame.workflow, frame.plan, thread, run, frame.context)
         end_run(decision, inner, "CANCELED", reason, entry)
     decision.change(SetFields(places.instances(frame.thread), {"closed": 1}))
+
+
+def withdraw_instances(decision: Decision, frame: Frame, reason: str) -> Generator[Read, Snapshot, None]:
+    """Withdraw the open instances of a run that ends before them; nothing for a run without any."""
+    if frame.run.phase != "instances":
+        return
+    totals = Hash(places.instances(frame.thread))
+    found = (yield Read((totals,), (totals.key,)))[totals]
+    instances = yield from read_instances(frame, int(found.get("total", b"0")))
+    yield from cancel_instances(decision, frame, instances, reason)
 
 
 def collected(instances: Mapping[str, tuple[Run, Entry]]) -> dict[str, list[Any]]:

@@ -59,7 +59,9 @@ def restart(workflow_id: str, event_id: str, ref_id: str) -> Generator[Read, Sna
     token = thread_id("restart", number, ref_id)
     enable(decision, workflow_id, ref_id, token, snapshot.now_us, past.past, zone=Zone.of(plans[ref_id]))
     decision.change(Increment(places.COUNTERS, "act", 1))
-    values = WORKFLOW_RECORD.encode(status="RUNNING", ended_ms=0, reason="", restarts=number, canceled_by="")
+    values = WORKFLOW_RECORD.encode(
+        status="RUNNING", ended_ms=0, reason="", restarts=number, canceled_by="", paused_timed_ms=record.paused_ms
+    )
     decision.change(SetFields(places.WORKFLOW, values))
     decision.change(Index(record.application, record.name, record.started_ms, "RUNNING"))
     timeout_ms = decode_workflow_plan(definition["meta"]).timeout_ms

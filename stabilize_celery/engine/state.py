@@ -35,6 +35,8 @@ class WorkflowRecord(msgspec.Struct, frozen=True):
     ended_ms: int = 0
     paused_at_ms: int = 0
     paused_ms: int = 0
+    paused_timed_ms: int = 0
+    """The part of `paused_ms` that its time-out has taken into account."""
     paused_by: str = ""
     canceled_by: str = ""
     parent_id: str = ""

@@ -163,7 +163,7 @@ def _not_among(value: str, choices: list[str]) -> str:
 
 def _out_of_bounds(value: object, bound: re.Match[str]) -> str:
     if bound["length"] is None:
-        return f"{value} is {'below' if bound['sign'] == '>' else 'above'} {bound['bound']}"
+        return f"{shown(value)} is {'below' if bound['sign'] == '>' else 'above'} {bound['bound']}"
     if not value:
         return "must not be empty"
     return f"text of {len(str(value))} characters is longer than {bound['bound']}"

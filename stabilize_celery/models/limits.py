@@ -10,6 +10,8 @@ __all__ = [
     "MAX_STAGES",
     "MAX_SUB_WORKFLOW_NESTING",
     "MAX_SUGGESTIONS",
+    "MAX_THREADS",
+    "MAX_TIME_MS",
 ]
 
 MAX_DEFINITION_BYTES = 16 * 1024 * 1024
@@ -38,3 +40,9 @@ MAX_LISTED_PROBLEMS = 1_000
 
 MAX_SUGGESTIONS = 20
 """Unknown names of one definition for which a similar known one is looked for (count): the search is slow."""
+
+MAX_THREADS = 10_000
+"""Threads that one stage puts on one edge (count)."""
+
+MAX_TIME_MS = 2**52
+"""A time or a duration (ms): with the present added, it is still exact where Redis sorts by it."""

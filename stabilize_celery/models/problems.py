@@ -123,5 +123,8 @@ def join_path(path: str, step: str | int) -> str:
 
 def shown(value: object) -> str:
     """Return `value` as it is shown in a message: quoted, on one line, cut where it is long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - a user's own repr, or a number too long to be written
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= _SHOWN_LENGTH else f"{text[:_SHOWN_LENGTH]}…"

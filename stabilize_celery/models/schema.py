@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from stabilize_celery.models.limits import MAX_NAME_LENGTH, MAX_REF_ID_LENGTH
+from stabilize_celery.models.limits import MAX_NAME_LENGTH, MAX_REF_ID_LENGTH, MAX_THREADS, MAX_TIME_MS
 from stabilize_celery.models.stage.enums import JoinMode, JoinType, MutexScope, SplitType, SyntheticStageOwner
 
 __all__ = [
@@ -23,6 +23,8 @@ __all__ = [
 
 _AtLeastZero = Annotated[int, Meta(ge=0)]
 _AtLeastOne = Annotated[int, Meta(ge=1)]
+_Time = Annotated[int, Meta(ge=0, le=MAX_TIME_MS)]
+_Duration = Annotated[int, Meta(ge=1, le=MAX_TIME_MS)]
 _Name = Annotated[str, Meta(max_length=MAX_NAME_LENGTH)]
 _RefId = Annotated[str, Meta(min_length=1, max_length=MAX_REF_ID_LENGTH)]
 _Expression = Annotated[str, Meta(min_length=1)]
@@ -73,10 +75,8 @@ class StageDefinition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     synthetic_stage_owner: Annotated[
         SyntheticStageOwner | None, _says("Of a synthetic stage: before or after its parent's tasks.")
     ] = None
-    start_time_expiry: Annotated[_AtLeastZero | None, _says("Skipped if not started by then (epoch milliseconds).")] = (
-        None
-    )
-    scheduled_time: Annotated[_AtLeastZero | None, _says("Not started before then (epoch milliseconds).")] = None
+    start_time_expiry: Annotated[_Time | None, _says("Skipped if not started by then (epoch milliseconds).")] = None
+    scheduled_time: Annotated[_Time | None, _says("Not started before then (epoch milliseconds).")] = None
     cleanup_on_failure: Annotated[bool, _says("Run the finalizers when it fails, too.")] = False
     finalizer_names: Annotated[list[str], _says("Finalizers, registered in the workers, run when it ends.")] = []
     join_type: Annotated[JoinType, _says("What it waits for where several branches meet.")] = JoinType.AND
@@ -101,10 +101,12 @@ class StageDefinition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     ] = {}
     split_default: Annotated[str | None, _says("Downstream ref_id taken when no condition holds.")] = None
     join_mode: Annotated[JoinMode, _says("What becomes of branches that were not waited for.")] = JoinMode.STRUCTURED
-    thread_split: Annotated[_AtLeastOne, _says("Threads on every taken outgoing edge.")] = 1
+    thread_split: Annotated[
+        Annotated[int, Meta(ge=1, le=MAX_THREADS)], _says("Threads on every taken outgoing edge.")
+    ] = 1
     thread_merge: Annotated[_AtLeastOne | None, _says("Threads of its one requisite that become one.")] = None
     choose_after_ms: Annotated[
-        _AtLeastZero | None, _says("When offered, it chooses itself after this time (milliseconds).")
+        _Time | None, _says("When offered, it chooses itself after this time (milliseconds).")
     ] = None
     mutex_scope: Annotated[MutexScope, _says("Who shares the mutex_key.")] = MutexScope.GLOBAL
     mutex_section: Annotated[_Name | None, _says("Stages of one key and section are one critical section.")] = None
@@ -135,9 +137,7 @@ class WorkflowDefinition(msgspec.Struct, forbid_unknown_fields=True, kw_only=Tru
     name: Annotated[_Name, _says("The pipeline's name.")] = ""
     context: Annotated[_JsonObject, _says("Initial values that every stage sees.")] = {}
     trigger: Annotated[TriggerDefinition, _says("What started it.")] = msgspec.field(default_factory=TriggerDefinition)
-    start_time_expiry: Annotated[
-        _AtLeastZero | None, _says("Cancelled if not started by then (epoch milliseconds).")
-    ] = None
+    start_time_expiry: Annotated[_Time | None, _says("Cancelled if not started by then (epoch milliseconds).")] = None
     pipeline_config_id: Annotated[_Name | None, _says("Workflows of one id share a limit of executions.")] = None
     is_limit_concurrent: Annotated[bool, _says("Limit the executions of one pipeline_config_id.")] = False
     max_concurrent_executions: Annotated[_AtLeastZero, _says("That limit; 0 = none.")] = 0
@@ -146,7 +146,7 @@ class WorkflowDefinition(msgspec.Struct, forbid_unknown_fields=True, kw_only=Tru
     config_version: Annotated[_Name | None, _says("Version of the configuration that it was made from.")] = None
     max_jumps: Annotated[_AtLeastZero, _says("Jumps of all stages together.")] = 100
     max_depth: Annotated[_AtLeastZero, _says("Depth of calls of inner workflows.")] = 10
-    timeout_ms: Annotated[_AtLeastOne | None, _says("How long it may run (milliseconds).")] = None
+    timeout_ms: Annotated[_Duration | None, _says("How long it may run (milliseconds).")] = None
     priority: Annotated[int, Meta(ge=0, le=9, description="0 goes first, 9 last.")] = 4
     sub_workflows: Annotated[
         dict[str, "WorkflowDefinition"], _says("Inner workflows by name; sub_workflow refers to them.")

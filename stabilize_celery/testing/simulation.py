@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 import msgspec
@@ -37,6 +37,8 @@ START_US = 1_767_225_600_000_000
 """2026-01-01T00:00:00Z: a plausible day, the same in every run."""
 
 
+MAX_DEPTH = 4
+"""How many deliveries are under way at once, each inside another."""
 IDLE_STEPS = 200
 """After so many steps without an event the rest is looking again: what it waits for must come from outside."""
 
@@ -167,7 +169,7 @@ class Simulation:
         """Between two steps of a handler: another delivery runs first, or this worker dies."""
         if self._is_calm or not self._depth:
             return
-        if self._depth < 4 and self._plan and self.random.random() < self.faults.preempt:  # noqa: PLR2004 - enough
+        if self._depth < MAX_DEPTH and self._plan and self.random.random() < self.faults.preempt:
             index = self.random.randrange(len(self._plan))
             chosen = self._plan.pop(index)
             heapq.heapify(self._plan)
@@ -219,6 +221,17 @@ class Simulation:
         finally:
             self._is_calm = True
 
+    def meanwhile(self, ms: int) -> None:
+        """Let time pass inside a task's body: the rest of the fleet goes on, nobody extends this attempt's lease."""
+        until_us = self.now_us + ms * 1000
+        while self._depth < MAX_DEPTH and self._next_us(until_us) < until_us:
+            self._advance()
+        self.now_us = max(self.now_us, until_us)
+
+    def die(self) -> NoReturn:
+        """Let the worker die that executes this task's body."""
+        raise _WorkerDiedError
+
     def drain(self, *, until_ms: int) -> None:
         """Go on until nothing is due any more before `until_ms` (virtual epoch time)."""
         while self._plan or (self._next_due_us() or until_ms * 1000 + 1) <= until_ms * 1000:
@@ -267,6 +280,11 @@ class Simulation:
 
         due_us: int | None = self.store.calmly(first)
         return due_us
+
+    def _next_us(self, default: int) -> int:
+        planned_us = self._plan[0].at_us if self._plan else default
+        due_us = self._next_due_us()
+        return min(planned_us, default if due_us is None else due_us)
 
     def _have_ended(self, workflow_ids: Sequence[str]) -> bool:
         return all(self.read(workflow_id).status.is_complete for workflow_id in workflow_ids)

@@ -192,3 +192,41 @@ def test_cancelling_the_workflow_takes_instances_away() -> None:
 
     assert story.status == "CANCELED"
     assert len(story.events("instance.canceled")) == 3
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_instances_are_added_while_one_is_unfinished(seed: int) -> None:
+    """WCP-15: refused once all are done."""
+    story = Story(seed, ROUGH).start(
+        many("m", does="approval", context={"signal": "go"}, count=1, allow_dynamic=True), stage("z", "m")
+    )
+    story.run()
+    assert story.ask(outside.add_instances, "m", 2, {"extra": 1}).took_effect
+    story.run()
+    for _ in range(3):
+        story.ask(outside.signal, "m", "go", None)
+    story.run()
+
+    assert story.status == "SUCCEEDED"
+    assert len(story.events("instance.completed")) == 3
+    assert not story.ask(outside.add_instances, "m", 1).took_effect
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    ("event", "statuses"),
+    [
+        (outside.complete_instances, {"m": "SUCCEEDED", "z": "SUCCEEDED"}),
+        (outside.cancel_stage, {"m": "CANCELED", "z": "SKIPPED"}),
+        (outside.skip_stage, {"m": "SKIPPED", "z": "SUCCEEDED"}),
+    ],
+)
+def test_open_instances_are_withdrawn_with_their_stage(seed: int, event: Any, statuses: dict[str, str]) -> None:
+    """WCP-26, WCP-27: completed early, cancelled, skipped."""
+    story = Story(seed, ROUGH).start(many("m", does="approval", context={"signal": "go"}, count=3), stage("z", "m"))
+    story.run()
+    assert story.ask(event, "m").took_effect
+    story.run()
+
+    assert (story.status, story.statuses) == ("SUCCEEDED", statuses)
+    assert len(story.events("instance.canceled")) == 3

@@ -25,7 +25,7 @@ def waiting(ref_id: str, *after: str, **context: object) -> StageExecution:
 @pytest.mark.parametrize("owner", [BEFORE, AFTER])
 def test_a_parent_that_times_out_takes_its_synthetic_stages_with_it(seed: int, owner: SyntheticStageOwner) -> None:
     """STOPPED by its time-out: nothing of it lives on, and the workflow ends."""
-    main = stage("main", context={"stageTimeoutMs": 5_000, "failPipeline": False})
+    main = stage("main", context={"stageTimeoutMs": 60_000, "failPipeline": False})
     story = Story(seed, ROUGH).start(main, around(main, owner, waiting("s")), stage("z")).run()
 
     assert story.status == "SUCCEEDED"
@@ -33,7 +33,9 @@ def test_a_parent_that_times_out_takes_its_synthetic_stages_with_it(seed: int, o
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("ask", "main", "after"), [("cancel", "CANCELED", "SKIPPED"), ("skip", "SKIPPED", "SUCCEEDED")])
+@pytest.mark.parametrize(
+    ("ask", "main", "after"), [("cancel", "CANCELED", "SKIPPED"), ("skip", "SKIPPED", "SUCCEEDED")]
+)
 def test_a_parent_ended_from_outside_takes_its_synthetic_stages_with_it(
     seed: int, ask: str, main: str, after: str
 ) -> None:
@@ -83,7 +85,7 @@ def test_a_signal_does_not_wake_a_stage_that_was_taken_away_with_its_sibling(see
 @pytest.mark.parametrize("seed", SEEDS)
 def test_nested_synthetic_stages_go_with_their_grandparent(seed: int) -> None:
     """A before stage may have before stages of its own."""
-    main = stage("main", context={"stageTimeoutMs": 5_000, "failPipeline": False})
+    main = stage("main", context={"stageTimeoutMs": 60_000, "failPipeline": False})
     outer = around(main, BEFORE, stage("outer"))
     inner = around(outer, BEFORE, waiting("inner"))
     story = Story(seed, ROUGH).start(main, outer, inner).run()

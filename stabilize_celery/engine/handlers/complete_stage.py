@@ -12,7 +12,7 @@ import msgspec
 from stabilize_celery.engine import places
 from stabilize_celery.engine.completion import complete_run, failure_status
 from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields, zone_fields
-from stabilize_celery.engine.instances import cancel_instances, owe_judgement, read_instances
+from stabilize_celery.engine.instances import owe_judgement, withdraw_instances
 from stabilize_celery.engine.moves import GOES_ON, Frame, end_run, owe_continuation, set_run, written_plan
 from stabilize_celery.engine.plan import decode_workflow_plan
 from stabilize_celery.engine.state import TaskState
@@ -46,17 +46,8 @@ def handle(message: CompleteStage, _rules: Rules, _attempt: int) -> Handling:
             return (yield from complete_run(_without_jump(frame), "TERMINAL", refused))
     status = failure_status(frame.context) if has_failed else frame.run.outcome or _rolled_up(frame.run.tasks)
     decision = yield from complete_run(frame, status, frame.run.reason)
-    if frame.run.phase == "instances":
-        yield from _withdraw_instances(decision, frame)
+    yield from withdraw_instances(decision, frame, frame.run.reason)
     return decision
-
-
-def _withdraw_instances(decision: Decision, frame: Frame) -> Generator[Read, Snapshot, None]:
-    """Take away the instances of a run that ends before them (it timed out)."""
-    totals = Hash(places.instances(frame.thread))
-    found = (yield Read((totals,), (totals.key,)))[totals]
-    instances = yield from read_instances(frame, int(found.get("total", b"0")))
-    yield from cancel_instances(decision, frame, instances, frame.run.reason)
 
 
 def _end_instance(frame: Frame) -> Decision:

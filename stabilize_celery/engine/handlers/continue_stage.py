@@ -1,10 +1,11 @@
 """ContinueStage: look at the before, after or on-failure stages of a run (wcp 1.3).
 
 Pure, level-triggered. Starts those whose own requisites are done; when all are done goes on with the run; when one
-failed takes the others away and fails the run. Costs as much as the group is large.
+failed takes the others away and fails the run; when the run has ended takes all away. Costs as much as there are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
@@ -12,6 +13,7 @@ from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, sta
 from stabilize_celery.engine.ids import thread_id
 from stabilize_celery.engine.moves import (
     GOES_ON,
+    SYNTHETIC_PHASES,
     Frame,
     after_stages,
     before_stages,
@@ -20,14 +22,16 @@ from stabilize_celery.engine.moves import (
     enable,
     end_run,
     owe_completion,
+    owe_settle,
     past_of,
     set_run,
 )
 from stabilize_celery.engine.past import Past, merged
 from stabilize_celery.engine.plan import decode_plan
-from stabilize_celery.engine.state import RUN
-from stabilize_celery.engine.steps import Decision, Handling, Hash, Read, Snapshot
-from stabilize_celery.models.messages import ContinueStage
+from stabilize_celery.engine.state import ENTRY, RUN, SIGNALS, Entry, SignalBox
+from stabilize_celery.engine.steps import Decision, Handling, Hash, Increment, Read, Snapshot
+from stabilize_celery.engine.waiters import forget_waiters
+from stabilize_celery.models.messages import ContinueStage, run_name
 
 __all__ = ["handle"]
 
@@ -39,21 +43,59 @@ def handle(message: ContinueStage, _rules: Rules, _attempt: int) -> Handling:
     if (early := guard(message, snapshot)) is not None:
         return early
     frame = frame_of(message, snapshot, message.ref_id, message.thread)
-    if frame.run.is_ended or frame.run.phase not in ("before", "after", "failure"):
+    if frame.run.phase not in SYNTHETIC_PHASES:
         return Decision(note="the run waits for no synthetic stages")
-    members = _members(frame)
-    keys = [places.run(_token(frame, ref)) for ref in members]
-    group = yield Read((*map(Hash, keys), *map(stage_fields, members)), tuple(keys))
-    return _decide(frame, {ref: _child(frame, group, ref) for ref in members})
+    groups = _groups(frame)
+    children: dict[str, _Child] = yield from _children(frame, [ref for refs in groups.values() for ref in refs])
+    if frame.run.is_ended:
+        return _take_all_away(frame, children.values())
+    group = groups.pop(frame.run.phase)
+    left = [children[ref] for refs in groups.values() for ref in refs]
+    return _decide(frame, {ref: children[ref] for ref in group}, left)
 
 
-def _members(frame: Frame) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """A synthetic stage of the run: its run, if it has one, and what else there is of that."""
+
+    frame: Frame
+    entry: Entry
+    box: SignalBox
+
+    @property
+    def is_live(self) -> bool:
+        return bool(self.frame.run.status) and not self.frame.run.is_ended
+
+    @property
+    def is_done(self) -> bool:
+        return self.frame.run.status in GOES_ON
+
+    def take_away(self, decision: Decision, reason: str) -> int:
+        forget_waiters(decision, self.frame.plan.ref, self.box, self.frame.thread)
+        return end_run(decision, self.frame, "CANCELED", reason, self.entry)
+
+
+def _groups(frame: Frame) -> dict[str, list[str]]:
     planned = frame.run.planned
-    if frame.run.phase == "before":
-        return before_stages(frame.plan, planned)
-    if frame.run.phase == "after":
-        return after_stages(frame.plan, planned)
-    return list(planned.get("failure", []))
+    return {
+        "before": before_stages(frame.plan, planned),
+        "after": after_stages(frame.plan, planned),
+        "failure": list(planned.get("failure", [])),
+    }
+
+
+def _children(frame: Frame, refs: list[str]) -> Generator[Read, Snapshot, dict[str, _Child]]:
+    keys = {ref: places.run(_token(frame, ref)) for ref in refs}
+    runs = yield Read((*map(Hash, keys.values()), *map(stage_fields, refs)), tuple(keys.values()))
+    children = {ref: _child(frame, runs, ref) for ref in refs}
+    tasks = {ref: places.ledger(run_name(one.thread, None, one.run.task_index)) for ref, one in children.items()}
+    boxes = {ref: places.signals(ref) for ref in refs}
+    more = [*tasks.values(), *boxes.values()]
+    found = yield Read(tuple(map(Hash, more)), tuple(more))
+    return {
+        ref: _Child(one, ENTRY.decode(found.hash(tasks[ref])), SIGNALS.decode(found.hash(boxes[ref])))
+        for ref, one in children.items()
+    }
 
 
 def _token(frame: Frame, ref_id: str) -> str:
@@ -69,51 +111,63 @@ def _child(frame: Frame, group: Snapshot, ref_id: str) -> Frame:
     return Frame(frame.workflow_id, group.now_us, frame.workflow, plan, token, run, context)
 
 
-def _decide(frame: Frame, group: Mapping[str, Frame]) -> Decision:
-    failed = [child for child in group.values() if child.run.status and child.run.is_ended and not _is_done(child)]
-    if failed:
-        return _fail(frame, group, failed[0])
+def _take_all_away(frame: Frame, children: Iterable[_Child]) -> Decision:
+    """End what is left of a run that has ended early; nobody else looks at a standstill of theirs."""
+    decision = Decision(note="the run has ended")
+    told = f"stage {frame.plan.ref!r} has ended"
+    moves = sum(child.take_away(decision, told) for child in children if child.is_live)
+    owe_settle(decision, frame.workflow_id, decision.change(Increment(places.COUNTERS, "act", moves)))
+    return decision
+
+
+def _decide(frame: Frame, group: Mapping[str, _Child], left: Iterable[_Child]) -> Decision:
+    """`left`: synthetic stages of other phases, which may live on where a time-out ended theirs."""
     decision = Decision()
-    if all(_is_done(child) for child in group.values()):
+    moves = sum(child.take_away(decision, "its phase is over") for child in left if child.is_live)
+    has_ended = [child for child in group.values() if child.frame.run.status and not child.is_live]
+    failed = next((child.frame for child in has_ended if not child.is_done), None)
+    if failed is not None:
+        moves += _fail(decision, frame, group, failed)
+    elif all(child.is_done for child in group.values()):
         _go_on(decision, frame, group)
-        return decision
-    moves = 0
-    for ref_id, child in group.items():
-        wanted = [requisite for requisite in child.plan.requisites if requisite in group]
-        if not child.run.status and all(_is_done(group[requisite]) for requisite in wanted):
-            past = merged([_base(frame), *(group[requisite].run.past_out for requisite in wanted)], {})
-            enable(decision, frame.workflow_id, ref_id, child.thread, frame.now_us, past, parent=frame.thread)
-            moves += 1
+    else:
+        moves += _start_ready(decision, frame, group)
     count_moves(decision, frame.workflow_id, moves, is_synthetic=True)
     return decision
 
 
-def _is_done(child: Frame) -> bool:
-    return child.run.status in GOES_ON
+def _start_ready(decision: Decision, frame: Frame, group: Mapping[str, _Child]) -> int:
+    moves = 0
+    for ref_id, child in group.items():
+        wanted = [group[requisite] for requisite in child.frame.plan.requisites if requisite in group]
+        if not child.frame.run.status and all(one.is_done for one in wanted):
+            past = merged([_base(frame), *(one.frame.run.past_out for one in wanted)], {})
+            token = child.frame.thread
+            enable(decision, frame.workflow_id, ref_id, token, frame.now_us, past, parent=frame.thread)
+            moves += 1
+    return moves
 
 
 def _base(frame: Frame) -> Past:
     return frame.run.past if frame.run.phase == "before" else past_of(frame, frame.run.outputs)
 
 
-def _go_on(decision: Decision, frame: Frame, group: Mapping[str, Frame]) -> None:
-    past = merged([_base(frame), *(child.run.past_out for child in group.values())], {})
+def _go_on(decision: Decision, frame: Frame, group: Mapping[str, _Child]) -> None:
+    past = merged([_base(frame), *(child.frame.run.past_out for child in group.values())], {})
     set_run(decision, frame.thread, past=past)
     if frame.run.phase == "before":
         begin_tasks(decision, frame, frame.run.planned)
-    else:
-        owe_completion(decision, frame)
+        return
+    if frame.run.phase == "after":
+        set_run(decision, frame.thread, phase="done")
+    owe_completion(decision, frame)
 
 
-def _fail(frame: Frame, group: Mapping[str, Frame], failed: Frame) -> Decision:
-    decision = Decision()
-    moves = 0
-    for child in group.values():
-        if child.run.status and not child.run.is_ended:
-            moves += end_run(decision, child, "CANCELED", f"stage {failed.plan.ref!r} beside it failed")
-    count_moves(decision, frame.workflow_id, moves, is_synthetic=True)
+def _fail(decision: Decision, frame: Frame, group: Mapping[str, _Child], failed: Frame) -> int:
+    told = f"stage {failed.plan.ref!r} beside it failed"
+    moves = sum(child.take_away(decision, told) for child in group.values() if child.is_live)
     if frame.run.phase != "failure":
         told = f"{failed.plan.name or failed.plan.ref!r}: {failed.run.reason or failed.run.status}"
         set_run(decision, frame.thread, outcome=failed.run.status, reason=told)
     owe_completion(decision, frame)
-    return decision
+    return moves

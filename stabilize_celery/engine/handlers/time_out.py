@@ -3,14 +3,19 @@
 Pure. Scopes: the workflow, a stage's run, a task over all its attempts, a wait for a signal.
 """
 
+from collections.abc import Generator
+
 from stabilize_celery.engine import places
-from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields, workflow_of
+from stabilize_celery.engine.handler import Rules, entry_of, frame_of, guard, opening, stage_fields, workflow_of
 from stabilize_celery.engine.moves import Frame, finish_workflow, owe_completion, set_run
-from stabilize_celery.engine.state import ENTRY, SIGNALS
-from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, SetFields, Snapshot
+from stabilize_celery.engine.state import ENTRY, SIGNALS, WORKFLOW_RECORD, SignalBox
+from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Read, SetFields, Snapshot
+from stabilize_celery.engine.waiters import forget_waiters
 from stabilize_celery.models.messages import TimeOut, run_name
 
 __all__ = ["handle"]
+
+PAUSED_LOOK_MS = 60_000
 
 
 def handle(message: TimeOut, _rules: Rules, _attempt: int) -> Handling:
@@ -18,18 +23,21 @@ def handle(message: TimeOut, _rules: Rules, _attempt: int) -> Handling:
     if message.scope == "workflow":
         return (yield from _workflow(message))
     run_key, box_key = places.run(message.thread), places.signals(message.ref_id)
-    task_key = places.ledger(run_name(message.thread, message.instance, message.task_index))
-    queries = (Hash(run_key), Hash(box_key), Hash(task_key), stage_fields(message.ref_id))
-    snapshot = yield opening(message, *queries, watch=[run_key, box_key, task_key])
+    queries = (Hash(run_key), Hash(box_key), stage_fields(message.ref_id))
+    snapshot = yield opening(message, *queries, watch=[run_key, box_key])
     if (early := guard(message, snapshot)) is not None:
         return early
     frame = frame_of(message, snapshot, message.ref_id, message.thread)
     if frame.run.is_ended or frame.run.outcome or not _is_meant(message, frame):
         return Decision(note="what it bounded has ended")
-    paused_ms = frame.workflow.paused_ms - frame.run.paused_ms
-    if paused_ms > 0:
-        return _later(message, frame, frame.now_ms + paused_ms)
-    return _fail(message, frame, snapshot)
+    if frame.workflow.status == "PAUSED":
+        return _look_again(message, frame.now_ms)
+    at_ms = entry_of(snapshot, message).nb + frame.workflow.paused_ms - frame.run.paused_ms
+    if at_ms > frame.now_ms:
+        decision = _put_off(message, at_ms)
+        set_run(decision, frame.thread, paused_ms=frame.workflow.paused_ms)
+        return decision
+    return (yield from _fail(message, frame, SIGNALS.decode(snapshot.hash(box_key))))
 
 
 def _is_meant(message: TimeOut, frame: Frame) -> bool:
@@ -46,39 +54,44 @@ def _workflow(message: TimeOut) -> Handling:
         return early
     record = workflow_of(snapshot)
     if record.status == "PAUSED":
-        return _defer(message, snapshot.now_ms + 60_000)
+        return _look_again(message, snapshot.now_ms)
+    at_ms = entry_of(snapshot, message).nb + record.paused_ms - record.paused_timed_ms
+    if at_ms > snapshot.now_ms:
+        decision = _put_off(message, at_ms)
+        decision.change(SetFields(places.WORKFLOW, WORKFLOW_RECORD.encode(paused_timed_ms=record.paused_ms)))
+        return decision
     decision = Decision()
     told = "the workflow's time-out has passed"
     finish_workflow(decision, message.workflow_id, record, "TERMINAL", snapshot.now_ms, reason=told)
     return decision
 
 
-def _later(message: TimeOut, frame: Frame, at_ms: int) -> Decision:
-    decision = _defer(message, at_ms)
-    set_run(decision, frame.thread, paused_ms=frame.workflow.paused_ms)
+def _look_again(message: TimeOut, now_ms: int) -> Decision:
+    """Let the deadline stand while the workflow is paused: how long that takes is not known yet."""
+    decision = Decision(keeps_entry=True, note="the workflow is paused")
+    decision.change(SetFields(places.ledger(message.name), ENTRY.encode(pub=0)))
+    decision.defers[message.name] = now_ms + PAUSED_LOOK_MS
     return decision
 
 
-def _defer(message: TimeOut, at_ms: int) -> Decision:
+def _put_off(message: TimeOut, at_ms: int) -> Decision:
     decision = Decision(keeps_entry=True, note="paused time does not count")
     decision.change(SetFields(places.ledger(message.name), ENTRY.encode(nb=at_ms, pub=0)))
     decision.defers[message.name] = at_ms
     return decision
 
 
-def _fail(message: TimeOut, frame: Frame, snapshot: Snapshot) -> Decision:
-    box_key = places.signals(message.ref_id)
-    task_name = run_name(message.thread, message.instance, message.task_index)
-    box, entry = SIGNALS.decode(snapshot.hash(box_key)), ENTRY.decode(snapshot.hash(places.ledger(task_name)))
+def _fail(message: TimeOut, frame: Frame, box: SignalBox) -> Generator[Read, Snapshot, Decision]:
+    task_name = run_name(message.thread, message.instance, frame.run.task_index)
+    task_key = places.ledger(task_name)
+    entry = ENTRY.decode((yield Read((Hash(task_key),), (task_key,))).hash(task_key))
     told = _told(message, frame)
     decision = Decision(events=[Event("stage.timed_out", message.ref_id, {"reason": told})])
     set_run(decision, frame.thread, status="RUNNING", outcome="TERMINAL", reason=told, waits="")
-    if any(waiter.thread == frame.thread for waiter in box.waiters):
-        rest = [waiter for waiter in box.waiters if waiter.thread != frame.thread]
-        decision.change(SetFields(box_key, SIGNALS.encode(waiters=rest)))
+    forget_waiters(decision, message.ref_id, box, frame.thread)
     if entry.own and frame.run.lock == "held":
         set_run(decision, frame.thread, code_runs=True)
-        decision.change(SetFields(places.ledger(task_name), ENTRY.encode(cx=True)))
+        decision.change(SetFields(task_key, ENTRY.encode(cx=True)))
     else:
         decision.forgets.append(task_name)
     owe_completion(decision, frame)

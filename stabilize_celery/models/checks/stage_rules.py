@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from stabilize_celery.models.checks.view import View
+from stabilize_celery.models.limits import MAX_TIME_MS
 from stabilize_celery.models.problems import Problem, Suggester, shown
 from stabilize_celery.models.reducers import get_reducer, reducer_names
 from stabilize_celery.models.schema import MultiInstanceDefinition, StageDefinition
@@ -148,11 +149,15 @@ def sub_workflows(view: View) -> Iterator[Problem]:
             yield view.problem(at, "mi_config", "a stage with sub_workflow can't have instances", "contradiction")
 
 
+def _is_duration(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_TIME_MS
+
+
 def switches(view: View) -> Iterator[Problem]:
     """Require that the context switches that the engine reads have values that it understands."""
     for at, stage in view.numbered():
         timeout = stage.context.get("stageTimeoutMs")
-        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int) or timeout <= 0):
+        if timeout is not None and not _is_duration(timeout):
             message = f"expected a whole number of milliseconds above 0, got {shown(timeout)}"
             yield view.problem(at, ("context", "stageTimeoutMs"), message, "wrong_switch")
         enabled = stage.context.get("stageEnabled", True)

@@ -11,6 +11,9 @@ from stabilize_celery.testing.conformance.scenario import Effect
 __all__ = ["NotInThisVersionError", "add_instances", "outside_event"]
 
 
+_RENAMED = {"cancel_workflow": "cancel", "complete_mi": "complete_instances"}
+
+
 class NotInThisVersionError(Exception):
     """The engine has no such outside event yet."""
 
@@ -22,21 +25,19 @@ def outside_event(effect: Effect, workflow_id: str, event_id: str, ref_id: str) 
         NotInThisVersionError: it cannot be asked.
 
     """
-    more: dict[str, Any] = {}
+    name, more, arguments = _RENAMED.get(effect.verb, effect.verb), dict[str, Any](), tuple[Any, ...]((ref_id,))
     match effect.verb:
         case "signal":
-            more = {"transient": not effect.persistent} | (
-                {} if effect.instance is None else {"instance": effect.instance}
-            )
-            name, arguments = "signal", (ref_id, effect.signal, effect.data)
+            more["transient"] = not effect.persistent
+            if effect.instance is not None:
+                more["instance"] = effect.instance
+            arguments = (ref_id, effect.signal, effect.data)
         case "cancel_workflow":
-            name, arguments = "cancel", ("the scenario cancels it", "conformance")
+            arguments = ("the scenario cancels it", "conformance")
         case "cancel_region":
-            name, arguments = "cancel_region", (effect.cancel_region,)
+            arguments = (effect.cancel_region,)
         case "add_instances":
-            name, arguments = "add_instances", (ref_id, effect.add_instances, effect.context)
-        case verb:
-            name, arguments = {"complete_mi": "complete_instances"}.get(verb, verb), (ref_id,)
+            arguments = (ref_id, effect.add_instances, effect.context)
     return _asking(name, workflow_id, event_id, arguments, more)
 
 

@@ -19,7 +19,8 @@ def find_order(first: Named, second: Named) -> Iterator[str]:
     for earlier in first[1]:
         for later in second[1]:
             if earlier.end is None or not precedes(earlier.end, later.start):
-                yield f"order: expected every end of {first[0]} before every start of {second[0]}; {_told(first, second)}"
+                told = _told(first, second)
+                yield f"order: expected every end of {first[0]} before every start of {second[0]}; {told}"
                 return
 
 
@@ -85,7 +86,10 @@ def _extent(spans: Sequence[Span]) -> tuple[Mark, Mark | None]:
 
 
 def _sorted(marks: Sequence[Mark]) -> list[Mark]:
-    return sorted(marks, key=cmp_to_key(lambda one, other: -1 if precedes(one, other) else 1))
+    def order(one: Mark, other: Mark) -> int:
+        return -1 if precedes(one, other) else 1
+
+    return sorted(marks, key=cmp_to_key(order))
 
 
 def _told(*several: Named) -> str:

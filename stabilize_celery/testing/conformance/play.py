@@ -13,9 +13,10 @@ from stabilize_celery.testing.conformance.scenario import Effect, EventScript, S
 from stabilize_celery.testing.conformance.triggers import holds, is_only_time
 from stabilize_celery.testing.conformance.world import World
 
-__all__ = ["Due", "Engine", "Play"]
+__all__ = ["BUSY", "Due", "Engine", "Play"]
 
-_BUSY = "too busy"
+BUSY = "too busy"
+"""What an answer says if others changed the workflow each time it was asked: ask again."""
 
 
 class Engine(Protocol):
@@ -35,9 +36,13 @@ class Due:
     """Something that the outside does once: an event of the scenario, or the start of a workflow."""
 
     number: int
-    triggers: list[Trigger]
     what: EventScript | WorkflowScript
     has_held: bool = False
+
+    @property
+    def triggers(self) -> list[Trigger]:
+        """What must hold, all at the same moment."""
+        return self.what.triggers
 
 
 class Play:
@@ -49,9 +54,13 @@ class Play:
         self.problem = ""
         self._definitions = definitions
         self._engine = engine
-        starts = [(workflow.triggers, workflow) for workflow in scenario.workflows if not workflow.is_called]
-        events = [(event.triggers, event) for event in scenario.events]
-        self._pending = [Due(number, *one) for number, one in enumerate([*starts, *events])]
+        starts = [workflow for workflow in scenario.workflows if not workflow.is_called]
+        happenings: list[EventScript | WorkflowScript] = [*starts, *scenario.events]
+        self._pending = [Due(number, what) for number, what in enumerate(happenings)]
+
+    def ticks(self) -> set[int]:
+        """Return the ticks at which something may become due."""
+        return {trigger.tick for one in self._pending for trigger in one.triggers if trigger.tick is not None}
 
     def due(self) -> list[Due]:
         """Return what has become due since the last call; the caller delivers each, now or later."""
@@ -98,7 +107,7 @@ class Play:
         ids = self._addressed(effect, workflow, ref_id)
         for workflow_id in ids:
             asked = outside_event(effect, workflow_id, f"conformance-{due.number}", ref_id)
-            if _BUSY in self._engine.ask(workflow_id, asked).told:
+            if BUSY in self._engine.ask(workflow_id, asked).told:
                 return False
         if ids and event.id:
             self.world.delivered.add(event.id)

@@ -67,7 +67,7 @@ class StageScript(StageDefinition, forbid_unknown_fields=True, kw_only=True):
     """A stage: the fields of a definition, with scripts for tasks. `choose_after` is in ticks."""
 
     type: Literal["script", "sub_workflow"] = "script"
-    tasks: list[TaskScript] = []  # type: ignore[assignment] # a stage of a scenario has scripts where others have tasks
+    tasks: list[TaskScript] = []  # type: ignore[assignment] # noqa: RUF012 - scripts, where others have tasks
     choose_after: int | None = None
 
 
@@ -250,8 +250,10 @@ class Expectation(_Strict):
     def names(self) -> Iterator[str]:
         """Yield every stage that is named here, as written, for this workflow."""
         yield from (*self.stages, *self.runs, *self.not_run, *self.mi, *self.records, *self.records_in_order)
-        for several in (*self.sum_runs, *self.max_concurrent):
-            yield from several.stages
+        for together in self.sum_runs:
+            yield from together.stages
+        for most in self.max_concurrent:
+            yield from most.stages
         for row in (*self.order, *self.starts_before_end, *self.never_overlap):
             yield from row
         for groups in self.never_interleave:

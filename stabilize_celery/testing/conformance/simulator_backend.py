@@ -1,6 +1,6 @@
 """Scenarios on the real engine in memory, in virtual time: reordered, doubled and lost deliveries, by seed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.outside import Answer
@@ -68,13 +68,10 @@ class _SimulatedRun:
 
     def run(self) -> Outcome:
         self._look()
-        for tick in sorted({trigger.tick for one in self._timed() for trigger in one if trigger.tick is not None}):
+        for tick in self.play.ticks():
             self._pass_ticks_at(self._began_us + tick * TICK_US)
         problem = self._go_on()
         return outcome_of(self.scenario, self.world, self.journal, problem)
-
-    def _timed(self) -> Sequence[Sequence]:
-        return [workflow.triggers for workflow in self.scenario.workflows] + [e.triggers for e in self.scenario.events]
 
     def _go_on(self) -> str:
         for _ in range(_MAX_STEPS):
@@ -88,12 +85,7 @@ class _SimulatedRun:
         return self._stuck(f"still at work after {_MAX_STEPS} steps")
 
     def _stuck(self, why: str) -> str:
-        parts = []
-        for workflow_id in self.world.all_ids():
-            view = self.world.view(workflow_id)
-            stages = ", ".join(f"{ref} {stage.status(view.record)}" for ref, stage in view.stages.items())
-            parts.append(f"{view.record.name.removeprefix(_PREFIX)} is {view.record.status} ({stages})")
-        return f"it did not end: {why}; {'; '.join(parts) or 'no workflow was started'}"
+        return f"it did not end: {why}; {self.world.told()}"
 
     def _pass_ticks_at(self, at_us: int) -> None:
         def passed() -> None:
@@ -115,7 +107,8 @@ class _SimulatedRun:
         for event in transaction.events:
             self._idle_steps = 0
             self._clock += 1
-            kind, ref_id, data = str(event["kind"]), str(event["ref"]), unpack(event["data"])
+            kind, ref_id, packed = str(event["kind"]), str(event["ref"]), event["data"]
+            data = unpack(packed) if isinstance(packed, bytes) else {}
             if kind == "workflow.created":
                 self.world.found(str(data["name"]).removeprefix(_PREFIX), slot.name)
             self.world.history.tell(slot.name, kind, ref_id, data, self._clock)

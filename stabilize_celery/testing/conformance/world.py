@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.handler import workflow_of
 from stabilize_celery.engine.outputs import workflow_outputs
 from stabilize_celery.engine.state import RUN, SIGNALS
-from stabilize_celery.engine.steps import Hash, Members, workflow_slot
+from stabilize_celery.engine.steps import Hash, Members, Snapshot, workflow_slot
 from stabilize_celery.runtime.reading import StageView, WorkflowView, read_view
 from stabilize_celery.store.contract import Store
 from stabilize_celery.testing.conformance.history import History
@@ -105,14 +106,23 @@ class World:
             and any(run.status == "BUFFERED" and not (is_offered and run.lock) for _, run in stage.runs)
         ]
 
+    def told(self) -> str:
+        """Return in words how far every execution is."""
+        parts = []
+        for workflow, ids in self.executions.items():
+            for workflow_id in ids:
+                view = self.view(workflow_id)
+                stages = ", ".join(f"{ref} {stage.status(view.record)}" for ref, stage in view.stages.items())
+                parts.append(f"{workflow} is {view.record.status} ({stages})")
+        return "; ".join(parts) or "no workflow was started"
+
     def outputs(self, workflow_id: str) -> Mapping[str, Any]:
         """Return the outputs of an ended execution, as its caller would get them."""
         slot = workflow_slot(workflow_id)
         reading = workflow_outputs(slot)
         read = next(reading)
         while True:
-            queries = read.queries
-            snapshot = self.calmly(lambda queries=queries: self.store.look(slot, queries))
+            snapshot: Snapshot = self.calmly(partial(self.store.look, slot, read.queries))
             try:
                 read = reading.send(snapshot)
             except StopIteration as done:

@@ -1,0 +1,36 @@
+"""The 43 control-flow patterns: each scenario holds under every schedule that the simulator makes of a seed.
+
+`CONFORMANCE_SEEDS=100` runs more schedules. `not_yet.txt` lists what the engine does not do yet, and why it may fail;
+it only shrinks: a scenario in it that passes fails its test.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from stabilize_celery.testing.conformance.report import told
+from stabilize_celery.testing.conformance.scenario import Scenario, load_scenarios
+from stabilize_celery.testing.conformance.simulator_backend import run_simulated
+from stabilize_celery.testing.conformance.verdicts import judge
+
+HERE = Path(__file__).parent
+SCENARIOS = load_scenarios(HERE / "scenarios.json")
+SEEDS = range(int(os.environ.get("CONFORMANCE_SEEDS", "3")))
+NOT_YET = set((HERE / "not_yet.txt").read_text().split())
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.id)
+def test_a_scenario_holds_under_every_seed(scenario: Scenario) -> None:
+    """What a scenario expects is seen in every schedule, or it is listed as not done yet."""
+    verdict = judge(scenario, SEEDS, run_simulated)
+
+    if scenario.id in NOT_YET:
+        assert not verdict.has_passed, f"{scenario.id} passes: take it off not_yet.txt"
+    else:
+        assert verdict.has_passed, told(verdict)
+
+
+def test_the_list_of_what_is_not_done_yet_names_scenarios() -> None:
+    """A line of the list that names no scenario hides nothing by a slip."""
+    assert NOT_YET <= {scenario.id for scenario in SCENARIOS}

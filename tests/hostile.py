@@ -1,0 +1,35 @@
+"""Names that somebody will use one day."""
+
+__all__ = ["HOSTILE_NAMES"]
+
+HOSTILE_NAMES = [
+    "{p00}",
+    "}{",
+    "{",
+    "a:b:c",
+    "m:",
+    "w",
+    "d",
+    "Settle",
+    "Start:x",
+    "a/b",
+    "../../etc",
+    "line\nbreak",
+    "nul\x00byte",
+    "1",
+    "0",
+    "u0",
+    " ",
+    "__proto__",
+    "__class__",
+    "constructor",
+    "%25",
+    "$(rm -rf)",
+    "'; DROP TABLE",
+    "<script>",
+    "\u202eright to left",
+    "é" * 200,
+    "\U0001f4a9",
+    "*",
+    "None",
+]
