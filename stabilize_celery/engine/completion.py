@@ -27,7 +27,7 @@ from stabilize_celery.engine.state import Entry
 from stabilize_celery.engine.steps import Decision, Event, Hash, Increment, Owed, Read, SetFields, Snapshot
 from stabilize_celery.models.messages import EvaluateJoin
 
-__all__ = ["close_if_last", "complete_run", "failure_status"]
+__all__ = ["close_if_last", "complete_run", "failure_status", "pass_on"]
 
 Reading = Generator[Read, Snapshot, Decision]
 
@@ -83,6 +83,17 @@ def _inclusive(plan: StagePlan, conditions: Mapping[str, str], values: Mapping[s
     default = plan.default_target
     always = {edge.target for edge in plan.edges if edge.target not in conditions and edge.target != default}
     return always | {target for target, expression in conditions.items() if evaluate_condition(expression, values)}
+
+
+def pass_on(decision: Decision, frame: Frame) -> Generator[Read, Snapshot, int]:
+    """Let a thread go on though its run is still at work. Returns the change of `act`.
+
+    Raises:
+        ConditionError: no branch can be chosen.
+
+    """
+    edges = yield from _taken(frame)
+    return (yield from _go_on(decision, frame, "SUCCEEDED", edges))
 
 
 def _go_on(decision: Decision, frame: Frame, status: str, edges: list[Edge]) -> Generator[Read, Snapshot, int]:

@@ -33,6 +33,7 @@ from stabilize_celery.models.messages import (
     EvaluateJoin,
     ExpireWorkflow,
     FinalizeStage,
+    JudgeInstances,
     NotifyParent,
     ReleaseLock,
     RunTask,
@@ -183,6 +184,10 @@ def begin_tasks(decision: Decision, frame: Frame, planned: dict[str, Any]) -> No
     tasks = task_list(frame.plan, planned)
     if frame.plan.sub_workflow is not None:
         call_sub_workflow(decision, frame, {"name": frame.plan.sub_workflow})
+    elif "instances" in planned and tasks:
+        set_run(decision, frame.thread, phase="instances")
+        message = JudgeInstances(workflow_id=frame.workflow_id, ref_id=frame.plan.ref, thread=frame.thread)
+        decision.owes.append(Owed(message))
     elif tasks:
         set_run(decision, frame.thread, phase="tasks")
         owe_task(decision, frame, 0, tasks[0][2])
@@ -192,7 +197,7 @@ def begin_tasks(decision: Decision, frame: Frame, planned: dict[str, Any]) -> No
 
 def after_tasks(decision: Decision, frame: Frame, planned: dict[str, Any]) -> None:
     """Go on behind the last task: after stages if there are any, else the end of the run."""
-    if after_stages(frame.plan, planned):
+    if frame.run.instance is None and after_stages(frame.plan, planned):
         _continue_later(decision, frame, "after")
     else:
         owe_completion(decision, frame)
@@ -253,6 +258,8 @@ def after_stages(plan: StagePlan, planned: dict[str, Any]) -> list[str]:
 def end_run(decision: Decision, frame: Frame, status: str, reason: str = "", entry: Entry | None = None) -> int:
     """Give a run its final status and take away all that it owes or holds. Returns its share of `act`: -1.
 
+    An instance has none: it is part of its run.
+
     `entry`: the ledger entry of its current task, where the caller has read and WATCHed it: code that still runs in
     it keeps the lock until it returns (PROTOCOL 4.3).
     """
@@ -266,7 +273,8 @@ def end_run(decision: Decision, frame: Frame, status: str, reason: str = "", ent
         task = run_name(thread, None, run.task_index)
         decision.change(SetFields(places.ledger(task), ENTRY.encode(cx=True)))
     decision.change(Remove(places.LIVE, (thread,)))
-    Zone.of(plan).count(decision, -1)
+    if run.instance is None and not run.passed_on:
+        Zone.of(plan).count(decision, -1)
     if not run.has_started:
         decision.change(Append(places.bypassed(plan.ref), thread))
     _forget_messages(decision, frame, keep_task=is_busy or run.code_runs)
@@ -276,14 +284,22 @@ def end_run(decision: Decision, frame: Frame, status: str, reason: str = "", ent
         decision.owes.append(Owed(kill))
     if run.phase in SYNTHETIC_PHASES:
         owe_continuation(decision, frame.workflow_id, plan.ref, thread)
-    if run.has_started and (plan.finalizers or (plan.cleanup_on_failure and status not in GOES_ON)):
+    if run.instance is None and _wants_to_finalize(frame, status):
         final = FinalizeStage(workflow_id=frame.workflow_id, ref_id=plan.ref, thread=thread)
         decision.owes.append(Owed(final))
     set_run(decision, thread, **values)
-    decision.events.append(
-        Event(f"stage.{_ENDINGS[status]}", plan.ref, {"thread": thread} | ({"reason": reason} if reason else {}))
+    told: dict[str, Any] = (
+        {"thread": thread} if run.instance is None else {"thread": run.parent, "instance": run.instance}
     )
-    return -1
+    kind = "stage" if run.instance is None else "instance"
+    decision.events.append(Event(f"{kind}.{_ENDINGS[status]}", plan.ref, told | ({"reason": reason} if reason else {})))
+    return -1 if run.instance is None else 0
+
+
+def _wants_to_finalize(frame: Frame, status: str) -> bool:
+    plan = frame.plan
+    cleans_up = plan.cleanup_on_failure and status not in GOES_ON
+    return frame.run.has_started and (bool(plan.finalizers) or cleans_up)
 
 
 _ENDINGS = {

@@ -18,6 +18,8 @@ __all__ = [
     "bypassed",
     "closed",
     "component",
+    "instance_counts",
+    "instances",
     "join",
     "ledger",
     "run",
@@ -100,3 +102,13 @@ def component(name: str) -> str:
 def shut(name: str) -> str:
     """HASH: stages of a component whose ways out are closed, and told so. WATCHed by who closes."""
     return f"z:{name}"
+
+
+def instances(thread: str) -> str:
+    """HASH: instances of a run: `total`, `begun`, `closed`. WATCHed by who adds, completes or judges."""
+    return f"i:{thread}"
+
+
+def instance_counts(thread: str) -> str:
+    """HASH: `done`, `failed`: instances that ended. HINCRBY only."""
+    return f"in:{thread}"

@@ -18,7 +18,16 @@ from stabilize_celery.models.stage.enums import JoinType, SyntheticStageOwner
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.workflow import Workflow
 
-__all__ = ["Edge", "StagePlan", "TaskPlan", "WorkflowPlan", "compile_definition", "decode_plan", "decode_workflow_plan"]
+__all__ = [
+    "Edge",
+    "InstancesPlan",
+    "StagePlan",
+    "TaskPlan",
+    "WorkflowPlan",
+    "compile_definition",
+    "decode_plan",
+    "decode_workflow_plan",
+]
 
 
 class TaskPlan(msgspec.Struct, frozen=True, array_like=True):
@@ -43,6 +52,20 @@ class Edge(msgspec.Struct, frozen=True, array_like=True):
     component: str = ""
     is_alone: bool = True
     """The target is a component of its own."""
+
+
+class InstancesPlan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a stage multiplies (wcp 1.11)."""
+
+    count: int = 0
+    count_from: str = ""
+    collection_from: str = ""
+    is_joined: bool = True
+    threshold: int = 0
+    cancels_remaining: bool = False
+    is_dynamic: bool = False
+    condition: str = ""
+    max_concurrent: int = 0
 
 
 class StagePlan(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -71,6 +94,7 @@ class StagePlan(msgspec.Struct, frozen=True, omit_defaults=True):
     conditions: list[tuple[str, str]] = []
     default_target: str | None = None
     thread_split: int = 1
+    instances: InstancesPlan | None = None
     reducers: dict[str, str] = {}
     mutex_key: str | None = None
     mutex_scope: str = "GLOBAL"
@@ -275,6 +299,7 @@ def _stage_plan(
         join=stage.join_type.name,
         join_mode=stage.join_mode.name,
         thread_merge=stage.thread_merge,
+        instances=_instances(stage),
         is_direct=_is_direct(stage),
         need=_need(stage),
         split=stage.split_type.name,
@@ -299,6 +324,23 @@ def _stage_plan(
         terminates_workflow=stage.terminates_workflow,
         application=workflow.application,
         workflow_name=workflow.name,
+    )
+
+
+def _instances(stage: StageExecution) -> InstancesPlan | None:
+    config = stage.mi_config
+    if config is None:
+        return None
+    return InstancesPlan(
+        count=config.count,
+        count_from=config.count_from_context,
+        collection_from=config.collection_from_context,
+        is_joined=config.sync_on_complete,
+        threshold=config.join_threshold,
+        cancels_remaining=config.cancel_remaining,
+        is_dynamic=config.allow_dynamic,
+        condition=config.completion_condition or "",
+        max_concurrent=config.max_concurrent,
     )
 
 

@@ -3,13 +3,21 @@
 from collections.abc import Generator
 from typing import Any
 
+from stabilize_celery.engine.expressions import ConditionError
+from stabilize_celery.engine.instances import instances_to_begin
 from stabilize_celery.engine.moves import Frame, start_run
-from stabilize_celery.engine.steps import Decision, Plan
+from stabilize_celery.engine.steps import Decision, Plan, Read
 
 __all__ = ["plan_and_start"]
 
 
-def plan_and_start(decision: Decision, frame: Frame, **more: Any) -> Generator[Plan, dict[str, Any], None]:
+def plan_and_start(decision: Decision, frame: Frame, **more: Any) -> Generator[Plan | Read, Any, None]:
     """Start a run, with what the builder of its stage type adds to its definition."""
     planned = (yield Plan("start", frame)) or {}
+    if frame.plan.instances is not None and "error" not in planned:
+        try:
+            items = yield from instances_to_begin(frame)
+            planned = {**planned, "instances": items}
+        except ConditionError as error:
+            planned = {"error": str(error)}
     start_run(decision, frame, planned, **more)

@@ -124,6 +124,10 @@ class Run(msgspec.Struct, frozen=True):
     sub: SubOutcome | None = None
     paused_ms: int = 0
     """The workflow's paused time when the run's deadline was set."""
+    instance: int | None = None
+    """Index of this instance of the run `parent`; its thread is `<parent>.<instance>`."""
+    passed_on: bool = False
+    """The thread has gone on; instances still run loose."""
     planned: dict[str, Any] = {}
     """What the stage builders added: tasks, before, after, failure."""
 

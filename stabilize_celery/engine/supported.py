@@ -23,7 +23,6 @@ def _unsupported_fields(stage: StageExecution) -> Iterator[str]:
     if stage.join_mode is JoinMode.CANCELLING:
         yield "join_mode"
     used = {
-        "mi_config": stage.mi_config,
         "deferred_choice_group": stage.deferred_choice_group,
         "milestone_ref_id": stage.milestone_ref_id,
         "mutex_section": stage.mutex_section,

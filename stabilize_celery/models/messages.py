@@ -21,6 +21,7 @@ __all__ = [
     "EvaluateJoin",
     "ExpireWorkflow",
     "FinalizeStage",
+    "JudgeInstances",
     "Message",
     "NotifyParent",
     "ReleaseLock",
@@ -117,6 +118,19 @@ class ContinueStage(Message, frozen=True, kw_only=True):
     def name(self) -> str:
         """`Continue:<thread>`."""
         return f"Continue:{self.thread}"
+
+
+class JudgeInstances(Message, frozen=True, kw_only=True):
+    """Judge by how many instances of a run have ended whether its thread goes on, and the run ends."""
+
+    is_merge: ClassVar[bool] = True
+    ref_id: str
+    thread: str
+
+    @property
+    def name(self) -> str:
+        """`Inst:<thread>`."""
+        return f"Inst:{self.thread}"
 
 
 class EvaluateJoin(Message, frozen=True, kw_only=True):
@@ -307,6 +321,7 @@ MESSAGE_TYPES: dict[str, type[Message]] = {
         CompleteStage,
         ContinueStage,
         EvaluateJoin,
+        JudgeInstances,
         SettleWorkflow,
         AcquireLock,
         ReleaseLock,

@@ -157,7 +157,7 @@ def _call_of(claimed: ClaimedTask, options: TaskOptions) -> TaskCall:
         workflow_id=message.workflow_id,
         stage_ref_id=message.ref_id,
         run_number=claimed.run_number,
-        instance_index=message.instance,
+        instance_index=run.instance,
         task_name=claimed.task_name,
         attempt=state.retries + claimed.lost + 1,
         polls=state.polls,

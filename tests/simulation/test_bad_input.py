@@ -118,7 +118,10 @@ REFUSED: dict[str, tuple[Any, list[str]]] = {
     ),
     "a time beyond 64 bits": (defined(does("a", scheduled_time=10**30)), ["stages[0].scheduled_time", "above"]),
     "a deadline beyond 64 bits": (defined(does("a"), timeout_ms=10**30), ["timeout_ms", "above"]),
-    "a time-out that is none": (defined(does("a", context={"stageTimeoutMs": 2**60})), ["stageTimeoutMs", "milliseconds"]),
+    "a time-out that is none": (
+        defined(does("a", context={"stageTimeoutMs": 2**60})),
+        ["stageTimeoutMs", "milliseconds"],
+    ),
     "very many threads": (defined(does("a", thread_split=10**9)), ["stages[0].thread_split", "above"]),
     "a key that can't be shown": (having({_Untellable(): 1}), ["stages[0].context.key", "_Untellable"]),
     "too deep": (having(TOO_DEEP), ["stages[0].context.key", "deeper"]),

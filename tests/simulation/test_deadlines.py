@@ -51,7 +51,9 @@ def test_a_lock_is_kept_while_code_of_a_later_task_still_runs_after_a_time_out(s
         return TaskResult.success()
 
     story.simulation.registry.register("slow", slow)
-    first = stage("first", does=["work", "slow"], mutex_key="k", context={"stageTimeoutMs": 3_000, "failPipeline": False})
+    first = stage(
+        "first", does=["work", "slow"], mutex_key="k", context={"stageTimeoutMs": 3_000, "failPipeline": False}
+    )
     story.start(first, stage("second", "a", does="slow", mutex_key="k"), stage("a")).run()
 
     assert (story.status, story.statuses["first"]) == ("SUCCEEDED", "STOPPED")
@@ -64,4 +66,3 @@ def _run_until(story: Story, more_us: int) -> None:
     until_us = story.simulation.now_us + more_us
     story.simulation.drain(until_ms=until_us // 1000)
     story.simulation.now_us = max(until_us, story.simulation.now_us)
-

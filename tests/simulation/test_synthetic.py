@@ -33,7 +33,9 @@ def test_a_parent_that_times_out_takes_its_synthetic_stages_with_it(seed: int, o
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("ask", "main", "after"), [("cancel", "CANCELED", "SKIPPED"), ("skip", "SKIPPED", "SUCCEEDED")])
+@pytest.mark.parametrize(
+    ("ask", "main", "after"), [("cancel", "CANCELED", "SKIPPED"), ("skip", "SKIPPED", "SUCCEEDED")]
+)
 def test_a_parent_ended_from_outside_takes_its_synthetic_stages_with_it(
     seed: int, ask: str, main: str, after: str
 ) -> None:

@@ -12,10 +12,11 @@ import msgspec
 from stabilize_celery.engine import places
 from stabilize_celery.engine.completion import complete_run, failure_status
 from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields, zone_fields
-from stabilize_celery.engine.moves import Frame, owe_continuation, set_run, written_plan
+from stabilize_celery.engine.instances import owe_judgement, withdraw_instances
+from stabilize_celery.engine.moves import GOES_ON, Frame, end_run, owe_continuation, set_run, written_plan
 from stabilize_celery.engine.plan import decode_workflow_plan
 from stabilize_celery.engine.state import TaskState
-from stabilize_celery.engine.steps import Decision, Fields, Handling, Hash, Plan, Read, Snapshot
+from stabilize_celery.engine.steps import Decision, Fields, Handling, Hash, Increment, Plan, Read, Snapshot
 from stabilize_celery.models.messages import CompleteStage
 
 __all__ = ["handle"]
@@ -32,6 +33,8 @@ def handle(message: CompleteStage, _rules: Rules, _attempt: int) -> Handling:
     frame = frame_of(message, snapshot, message.ref_id, message.thread)
     if frame.run.is_ended:
         return Decision(note=f"the run is {frame.run.status or 'gone'}")
+    if frame.run.instance is not None:
+        return _end_instance(frame)
     has_failed = frame.run.outcome == "TERMINAL"
     if has_failed and frame.run.phase != "failure":
         planned = yield Plan("failure", frame)
@@ -42,7 +45,27 @@ def handle(message: CompleteStage, _rules: Rules, _attempt: int) -> Handling:
         if refused:
             return (yield from complete_run(_without_jump(frame), "TERMINAL", refused))
     status = failure_status(frame.context) if has_failed else frame.run.outcome or _rolled_up(frame.run.tasks)
-    return (yield from complete_run(frame, status, frame.run.reason))
+    decision = yield from complete_run(frame, status, frame.run.reason)
+    yield from withdraw_instances(decision, frame, frame.run.reason)
+    return decision
+
+
+def _end_instance(frame: Frame) -> Decision:
+    """End one instance; the judgement of its run follows."""
+    run, config = frame.run, frame.plan.instances
+    status = run.outcome or _rolled_up(run.tasks)
+    status = failure_status(frame.context) if status == "TERMINAL" else status
+    decision = Decision()
+    end_run(decision, frame, status, run.reason)
+    kind = "done" if status in GOES_ON else "failed"
+    count = decision.change(Increment(places.instance_counts(run.parent), kind, 1))
+    total = len(frame.run.planned.get("instances", [])) or 1
+    each = kind == "failed" or (
+        config is not None and bool(config.condition or config.max_concurrent or config.is_dynamic)
+    )
+    need = min(total, config.threshold) if config is not None and config.threshold else total
+    owe_judgement(decision, frame, run.parent, lambda results: each or (results[count] or 0) >= need)
+    return decision
 
 
 def _rolled_up(tasks: list[TaskState]) -> str:

@@ -99,7 +99,7 @@ def handle(message: RunTask, rules: Rules, _attempt: int, terms: ClaimTerms | No
         message,
         Hash(run_key),
         stage_fields(message.ref_id),
-        Position(places.started(message.ref_id), message.thread),
+        _position(message),
         watch=[run_key],
     )
     if (early := _not_to_run(message, snapshot)) is not None:
@@ -107,7 +107,7 @@ def handle(message: RunTask, rules: Rules, _attempt: int, terms: ClaimTerms | No
     entry = entry_of(snapshot, message)
     frame = frame_of(message, snapshot, message.ref_id, message.thread)
     terms = terms or ClaimTerms("nobody", rules.max_lost)
-    number = (snapshot[Position(places.started(message.ref_id), message.thread)] or 0) + 1
+    number = (snapshot[_position(message)] or 0) + 1
     if entry.own == terms.owner:
         return _claimed_before(message, frame, entry, number)
     if entry.own:
@@ -132,6 +132,11 @@ def _not_to_run(message: RunTask, snapshot: Snapshot) -> Decision | None:
     if frame.run.status != "RUNNING" or frame.run.task_index != message.task_index:
         return Decision(note=f"the run is {frame.run.status}, at task {frame.run.task_index}")
     return None
+
+
+def _position(message: RunTask) -> Position:
+    """Return the query for the run number; an instance has its run's."""
+    return Position(places.started(message.ref_id), message.thread.partition(".")[0])
 
 
 def _claim(message: RunTask, frame: Frame, entry: Entry, rules: Rules, terms: ClaimTerms, number: int) -> Decision:
@@ -274,7 +279,7 @@ def _suspend(message: RunTask, frame: Frame, entry: Entry, returned: TaskReturne
     waiter = Waiter(
         returned.signal,
         frame.thread,
-        message.instance,
+        frame.run.instance,
         message.task_index,
         message.task_type,
         frame.now_ms,

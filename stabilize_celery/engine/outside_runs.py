@@ -1,0 +1,140 @@
+"""Outside events about what runs in a stage now: cancel it, skip it, add to its instances, end them early (wcp 4.4)."""
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+from stabilize_celery.engine import places
+from stabilize_celery.engine.answers import EVENT_IDS, RECORD, Asking, accept, known, refuse
+from stabilize_celery.engine.codec import unpack
+from stabilize_celery.engine.completion import complete_run
+from stabilize_celery.engine.handler import stage_fields, workflow_of, zone_fields
+from stabilize_celery.engine.instances import begin_instances, withdraw_instances
+from stabilize_celery.engine.moves import Frame
+from stabilize_celery.engine.plan import decode_plan
+from stabilize_celery.engine.state import ENTRY, RUN, SIGNALS, Entry, Run
+from stabilize_celery.engine.steps import Decision, Hash, Members, Read, SetFields, Snapshot
+from stabilize_celery.engine.waiters import forget_waiters
+from stabilize_celery.models.messages import run_name
+
+__all__ = ["add_instances", "cancel_stage", "complete_instances", "skip_stage"]
+
+
+def cancel_stage(workflow_id: str, event_id: str, ref_id: str) -> Asking:
+    """WCP-19. Takes away the threads that are in a stage now; a stage without one is not affected."""
+    told = f"cancelled stage {ref_id!r}"
+    return (yield from _on_live_runs(workflow_id, event_id, ref_id, told, _cancel_run))
+
+
+def skip_stage(workflow_id: str, event_id: str, ref_id: str) -> Asking:
+    """Lets the thread go on without (the rest of) the work: the stage is bypassed (wcp 1.2)."""
+    told = f"skipped stage {ref_id!r}"
+    return (yield from _on_live_runs(workflow_id, event_id, ref_id, told, _skip_run))
+
+
+def complete_instances(workflow_id: str, event_id: str, ref_id: str) -> Asking:
+    """WCP-27. Ends a multi-instance stage early: open instances are withdrawn, the thread goes on."""
+    return (yield from _on_live_runs(workflow_id, event_id, ref_id, f"completed {ref_id!r} early", _complete_run))
+
+
+def add_instances(
+    workflow_id: str, event_id: str, ref_id: str, count: int, context: dict[str, Any] | None = None
+) -> Asking:
+    """WCP-15. Adds instances while the thread has not gone on and one is unfinished; `context`: names they see."""
+    snapshot, frame, state = yield from _running_instances(workflow_id, ref_id)
+    if (before := known(snapshot, event_id)) is not None:
+        return before
+    config = frame.plan.instances if frame else None
+    if frame is None or config is None or not config.is_dynamic:
+        return refuse(f"stage {ref_id!r} has no run at work that takes more instances")
+    total, ended = state.get("total", 0), state.get("done", 0) + state.get("failed", 0)
+    if state.get("closed") or ended >= total or count < 1:
+        return refuse(f"the instances of {ref_id!r} are closed: {ended} of {total} have ended")
+    decision = Decision()
+    begin_instances(decision, frame, [None] * count, total, context or {})
+    begun = {"total": total + count, "begun": state.get("begun", 0) + count}
+    decision.change(SetFields(places.instances(frame.thread), begun))
+    return accept(decision, snapshot, event_id, f"added {count} to {total} instances")
+
+
+def _running_instances(
+    workflow_id: str, ref_id: str
+) -> Generator[Read, Snapshot, tuple[Snapshot, Frame | None, dict[str, int]]]:
+    live = Members(places.LIVE)
+    snapshot = yield Read(
+        (RECORD, EVENT_IDS, live, stage_fields(ref_id)), (places.WORKFLOW, places.OUTSIDE_EVENTS, places.LIVE)
+    )
+    if not workflow_of(snapshot).is_live or not snapshot[stage_fields(ref_id)]:
+        return snapshot, None, {}
+    found = yield from _oldest_run(sorted(snapshot[live]), ref_id)
+    if found is None:
+        return snapshot, None, {}
+    totals, counts = Hash(places.instances(found[0])), Hash(places.instance_counts(found[0]))
+    numbers = yield Read((totals, counts), (totals.key, counts.key))
+    state = {name: int(count) for name, count in (numbers[totals] | numbers[counts]).items()}
+    return snapshot, _frame(workflow_id, snapshot, ref_id, found[0], found[1]), state
+
+
+def _complete_run(frame: Frame, entry: Entry) -> Asking:
+    if frame.plan.instances is None:
+        return refuse(f"stage {frame.plan.ref!r} has no instances")
+    return (yield from complete_run(frame, "SUCCEEDED", "completed from outside", entry))
+
+
+def _cancel_run(frame: Frame, entry: Entry) -> Asking:
+    return (yield from complete_run(frame, "CANCELED", "cancelled from outside", entry))
+
+
+def _skip_run(frame: Frame, entry: Entry) -> Asking:
+    return (yield from complete_run(frame, "SKIPPED", "skipped from outside", entry))
+
+
+def _on_live_runs(
+    workflow_id: str, event_id: str, ref_id: str, told: str, end: Callable[[Frame, Entry], Asking]
+) -> Asking:
+    """Apply `end` to the oldest live run of a stage. More than one run is more than one event."""
+    live, box_key = Members(places.LIVE), places.signals(ref_id)
+    snapshot = yield Read(
+        (RECORD, EVENT_IDS, live, Hash(box_key), stage_fields(ref_id), zone_fields(ref_id)),
+        (places.WORKFLOW, places.OUTSIDE_EVENTS, places.LIVE, box_key),
+    )
+    if (before := known(snapshot, event_id)) is not None:
+        return before
+    record = workflow_of(snapshot)
+    if not record.is_live:
+        return refuse(f"the workflow has ended {record.status}")
+    if not snapshot[stage_fields(ref_id)]:
+        return refuse(f"the workflow has no stage {ref_id!r}")
+    found = yield from _oldest_run(sorted(snapshot[live]), ref_id)
+    if found is None:
+        return refuse(f"no run of stage {ref_id!r} is enabled or at work")
+    thread, run, entry = found
+    frame = _frame(workflow_id, snapshot, ref_id, thread, run)
+    decision = yield from end(frame, entry)
+    yield from withdraw_instances(decision, frame, told)
+    forget_waiters(decision, ref_id, SIGNALS.decode(snapshot.hash(box_key)), thread)
+    return accept(decision, snapshot, event_id, told)
+
+
+def _frame(workflow_id: str, snapshot: Snapshot, ref_id: str, thread: str, run: Run) -> Frame:
+    fields = snapshot[stage_fields(ref_id)]
+    context = {**unpack(fields[f"x:{ref_id}"]), **run.context}
+    zone = {name: int(count) for name, count in snapshot.get(zone_fields(ref_id), {}).items()}
+    plan = decode_plan(fields[f"s:{ref_id}"])
+    return Frame(workflow_id, snapshot.now_us, workflow_of(snapshot), plan, thread, run, context, zone)
+
+
+def _entry_key(thread: str, run: Run) -> str:
+    return places.ledger(run_name(thread, None, run.task_index))
+
+
+def _oldest_run(live: list[str], ref_id: str) -> Generator[Read, Snapshot, tuple[str, Run, Entry] | None]:
+    keys = {thread: Hash(places.run(thread)) for thread in live}
+    snapshot = yield Read(tuple(keys.values()))
+    runs = {thread: RUN.decode(snapshot[key]) for thread, key in keys.items()}
+    of_stage = [(r.created_us, thread) for thread, r in runs.items() if r.ref == ref_id and r.instance is None]
+    if not of_stage:
+        return None
+    thread = min(of_stage)[1]
+    run, entry_key = keys[thread], _entry_key(thread, runs[thread])
+    again = yield Read((run, Hash(entry_key)), (run.key, entry_key))
+    return thread, RUN.decode(again[run]), ENTRY.decode(again.hash(entry_key))
