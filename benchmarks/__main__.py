@@ -16,8 +16,8 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> int:
     """Run the benchmarks that the command line names; all of them by default."""
     options = _parser().parse_args()
-    chosen = options.only or list(BENCHMARKS)
-    return 0 if all([BENCHMARKS[name](options) for name in chosen]) else 1
+    results = [BENCHMARKS[name](options) for name in options.only or BENCHMARKS]
+    return 0 if all(results) else 1
 
 
 def _scaling(options: argparse.Namespace) -> bool:

@@ -1,4 +1,4 @@
-"""What workflows are measured on: the runtime alone in this process, or a fleet of Celery workers. Both on a real Redis."""
+"""What workflows are measured on: the runtime alone in this process, or a fleet of Celery workers; on a real Redis."""
 
 import os
 import signal

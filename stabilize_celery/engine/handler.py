@@ -25,7 +25,9 @@ __all__ = [
     "nothing",
     "opening",
     "reduce",
+    "rest_ms",
     "stage_fields",
+    "unknown_in",
     "visible_values",
     "workflow_of",
     "zone_fields",
@@ -96,23 +98,31 @@ def guard(message: Message, snapshot: Snapshot) -> Decision | None:
 def foreign(message: Message, snapshot: Snapshot) -> Decision | None:
     """Return the decision about what is owed if it is not this message, or not for this version (PROTOCOL 11)."""
     entry = entry_of(snapshot, message)
-    if entry.t not in MESSAGE_TYPES:
-        return _parked(message, entry, snapshot.now_ms, f"the message type {entry.t!r}")
-    if entry.v > LEDGER_VERSION:
-        return _parked(message, entry, snapshot.now_ms, f"version {entry.v} of the ledger (up to {LEDGER_VERSION})")
+    if told := unknown_in(entry):
+        at_ms = snapshot.now_ms + rest_ms(entry)
+        parked = Decision(keeps_entry=True, defers={message.name: at_ms}, note=told)
+        fields = ENTRY.encode(parked=told, rests=entry.rests + 1, pub=0, nb=at_ms)
+        parked.change(SetFields(places.ledger(message.name), fields))
+        return parked
     if message_of(entry, message.workflow_id) != message:
         return nothing("not the message that is owed under this name")
     return None
 
 
-def _parked(message: Message, entry: Entry, now_ms: int, what: str) -> Decision:
-    """Let an entry rest, visibly, for longer each time: a newer worker will take it."""
-    told = f"this version does not know {what}; it waits for a newer worker"
-    at_ms = now_ms + min(LONGEST_REST_MS, FIRST_REST_MS * 2 ** min(entry.rests, 10))
-    parked = Decision(keeps_entry=True, defers={message.name: at_ms}, note=told)
-    fields = ENTRY.encode(parked=told, rests=entry.rests + 1, pub=0, nb=at_ms)
-    parked.change(SetFields(places.ledger(message.name), fields))
-    return parked
+def unknown_in(entry: Entry) -> str:
+    """Return what of an entry only a newer version knows, as told to people; empty if this one can handle it."""
+    if entry.t not in MESSAGE_TYPES:
+        what = f"the message type {entry.t!r}"
+    elif entry.v > LEDGER_VERSION:
+        what = f"version {entry.v} of the ledger (up to {LEDGER_VERSION})"
+    else:
+        return ""
+    return f"this version does not know {what}; it waits for a newer worker"
+
+
+def rest_ms(entry: Entry) -> int:
+    """Return how long an entry rests that nobody here can handle: longer each time."""
+    return min(LONGEST_REST_MS, FIRST_REST_MS << min(entry.rests, 10))
 
 
 def stage_fields(ref_id: str) -> Fields:

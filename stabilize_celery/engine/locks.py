@@ -73,6 +73,14 @@ class LockView:
 
 def request(lock: str, owner: Owner, limit: int) -> Generator[Read | Commit, Any, int | None]:
     """Get in line and move up who may hold; audit the holders while waiting. Returns the token, or None: waits."""
+    token, holders = yield from _ask(lock, owner, limit)
+    if token is None and (yield from _audit(lock, holders, limit, owner)):
+        token, _ = yield from _ask(lock, owner, limit)
+    return token
+
+
+def _ask(lock: str, owner: Owner, limit: int) -> Generator[Read | Commit, Any, tuple[int | None, Iterable[str]]]:
+    """Get in line, unless this was done before. Returns the token, or None and who holds."""
     view = yield from _look(lock, limit)
     moved: list[str] = []
     if str(owner) not in view.holders:
@@ -84,10 +92,7 @@ def request(lock: str, owner: Owner, limit: int) -> Generator[Read | Commit, Any
         decision.change(Expire("meta", 0))
         yield Commit(decision, lock_slot(lock))
         yield from _nudge(other for other in moved if other != str(owner))
-    token = view.holders.get(str(owner)) or _token_of(moved, view, str(owner))
-    if token is None:
-        yield from _audit(lock, [holder for holder in view.holders if holder != str(owner)], limit)
-    return token
+    return view.holders.get(str(owner)) or _token_of(moved, view, str(owner)), view.holders
 
 
 def give_back(lock: str, owner: Owner) -> Steps:
@@ -162,15 +167,17 @@ def _drop(lock: str, view: LockView, owners: Sequence[str]) -> Generator[Commit,
     return moved
 
 
-def _audit(lock: str, holders: Iterable[str], limit: int) -> Steps:
-    """Drop holders whose run has given the lock back or is gone: `done` never changes back."""
-    gone = []
+def _audit(lock: str, holders: Iterable[str], limit: int, waiter: Owner) -> Generator[Read | Commit, Any, list[str]]:
+    """Drop holders whose run has given the lock back or is gone: `done` never changes back. Returns them."""
+    gone: list[str] = []
     for name in holders:
         if (yield from _is_done(Owner.parse(name))):
             gone.append(name)  # noqa: PERF401 - a comprehension cannot yield
     if gone:
         view = yield from _look(lock, limit)
-        yield from _nudge((yield from _drop(lock, view, gone)))
+        moved = yield from _drop(lock, view, gone)
+        yield from _nudge(other for other in moved if other != str(waiter))
+    return gone
 
 
 def _is_done(owner: Owner) -> Generator[Read, Snapshot, bool]:

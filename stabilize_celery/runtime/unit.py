@@ -111,10 +111,12 @@ class UnitOfWork:
 
     def _answer(self, step: Read | Commit | Plan, slot: Slot, sessions: "Sessions") -> Any:
         if isinstance(step, Read):
-            return sessions.read(step.slot or slot, step.queries, step.watch)
+            if step.slot is None:
+                return sessions.read(slot, step.queries, step.watch)
+            return sessions.relays.read(step.slot, step.queries, step.watch)
         if isinstance(step, Plan):
             return self._planner(step)
-        self.commit(step.decision, step.slot, sessions, None)
+        self.commit(step.decision, step.slot, sessions.relays, None)
         return None
 
     def commit(self, decision: Decision, slot: Slot, sessions: "Sessions", own: str | None) -> None:
@@ -181,6 +183,14 @@ class Sessions:
         self._stack = stack
         self._open: dict[Slot, Session] = {}
         self._now_ms: dict[Slot, int] = {}
+        self._relays: Sessions | None = None
+
+    @property
+    def relays(self) -> "Sessions":
+        """Sessions for commits on the way, also in the own slot: an EXEC there must not end what is WATCHed here."""
+        if self._relays is None:
+            self._relays = Sessions(self._store, self._stack)
+        return self._relays
 
     def read(self, slot: Slot, queries: Sequence[Query], watch: Sequence[str]) -> Snapshot:
         """Read on a slot's session, and remember the time of its server."""

@@ -11,9 +11,11 @@ from typing import Any
 import msgspec
 
 from stabilize_celery.engine.codec import unpack
+from stabilize_celery.engine.handler import rest_ms, unknown_in
 from stabilize_celery.engine.places import ledger
-from stabilize_celery.engine.state import Entry
+from stabilize_celery.engine.state import ENTRY, Entry
 from stabilize_celery.engine.steps import Change, DeleteFields, Increment, SetFields
+from stabilize_celery.models.messages import MESSAGE_TYPES
 from stabilize_celery.runtime.ports import Outgoing
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Drop, Due, LedgerChange
@@ -128,9 +130,18 @@ def judge(found: Found, now_ms: int, came_back: Mapping[str, int], settings: Set
         return Verdict(doing, ledger=(Drop(found.member),))
     if doing is Doing.WAIT:
         return Verdict(doing, ledger=(_look(found, entry.nb),))
+    if entry.t not in MESSAGE_TYPES and doing is not Doing.REAP:
+        return _rest(found, now_ms)
     if doing is Doing.LOOK_LATER:
         return Verdict(doing, ledger=(_look(found, now_ms + max(settings.republish_ms, now_ms - entry.pub)),))
     return Verdict(doing, (*_marks(doing, found.key), SetFields(found.key, {"pub": now_ms})), (_look(found, soon),))
+
+
+def _rest(found: Found, now_ms: int) -> Verdict:
+    """Publish what only a newer worker knows, and seldom: older ones drop it, and say so at length."""
+    entry = found.entry
+    fields = ENTRY.encode(pub=now_ms, rests=entry.rests + 1, parked=unknown_in(entry))
+    return Verdict(Doing.PUBLISH, (SetFields(found.key, fields),), (_look(found, now_ms + rest_ms(entry)),))
 
 
 def _row(found: Found, now_ms: int, came_back: Mapping[str, int]) -> Doing:

@@ -86,6 +86,7 @@ class LedgerTask(Task):
     rate_limit = 0
     bridge: Bridge
     Request: ClassVar[str] = "stabilize_celery.transport.request:LedgerRequest"
+    Strategy: ClassVar[str] = "stabilize_celery.transport.strategy:readable_only"
 
 
 def message_of(kind: type[Message], task_id: str, kwargs: Mapping[str, Any]) -> Message:

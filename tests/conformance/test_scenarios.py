@@ -1,7 +1,7 @@
 """The 43 control-flow patterns: each scenario holds under every schedule that the simulator makes of a seed.
 
-`CONFORMANCE_SEEDS=100` runs more schedules. `not_yet.txt` lists what the engine does not do yet, and why it may fail;
-it only shrinks: a scenario in it that passes fails its test.
+`CONFORMANCE_SEEDS=100` runs more schedules. `not_yet.txt` lists what the engine does not do yet; it only shrinks: a
+scenario in it that passes fails its test. `more_scenarios.json` has what the first file does not try.
 """
 
 import os
@@ -15,7 +15,7 @@ from stabilize_celery.testing.conformance.simulator_backend import run_simulated
 from stabilize_celery.testing.conformance.verdicts import judge
 
 HERE = Path(__file__).parent
-SCENARIOS = load_scenarios(HERE / "scenarios.json")
+SCENARIOS = [*load_scenarios(HERE / "scenarios.json"), *load_scenarios(HERE / "more_scenarios.json")]
 SEEDS = range(int(os.environ.get("CONFORMANCE_SEEDS", "3")))
 NOT_YET = set((HERE / "not_yet.txt").read_text().split())
 

@@ -162,7 +162,6 @@ def test_a_message_type_of_a_newer_version_waits_in_sight(fleet: Fleet) -> None:
     assert (letter.kind, letter.ref_id) == ("Frobnicate", "held")
     key = Hash(places.ledger("Frob:1"))
     assert fleet.store.look(workflow_slot(workflow_id), (key,)).hash(key.key)["a"] == entry["a"]
-    fleet.store.session(workflow_slot(workflow_id))
     with Client(fleet.state_url, fleet.broker_url) as client:
         assert client.handle(workflow_id).cancel("nobody will ever know it")
 

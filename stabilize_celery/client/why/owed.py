@@ -3,10 +3,10 @@
 from stabilize_celery.client.why.facts import Facts
 from stabilize_celery.client.why.reason import Reason
 from stabilize_celery.client.words import clock_time, duration, plural
+from stabilize_celery.engine.handler import unknown_in
 from stabilize_celery.engine.state import Entry
-from stabilize_celery.models.messages import LEDGER_VERSION, MESSAGE_TYPES
 
-__all__ = ["is_for_newer", "message_reason", "queue_reason"]
+__all__ = ["message_reason", "queue_reason"]
 
 _START_ONE = "start one: `stabilize-celery worker -A APP`"
 
@@ -21,9 +21,8 @@ def message_reason(facts: Facts, ref_id: str, name: str, what: str) -> Reason:
         return Reason(ref_id, "paused", f"{what} is held back: the workflow is paused")
     if facts.is_dead(name):
         return _dead(facts, ref_id, name, entry, what)
-    if is_for_newer(entry):
-        told = entry.parked or f"no worker here knows the message type {entry.t!r}; it waits for a newer worker"
-        return Reason(ref_id, "unknown_message", f"{what} rests: {told}", _again(facts, name))
+    if unknown_in(entry):
+        return Reason(ref_id, "unknown_message", f"{what} rests: {unknown_in(entry)}", _again(facts, name))
     if entry.parked:
         return Reason(ref_id, "parked", f"{what} rests: {entry.parked}", _again(facts, name))
     if entry.error and entry.tries:
@@ -31,11 +30,6 @@ def message_reason(facts: Facts, ref_id: str, name: str, what: str) -> Reason:
         told = f"{what} failed {plural(entry.tries, 'time')}: {last}"
         return Reason(ref_id, "failing", told, _again(facts, name), traceback=entry.error)
     return queue_reason(facts, ref_id, entry, what)
-
-
-def is_for_newer(entry: Entry) -> bool:
-    """Return whether only a newer version knows what is owed, as far as this one can tell."""
-    return entry.t not in MESSAGE_TYPES or entry.v > LEDGER_VERSION
 
 
 def queue_reason(facts: Facts, ref_id: str, entry: Entry, what: str) -> Reason:

@@ -2,9 +2,10 @@
 
 from stabilize_celery.client.why.facts import Facts
 from stabilize_celery.client.why.fleet import worker_of
-from stabilize_celery.client.why.owed import is_for_newer, message_reason, queue_reason
+from stabilize_celery.client.why.owed import message_reason, queue_reason
 from stabilize_celery.client.why.reason import Reason
 from stabilize_celery.client.words import clock_time, duration, ordinal, plural
+from stabilize_celery.engine.handler import unknown_in
 from stabilize_celery.engine.moves import task_list
 from stabilize_celery.engine.plan import StagePlan
 from stabilize_celery.engine.state import Entry, Run, TaskState
@@ -22,7 +23,7 @@ def task_reason(facts: Facts, ref_id: str, plan: StagePlan, thread: str, run: Ru
     what = f"task {label}"
     entry = facts.entry(name)
     state = run.tasks[run.task_index] if run.task_index < len(run.tasks) else TaskState()
-    if entry is None or facts.is_dead(name) or name in facts.view.parked or is_for_newer(entry):
+    if entry is None or facts.is_dead(name) or name in facts.view.parked or unknown_in(entry):
         return message_reason(facts, ref_id, name, what)
     if entry.own:
         return _claimed(facts, ref_id, name, entry, state, what)

@@ -14,6 +14,7 @@ from stabilize_celery.engine.moves import Frame, owe_completion, set_run
 from stabilize_celery.engine.plan import WorkflowPlan, decode_workflow_plan
 from stabilize_celery.engine.steps import Commit, Decision, Event, Fields, Handling, Hash, Read, workflow_slot
 from stabilize_celery.errors import StabilizeError
+from stabilize_celery.models.definition import from_definition, inner_definition
 from stabilize_celery.models.messages import StartSubWorkflow
 
 __all__ = ["handle"]
@@ -45,17 +46,16 @@ def handle(message: StartSubWorkflow, _rules: Rules, _attempt: int) -> Handling:
     return Decision(events=[Event("stage.called", message.ref_id, {"workflow_id": message.child_id})])
 
 
-def _definition(frame: Frame, own: dict[str, Any]) -> dict[str, Any]:
+def _definition(frame: Frame, own: dict[str, Any]) -> Any:
     call = frame.run.child_call
     if call.get("definition"):
-        return dict(call["definition"])
-    name, inner = call.get("name"), own.get("sub_workflows", {})
-    if name == own.get("name"):
-        return own
-    if name not in inner:
-        known = ", ".join(sorted([*inner, own.get("name", "")]))
-        raise ConditionError(f"no inner workflow is named {name!r}; known here: {known}")
-    return {**inner[name], "sub_workflows": {**inner, **inner[name].get("sub_workflows", {})}}
+        return call["definition"]
+    name = call.get("name") or ""
+    try:
+        return inner_definition(own, name)
+    except KeyError:
+        known = ", ".join(sorted([*own.get("sub_workflows", {}), own.get("name", "")]))
+        raise ConditionError(f"no inner workflow is named {name!r}; known here: {known}") from None
 
 
 def _context(frame: Frame) -> Any:
@@ -67,14 +67,16 @@ def _context(frame: Frame) -> Any:
 
 
 def _creation(
-    message: StartSubWorkflow, frame: Frame, meta: WorkflowPlan, definition: dict[str, Any], context: dict[str, Any]
+    message: StartSubWorkflow, frame: Frame, meta: WorkflowPlan, definition: Any, context: dict[str, Any]
 ) -> Creation:
     depth = frame.workflow.depth + 1
     if depth > meta.max_depth:
         raise ConditionError(f"inner workflow of depth {depth}; max_depth is {meta.max_depth}")
+    workflow = from_definition(definition)
+    workflow.context = {**workflow.context, **context}
     return Creation.of(
         message.child_id,
-        {**definition, "context": {**definition.get("context", {}), **context}},
+        workflow,
         retention_ms=frame.workflow.retention_ms,
         parent=(message.workflow_id, message.thread, message.ref_id),
         depth=depth,

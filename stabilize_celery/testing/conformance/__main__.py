@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     if given.fused:
         return _refused("fused mode is not in this version")
-    if (given.seeds or 1) < 1:
+    if given.seeds is not None and given.seeds < 1:
         return _refused("--seeds must be at least 1")
     try:
         files = [load_scenarios(path) for path in given.files]
@@ -80,8 +80,6 @@ def _run(given: argparse.Namespace, chosen: list[tuple[int, Scenario]]) -> int:
 
 
 def _verdicts(given: argparse.Namespace, chosen: list[tuple[int, Scenario]]) -> Iterator[Verdict]:
-    # Ended in good order: what it has started must not outlive it.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if given.backend == "celery":
         with CeleryBackend(given.files) as backend:
             yield from backend.verdicts(chosen, given.seeds or 1)
@@ -100,4 +98,6 @@ _WORTH_PROCESSES = 500
 """From so many runs on, all processors take part."""
 
 if __name__ == "__main__":
+    # Ended in good order: what it has started must not outlive it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main())

@@ -160,7 +160,9 @@ def _code(_: Expectation, workflow: str, outcome: Outcome, selection: Selection)
             runs = outcome.history.runs([execution.id], ref_id)
             numbers = {run.thread: number for number, run in enumerate(runs, 1)}
             instances = outcome.history.instances([execution.id], ref_id)
-            done = {(numbers[span.thread], index) for index, span in instances if span.status == "SUCCEEDED"}
+            done: set[tuple[int, int | None]] = {
+                (numbers[span.thread], index) for index, span in instances if span.status == "SUCCEEDED"
+            }
             if not selection.has_instances(workflow, ref_id):
                 done = {(numbers[run.thread], None) for run in runs if run.status == "SUCCEEDED"}
             seen = {(visit.run, visit.instance) for visit in execution.visits if visit.ref_id == ref_id}

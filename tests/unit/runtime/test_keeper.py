@@ -411,3 +411,20 @@ class _MeddledSession:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
+
+
+def test_what_only_a_newer_worker_knows_is_published_seldom_and_shown(world: World) -> None:
+    """Rests that double up to 5 minutes; the entry says why it rests, and keeps what this version does not know."""
+    world.owe(W, "Frob:1", t="Frobnicate", v=7, colour="blue", pub=0)
+    world.now_ms += world.settings.republish_ms
+
+    rests = []
+    for _ in range(9):
+        world.keeper.tick()
+        rests.append(world.due_in(W, "Frob:1"))
+        world.now_ms += rests[-1] or 0
+
+    assert rests == [5_000, 10_000, 20_000, 40_000, 80_000, 160_000, 300_000, 300_000, 300_000]
+    assert [message.kind for message in world.publisher.take()] == ["Frobnicate"] * 9
+    assert "'Frobnicate'" in world.entry(W, "Frob:1").parked
+    assert world.raw(W, "Frob:1")["colour"] == b"blue"

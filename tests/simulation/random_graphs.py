@@ -1,0 +1,143 @@
+"""Random definitions, and the tasks that they are made of. Everything a task does depends on what it is given only."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import strategies as st
+
+from stabilize_celery.errors import TransientError
+from stabilize_celery.models.definition import to_definition
+from stabilize_celery.models.result import TaskResult
+from stabilize_celery.models.stage.enums import JoinType, SplitType, SyntheticStageOwner
+from stabilize_celery.models.stage.stage import StageExecution
+from tests.simulation.stories import stage, workflow
+
+FAILURES: dict[str, dict[str, Any]] = {
+    "continue": {"continuePipelineOnFailure": True},
+    "stop": {"failPipeline": False},
+    "stop, then fail": {"failPipeline": False, "completeOtherBranchesThenFail": True},
+    "let siblings go on": {"allowSiblingStagesToContinueOnFailure": True},
+}
+AT_ONCE: dict[str, dict[str, Any]] = {**FAILURES, "end all": {}}
+"""With a failure that ends the workflow at once, what else became of it depends on the schedule."""
+
+
+@dataclass(slots=True)
+class Kinds:
+    """What a random definition may be made of."""
+
+    does: list[str] = field(default_factory=lambda: ["work", "work", "fail", "flaky", "poll", "gate"])
+    failures: dict[str, dict[str, Any]] = field(default_factory=lambda: FAILURES)
+    joins: list[JoinType] = field(default_factory=lambda: [JoinType.AND, JoinType.MULTI_MERGE, JoinType.OR])
+    conditions: list[str] = field(default_factory=lambda: ["True", "False", "number > 1", "not number"])
+    mutexes: list[str | None] = field(default_factory=lambda: [None, None, "m", "n"])
+    threads: list[int] = field(default_factory=lambda: [1])
+    jumps: bool = False
+    around: list[str] = field(default_factory=lambda: ["work", "poll", "gate"])
+    """What before and after stages do; a failing one would race with those beside it."""
+
+
+TAME = Kinds()
+WILD = Kinds(
+    does=["work", "work", "fail", "flaky", "poll", "gate", "crash", "skip", "slow"],
+    failures=AT_ONCE,
+    joins=[JoinType.AND, JoinType.MULTI_MERGE, JoinType.OR, JoinType.DISCRIMINATOR, JoinType.N_OF_M],
+    conditions=["True", "False", "number > 1", "missing", "number / 0"],
+    threads=[1, 1, 1, 2],
+    jumps=True,
+    around=["work", "fail", "poll", "gate", "slow"],
+)
+
+
+def _flaky(found: StageExecution) -> TaskResult:
+    tries = found.context.get("tries", 0)
+    if tries < 2:
+        raise TransientError("not yet", retry_after=0.1, context_update={"tries": tries + 1})
+    return TaskResult.success()
+
+
+def _poll(found: StageExecution) -> TaskResult:
+    polls = found.context.get("polls", 0)
+    return TaskResult.success() if polls > 1 else TaskResult.running({"polls": polls + 1})
+
+
+def _crash(_found: StageExecution) -> TaskResult:
+    raise ZeroDivisionError("meant to crash")
+
+
+TASKS: dict[str, Callable[[StageExecution], TaskResult]] = {
+    "work": lambda found: TaskResult.success(outputs={"number": len(found.ref_id), found.ref_id: True}),
+    "fail": lambda _: TaskResult.terminal(error="meant to fail"),
+    "skip": lambda _: TaskResult.skipped(),
+    "jump": lambda found: TaskResult.jump_to(found.context["to"]),
+    "flaky": _flaky,
+    "poll": _poll,
+    "crash": _crash,
+}
+
+
+@st.composite
+def definitions(draw: st.DrawFn, kinds: Kinds = TAME) -> dict[str, Any]:
+    """A definition of up to seven stages and a few around them; every value drawn shrinks to something duller."""
+    count = draw(st.integers(1, 7))
+    stages = [_stage(draw, at, kinds) for at in range(count)]
+    below: dict[str, list[str]] = {one.ref_id: [] for one in stages}
+    for one in stages:
+        for above in one.requisite_stage_ref_ids:
+            below[above].append(one.ref_id)
+    for one in stages:
+        _split(draw, one, below[one.ref_id], kinds)
+    if kinds.jumps and draw(st.booleans()):
+        _jump(draw, stages)
+    around = [made for one in stages for made in _around(draw, one, kinds)]
+    context = {"number": draw(st.integers(0, 2))}
+    return to_definition(workflow(*stages, *around, max_jumps=draw(st.integers(0, 3)), context=context))
+
+
+def _stage(draw: st.DrawFn, at: int, kinds: Kinds) -> StageExecution:
+    above = draw(st.sets(st.integers(0, at - 1), max_size=3)) if at else set()
+    made = stage(
+        f"s{at}",
+        *(f"s{one}" for one in sorted(above)),
+        does=draw(st.lists(st.sampled_from(kinds.does), min_size=0, max_size=2)),
+        context=dict(kinds.failures[draw(st.sampled_from(sorted(kinds.failures)))]),
+        mutex_key=draw(st.sampled_from(kinds.mutexes)),
+        thread_split=draw(st.sampled_from(kinds.threads)),
+    )
+    if draw(st.integers(0, 5)) == 5:
+        made.context["stageEnabled"] = {"type": "expression", "expression": draw(st.sampled_from(kinds.conditions))}
+    if len(above) > 1:
+        made.join_type = draw(st.sampled_from(kinds.joins))
+        if made.join_type is JoinType.N_OF_M:
+            made.join_threshold = draw(st.integers(0, len(above)))
+    return made
+
+
+def _split(draw: st.DrawFn, one: StageExecution, below: list[str], kinds: Kinds) -> None:
+    one.split_type = draw(st.sampled_from([SplitType.AND, SplitType.XOR, SplitType.OR])) if below else SplitType.AND
+    if one.split_type is SplitType.AND:
+        return
+    one.split_conditions = {ref: draw(st.sampled_from(kinds.conditions)) for ref in below}
+    if draw(st.booleans()):
+        one.split_default = draw(st.sampled_from(below))
+        one.split_conditions.pop(one.split_default)
+
+
+def _jump(draw: st.DrawFn, stages: list[StageExecution]) -> None:
+    jumper, target = draw(st.sampled_from(stages)), draw(st.sampled_from(stages))
+    jumper.jump_targets = [target.ref_id]
+    jumper.context["to"] = target.ref_id
+    jumper.tasks = stage("jumper", does=["jump"]).tasks
+
+
+def _around(draw: st.DrawFn, parent: StageExecution, kinds: Kinds) -> list[StageExecution]:
+    made = []
+    if draw(st.integers(0, 4)) == 4:
+        for at in range(draw(st.integers(1, 2))):
+            one = stage(f"{parent.ref_id}.{at}", does=[draw(st.sampled_from(kinds.around))])
+            one.parent_stage_id = parent.id
+            one.synthetic_stage_owner = draw(st.sampled_from(list(SyntheticStageOwner)))
+            one.mutex_key = draw(st.sampled_from([None, "o"]))
+            made.append(one)
+    return made
