@@ -1,9 +1,10 @@
 """How a run ends and its thread goes on: splits, failures, the end of the workflow (wcp 1.3, 1.4, 1.10)."""
 
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 from stabilize_celery.engine import places
+from stabilize_celery.engine.clearing import clear_stages
 from stabilize_celery.engine.expressions import ConditionError, evaluate_condition, names_in
 from stabilize_celery.engine.handler import visible_values
 from stabilize_celery.engine.ids import thread_id
@@ -12,7 +13,7 @@ from stabilize_celery.engine.moves import (
     Frame,
     Zone,
     arrive,
-    close_ways_out,
+    close_if_last,
     count_moves,
     enable,
     end_run,
@@ -22,12 +23,11 @@ from stabilize_celery.engine.moves import (
     set_run,
 )
 from stabilize_celery.engine.past import Past
-from stabilize_celery.engine.plan import Edge, StagePlan
+from stabilize_celery.engine.plan import Edge, StagePlan, decode_workflow_plan
 from stabilize_celery.engine.state import Entry
-from stabilize_celery.engine.steps import Decision, Event, Hash, Increment, Owed, Read, SetFields, Snapshot
-from stabilize_celery.models.messages import EvaluateJoin
+from stabilize_celery.engine.steps import Decision, Event, Fields, Hash, Increment, Read, SetFields, Snapshot
 
-__all__ = ["close_if_last", "complete_run", "failure_status", "pass_on"]
+__all__ = ["complete_run", "failure_status", "pass_on"]
 
 Reading = Generator[Read, Snapshot, Decision]
 
@@ -113,23 +113,22 @@ def _go_on(decision: Decision, frame: Frame, status: str, edges: list[Edge]) -> 
         reason = next((text.decode() for text in failures.values()), f"ended by stage {plan.ref!r}")
         finish_workflow(decision, frame.workflow_id, frame.workflow, end, frame.now_ms, reason=reason)
         return 0
-    moves = arrive(decision, frame, edges, past)
+    moves = yield from _clear_regions(decision, frame, status)
+    moves += arrive(decision, frame, edges, past)
     close_if_last(decision, frame, {edge.target for edge in edges})
     return moves
 
 
-def close_if_last(decision: Decision, frame: Frame, got_threads: Collection[str]) -> None:
-    """Say that nothing more comes out of this stage, if this was its last thread ever; else owe a look."""
-    plan = frame.plan
-    if not plan.component:
-        return
-    is_last = not plan.members and frame.zone.get("in", 0) == 0 and frame.zone.get("live", 0) == 1
-    if is_last:
-        close_ways_out(decision, frame.workflow_id, plan, got_threads)
-    else:
-        look = EvaluateJoin(workflow_id=frame.workflow_id, ref_id=plan.component)
-        is_urgent = bool(plan.members) or not got_threads
-        decision.owes.append(Owed(look, publish=lambda _: is_urgent))
+def _clear_regions(decision: Decision, frame: Frame, status: str) -> Generator[Read, Snapshot, int]:
+    """Clear the regions that a stage clears when it completes well (WCP-25), before its own thread goes on."""
+    if not frame.plan.cancels_regions or status == "SKIPPED":
+        return 0
+    meta = Fields(places.DEFINITION, ("meta",))
+    regions = decode_workflow_plan((yield Read((meta,)))[meta]["meta"]).regions
+    refs = [ref for name in frame.plan.cancels_regions for ref in regions.get(name, [])]
+    told = f"stage {frame.plan.ref!r} cleared its region"
+    cleared = yield from clear_stages(decision, frame.workflow_id, frame.workflow, refs, told, spare=[frame.thread])
+    return cleared.moves
 
 
 def _jump(decision: Decision, frame: Frame, past: Past) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 from stabilize_celery.engine import places
 from stabilize_celery.engine.expressions import check_expression
 from stabilize_celery.engine.ids import thread_id
-from stabilize_celery.engine.moves import Zone, enable, finish_workflow
-from stabilize_celery.engine.plan import WorkflowPlan, compile_definition, decode_workflow_plan
+from stabilize_celery.engine.moves import Zone, enable, finish_workflow, offer_members
+from stabilize_celery.engine.plan import Edge, WorkflowPlan, compile_definition, decode_workflow_plan
 from stabilize_celery.engine.state import WORKFLOW_RECORD, WorkflowRecord
 from stabilize_celery.engine.steps import Decision, Event, Increment, Index, Owed, SetFields, Value
 from stabilize_celery.engine.supported import find_unsupported
@@ -93,10 +93,16 @@ def begin_workflow(
         return
     for name, count in meta.open_edges.items():
         decision.change(SetFields(places.component(name), {"in": count}))
-    for ref_id in meta.initial:
+    starts = 0
+    for group, members in meta.offers.items():
+        edges = [Edge(ref, 0, is_direct=True, need=1, component=name, choose_after_ms=ms) for ref, name, ms in members]
+        starts += offer_members(decision, workflow_id, group, thread_id(workflow_id, group), edges, now_us, {})
+    offered = {member[0] for members in meta.offers.values() for member in members}
+    for ref_id in (ref for ref in meta.initial if ref not in offered):
+        starts += 1
         zone = Zone(meta.components.get(ref_id, ""), ref_id)
         enable(decision, workflow_id, ref_id, thread_id(workflow_id, ref_id), now_us, {}, zone=zone)
-    decision.change(Increment(places.COUNTERS, "act", len(meta.initial)))
+    decision.change(Increment(places.COUNTERS, "act", starts))
     if meta.timeout_ms is not None:
         timer = TimeOut(workflow_id=workflow_id, scope="workflow")
         decision.owes.append(Owed(timer, now_us // 1000 + meta.timeout_ms))

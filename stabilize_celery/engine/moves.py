@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stabilize_celery.engine import places
+from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.ids import thread_id
 from stabilize_celery.engine.past import Past, extended
 from stabilize_celery.engine.plan import Edge, StagePlan
@@ -27,6 +28,8 @@ from stabilize_celery.engine.steps import (
 )
 from stabilize_celery.models.messages import (
     CancelSubWorkflow,
+    CheckMilestone,
+    ChooseStage,
     ClearWorkflow,
     CompleteStage,
     ContinueStage,
@@ -52,12 +55,14 @@ __all__ = [
     "Zone",
     "arrive",
     "begin_tasks",
+    "close_if_last",
     "close_ways_out",
     "count_moves",
     "enable",
     "end_run",
     "finish_workflow",
     "lock_name",
+    "offer_members",
     "owe_settle",
     "past_of",
     "set_run",
@@ -155,6 +160,8 @@ def start_run(decision: Decision, frame: Frame, planned: dict[str, Any] | None =
     )
     decision.change(Append(places.started(plan.ref), thread))
     decision.events.append(Event("stage.started", plan.ref, {"thread": thread}))
+    if plan.is_milestone:
+        decision.owes.append(Owed(CheckMilestone(workflow_id=frame.workflow_id, ref_id=plan.ref)))
     timeout_ms = frame.context.get("stageTimeoutMs")
     if isinstance(timeout_ms, int) and timeout_ms > 0:
         timer = TimeOut(workflow_id=frame.workflow_id, scope="stage", ref_id=plan.ref, thread=thread)
@@ -293,7 +300,9 @@ def end_run(decision: Decision, frame: Frame, status: str, reason: str = "", ent
     )
     kind = "stage" if run.instance is None else "instance"
     decision.events.append(Event(f"{kind}.{_ENDINGS[status]}", plan.ref, told | ({"reason": reason} if reason else {})))
-    return -1 if run.instance is None else 0
+    if plan.is_milestone:
+        decision.owes.append(Owed(CheckMilestone(workflow_id=frame.workflow_id, ref_id=plan.ref)))
+    return 0 if run.instance is not None or run.offer or run.held_for else -1
 
 
 def _wants_to_finalize(frame: Frame, status: str) -> bool:
@@ -315,7 +324,7 @@ _ENDINGS = {
 def _forget_messages(decision: Decision, frame: Frame, *, keep_task: bool) -> None:
     thread, run = frame.thread, frame.run
     decision.forgets += [f"Start:{thread}", f"Done:{thread}", f"Continue:{thread}", f"Child:{thread}"]
-    decision.forgets += [timer_name("stage", thread)]
+    decision.forgets += [timer_name("stage", thread), f"Choose:{thread}"]
     if run.has_started and run.tasks:
         decision.forgets += [timer_name(scope, thread, None, run.task_index) for scope in ("task", "wait")]
         if not keep_task:
@@ -360,9 +369,11 @@ def past_of(frame: Frame, outputs: dict[str, Any]) -> Past:
 
 def arrive(decision: Decision, frame: Frame, edges: Sequence[Edge], past: Past) -> int:
     """Put the thread on the taken edges: enable direct targets, arrive at joins. Returns the change of `act`."""
-    moves = 0
+    moves = _offer_groups(decision, frame, edges, past)
     meets_join = False
     for edge in edges:
+        if edge.group:
+            continue
         for number in range(frame.plan.thread_split):
             if edge.is_direct:
                 token = thread_id(frame.thread, edge.target, number)
@@ -375,6 +386,40 @@ def arrive(decision: Decision, frame: Frame, edges: Sequence[Edge], past: Past) 
     if meets_join:
         set_run(decision, frame.thread, past_out=past)
     return moves
+
+
+def _offer_groups(decision: Decision, frame: Frame, edges: Sequence[Edge], past: Past) -> int:
+    """Offer the members of each deferred choice group together, once per thread. Returns the change of `act`."""
+    groups: dict[str, list[Edge]] = {}
+    for edge in edges:
+        if edge.group:
+            groups.setdefault(edge.group, []).append(edge)
+    moves = 0
+    for group, members in groups.items():
+        for number in range(frame.plan.thread_split):
+            cause = thread_id(frame.thread, group, number)
+            moves += offer_members(decision, frame.workflow_id, group, cause, members, frame.now_us, past)
+    return moves
+
+
+def offer_members(
+    decision: Decision, workflow_id: str, group: str, cause: str, members: Sequence[Edge], now_us: int, past: Past
+) -> int:
+    """Offer the members of a deferred choice together (WCP-16). Returns the change of `act`: +1."""
+    name = thread_id(cause, "offer", group)
+    threads = {member.target: thread_id(name, member.target) for member in members}
+    for member in members:
+        thread = threads[member.target]
+        values: dict[str, Any] = {"ref": member.target, "status": "BUFFERED", "created_us": now_us, "offer": name}
+        set_run(decision, thread, **values, **({"past": past} if past else {}))
+        decision.change(Add(places.LIVE, (thread,)))
+        Zone(member.component, member.target).count(decision, 1)
+        decision.events.append(Event("stage.offered", member.target, {"thread": thread, "group": group}))
+        if member.choose_after_ms:
+            timer = ChooseStage(workflow_id=workflow_id, ref_id=member.target, thread=thread)
+            decision.owes.append(Owed(timer, now_us // 1000 + member.choose_after_ms))
+    decision.change(SetFields(places.offers(group), {name: pack({"at": now_us, "members": threads})}))
+    return 1
 
 
 def _arrive_at_join(decision: Decision, frame: Frame, edge: Edge) -> None:
@@ -396,6 +441,8 @@ def _arrive_at_join(decision: Decision, frame: Frame, edge: Edge) -> None:
 def close_ways_out(decision: Decision, workflow_id: str, plan: StagePlan, got_threads: Collection[str] = ()) -> None:
     """Tell once that nothing more comes out of a stage (PROTOCOL 7.2 close); `got_threads`: targets served just now."""
     decision.change(SetFields(places.shut(plan.component), {plan.ref: 1}))
+    if plan.is_milestone:
+        decision.owes.append(Owed(CheckMilestone(workflow_id=workflow_id, ref_id=plan.ref)))
     for edge in (*plan.edges, *plan.jumps):
         if not edge.component or edge.component == plan.component:
             continue
@@ -464,3 +511,17 @@ def finish_workflow(
 def owe_expiry(decision: Decision, workflow_id: str, at_ms: int) -> None:
     """Owe the deletion of an ended workflow at the end of its retention."""
     decision.owes.append(Owed(ExpireWorkflow(workflow_id=workflow_id), at_ms))
+
+
+def close_if_last(decision: Decision, frame: Frame, got_threads: Collection[str]) -> None:
+    """Say that nothing more comes out of this stage, if this was its last thread ever; else owe a look."""
+    plan = frame.plan
+    if not plan.component:
+        return
+    is_last = not plan.members and frame.zone.get("in", 0) == 0 and frame.zone.get("live", 0) == 1
+    if is_last:
+        close_ways_out(decision, frame.workflow_id, plan, got_threads)
+    else:
+        look = EvaluateJoin(workflow_id=frame.workflow_id, ref_id=plan.component)
+        is_urgent = bool(plan.members) or not got_threads
+        decision.owes.append(Owed(look, publish=lambda _: is_urgent))

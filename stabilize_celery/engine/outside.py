@@ -11,7 +11,14 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.answers import EVENT_IDS, RECORD, Answer, Asking, accept, known, opening_of, refuse
 from stabilize_celery.engine.handler import stage_fields, workflow_of
 from stabilize_celery.engine.moves import finish_workflow, set_run
-from stabilize_celery.engine.outside_runs import add_instances, cancel_stage, complete_instances, skip_stage
+from stabilize_celery.engine.outside_runs import (
+    add_instances,
+    cancel_region,
+    cancel_stage,
+    choose,
+    complete_instances,
+    skip_stage,
+)
 from stabilize_celery.engine.state import (
     ENTRY,
     RUN,
@@ -38,7 +45,9 @@ __all__ = [
     "Answer",
     "add_instances",
     "cancel",
+    "cancel_region",
     "cancel_stage",
+    "choose",
     "complete_instances",
     "pause",
     "resume",
@@ -104,8 +113,12 @@ def signal(
     payload: Any,
     *,
     transient: bool = False,
+    instance: int | None = None,
 ) -> Asking:
-    """WCP-23, WCP-24. Wakes exactly one waiter; kept if nobody waits, unless it is transient (wcp 1.12)."""
+    """WCP-23, WCP-24. Wakes exactly one waiter; kept if nobody waits, unless it is transient (wcp 1.12).
+
+    The started run with the lowest number, in it the lowest instance, or the one given by `instance`.
+    """
     box_key = places.signals(ref_id)
     snapshot = yield Read(
         (RECORD, EVENT_IDS, Hash(box_key), stage_fields(ref_id)),
@@ -119,7 +132,7 @@ def signal(
         return refuse(f"the workflow has no stage {ref_id!r}")
     box = SIGNALS.decode(snapshot.hash(box_key))
     waiters = sorted(
-        (waiter for waiter in box.waiters if waiter.name in ("", name)),
+        (w for w in box.waiters if w.name in ("", name) and instance in (None, w.instance)),
         key=lambda waiter: (waiter.order, waiter.instance or 0),
     )
     if waiters:

@@ -5,24 +5,73 @@ from typing import Any
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.answers import EVENT_IDS, RECORD, Asking, accept, known, refuse
+from stabilize_celery.engine.clearing import clear_stages
 from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.completion import complete_run
 from stabilize_celery.engine.handler import stage_fields, workflow_of, zone_fields
 from stabilize_celery.engine.instances import begin_instances, withdraw_instances
-from stabilize_celery.engine.moves import Frame
-from stabilize_celery.engine.plan import decode_plan
+from stabilize_celery.engine.moves import Frame, count_moves, owe_settle
+from stabilize_celery.engine.offers import choose_member
+from stabilize_celery.engine.plan import decode_plan, decode_workflow_plan
 from stabilize_celery.engine.state import ENTRY, RUN, SIGNALS, Entry, Run
-from stabilize_celery.engine.steps import Decision, Hash, Members, Read, SetFields, Snapshot
+from stabilize_celery.engine.steps import Decision, Fields, Hash, Increment, Members, Read, SetFields, Snapshot
 from stabilize_celery.engine.waiters import forget_waiters
 from stabilize_celery.models.messages import run_name
 
-__all__ = ["add_instances", "cancel_stage", "complete_instances", "skip_stage"]
+__all__ = ["add_instances", "cancel_region", "cancel_stage", "choose", "complete_instances", "skip_stage"]
 
 
 def cancel_stage(workflow_id: str, event_id: str, ref_id: str) -> Asking:
     """WCP-19. Takes away the threads that are in a stage now; a stage without one is not affected."""
+    snapshot = yield Read((RECORD, EVENT_IDS, stage_fields(ref_id)), (places.WORKFLOW, places.OUTSIDE_EVENTS))
+    if (before := known(snapshot, event_id)) is not None:
+        return before
+    if not snapshot[stage_fields(ref_id)]:
+        return refuse(f"the workflow has no stage {ref_id!r}")
     told = f"cancelled stage {ref_id!r}"
-    return (yield from _on_live_runs(workflow_id, event_id, ref_id, told, _cancel_run))
+    return (yield from _clear(workflow_id, event_id, snapshot, [ref_id], told))
+
+
+def cancel_region(workflow_id: str, event_id: str, region: str) -> Asking:
+    """WCP-25. Clears the stages of a region of the threads that are there now."""
+    meta = Fields(places.DEFINITION, ("meta",))
+    snapshot = yield Read((RECORD, EVENT_IDS, meta), (places.WORKFLOW, places.OUTSIDE_EVENTS))
+    if (before := known(snapshot, event_id)) is not None:
+        return before
+    refs = decode_workflow_plan(snapshot[meta]["meta"]).regions.get(region)
+    if not refs:
+        return refuse(f"no stage of the workflow is in a region {region!r}")
+    return (yield from _clear(workflow_id, event_id, snapshot, refs, f"cancelled region {region!r}"))
+
+
+def _clear(workflow_id: str, event_id: str, snapshot: Snapshot, refs: list[str], told: str) -> Asking:
+    record = workflow_of(snapshot)
+    if not record.is_live:
+        return refuse(f"the workflow has ended {record.status}")
+    decision = Decision()
+    cleared = yield from clear_stages(decision, workflow_id, record, refs, f"{told} from outside")
+    if not cleared.threads:
+        return refuse(f"no thread is in {', '.join(map(repr, refs))} now")
+    if cleared.moves:
+        count_moves(decision, workflow_id, cleared.moves)
+    else:
+        owe_settle(decision, workflow_id, decision.change(Increment(places.COUNTERS, "act", 0)))
+    return accept(decision, snapshot, event_id, told)
+
+
+def choose(workflow_id: str, event_id: str, ref_id: str) -> Asking:
+    """WCP-16. Chooses an offered stage; refused if it is not offered (any more)."""
+    snapshot = yield Read((RECORD, EVENT_IDS, stage_fields(ref_id)), (places.WORKFLOW, places.OUTSIDE_EVENTS))
+    if (before := known(snapshot, event_id)) is not None:
+        return before
+    record, fields = workflow_of(snapshot), snapshot[stage_fields(ref_id)]
+    if not record.is_live or not fields:
+        return refuse(f"the workflow has {'ended' if fields else f'no stage {ref_id!r}'}")
+    group = decode_plan(fields[f"s:{ref_id}"]).choice_group
+    decision = Decision()
+    if group is None or not (yield from choose_member(decision, workflow_id, record, group, ref_id)):
+        return refuse(f"stage {ref_id!r} is not offered now")
+    return accept(decision, snapshot, event_id, f"chose {ref_id!r}")
 
 
 def skip_stage(workflow_id: str, event_id: str, ref_id: str) -> Asking:
@@ -78,10 +127,6 @@ def _complete_run(frame: Frame, entry: Entry) -> Asking:
     if frame.plan.instances is None:
         return refuse(f"stage {frame.plan.ref!r} has no instances")
     return (yield from complete_run(frame, "SUCCEEDED", "completed from outside", entry))
-
-
-def _cancel_run(frame: Frame, entry: Entry) -> Asking:
-    return (yield from complete_run(frame, "CANCELED", "cancelled from outside", entry))
 
 
 def _skip_run(frame: Frame, entry: Entry) -> Asking:

@@ -22,6 +22,8 @@ __all__ = [
     "instances",
     "join",
     "ledger",
+    "milestone_waiters",
+    "offers",
     "run",
     "shut",
     "signals",
@@ -112,3 +114,13 @@ def instances(thread: str) -> str:
 def instance_counts(thread: str) -> str:
     """HASH: `done`, `failed`: instances that ended. HINCRBY only."""
     return f"in:{thread}"
+
+
+def offers(group: str) -> str:
+    """HASH: open offers of a deferred choice group: name to time and members. WATCHed by who chooses."""
+    return f"o:{group}"
+
+
+def milestone_waiters(ref_id: str) -> str:
+    """HASH: threads that wait for a milestone stage's status, to their stage. WATCHed by who holds and who wakes."""
+    return f"mw:{ref_id}"

@@ -14,7 +14,7 @@ from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.components import components, telling
 from stabilize_celery.engine.steps import Value
 from stabilize_celery.models.graph import topological_sort
-from stabilize_celery.models.stage.enums import JoinType, SyntheticStageOwner
+from stabilize_celery.models.stage.enums import JoinMode, JoinType, SyntheticStageOwner
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.workflow import Workflow
 
@@ -52,6 +52,9 @@ class Edge(msgspec.Struct, frozen=True, array_like=True):
     component: str = ""
     is_alone: bool = True
     """The target is a component of its own."""
+    group: str = ""
+    """The target is offered in this deferred choice group."""
+    choose_after_ms: int = 0
 
 
 class InstancesPlan(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -93,6 +96,13 @@ class StagePlan(msgspec.Struct, frozen=True, omit_defaults=True):
     split: str = "AND"
     conditions: list[tuple[str, str]] = []
     default_target: str | None = None
+    choice_group: str | None = None
+    milestone: str | None = None
+    milestone_status: str = ""
+    is_milestone: bool = False
+    cancels_regions: list[str] = []
+    upstream: list[str] = []
+    """Of a cancelling join: every stage from which it can be reached over requisite edges."""
     thread_split: int = 1
     instances: InstancesPlan | None = None
     reducers: dict[str, str] = {}
@@ -125,6 +135,9 @@ class WorkflowPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     application: str = ""
     name: str = ""
     initial: list[str] = []
+    offers: dict[str, list[tuple[str, str, int]]] = {}
+    """Start stages that are offered, by deferred choice group: ref, component, when they choose themselves (ms)."""
+    regions: dict[str, list[str]] = {}
     components: dict[str, str] = {}
     """Of the start stages that tell."""
     open_edges: dict[str, int] = {}
@@ -164,6 +177,8 @@ def compile_definition(workflow: Workflow, definition: Mapping[str, Any], retent
         name=workflow.name,
         initial=[stage.ref_id for stage in top if not stage.requisite_stage_ref_ids],
         order=[stage.ref_id for stage in topological_sort(top)],
+        offers=_start_offers(top, plans),
+        regions=_regions(workflow.stages),
         components={plan.ref: plan.component for plan in plans if plan.component and not plan.requisites},
         open_edges=_open_edges(plans),
         max_jumps=workflow.max_jumps,
@@ -212,7 +227,10 @@ class _Graph:
     def edge(self, stage: StageExecution, position: int) -> Edge:
         ref = stage.ref_id
         name = self.component[ref] if ref in self.tells else ""
-        return Edge(ref, position, position < 0 or _is_direct(stage), _need(stage), name, self.is_alone(ref))
+        group = stage.deferred_choice_group or "" if position >= 0 else ""
+        is_direct = position < 0 or _is_direct(stage)
+        after = stage.choose_after_ms or 0
+        return Edge(ref, position, is_direct, _need(stage), name, self.is_alone(ref), group, after)
 
 
 def _graph(stages: Sequence[StageExecution]) -> _Graph:
@@ -227,7 +245,37 @@ def _graph(stages: Sequence[StageExecution]) -> _Graph:
     jumpers = {stage.ref_id for stage in stages if stage.ref_id in stage.jump_targets}
     for ref in jumpers:  # a stage that jumps to itself is a loop, not alone
         members[component[ref]].append(ref) if len(members[component[ref]]) == 1 else None
-    return _Graph(component, members, telling(targets, [stage.ref_id for stage in stages if _wants_to_know(stage)]))
+    curious = [stage.ref_id for stage in stages if _wants_to_know(stage)]
+    curious += [stage.milestone_ref_id for stage in stages if stage.milestone_ref_id]
+    return _Graph(component, members, telling(targets, curious))
+
+
+def _upstream(stages: Mapping[str, StageExecution], ref: str) -> list[str]:
+    found: set[str] = set()
+    stack = [ref]
+    while stack:
+        fresh = set(stages[stack.pop()].requisite_stage_ref_ids) - found
+        found |= fresh
+        stack.extend(fresh)
+    return [name for name in stages if name in found]
+
+
+def _regions(stages: Iterable[StageExecution]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for stage in stages:
+        if stage.cancel_region:
+            found.setdefault(stage.cancel_region, []).append(stage.ref_id)
+    return found
+
+
+def _start_offers(top: Iterable[StageExecution], plans: Iterable[StagePlan]) -> dict[str, list[tuple[str, str, int]]]:
+    component = {plan.ref: plan.component for plan in plans}
+    found: dict[str, list[tuple[str, str, int]]] = {}
+    for stage in top:
+        if stage.deferred_choice_group and not stage.requisite_stage_ref_ids:
+            member = (stage.ref_id, component[stage.ref_id], stage.choose_after_ms or 0)
+            found.setdefault(stage.deferred_choice_group, []).append(member)
+    return found
 
 
 def _wants_to_know(stage: StageExecution) -> bool:
@@ -258,6 +306,7 @@ def _stage_plans(workflow: Workflow) -> list[StagePlan]:
         for target in stage.jump_targets:
             jumped_from[target].append(ref)
     synthetic = _synthetic(workflow.stages)
+    milestones = {stage.milestone_ref_id for stage in workflow.stages}
     parents = {stage.id: stage.ref_id for stage in workflow.stages}
     return [
         msgspec.structs.replace(
@@ -266,6 +315,8 @@ def _stage_plans(workflow: Workflow) -> list[StagePlan]:
             edges=edges[ref],
             jumps=[graph.edge(stages[target], -1) for target in stage.jump_targets],
             jumped_from=jumped_from[ref],
+            is_milestone=ref in milestones,
+            upstream=_upstream(stages, ref) if stage.join_mode is JoinMode.CANCELLING else [],
             component=graph.component[ref] if ref in graph.tells else "",
             members=[] if graph.is_alone(ref) else list(dict.fromkeys(graph.members[graph.component[ref]])),
         )
@@ -300,6 +351,10 @@ def _stage_plan(
         join_mode=stage.join_mode.name,
         thread_merge=stage.thread_merge,
         instances=_instances(stage),
+        choice_group=stage.deferred_choice_group,
+        milestone=stage.milestone_ref_id,
+        milestone_status=stage.milestone_status or "",
+        cancels_regions=stage.cancels_regions,
         is_direct=_is_direct(stage),
         need=_need(stage),
         split=stage.split_type.name,

@@ -4,6 +4,8 @@ from stabilize_celery.engine.handler import Handler
 from stabilize_celery.engine.handlers import (
     acquire_lock,
     cancel_sub_workflow,
+    check_milestone,
+    choose_stage,
     clear_workflow,
     complete_stage,
     complete_sub_workflow,
@@ -33,6 +35,8 @@ HANDLERS: dict[type[messages.Message], Handler] = {
     messages.CompleteStage: complete_stage.handle,
     messages.ContinueStage: continue_stage.handle,
     messages.EvaluateJoin: evaluate_join.handle,
+    messages.ChooseStage: choose_stage.handle,
+    messages.CheckMilestone: check_milestone.handle,
     messages.JudgeInstances: judge_instances.handle,
     messages.SettleWorkflow: settle_workflow.handle,
     messages.AcquireLock: acquire_lock.handle,

@@ -124,6 +124,10 @@ class Run(msgspec.Struct, frozen=True):
     sub: SubOutcome | None = None
     paused_ms: int = 0
     """The workflow's paused time when the run's deadline was set."""
+    offer: str = ""
+    """Name of the deferred choice that it is offered in; empty once it is chosen."""
+    held_for: str = ""
+    """The milestone stage that it waits for; it does not count in `act`."""
     instance: int | None = None
     """Index of this instance of the run `parent`; its thread is `<parent>.<instance>`."""
     passed_on: bool = False

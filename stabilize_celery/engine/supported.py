@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from stabilize_celery.models.problems import Problem
-from stabilize_celery.models.stage.enums import JoinMode
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.workflow import Workflow
 
@@ -20,13 +19,5 @@ def find_unsupported(workflow: Workflow) -> list[Problem]:
 
 
 def _unsupported_fields(stage: StageExecution) -> Iterator[str]:
-    if stage.join_mode is JoinMode.CANCELLING:
-        yield "join_mode"
-    used = {
-        "deferred_choice_group": stage.deferred_choice_group,
-        "milestone_ref_id": stage.milestone_ref_id,
-        "mutex_section": stage.mutex_section,
-        "cancels_regions": stage.cancels_regions,
-        "choose_after_ms": stage.choose_after_ms,
-    }
-    yield from (name for name, value in used.items() if value)
+    if stage.mutex_section:
+        yield "mutex_section"

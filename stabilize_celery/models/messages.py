@@ -14,6 +14,8 @@ __all__ = [
     "MESSAGE_TYPES",
     "AcquireLock",
     "CancelSubWorkflow",
+    "CheckMilestone",
+    "ChooseStage",
     "ClearWorkflow",
     "CompleteStage",
     "CompleteSubWorkflow",
@@ -131,6 +133,31 @@ class JudgeInstances(Message, frozen=True, kw_only=True):
     def name(self) -> str:
         """`Inst:<thread>`."""
         return f"Inst:{self.thread}"
+
+
+class ChooseStage(Message, frozen=True, kw_only=True):
+    """Choose an offered stage whose time has come, if nobody has chosen before."""
+
+    begins_work: ClassVar[bool] = True
+    ref_id: str
+    thread: str
+
+    @property
+    def name(self) -> str:
+        """`Choose:<thread>`."""
+        return f"Choose:{self.thread}"
+
+
+class CheckMilestone(Message, frozen=True, kw_only=True):
+    """Look again at who waits for a status of stage `ref_id`: it has changed, or will not any more."""
+
+    is_merge: ClassVar[bool] = True
+    ref_id: str
+
+    @property
+    def name(self) -> str:
+        """`Mile:<ref_id>`."""
+        return f"Mile:{self.ref_id}"
 
 
 class EvaluateJoin(Message, frozen=True, kw_only=True):
@@ -320,6 +347,8 @@ MESSAGE_TYPES: dict[str, type[Message]] = {
         RunTask,
         CompleteStage,
         ContinueStage,
+        ChooseStage,
+        CheckMilestone,
         EvaluateJoin,
         JudgeInstances,
         SettleWorkflow,

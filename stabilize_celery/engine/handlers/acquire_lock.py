@@ -7,11 +7,12 @@ often this message comes. A waiter costs one look per 5 minutes: whoever release
 from stabilize_celery.engine import places
 from stabilize_celery.engine.handler import Rules, frame_of, guard, nothing, opening, stage_fields
 from stabilize_celery.engine.locks import Owner, give_back, look_ms, request
-from stabilize_celery.engine.moves import Frame, lock_name
+from stabilize_celery.engine.milestones import HOLDS, milestone_verdict
+from stabilize_celery.engine.moves import Frame, lock_name, release_lock, set_run
 from stabilize_celery.engine.starting import plan_and_start
 from stabilize_celery.engine.state import ENTRY, RUN
-from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, SetFields
-from stabilize_celery.models.messages import AcquireLock
+from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Owed, SetFields
+from stabilize_celery.models.messages import AcquireLock, StartStage
 
 __all__ = ["handle"]
 
@@ -33,8 +34,20 @@ def handle(message: AcquireLock, rules: Rules, attempt: int) -> Handling:
     token = yield from request(lock_name(frame.plan, message.workflow_id), owner, frame.plan.mutex_limit)
     if token is None:
         return _wait(message, frame, look_ms(owner, rules.lock_look_ms))
+    if frame.plan.milestone is not None and (yield from milestone_verdict(frame.plan)) != HOLDS:
+        return _start_over(frame)
     decision = Decision(events=[Event("lock.granted", message.ref_id, {"key": frame.plan.mutex_key, "token": token})])
     yield from plan_and_start(decision, frame, lock="held", token=token)
+    return decision
+
+
+def _start_over(frame: Frame) -> Decision:
+    """Give the lock back: the milestone has gone while the run waited; both are asked for anew."""
+    decision = Decision(note="its milestone does not hold any more")
+    release_lock(decision, frame)
+    set_run(decision, frame.thread, status="NOT_STARTED", lock="")
+    start = StartStage(workflow_id=frame.workflow_id, ref_id=frame.plan.ref, thread=frame.thread)
+    decision.owes.append(Owed(start))
     return decision
 
 

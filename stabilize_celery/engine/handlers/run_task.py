@@ -257,7 +257,9 @@ def _again(message: RunTask, frame: Frame, entry: Entry, returned: TaskReturned)
 
 def _suspend(message: RunTask, frame: Frame, entry: Entry, returned: TaskReturned) -> Handling:
     box_key = places.signals(frame.plan.ref)
-    box = SIGNALS.decode((yield Read((Hash(box_key),), (box_key,))).hash(box_key))
+    position = _position(message)
+    waiting = yield Read((Hash(box_key), position), (box_key,))
+    box = SIGNALS.decode(waiting.hash(box_key))
     taken = next((kept for kept in box.kept if not returned.signal or kept.name == returned.signal), None)
     if taken is not None:
         return _take_kept(message, frame, entry, returned, box.kept, taken)
@@ -283,7 +285,7 @@ def _suspend(message: RunTask, frame: Frame, entry: Entry, returned: TaskReturne
         message.task_index,
         message.task_type,
         frame.now_ms,
-        frame.run.started_ms,
+        waiting[position] or 0,
         entry.q,
     )
     decision.change(SetFields(box_key, SIGNALS.encode(waiters=[*box.waiters, waiter])))

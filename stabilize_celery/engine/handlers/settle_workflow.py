@@ -8,12 +8,14 @@ from collections.abc import Generator
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
-from stabilize_celery.engine.handler import Rules, guard, opening, workflow_of
+from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields, workflow_of, zone_fields
 from stabilize_celery.engine.judging import apply_firings, judge_all, place_queries, read_places
-from stabilize_celery.engine.moves import count_moves, finish_workflow
+from stabilize_celery.engine.milestones import HOLDS, WAITS, milestone_verdict, wake, withdraw
+from stabilize_celery.engine.moves import Frame, count_moves, finish_workflow
 from stabilize_celery.engine.plan import decode_workflow_plan
-from stabilize_celery.engine.region import Firing, Region
-from stabilize_celery.engine.steps import Decision, Fields, Handling, Hash, Read, Snapshot
+from stabilize_celery.engine.region import Region
+from stabilize_celery.engine.state import RUN
+from stabilize_celery.engine.steps import Decision, Fields, Handling, Hash, Members, Read, Snapshot
 from stabilize_celery.models.messages import SettleWorkflow
 
 __all__ = ["handle"]
@@ -21,6 +23,7 @@ __all__ = ["handle"]
 _GRAPH = Fields(places.DEFINITION, ("joins", "meta"))
 _COUNTERS = Hash(places.COUNTERS)
 _FAILURES = Hash(places.FAILURES)
+_LIVE = Members(places.LIVE)
 
 
 def handle(message: SettleWorkflow, _rules: Rules, _attempt: int) -> Handling:
@@ -34,18 +37,55 @@ def handle(message: SettleWorkflow, _rules: Rules, _attempt: int) -> Handling:
     joins: list[str] = unpack(snapshot[_GRAPH].get("joins", b"\x90"))
     order = decode_workflow_plan(snapshot[_GRAPH]["meta"]).order
     waiting = yield from _read(joins)
-    if any(any(place.waiting.values()) for place in waiting.places.values()):
-        region = yield from _read(order)
-        firings = _fire_something(region)
-        if firings:
-            moves = yield from apply_firings(decision, message.workflow_id, region, firings)
-            count_moves(decision, message.workflow_id, moves)
-            decision.forgets.clear()
-            decision.keeps_entry = True
-            decision.nudges.append(message)
-            return decision
-    _end(decision, message, snapshot)
+    held = yield from _held(message, snapshot, order)
+    if not held and not any(any(place.waiting.values()) for place in waiting.places.values()):
+        _end(decision, message, snapshot)
+        return decision
+    moves = yield from _untie(decision, message, order, held)
+    if moves is None:
+        _end(decision, message, snapshot)
+        return decision
+    count_moves(decision, message.workflow_id, moves)
+    decision.forgets = [name for name in decision.forgets if name != message.name]
+    decision.owes = [owed for owed in decision.owes if owed.message.name != message.name]
+    decision.keeps_entry = True
+    decision.nudges.append(message)
     return decision
+
+
+def _held(message: SettleWorkflow, snapshot: Snapshot, order: list[str]) -> Generator[Read, Snapshot, list[Frame]]:
+    """Return the runs that wait for a milestone, in the order of the graph."""
+    live = sorted((yield Read((_LIVE,), (places.LIVE,)))[_LIVE])
+    keys = {thread: Hash(places.run(thread)) for thread in live}
+    runs = yield Read(tuple(keys.values()), tuple(key.key for key in keys.values()))
+    refs = {thread: RUN.decode(runs[key]).ref for thread, key in keys.items() if RUN.decode(runs[key]).held_for}
+    fields = [query for ref in refs.values() for query in (stage_fields(ref), zone_fields(ref))]
+    seen = snapshot.merged(runs).merged((yield Read(tuple(fields))))
+    frames = [frame_of(message, seen, ref, thread) for thread, ref in refs.items()]
+    return sorted(frames, key=lambda frame: (order.index(frame.plan.ref), frame.run.created_us))
+
+
+def _untie(
+    decision: Decision, message: SettleWorkflow, order: list[str], held: list[Frame]
+) -> Generator[Read, Snapshot, int | None]:
+    """Let one thing happen, in this order (wcp 1.6): joins by the rules, milestones, an OR-join, a withdrawal.
+
+    Returns the change of `act`; None if nothing is left that could.
+    """
+    region = yield from _read(order)
+    for ref, place in region.places.items():
+        place.runs = sum(frame.plan.ref == ref for frame in held)
+    firings = judge_all(region)
+    if firings:
+        return (yield from apply_firings(decision, message.workflow_id, region, firings))
+    for frame in held:
+        verdict = yield from milestone_verdict(frame.plan)
+        if verdict != WAITS:
+            return wake(decision, frame) if verdict == HOLDS else withdraw(decision, frame)
+    for ref, place in region.places.items():
+        if place.plan.join == "OR" and not place.plan.is_direct and any(place.waiting.values()):
+            return (yield from apply_firings(decision, message.workflow_id, region, region.force(ref)))
+    return withdraw(decision, held[0]) if held else None
 
 
 def _read(refs: list[str]) -> Generator[Read, Snapshot, Region]:
@@ -53,19 +93,6 @@ def _read(refs: list[str]) -> Generator[Read, Snapshot, Region]:
     watch = [key for ref in refs for key in (places.arrivals(ref), places.join(ref))]
     snapshot = yield Read(queries, tuple(watch))
     return Region(read_places(snapshot, refs, {}))
-
-
-def _fire_something(region: Region) -> list[Firing]:
-    """Return the firings that end the standstill: those by the rules, else of the first OR-join that waits."""
-    for place in region.places.values():
-        place.runs = 0
-    firings = judge_all(region)
-    if firings:
-        return firings
-    for ref, place in region.places.items():
-        if place.plan.join == "OR" and not place.plan.is_direct and any(place.waiting.values()):
-            return region.force(ref)
-    return []
 
 
 def _end(decision: Decision, message: SettleWorkflow, snapshot: Snapshot) -> None:

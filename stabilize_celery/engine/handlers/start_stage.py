@@ -10,7 +10,8 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.completion import complete_run
 from stabilize_celery.engine.expressions import ConditionError, evaluate_condition, names_in
 from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields, visible_values, zone_fields
-from stabilize_celery.engine.moves import Frame, set_run
+from stabilize_celery.engine.milestones import HOLDS, WAITS, hold, milestone_verdict, withdraw
+from stabilize_celery.engine.moves import Frame, count_moves, set_run
 from stabilize_celery.engine.starting import plan_and_start
 from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import (
@@ -46,8 +47,8 @@ def handle(message: StartStage, _rules: Rules, _attempt: int) -> Handling:
         return (yield from complete_run(frame, "TERMINAL", str(skip)))
     if skip:
         return (yield from complete_run(frame, "SKIPPED", skip))
-    if frame.plan.mutex_key is not None:
-        return _hold_for_lock(frame)
+    if (held := (yield from _held_back(frame))) is not None:
+        return held
     decision = Decision()
     yield from plan_and_start(decision, frame)
     return decision
@@ -74,6 +75,22 @@ def _reason_to_skip(frame: Frame) -> Generator[Read, Snapshot, str | ConditionEr
         return "" if evaluate_condition(str(expression), values) else f"stageEnabled: {expression} is false"
     except ConditionError as error:
         return error
+
+
+def _held_back(frame: Frame) -> Generator[Read, Snapshot, Decision | None]:
+    """Return the decision to hold the run for its milestone or its mutex; None if it may start."""
+    if frame.plan.milestone is not None:
+        verdict = yield from milestone_verdict(frame.plan)
+        if verdict != HOLDS:
+            return _without_milestone(frame, verdict)
+    return _hold_for_lock(frame) if frame.plan.mutex_key is not None else None
+
+
+def _without_milestone(frame: Frame, verdict: str) -> Decision:
+    decision = Decision(note=f"its milestone {verdict}")
+    moves = hold(decision, frame) if verdict == WAITS else withdraw(decision, frame)
+    count_moves(decision, frame.workflow_id, moves)
+    return decision
 
 
 def _hold_for_lock(frame: Frame) -> Decision:

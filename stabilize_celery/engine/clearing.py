@@ -1,0 +1,107 @@
+"""Clearing stages: the threads that are there now are taken away (wcp 1.8; PROTOCOL 7.5, 10).
+
+One rule for cancelling a stage, a region, and what a cancelling join no longer needs: started and enabled runs,
+arrivals that wait at joins, edges counted in an unfinished cycle. Runs that have ended keep their status.
+"""
+
+from collections.abc import Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass
+
+from stabilize_celery.engine import places
+from stabilize_celery.engine.codec import unpack
+from stabilize_celery.engine.handler import stage_fields
+from stabilize_celery.engine.ids import thread_id
+from stabilize_celery.engine.joins import write_place
+from stabilize_celery.engine.judging import place_queries, read_places
+from stabilize_celery.engine.moves import Frame, end_run, set_run
+from stabilize_celery.engine.offers import leave_offer
+from stabilize_celery.engine.plan import decode_plan
+from stabilize_celery.engine.region import Place, Region
+from stabilize_celery.engine.state import ENTRY, RUN, SIGNALS, Run, WorkflowRecord
+from stabilize_celery.engine.steps import Append, Decision, Event, Hash, Members, Owed, Read, SetFields, Snapshot
+from stabilize_celery.models.messages import EvaluateJoin, run_name
+
+__all__ = ["Cleared", "clear_stages"]
+
+_LIVE = Members(places.LIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """What a clearing took away: its change of `act`, and how many threads and arrivals."""
+
+    moves: int
+    threads: int
+
+
+def clear_stages(
+    decision: Decision,
+    workflow_id: str,
+    record: WorkflowRecord,
+    refs: Sequence[str],
+    reason: str,
+    *,
+    spare: Collection[str] = (),
+) -> Generator[Read, Snapshot, Cleared]:
+    """Take away what is in the stages `refs` now, but for the threads in `spare`."""
+    runs = yield from _live_runs(set(refs), spare)
+    keys = {thread: places.ledger(run_name(thread, None, run.task_index)) for thread, run in runs.items()}
+    boxes = [places.signals(ref) for ref in refs]
+    queries = [query for ref in refs for query in place_queries(ref)]
+    watch = [key for ref in refs for key in (places.arrivals(ref), places.join(ref))]
+    snapshot = yield Read((*queries, *map(Hash, keys.values()), *map(Hash, boxes)), (*watch, *keys.values(), *boxes))
+    moves = 0
+    for thread, run in runs.items():
+        frame = _frame(workflow_id, record, snapshot, thread, run)
+        moves += end_run(decision, frame, "CANCELED", reason, ENTRY.decode(snapshot.hash(keys[thread])))
+        if run.offer:
+            moves += yield from leave_offer(decision, frame)
+    _forget_waiters(decision, snapshot, refs, runs)
+    dropped = 0
+    for ref, place in read_places(snapshot, refs, {}).items():
+        has_run = any(run.ref == ref for run in runs.values())
+        dropped += _drop_arrivals(decision, ref, place, snapshot.now_us, has_run=has_run)
+        if place.plan.component:
+            decision.owes.append(Owed(EvaluateJoin(workflow_id=workflow_id, ref_id=place.plan.component)))
+    return Cleared(moves, len(runs) + dropped)
+
+
+def _live_runs(refs: Collection[str], spare: Collection[str]) -> Generator[Read, Snapshot, dict[str, Run]]:
+    live = sorted((yield Read((_LIVE,), (places.LIVE,)))[_LIVE])
+    keys = {thread: Hash(places.run(thread)) for thread in live if thread not in spare}
+    found = yield Read(tuple(keys.values()))
+    inside = {thread: key for thread, key in keys.items() if RUN.decode(found[key]).ref in refs}
+    again = yield Read(tuple(inside.values()), tuple(key.key for key in inside.values()))
+    return {thread: RUN.decode(again[key]) for thread, key in inside.items()}
+
+
+def _frame(workflow_id: str, record: WorkflowRecord, snapshot: Snapshot, thread: str, run: Run) -> Frame:
+    fields = snapshot[stage_fields(run.ref)]
+    context = {**unpack(fields[f"x:{run.ref}"]), **run.context}
+    return Frame(workflow_id, snapshot.now_us, record, decode_plan(fields[f"s:{run.ref}"]), thread, run, context)
+
+
+def _forget_waiters(decision: Decision, snapshot: Snapshot, refs: Sequence[str], runs: Mapping[str, Run]) -> None:
+    for ref in refs:
+        key = places.signals(ref)
+        box = SIGNALS.decode(snapshot.hash(key))
+        rest = [waiter for waiter in box.waiters if waiter.thread not in runs]
+        if len(rest) < len(box.waiters):
+            decision.change(SetFields(key, SIGNALS.encode(waiters=rest)))
+
+
+def _drop_arrivals(decision: Decision, ref: str, place: Place, now_us: int, *, has_run: bool) -> int:
+    """Drop what waits at a join. A cycle that has fired first absorbs what belongs to it, and stays."""
+    if place.has_fired:
+        Region({ref: place}).judge(ref)
+    dropped = sum(map(len, place.waiting.values())) + (0 if place.has_fired else len(place.counted))
+    place.drop_all()
+    if place.counted and not place.has_fired:
+        place.new_cycle()
+    write_place(decision, place)
+    if dropped and not has_run:
+        token = thread_id("dropped", ref, sum(place.used.values()))
+        set_run(decision, token, ref=ref, status="CANCELED", created_us=now_us, ended_ms=now_us // 1000)
+        decision.change(Append(places.bypassed(ref), token))
+        decision.events.append(Event("stage.canceled", ref, {"thread": token}))
+    return dropped
