@@ -52,7 +52,7 @@ class Idle:
 class _Watched:
     """Counters of the servers and the process of one worker. INFO's own question is not counted."""
 
-    def __init__(self, pid: int, clients: list["redis.Redis[bytes]"]) -> None:
+    def __init__(self, pid: int, clients: list[redis.Redis]) -> None:
         self._pid = pid
         self._clients = clients
         self._since, self._before = time.monotonic(), self._read()

@@ -37,6 +37,8 @@ def release() -> Workflow:
 
 if __name__ == "__main__":
     handle = Client(redis_url=URL, broker_url=URL).start(release())
+    # Only to show it: a signal that comes before the stage waits is kept until it does.
+    next(event for event in handle.events(follow=True) if event.kind == "stage.suspended")
     print("waits for:", *handle.why(), sep="\n  ")
     # From any program that reaches Redis: client.handle(workflow_id).signal(...)
     handle.signal("ask", "approve", {"by": "Ann"})

@@ -44,13 +44,18 @@ def run(fleet: Fleet) -> Callable[..., str]:
     def run(app: str, *arguments: str, pool: str) -> str:
         worker = [sys.executable, "-m", "celery", "-A", app, "worker", "-P", pool, "-c", "2", "-l", "INFO"]
         fleet.run_worker(worker)
-        done = subprocess.run(
-            [sys.executable, *arguments], cwd=fleet.folder, env=fleet.env, capture_output=True, text=True, timeout=90
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return _printed(fleet, *arguments)
 
     return run
+
+
+def _printed(fleet: Fleet, *arguments: str) -> str:
+    command = [sys.executable, *arguments]
+    done = subprocess.run(
+        command, check=False, cwd=fleet.folder, env=fleet.env, capture_output=True, text=True, timeout=90
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def test_every_example_is_run() -> None:
@@ -78,10 +83,7 @@ def test_an_example_may_be_run_twice(fleet: Fleet, run: Callable[..., str]) -> N
 
     first = run("shop", "shop.py", pool="prefork")
 
-    again = subprocess.run(
-        [sys.executable, "shop.py"], cwd=fleet.folder, env=fleet.env, capture_output=True, text=True, timeout=60
-    )
-    assert again.stdout == first
+    assert _printed(fleet, "shop.py") == first
 
 
 def test_the_pipeline_of_the_readme_runs_as_it_stands(fleet: Fleet, run: Callable[..., str]) -> None:

@@ -31,7 +31,7 @@ class Counted:
         registry.task("work")(lambda stage: TaskResult.success(outputs={stage.ref_id: stage.context.get("n", 0) + 1}))
         registry.task("add_up")(lambda stage: TaskResult.success({"sum": sum(stage.context[name] for name in "bc")}))
         registry.task("fail")(_fail)
-        registry.task("crash")(lambda stage: 1 / 0)
+        registry.task("crash")(_crash)
         self.store = RedisStore(url)
         self.store.partitions()
         self.runtime = Runtime(self.store, registry, self, Settings(), "counted")
@@ -72,6 +72,10 @@ def counted(redis_url: str) -> Iterator[Counted]:
 
 def _fail(stage: StageExecution) -> TaskResult:
     return TaskResult.terminal(error="meant to fail")
+
+
+def _crash(stage: StageExecution) -> TaskResult:
+    raise ZeroDivisionError("the author's bug")
 
 
 def stage(ref_id: str, *after: str, does: str = "work", **more: Any) -> StageExecution:

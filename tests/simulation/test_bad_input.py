@@ -236,6 +236,10 @@ def _answering(answer: Any) -> Callable[[StageExecution], TaskResult]:
     return lambda stage: answer
 
 
+def _endless(stage: StageExecution) -> TaskResult:
+    return _endless(stage)
+
+
 ANSWERS: dict[str, tuple[Callable[[StageExecution], Any], str]] = {
     "an object among the outputs": (_answering(TaskResult.success({"handle": object()})), "outputs.handle"),
     "not a number": (_answering(TaskResult.success({"n": math.nan})), "outputs.n"),
@@ -256,7 +260,7 @@ ANSWERS: dict[str, tuple[Callable[[StageExecution], Any], str]] = {
     "an exception that can't be told": (_raising(_Untellable()), "_Untellable"),
     "a pause that is no number": (_raising(TransientError("later", retry_after=math.nan)), "TransientError"),
     "sys.exit": (_raising(SystemExit("\ud800")), "sys.exit"),
-    "an endless recursion": (lambda stage: stage.execution.endless(stage), "AttributeError"),
+    "an endless recursion": (lambda stage: _endless(stage), "RecursionError"),
     "an error of a megabyte": (_answering(TaskResult.terminal("y" * 9_000)), "yyy"),
 }
 

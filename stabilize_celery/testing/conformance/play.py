@@ -64,7 +64,8 @@ class Play:
 
     def due(self) -> list[Due]:
         """Return what has become due since the last call; the caller delivers each, now or later."""
-        fresh = [one for one in self._pending if not one.has_held and self._holds(one.triggers)]
+        with self.world.one_moment():
+            fresh = [one for one in self._pending if not one.has_held and self._holds(one.triggers)]
         for one in fresh:
             one.has_held = True
         return fresh

@@ -1,6 +1,7 @@
 """One scenario execution as its triggers and events see it: the engine's store, and what was started."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -38,6 +39,23 @@ class World:
     """Ids of events that were delivered and took effect."""
     ticks: float = 0
     """How many ticks have passed."""
+    _seen: dict[tuple[str, ...], Any] | None = None
+
+    @contextmanager
+    def one_moment(self) -> Iterator[None]:
+        """Inside, what is looked at twice is the same: triggers that are alike hold together or not at all."""
+        self._seen = {}
+        try:
+            yield
+        finally:
+            self._seen = None
+
+    def _once(self, key: tuple[str, ...], look: Callable[[], Any]) -> Any:
+        if self._seen is None:
+            return self.calmly(look)
+        if key not in self._seen:
+            self._seen[key] = self.calmly(look)
+        return self._seen[key]
 
     def ids(self, workflow: str) -> list[str]:
         """Return the executions of a workflow."""
@@ -55,7 +73,7 @@ class World:
 
     def view(self, workflow_id: str) -> WorkflowView:
         """Return all of an execution as it is now."""
-        view: WorkflowView = self.calmly(lambda: read_view(self.store, workflow_id))
+        view: WorkflowView = self._once(("view", workflow_id), lambda: read_view(self.store, workflow_id))
         return view
 
     def is_live(self, workflow_id: str) -> bool:
@@ -68,22 +86,26 @@ class World:
         return not is_live and not runs
 
     def _state(self, workflow_id: str) -> tuple[bool, int]:
-        snapshot = self.calmly(lambda: self.store.look(workflow_slot(workflow_id), [_RECORD, _LIVE]))
+        slot = workflow_slot(workflow_id)
+        snapshot = self._once(("state", workflow_id), lambda: self.store.look(slot, [_RECORD, _LIVE]))
         return workflow_of(snapshot).is_live, len(snapshot[_LIVE])
 
     def waiting(self, workflow: str, ref_id: str) -> dict[str, int]:
         """Return how many runs or instances of a stage wait for a signal now, by execution; 0 is left out."""
-        counts = {workflow_id: self._waiters(workflow_id, ref_id) for workflow_id in self.ids(workflow)}
+        counts = {
+            workflow_id: self._once(("waiters", workflow_id, ref_id), partial(self._waiters, workflow_id, ref_id))
+            for workflow_id in self.ids(workflow)
+        }
         return {workflow_id: count for workflow_id, count in counts.items() if count}
 
     def _waiters(self, workflow_id: str, ref_id: str) -> int:
         slot, box_key = workflow_slot(workflow_id), Hash(places.signals(ref_id))
-        box = self.calmly(lambda: self.store.look(slot, [box_key, _RECORD]))
+        box = self.store.look(slot, [box_key, _RECORD])
         waiters = SIGNALS.decode(box[box_key]).waiters
         if not waiters or not workflow_of(box).is_live:
             return 0
         keys = {waiter.thread: Hash(places.run(waiter.thread)) for waiter in waiters}
-        runs = self.calmly(lambda: self.store.look(slot, list(keys.values())))
+        runs = self.store.look(slot, list(keys.values()))
         return sum(not RUN.decode(runs[keys[waiter.thread]]).is_ended for waiter in waiters)
 
     def stage_views(self, workflow: str, ref_id: str) -> Iterator[tuple[str, WorkflowView, StageView]]:
