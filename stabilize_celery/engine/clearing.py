@@ -13,7 +13,7 @@ from stabilize_celery.engine.handler import stage_fields
 from stabilize_celery.engine.ids import thread_id
 from stabilize_celery.engine.joins import write_place
 from stabilize_celery.engine.judging import place_queries, read_places
-from stabilize_celery.engine.moves import Frame, end_run, set_run
+from stabilize_celery.engine.moves import Frame, end_run, owe_continuation, set_run
 from stabilize_celery.engine.offers import leave_offer
 from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.region import Place, Region
@@ -54,13 +54,15 @@ def clear_stages(
     for thread, run in runs.items():
         frame = _frame(workflow_id, record, snapshot, thread, run)
         moves += end_run(decision, frame, "CANCELED", reason, ENTRY.decode(snapshot.hash(keys[thread])))
+        if frame.plan.owner is not None:
+            owe_continuation(decision, workflow_id, str(frame.plan.parent), run.parent)
         if run.offer:
             moves += yield from leave_offer(decision, frame)
     _forget_waiters(decision, snapshot, refs, runs)
     dropped = 0
     for ref, place in read_places(snapshot, refs, {}).items():
         has_run = any(run.ref == ref for run in runs.values())
-        dropped += _drop_arrivals(decision, ref, place, snapshot.now_us, has_run=has_run)
+        dropped += _drop_arrivals(decision, workflow_id, ref, place, snapshot.now_us, has_run=has_run)
         if place.plan.component:
             decision.owes.append(Owed(EvaluateJoin(workflow_id=workflow_id, ref_id=place.plan.component)))
     return Cleared(moves, len(runs) + dropped)
@@ -90,7 +92,7 @@ def _forget_waiters(decision: Decision, snapshot: Snapshot, refs: Sequence[str],
             decision.change(SetFields(key, SIGNALS.encode(waiters=rest)))
 
 
-def _drop_arrivals(decision: Decision, ref: str, place: Place, now_us: int, *, has_run: bool) -> int:
+def _drop_arrivals(decision: Decision, workflow_id: str, ref: str, place: Place, now_us: int, *, has_run: bool) -> int:
     """Drop what waits at a join. A cycle that has fired first absorbs what belongs to it, and stays."""
     if place.has_fired:
         Region({ref: place}).judge(ref)
@@ -98,7 +100,7 @@ def _drop_arrivals(decision: Decision, ref: str, place: Place, now_us: int, *, h
     place.drop_all()
     if place.counted and not place.has_fired:
         place.new_cycle()
-    write_place(decision, place)
+    write_place(decision, workflow_id, place)
     if dropped and not has_run:
         token = thread_id("dropped", ref, sum(place.used.values()))
         set_run(decision, token, ref=ref, status="CANCELED", created_us=now_us, ended_ms=now_us // 1000)

@@ -136,7 +136,7 @@ def _jump(decision: Decision, frame: Frame, past: Past) -> None:
     decision.change(Increment(places.JUMPS, "n", 1))
     token = thread_id(frame.thread, "jump", target)
     edge = next((jump for jump in frame.plan.jumps if jump.target == target), None)
-    zone = Zone(edge.component if edge else "", target)
+    zone = Zone(edge.component if edge else "", target, edge.section if edge else "")
     enable(decision, frame.workflow_id, target, token, frame.now_us, past, zone=zone, context=frame.run.jump_context)
     close_if_last(decision, frame, {target})
     decision.events.append(Event("stage.jumped", frame.plan.ref, {"target": target}))

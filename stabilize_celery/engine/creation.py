@@ -11,7 +11,6 @@ from stabilize_celery.engine.moves import Zone, enable, finish_workflow, offer_m
 from stabilize_celery.engine.plan import Edge, WorkflowPlan, compile_definition, decode_workflow_plan
 from stabilize_celery.engine.state import WORKFLOW_RECORD, WorkflowRecord
 from stabilize_celery.engine.steps import Decision, Event, Increment, Index, Owed, SetFields, Value
-from stabilize_celery.engine.supported import find_unsupported
 from stabilize_celery.models.definition import definition_digest, from_definition, to_definition
 from stabilize_celery.models.messages import StartWorkflow, TimeOut
 from stabilize_celery.models.problems import refusal
@@ -46,7 +45,7 @@ class Creation:
 
         """
         workflow = definition if isinstance(definition, Workflow) else from_definition(definition)
-        if problems := [*find_problems(workflow, check_expression), *find_unsupported(workflow)]:
+        if problems := find_problems(workflow, check_expression):
             raise refusal(problems, workflow.name)
         plain = to_definition(workflow)
         fields = compile_definition(workflow, plain, retention_ms)
@@ -100,7 +99,7 @@ def begin_workflow(
     offered = {member[0] for members in meta.offers.values() for member in members}
     for ref_id in (ref for ref in meta.initial if ref not in offered):
         starts += 1
-        zone = Zone(meta.components.get(ref_id, ""), ref_id)
+        zone = Zone(meta.components.get(ref_id, ""), ref_id, meta.sections.get(ref_id, ""))
         enable(decision, workflow_id, ref_id, thread_id(workflow_id, ref_id), now_us, {}, zone=zone)
     decision.change(Increment(places.COUNTERS, "act", starts))
     if meta.timeout_ms is not None:

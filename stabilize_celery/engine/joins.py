@@ -52,7 +52,7 @@ def past_queries(firing: Firing) -> list[Fields]:
     return [Fields(places.run(thread), ("past_out",)) for _, thread in firing.arrivals]
 
 
-def write_place(decision: Decision, place: Place) -> None:
+def write_place(decision: Decision, workflow_id: str, place: Place) -> None:
     """Write what a judgement changed at a join."""
     plan = place.plan
     if not place.is_changed:
@@ -63,6 +63,7 @@ def write_place(decision: Decision, place: Place) -> None:
     decision.change(SetFields(places.join(plan.ref), fields))
     if place.consumed:
         decision.change(Increment(places.waiting(plan.ref), "n", -place.consumed))
+        Zone.of(plan).count_inside(decision, workflow_id, -place.consumed)
         if plan.component:
             decision.change(Increment(places.component(plan.component), "live", -place.consumed))
 

@@ -51,7 +51,7 @@ def apply_firings(
 ) -> Generator[Read, Snapshot, int]:
     """Write what the joins did, and enable the runs of their firings. Returns the change of `act`."""
     for place in region.places.values():
-        write_place(decision, place)
+        write_place(decision, workflow_id, place)
     if not firings:
         return 0
     pasts = yield Read(tuple(query for firing in firings for query in past_queries(firing)))

@@ -37,6 +37,7 @@ from stabilize_celery.models.messages import (
     ExpireWorkflow,
     FinalizeStage,
     JudgeInstances,
+    LeaveSection,
     NotifyParent,
     ReleaseLock,
     RunTask,
@@ -99,21 +100,32 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """Where a run counts as live: its stage, in its component; no component where nobody wants to know."""
+    """Where a thread counts: its component (none where nobody wants to know), its stage, its mutex section."""
 
     component: str
     ref: str
+    section: str = ""
 
     @classmethod
     def of(cls, plan: StagePlan) -> "Zone":
         """Return the zone of a stage."""
-        return cls(plan.component, plan.ref)
+        return cls(plan.component, plan.ref, plan.mutex_section)
 
-    def count(self, decision: Decision, runs: int) -> None:
+    def count(self, decision: Decision, workflow_id: str, runs: int) -> None:
         """Count runs that come to live here, or end."""
         if self.component:
             decision.change(Increment(places.component(self.component), "live", runs))
             decision.change(Increment(places.component(self.component), f"r:{self.ref}", runs))
+        self.count_inside(decision, workflow_id, runs)
+
+    def count_inside(self, decision: Decision, workflow_id: str, threads: int) -> None:
+        """Count threads in the mutex section; the last one that leaves owes its end."""
+        if not self.section or not threads:
+            return
+        inside = decision.change(Increment(places.section(self.section), "inside", threads))
+        if threads < 0:
+            message = LeaveSection(workflow_id=workflow_id, ref_id=self.ref, section=self.section)
+            decision.owes.append(Owed(message, publish=lambda results: results[inside] == 0))
 
 
 def set_run(decision: Decision, thread: str, **values: Any) -> None:
@@ -139,7 +151,7 @@ def enable(
     set_run(decision, thread, **values)
     decision.change(Add(places.LIVE, (thread,)))
     if zone is not None:
-        zone.count(decision, 1)
+        zone.count(decision, workflow_id, 1)
     decision.owes.append(Owed(StartStage(workflow_id=workflow_id, ref_id=ref_id, thread=thread)))
 
 
@@ -281,7 +293,7 @@ def end_run(decision: Decision, frame: Frame, status: str, reason: str = "", ent
         decision.change(SetFields(places.ledger(task), ENTRY.encode(cx=True)))
     decision.change(Remove(places.LIVE, (thread,)))
     if run.instance is None and not run.passed_on:
-        Zone.of(plan).count(decision, -1)
+        Zone.of(plan).count(decision, frame.workflow_id, -1)
     if not run.has_started:
         decision.change(Append(places.bypassed(plan.ref), thread))
     _forget_messages(decision, frame, keep_task=is_busy or run.code_runs)
@@ -377,7 +389,7 @@ def arrive(decision: Decision, frame: Frame, edges: Sequence[Edge], past: Past) 
         for number in range(frame.plan.thread_split):
             if edge.is_direct:
                 token = thread_id(frame.thread, edge.target, number)
-                zone = Zone(edge.component, edge.target)
+                zone = Zone(edge.component, edge.target, edge.section)
                 enable(decision, frame.workflow_id, edge.target, token, frame.now_us, past, zone=zone)
                 moves += 1
             else:
@@ -413,7 +425,7 @@ def offer_members(
         values: dict[str, Any] = {"ref": member.target, "status": "BUFFERED", "created_us": now_us, "offer": name}
         set_run(decision, thread, **values, **({"past": past} if past else {}))
         decision.change(Add(places.LIVE, (thread,)))
-        Zone(member.component, member.target).count(decision, 1)
+        Zone(member.component, member.target, member.section).count(decision, workflow_id, 1)
         decision.events.append(Event("stage.offered", member.target, {"thread": thread, "group": group}))
         if member.choose_after_ms:
             timer = ChooseStage(workflow_id=workflow_id, ref_id=member.target, thread=thread)
@@ -425,6 +437,7 @@ def offer_members(
 def _arrive_at_join(decision: Decision, frame: Frame, edge: Edge) -> None:
     decision.change(Append(places.arrivals(edge.target), f"{edge.position}:{frame.thread}"))
     waiting = decision.change(Increment(places.waiting(edge.target), "n", 1))
+    Zone("", edge.target, edge.section).count_inside(decision, frame.workflow_id, 1)
     is_open = -1
     if edge.component:
         decision.change(Increment(places.component(edge.component), "live", 1))

@@ -25,6 +25,8 @@ __all__ = [
     "milestone_waiters",
     "offers",
     "run",
+    "section",
+    "section_waiters",
     "shut",
     "signals",
     "started",
@@ -124,3 +126,13 @@ def offers(group: str) -> str:
 def milestone_waiters(ref_id: str) -> str:
     """HASH: threads that wait for a milestone stage's status, to their stage. WATCHed by who holds and who wakes."""
     return f"mw:{ref_id}"
+
+
+def section(name: str) -> str:
+    """HASH: `inside` = runs and arrivals in a mutex section. HINCRBY; WATCHed by who gives its lock back."""
+    return f"sx:{name}"
+
+
+def section_waiters(name: str) -> str:
+    """HASH: threads that wait for their section's lock, to their stage. WATCHed by who waits and who wakes."""
+    return f"sw:{name}"

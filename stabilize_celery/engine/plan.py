@@ -52,6 +52,8 @@ class Edge(msgspec.Struct, frozen=True, array_like=True):
     component: str = ""
     is_alone: bool = True
     """The target is a component of its own."""
+    section: str = ""
+    """The target belongs to this mutex section."""
     group: str = ""
     """The target is offered in this deferred choice group."""
     choose_after_ms: int = 0
@@ -109,6 +111,7 @@ class StagePlan(msgspec.Struct, frozen=True, omit_defaults=True):
     mutex_key: str | None = None
     mutex_scope: str = "GLOBAL"
     mutex_limit: int = 1
+    mutex_section: str = ""
     before: list[str] = []
     after: list[str] = []
     owner: str | None = None
@@ -138,6 +141,8 @@ class WorkflowPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     offers: dict[str, list[tuple[str, str, int]]] = {}
     """Start stages that are offered, by deferred choice group: ref, component, when they choose themselves (ms)."""
     regions: dict[str, list[str]] = {}
+    sections: dict[str, str] = {}
+    """Of the start stages that belong to one."""
     components: dict[str, str] = {}
     """Of the start stages that tell."""
     open_edges: dict[str, int] = {}
@@ -179,6 +184,7 @@ def compile_definition(workflow: Workflow, definition: Mapping[str, Any], retent
         order=[stage.ref_id for stage in topological_sort(top)],
         offers=_start_offers(top, plans),
         regions=_regions(workflow.stages),
+        sections={plan.ref: plan.mutex_section for plan in plans if plan.mutex_section and not plan.requisites},
         components={plan.ref: plan.component for plan in plans if plan.component and not plan.requisites},
         open_edges=_open_edges(plans),
         max_jumps=workflow.max_jumps,
@@ -230,7 +236,8 @@ class _Graph:
         group = stage.deferred_choice_group or "" if position >= 0 else ""
         is_direct = position < 0 or _is_direct(stage)
         after = stage.choose_after_ms or 0
-        return Edge(ref, position, is_direct, _need(stage), name, self.is_alone(ref), group, after)
+        section = stage.mutex_section or ""
+        return Edge(ref, position, is_direct, _need(stage), name, self.is_alone(ref), section, group, after)
 
 
 def _graph(stages: Sequence[StageExecution]) -> _Graph:
@@ -365,6 +372,7 @@ def _stage_plan(
         mutex_key=stage.mutex_key,
         mutex_scope=stage.mutex_scope.name,
         mutex_limit=stage.mutex_limit,
+        mutex_section=stage.mutex_section or "",
         before=synthetic.get((stage.ref_id, SyntheticStageOwner.STAGE_BEFORE.name), []),
         after=synthetic.get((stage.ref_id, SyntheticStageOwner.STAGE_AFTER.name), []),
         owner=owner.name if owner else None,

@@ -24,6 +24,7 @@ __all__ = [
     "ExpireWorkflow",
     "FinalizeStage",
     "JudgeInstances",
+    "LeaveSection",
     "Message",
     "NotifyParent",
     "ReleaseLock",
@@ -196,6 +197,20 @@ class AcquireLock(Message, frozen=True, kw_only=True):
         return f"Lock:{self.thread}#{self.request}"
 
 
+class LeaveSection(Message, frozen=True, kw_only=True):
+    """Give a section's mutex back if no thread is in its stages any more."""
+
+    is_merge: ClassVar[bool] = True
+    works_after_end: ClassVar[bool] = True
+    ref_id: str
+    section: str
+
+    @property
+    def name(self) -> str:
+        """`Leave:<section>`."""
+        return f"Leave:{self.section}"
+
+
 class ReleaseLock(Message, frozen=True, kw_only=True):
     """Give a mutex back and hand it over to who waits first."""
 
@@ -353,6 +368,7 @@ MESSAGE_TYPES: dict[str, type[Message]] = {
         JudgeInstances,
         SettleWorkflow,
         AcquireLock,
+        LeaveSection,
         ReleaseLock,
         TimeOut,
         ClearWorkflow,

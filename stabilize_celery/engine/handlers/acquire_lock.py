@@ -9,6 +9,7 @@ from stabilize_celery.engine.handler import Rules, frame_of, guard, nothing, ope
 from stabilize_celery.engine.locks import Owner, give_back, look_ms, request
 from stabilize_celery.engine.milestones import HOLDS, milestone_verdict
 from stabilize_celery.engine.moves import Frame, lock_name, release_lock, set_run
+from stabilize_celery.engine.sections import open_section, section_thread
 from stabilize_celery.engine.starting import plan_and_start
 from stabilize_celery.engine.state import ENTRY, RUN
 from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Owed, SetFields
@@ -34,6 +35,10 @@ def handle(message: AcquireLock, rules: Rules, attempt: int) -> Handling:
     token = yield from request(lock_name(frame.plan, message.workflow_id), owner, frame.plan.mutex_limit)
     if token is None:
         return _wait(message, frame, look_ms(owner, rules.lock_look_ms))
+    if message.thread == section_thread(frame.plan.mutex_section):
+        opened = Decision(events=[Event("lock.granted", message.ref_id, {"key": frame.plan.mutex_key, "token": token})])
+        yield from open_section(opened, frame, token)
+        return opened
     if frame.plan.milestone is not None and (yield from milestone_verdict(frame.plan)) != HOLDS:
         return _start_over(frame)
     decision = Decision(events=[Event("lock.granted", message.ref_id, {"key": frame.plan.mutex_key, "token": token})])

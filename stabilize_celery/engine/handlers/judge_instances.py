@@ -137,7 +137,7 @@ def _go_on(frame: Frame, config: InstancesPlan, total: int) -> Handling:
     set_run(decision, frame.thread, outputs=frame.run.outputs, passed_on=True)
     decision.change(SetFields(places.instances(frame.thread), {"closed": 1}))
     moves = yield from pass_on(decision, frame)
-    Zone.of(frame.plan).count(decision, -1)
+    Zone.of(frame.plan).count(decision, frame.workflow_id, -1)
     count_moves(decision, frame.workflow_id, moves)
     return decision
 

@@ -12,6 +12,7 @@ from stabilize_celery.engine.expressions import ConditionError, evaluate_conditi
 from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields, visible_values, zone_fields
 from stabilize_celery.engine.milestones import HOLDS, WAITS, hold, milestone_verdict, withdraw
 from stabilize_celery.engine.moves import Frame, count_moves, set_run
+from stabilize_celery.engine.sections import enter_section
 from stabilize_celery.engine.starting import plan_and_start
 from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import (
@@ -47,10 +48,11 @@ def handle(message: StartStage, _rules: Rules, _attempt: int) -> Handling:
         return (yield from complete_run(frame, "TERMINAL", str(skip)))
     if skip:
         return (yield from complete_run(frame, "SKIPPED", skip))
-    if (held := (yield from _held_back(frame))) is not None:
+    held, token = yield from _held_back(frame)
+    if held is not None:
         return held
     decision = Decision()
-    yield from plan_and_start(decision, frame)
+    yield from plan_and_start(decision, frame, **({"token": token} if token else {}))
     return decision
 
 
@@ -77,13 +79,15 @@ def _reason_to_skip(frame: Frame) -> Generator[Read, Snapshot, str | ConditionEr
         return error
 
 
-def _held_back(frame: Frame) -> Generator[Read, Snapshot, Decision | None]:
-    """Return the decision to hold the run for its milestone or its mutex; None if it may start."""
+def _held_back(frame: Frame) -> Generator[Read, Snapshot, tuple[Decision | None, int]]:
+    """Return the decision to hold the run for its milestone or its mutex; None, and its section's token, if not."""
     if frame.plan.milestone is not None:
         verdict = yield from milestone_verdict(frame.plan)
         if verdict != HOLDS:
-            return _without_milestone(frame, verdict)
-    return _hold_for_lock(frame) if frame.plan.mutex_key is not None else None
+            return _without_milestone(frame, verdict), 0
+    if frame.plan.mutex_section:
+        return (yield from enter_section(frame))
+    return (_hold_for_lock(frame) if frame.plan.mutex_key is not None else None), 0
 
 
 def _without_milestone(frame: Frame, verdict: str) -> Decision:
