@@ -1,4 +1,4 @@
-"""Commands that act on a workflow: cancel, pause, resume, restart, signal, skip, cancel a stage."""
+"""Commands that act on a workflow or on what runs in its stages: the outside events."""
 
 import json
 from typing import Annotated, Any
@@ -25,6 +25,10 @@ def add_acting(app: typer.Typer) -> None:
     command(app, "signal")(signal)
     command(app, "skip-stage")(skip_stage)
     command(app, "cancel-stage")(cancel_stage)
+    command(app, "cancel-region")(cancel_region)
+    command(app, "choose")(choose)
+    command(app, "add-instances")(add_instances)
+    command(app, "complete-instances")(complete_instances)
 
 
 def tell(session: Session, workflow_id: str, outcome: Outcome) -> int:
@@ -90,3 +94,32 @@ def skip_stage(session: Session, workflow_id: WorkflowId, ref_id: RefId) -> int:
 def cancel_stage(session: Session, workflow_id: WorkflowId, ref_id: RefId) -> int:
     """Take the thread out of a stage; other branches go on."""
     return tell(session, workflow_id, session.client().handle(workflow_id).cancel_stage(ref_id))
+
+
+def cancel_region(
+    session: Session,
+    workflow_id: WorkflowId,
+    region: Annotated[str, typer.Argument(metavar="REGION", help="The region's name.")],
+) -> int:
+    """Take the threads out of a region's stages."""
+    return tell(session, workflow_id, session.client().handle(workflow_id).cancel_region(region))
+
+
+def choose(session: Session, workflow_id: WorkflowId, ref_id: RefId) -> int:
+    """Choose an offered stage; the others of its group are withdrawn."""
+    return tell(session, workflow_id, session.client().handle(workflow_id).choose(ref_id))
+
+
+def add_instances(
+    session: Session,
+    workflow_id: WorkflowId,
+    ref_id: RefId,
+    number: Annotated[int, typer.Argument(metavar="N", help="How many.")] = 1,
+) -> int:
+    """Add instances to a stage that allows it."""
+    return tell(session, workflow_id, session.client().handle(workflow_id).add_instances(ref_id, number))
+
+
+def complete_instances(session: Session, workflow_id: WorkflowId, ref_id: RefId) -> int:
+    """End a multi-instance stage early: its thread goes on."""
+    return tell(session, workflow_id, session.client().handle(workflow_id).complete_instances(ref_id))

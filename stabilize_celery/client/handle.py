@@ -2,7 +2,7 @@
 
 import getpass
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -116,6 +116,22 @@ class WorkflowHandle:
     def cancel_stage(self, ref_id: str) -> Outcome:
         """Take the thread out of a stage that is at work; other branches go on."""
         return self._act(lambda event_id: outside.cancel_stage(self.id, event_id, ref_id))
+
+    def choose(self, ref_id: str) -> Outcome:
+        """Choose an offered stage of a deferred choice (WCP-16); the others of its group are withdrawn."""
+        return self._act(lambda event_id: outside.choose(self.id, event_id, ref_id))
+
+    def cancel_region(self, name: str) -> Outcome:
+        """Take away the threads that are in the stages of a region now (WCP-25)."""
+        return self._act(lambda event_id: outside.cancel_region(self.id, event_id, name))
+
+    def complete_instances(self, ref_id: str) -> Outcome:
+        """End a multi-instance stage early: open instances are withdrawn, the thread goes on (WCP-27)."""
+        return self._act(lambda event_id: outside.complete_instances(self.id, event_id, ref_id))
+
+    def add_instances(self, ref_id: str, n: int, context: Mapping[str, Any] | None = None) -> Outcome:
+        """Add `n` instances to a stage that allows it; `context`: more names that they see (WCP-15)."""
+        return self._act(lambda event_id: outside.add_instances(self.id, event_id, ref_id, n, dict(context or {})))
 
     def _act(self, event: Callable[[str], Handling]) -> Outcome:
         return act(self._runtime, self.id, event)

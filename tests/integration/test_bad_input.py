@@ -150,7 +150,12 @@ def test_a_body_that_is_none_is_dropped(fleet: Fleet, body: bytes) -> None:
 def test_a_message_type_of_a_newer_version_waits_in_sight(fleet: Fleet) -> None:
     """Its entry stays, it is published again and again, and listed among the dead letters as unknown."""
     workflow_id = fleet.submit("held", "nobody_knows_this")
-    entry: dict[str, Any] = {"t": "Frobnicate", "v": 7, "a": pack({"ref_id": "held", "colour": "blue"}), "q": "stabilize.control"}
+    entry: dict[str, Any] = {
+        "t": "Frobnicate",
+        "v": 7,
+        "a": pack({"ref_id": "held", "colour": "blue"}),
+        "q": "stabilize.control",
+    }
     with fleet.store.session(workflow_slot(workflow_id)) as session:
         session.commit(Transaction(ledger=[Put("Frob:1", {**entry, "nb": 0, "pub": 0}, fleet.store.time_ms())]))
     (worker,) = fleet.workers

@@ -260,7 +260,7 @@ ANSWERS: dict[str, tuple[Callable[[StageExecution], Any], str]] = {
     "an exception that can't be told": (_raising(_Untellable()), "_Untellable"),
     "a pause that is no number": (_raising(TransientError("later", retry_after=math.nan)), "TransientError"),
     "sys.exit": (_raising(SystemExit("\ud800")), "sys.exit"),
-    "an endless recursion": (lambda stage: _endless(stage), "RecursionError"),
+    "an endless recursion": (_endless, "RecursionError"),
     "an error of a megabyte": (_answering(TaskResult.terminal("y" * 9_000)), "yyy"),
 }
 

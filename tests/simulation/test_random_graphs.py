@@ -81,8 +81,12 @@ def test_whatever_is_defined_ends_and_leaves_nothing_behind(definition: dict[str
 
 
 @looking(40)
-@given(definitions(WILD), st.integers(0, 2**32), st.lists(st.sampled_from(["cancel", "skip", "pause", "end"]), max_size=4))
-def test_outside_events_at_any_moment_leave_nothing_behind(definition: dict[str, Any], seed: int, events: list[str]) -> None:
+@given(
+    definitions(WILD), st.integers(0, 2**32), st.lists(st.sampled_from(["cancel", "skip", "pause", "end"]), max_size=4)
+)
+def test_outside_events_at_any_moment_leave_nothing_behind(
+    definition: dict[str, Any], seed: int, events: list[str]
+) -> None:
     """Stages cancelled and skipped, the workflow paused and resumed, or cancelled as a whole."""
     play = Play(definition, seed, STORMY)
     for event in events:
