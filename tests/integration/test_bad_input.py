@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from stabilize_celery.client import Client
-from stabilize_celery.client.dead_letters import dead_letters
+from stabilize_celery.client.dead_letters import dead_letters, drop
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.steps import Hash, workflow_slot
@@ -167,8 +167,9 @@ def test_a_message_type_of_a_newer_version_waits_in_sight(fleet: Fleet) -> None:
     assert (letter.kind, letter.ref_id) == ("Frobnicate", "held")
     key = Hash(places.ledger("Frob:1"))
     assert fleet.store.look(workflow_slot(workflow_id), (key,)).hash(key.key)["a"] == entry["a"]
-    with Client(fleet.state_url, fleet.broker_url) as client:
-        assert client.handle(workflow_id).cancel("nobody will ever know it")
+    assert drop(fleet.runtime, letter.id)
+    assert not dead_letters(fleet.store)
+    assert fleet.ended(workflow_id).status.name == "TERMINAL"
 
 
 def test_any_name_runs_on_a_real_worker(fleet: Fleet, tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ class Kinds:
     mutexes: list[str | None] = field(default_factory=lambda: [None, None, "m", "n"])
     threads: list[int] = field(default_factory=lambda: [1])
     jumps: bool = False
+    always_default: bool = True
+    """A split without a default fails its stage, and with it the workflow, at once."""
     around: list[str] = field(default_factory=lambda: ["work", "poll", "gate"])
     """What before and after stages do; a failing one would race with those beside it."""
 
@@ -46,6 +48,7 @@ WILD = Kinds(
     conditions=["True", "False", "number > 1", "missing", "number / 0"],
     threads=[1, 1, 1, 2],
     jumps=True,
+    always_default=False,
     around=["work", "fail", "poll", "gate", "slow"],
 )
 
@@ -119,7 +122,7 @@ def _split(draw: st.DrawFn, one: StageExecution, below: list[str], kinds: Kinds)
     if one.split_type is SplitType.AND:
         return
     one.split_conditions = {ref: draw(st.sampled_from(kinds.conditions)) for ref in below}
-    if draw(st.booleans()):
+    if kinds.always_default or draw(st.booleans()):
         one.split_default = draw(st.sampled_from(below))
         one.split_conditions.pop(one.split_default)
 

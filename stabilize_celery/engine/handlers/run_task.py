@@ -213,6 +213,10 @@ def park(message: RunTask, reason: str, again_after_ms: int) -> Handling:
 
 
 def _ended(message: RunTask, frame: Frame, entry: Entry, returned: TaskReturned) -> Decision:
+    if returned.status == "REDIRECT" and (frame.run.instance is not None or frame.plan.owner is not None):
+        kind = "an instance" if frame.run.instance is not None else "a before or after stage"
+        told = f"jump to {returned.target!r}: {kind} cannot jump (wcp 1.9)"
+        returned = TaskReturned(returned.attempt, "TERMINAL", error={"type": "RedirectError", "message": told})
     decision = Decision(forgets=[timer_name("task", message.thread, message.instance, message.task_index)])
     status = "SUCCEEDED" if returned.status == "REDIRECT" else returned.status
     if returned.sub_workflow is not None:

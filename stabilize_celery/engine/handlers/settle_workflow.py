@@ -28,7 +28,8 @@ _LIVE = Members(places.LIVE)
 
 def handle(message: SettleWorkflow, _rules: Rules, _attempt: int) -> Handling:
     """Decide what a standstill means."""
-    snapshot = yield opening(message, _COUNTERS, _GRAPH, _FAILURES, watch=[places.COUNTERS, places.FAILURES])
+    watch = [places.COUNTERS, places.FAILURES, places.LIVE]
+    snapshot = yield opening(message, _COUNTERS, _GRAPH, _FAILURES, _LIVE, watch=watch)
     if (early := guard(message, snapshot)) is not None:
         return early
     if int(snapshot[_COUNTERS].get("act", b"0")) > 0:
@@ -55,7 +56,9 @@ def handle(message: SettleWorkflow, _rules: Rules, _attempt: int) -> Handling:
 
 def _held(message: SettleWorkflow, snapshot: Snapshot, order: list[str]) -> Generator[Read, Snapshot, list[Frame]]:
     """Return the runs that wait for a milestone, in the order of the graph."""
-    live = sorted((yield Read((_LIVE,), (places.LIVE,)))[_LIVE])
+    live = sorted(snapshot[_LIVE])
+    if not live:
+        return []
     keys = {thread: Hash(places.run(thread)) for thread in live}
     runs = yield Read(tuple(keys.values()), tuple(key.key for key in keys.values()))
     refs = {thread: RUN.decode(runs[key]).ref for thread, key in keys.items() if RUN.decode(runs[key]).held_for}
