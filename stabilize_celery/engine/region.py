@@ -3,7 +3,7 @@
 A region is one component, or at a standstill the whole graph. Judging a join never goes through the join itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from stabilize_celery.engine.plan import StagePlan
@@ -87,28 +87,36 @@ class Region:
         return firings
 
     def reachable(self, without: str | None = None) -> set[str]:
-        """Return the stages that may still have a run that passes its thread on."""
-        found = {ref for ref, place in self.places.items() if place.runs and ref != without}
-        while True:
-            fresh = {
-                ref
-                for ref, place in self.places.items()
-                if ref not in found and ref != without and self._can_begin(place, found)
-            }
-            if not fresh:
-                return found
-            found |= fresh
+        """Return the stages that may still have a run that passes its thread on; each edge is looked at once."""
+        hopeful = {ref: self._hopeful_edges(place) for ref, place in self.places.items() if ref != without}
+        found = {ref for ref in hopeful if self.places[ref].runs or self._may_begin(ref, hopeful[ref])}
+        work = list(found)
+        while work:
+            plan = self.places[work.pop()].plan
+            for edge in (*plan.edges, *plan.jumps):
+                target = edge.target
+                if target in found or target not in hopeful:
+                    continue
+                if edge.position >= 0:
+                    hopeful[target].add(edge.position)
+                if edge.position < 0 or self._may_begin(target, hopeful[target]):
+                    found.add(target)
+                    work.append(target)
+        return found
 
-    def _can_begin(self, place: Place, found: set[str]) -> bool:
-        plan = place.plan
-        jumps = (f"j:{source}" not in place.closed for source in plan.jumped_from if source not in self.places)
-        if any(jumps) or any(source in found for source in plan.jumped_from):
+    def _hopeful_edges(self, place: Place) -> set[int]:
+        """Return the edges that hold an arrival, or that a thread from outside the region may still come over."""
+        return {edge for edge in place.edges if place.waiting.get(edge) or self._may_fill(place, edge, ())}
+
+    def _may_begin(self, ref: str, hopeful: set[int]) -> bool:
+        place = self.places[ref]
+        outside = (source for source in place.plan.jumped_from if source not in self.places)
+        if any(f"j:{source}" not in place.closed for source in outside):
             return True
-        hopeful = [edge for edge in place.edges if place.waiting.get(edge) or self._may_fill(place, edge, found)]
-        counted = set(hopeful) | (set(place.counted) if not place.has_fired else set())
-        return bool(hopeful) and len(counted) >= _needed(plan)
+        counted = 0 if place.has_fired else sum(edge not in hopeful for edge in place.counted)
+        return bool(hopeful) and len(hopeful) + counted >= _needed(place.plan)
 
-    def _may_fill(self, place: Place, edge: int, found: set[str]) -> bool:
+    def _may_fill(self, place: Place, edge: int, found: Collection[str]) -> bool:
         source = place.plan.requisites[edge]
         return source in found if source in self.places else str(edge) not in place.closed
 

@@ -6,8 +6,10 @@ from typing import Any
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
+from stabilize_celery.engine.joins import place_of
 from stabilize_celery.engine.moves import task_list
 from stabilize_celery.engine.plan import StagePlan, decode_plan
+from stabilize_celery.engine.region import Place, Region
 from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD, Run, TaskState, WorkflowRecord
 from stabilize_celery.engine.steps import Hash, Items, Members, Query, Snapshot, workflow_slot
 from stabilize_celery.errors import WorkflowNotFoundError
@@ -35,6 +37,8 @@ class StageView:
     runs: Sequence[tuple[str, Run]]
     waiting: int
     """Arrivals at its join that are not used."""
+    is_reachable: bool = True
+    """A thread may still come (wcp 1.5)."""
 
     @property
     def newest(self) -> tuple[str, Run] | None:
@@ -47,7 +51,7 @@ class StageView:
         if (newest := self.newest) is not None:
             return newest[1].status
         if record.is_live:
-            return "NOT_STARTED"
+            return "NOT_STARTED" if self.is_reachable else "SKIPPED"
         return "CANCELED" if self.waiting and record.status != "SUCCEEDED" else "SKIPPED"
 
 
@@ -89,12 +93,15 @@ def read_view(store: Store, workflow_id: str) -> WorkflowView:
         if run.status and run.ref in by_stage and run.created_us >= since.get(run.ref, 0):
             by_stage[run.ref].append((thread, run))
     fields = top[_DEFINITION]
+    places_ = {ref: _place(plan, by_stage[ref], lists[ref], found) for ref, plan in plans.items()}
+    reachable = Region(places_).reachable() if record.is_live else set()
     stages = {
         ref: StageView(
             plan,
             unpack(fields[f"x:{ref}"]),
             sorted(by_stage[ref], key=lambda item: item[1].created_us),
-            _waiting(lists[ref], found),
+            sum(map(len, places_[ref].waiting.values())),
+            ref in reachable or plan.owner is not None or record.status == "BUFFERED",
         )
         for ref, plan in plans.items()
     }
@@ -112,11 +119,14 @@ def _plans(fields: Mapping[str, bytes]) -> dict[str, StagePlan]:
 def _lists(plan: StagePlan) -> tuple[Query, ...]:
     ref = plan.ref
     lists: tuple[Query, ...] = (Items(places.started(ref)), Items(places.bypassed(ref)))
-    return (*lists, Hash(places.waiting(ref))) if len(plan.requisites) > 1 else lists
+    return lists if plan.is_direct else (*lists, Items(places.arrivals(ref)), Hash(places.join(ref)))
 
 
-def _waiting(queries: Sequence[Query], found: Snapshot) -> int:
-    return int(found[queries[2]].get("n", b"0")) if len(queries) > 2 else 0  # noqa: PLR2004 - the third, if it is there
+def _place(plan: StagePlan, runs: Sequence[tuple[str, Run]], queries: Sequence[Query], found: Snapshot) -> Place:
+    """Return a stage as the judgement of what can still come sees it."""
+    live = sum(not run.is_ended and run.instance is None and not run.passed_on for _, run in runs)
+    arrivals, consumed = (found[query] for query in queries[2:]) if not plan.is_direct else ([], {})
+    return place_of(plan, arrivals, consumed, runs=live)
 
 
 def read_workflow(store: Store, workflow_id: str) -> Workflow:

@@ -67,9 +67,15 @@ class Laws:
                 self._require(self.started[key] == 1, f"{key} started {self.started[key]} times")
 
     def _counts(self, slot: Slot) -> None:
+        """`act` counts live runs; an offer once for all its members; what waits for a milestone, and instances, never."""
         snapshot = self._look(slot.name, _COUNTERS, _LIVE)
-        act, live = int(snapshot[_COUNTERS].get("act", b"0")), len(snapshot[_LIVE])
-        self._require(act == live, f"{slot.name}: act is {act}, but {live} runs are live")
+        runs = self._look(slot.name, *(Hash(places.run(thread)) for thread in snapshot[_LIVE]))
+        live = [RUN.decode(runs[Hash(places.run(thread))]) for thread in snapshot[_LIVE]]
+        offers = {run.offer for run in live if run.offer}
+        moving = [run for run in live if run.instance is None and not run.offer and not run.held_for]
+        act = int(snapshot[_COUNTERS].get("act", b"0"))
+        told = f"{slot.name}: act is {act}, but {len(moving)} runs and {len(offers)} offers move"
+        self._require(act == len(moving) + len(offers), told)
 
     def _look(self, workflow_id: str, *queries: object) -> Snapshot:
         store = self.simulation.store

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from stabilize_celery.errors import TransientError
 from stabilize_celery.models.definition import to_definition
+from stabilize_celery.models.multi_instance import MultiInstanceConfig
 from stabilize_celery.models.result import TaskResult
-from stabilize_celery.models.stage.enums import JoinType, SplitType, SyntheticStageOwner
+from stabilize_celery.models.stage.enums import JoinMode, JoinType, SplitType, SyntheticStageOwner
 from stabilize_celery.models.stage.stage import StageExecution
 from tests.simulation.stories import stage, workflow
 
@@ -36,6 +37,8 @@ class Kinds:
     jumps: bool = False
     always_default: bool = True
     """A split without a default fails its stage, and with it the workflow, at once."""
+    extras: list[str] = field(default_factory=list)
+    """Patterns of which a stage may have one."""
     around: list[str] = field(default_factory=lambda: ["work", "poll", "gate"])
     """What before and after stages do; a failing one would race with those beside it."""
 
@@ -49,6 +52,7 @@ WILD = Kinds(
     threads=[1, 1, 1, 2],
     jumps=True,
     always_default=False,
+    extras=["instances", "milestone", "region", "clears", "cancelling", "section", "merge", "terminates", "expires"],
     around=["work", "fail", "poll", "gate", "slow"],
 )
 
@@ -93,6 +97,10 @@ def definitions(draw: st.DrawFn, kinds: Kinds = TAME) -> dict[str, Any]:
         _split(draw, one, below[one.ref_id], kinds)
     if kinds.jumps and draw(st.booleans()):
         _jump(draw, stages)
+    if kinds.extras:
+        for one in stages:
+            _extra(draw, one, stages, kinds)
+        _choice(draw, stages)
     around = [made for one in stages for made in _around(draw, one, kinds)]
     context = {"number": draw(st.integers(0, 2))}
     return to_definition(workflow(*stages, *around, max_jumps=draw(st.integers(0, 3)), context=context))
@@ -132,6 +140,60 @@ def _jump(draw: st.DrawFn, stages: list[StageExecution]) -> None:
     jumper.jump_targets = [target.ref_id]
     jumper.context["to"] = target.ref_id
     jumper.tasks = stage("jumper", does=["jump"]).tasks
+
+
+def _extra(draw: st.DrawFn, one: StageExecution, stages: list[StageExecution], kinds: Kinds) -> None:
+    """Give a stage one more pattern, where it fits; else leave it as it is."""
+    extra = draw(st.sampled_from(["", "", *kinds.extras]))
+    others = [other.ref_id for other in stages if other is not one]
+    if extra == "instances" and one.tasks and not one.jump_targets:
+        one.mi_config = draw(_INSTANCES)
+    elif extra == "milestone" and others:
+        one.milestone_ref_id = draw(st.sampled_from(others))
+        one.milestone_status = draw(st.sampled_from(["NOT_STARTED", "RUNNING", "SUCCEEDED", "SKIPPED"]))
+    elif extra == "region":
+        one.cancel_region = "region"
+    elif extra == "clears" and any(other.cancel_region for other in stages):
+        one.cancels_regions = ["region"]
+    elif extra == "cancelling" and one.join_type in (JoinType.DISCRIMINATOR, JoinType.N_OF_M):
+        one.join_mode = JoinMode.CANCELLING
+    elif extra == "section":
+        one.mutex_key, one.mutex_section = "section", "section"
+    elif extra == "merge" and len(one.requisite_stage_ref_ids) == 1:
+        one.thread_merge = draw(st.integers(1, 3))
+    elif extra == "terminates":
+        one.terminates_workflow = True
+    elif extra == "expires":
+        one.context["stageTimeoutMs"] = draw(st.integers(1, 3_000))
+
+
+_INSTANCES = st.one_of(
+    st.builds(MultiInstanceConfig, count=st.integers(0, 3), sync_on_complete=st.just(False)),
+    st.builds(
+        MultiInstanceConfig,
+        count_from_context=st.sampled_from(["number", "missing"]),
+        join_threshold=st.integers(0, 3),
+        cancel_remaining=st.booleans(),
+        max_concurrent=st.integers(0, 2),
+    ),
+    st.builds(
+        MultiInstanceConfig,
+        count=st.integers(0, 3),
+        allow_dynamic=st.just(True),
+        completion_condition=st.sampled_from([None, "completed >= 1", "completed > number", "missing"]),
+    ),
+)
+
+
+def _choice(draw: st.DrawFn, stages: list[StageExecution]) -> None:
+    """Offer the stages with one and the same single requisite, or some of the first ones; each chooses itself later."""
+    above = draw(st.sampled_from(["", *(one.ref_id for one in stages)]))
+    wanted = {above} if above else set()
+    members = [one for one in stages if one.requisite_stage_ref_ids == wanted and not one.thread_merge]
+    if len(members) > 1 and draw(st.booleans()):
+        for one in members:
+            one.deferred_choice_group = "choice"
+            one.choose_after_ms = draw(st.integers(100, 2_000))
 
 
 def _around(draw: st.DrawFn, parent: StageExecution, kinds: Kinds) -> list[StageExecution]:

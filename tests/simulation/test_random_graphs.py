@@ -1,5 +1,6 @@
 """Any definition, under any schedule: it ends, its books are in order, and what is determined is the same every time."""
 
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -55,6 +56,9 @@ class Play:
     def later(self, act: Any) -> None:
         self.simulation.plan(self.simulation.now_us + self.random.randrange(2_000_000), act)
 
+    def later_still(self, act: Any) -> None:
+        self.simulation.plan(self.simulation.now_us + 2_000_000 + self.random.randrange(2_000_000), act)
+
     def ask(self, event: Any, *arguments: Any) -> None:
         self.asked += 1
         name = f"e{self.asked}"
@@ -80,24 +84,30 @@ def test_whatever_is_defined_ends_and_leaves_nothing_behind(definition: dict[str
     Play(definition, seed, STORMY).run()
 
 
-@looking(40)
-@given(
-    definitions(WILD), st.integers(0, 2**32), st.lists(st.sampled_from(["cancel", "skip", "pause", "end"]), max_size=4)
-)
+EVENTS: dict[str, Callable[[str], tuple[Any, ...]]] = {
+    "cancel": lambda ref_id: (outside.cancel_stage, ref_id),
+    "skip": lambda ref_id: (outside.skip_stage, ref_id),
+    "choose": lambda ref_id: (outside.choose, ref_id),
+    "complete": lambda ref_id: (outside.complete_instances, ref_id),
+    "add": lambda ref_id: (outside.add_instances, ref_id, 2),
+    "clear": lambda _: (outside.cancel_region, "region"),
+    "pause": lambda _: (outside.pause, "x"),
+    "end": lambda _: (outside.cancel, "enough", "x"),
+}
+
+
+@looking(60)
+@given(definitions(WILD), st.integers(0, 2**32), st.lists(st.sampled_from(sorted(EVENTS)), max_size=5))
 def test_outside_events_at_any_moment_leave_nothing_behind(
     definition: dict[str, Any], seed: int, events: list[str]
 ) -> None:
-    """Stages cancelled and skipped, the workflow paused and resumed, or cancelled as a whole."""
+    """Stages cancelled, skipped, chosen, completed; the workflow paused and resumed, or cancelled as a whole."""
     play = Play(definition, seed, STORMY)
     for event in events:
         ref_id = play.random.choice(definition["stages"])["ref_id"]
+        play.later(lambda told=EVENTS[event](ref_id): play.ask(*told))
         if event == "pause":
-            play.later(lambda: (play.ask(outside.pause, "x"), play.later(lambda: play.ask(outside.resume))))
-        elif event == "end":
-            play.later(lambda: play.ask(outside.cancel, "enough", "x"))
-        else:
-            asked = outside.cancel_stage if event == "cancel" else outside.skip_stage
-            play.later(lambda ref_id=ref_id, asked=asked: play.ask(asked, ref_id))
+            play.later_still(lambda: play.ask(outside.resume))
 
     play.run()
 
