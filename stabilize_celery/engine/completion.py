@@ -42,16 +42,17 @@ def failure_status(context: Mapping[str, Any]) -> str:
 def complete_run(frame: Frame, status: str, reason: str = "", entry: Entry | None = None) -> Reading:
     """Decide the end of a run with `status`, and everything that follows from it."""
     edges: list[Edge] = []
-    if status in GOES_ON and frame.plan.owner is None and not frame.run.jump:
+    goes_on = status in GOES_ON and not frame.run.passed_on
+    if goes_on and frame.plan.owner is None and not frame.run.jump:
         try:
             edges = yield from _taken(frame)
         except ConditionError as error:
-            status, reason = "TERMINAL", str(error)
+            status, reason, goes_on = "TERMINAL", str(error), False
     decision = Decision()
     moves = end_run(decision, frame, status, reason, entry)
-    if status in GOES_ON:
+    if goes_on:
         moves += yield from _go_on(decision, frame, status, edges)
-    else:
+    elif status not in GOES_ON:
         _fail(decision, frame, status, reason)
     count_moves(decision, frame.workflow_id, moves, is_synthetic=frame.plan.owner is not None)
     return decision
@@ -151,5 +152,5 @@ def _fail(decision: Decision, frame: Frame, status: str, reason: str) -> None:
         finish_workflow(decision, frame.workflow_id, frame.workflow, "TERMINAL", frame.now_ms, reason=told)
     elif status == "TERMINAL" or (status == "STOPPED" and context.get("completeOtherBranchesThenFail")):
         decision.change(SetFields(places.FAILURES, {plan.ref: told}))
-    if plan.owner is None:
+    if plan.owner is None and not frame.run.passed_on:
         close_if_last(decision, frame, ())

@@ -81,6 +81,5 @@ def wake(decision: Decision, frame: Frame) -> int:
 def withdraw(decision: Decision, frame: Frame) -> int:
     """Take back an enabled run whose milestone is gone: SKIPPED, not taken. Returns the change of `act`."""
     moves = end_run(decision, frame, "SKIPPED", f"its milestone, {frame.plan.milestone!r}, is gone")
-    decision.change(DeleteFields(places.milestone_waiters(str(frame.plan.milestone)), (frame.thread,)))
     close_if_last(decision, frame, ())
     return moves

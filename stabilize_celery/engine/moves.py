@@ -18,6 +18,7 @@ from stabilize_celery.engine.steps import (
     Add,
     Append,
     Decision,
+    DeleteFields,
     Event,
     Increment,
     Index,
@@ -296,6 +297,8 @@ def end_run(decision: Decision, frame: Frame, status: str, reason: str = "", ent
         Zone.of(plan).count(decision, frame.workflow_id, -1)
     if not run.has_started:
         decision.change(Append(places.bypassed(plan.ref), thread))
+    if run.held_for:
+        decision.change(DeleteFields(places.milestone_waiters(run.held_for), (thread,)))
     _forget_messages(decision, frame, keep_task=is_busy or run.code_runs)
     values |= _give_back(decision, frame, keep_lock=is_busy or run.code_runs)
     if run.child and run.sub is None:

@@ -14,36 +14,46 @@ from stabilize_celery.engine.state import RUN, WorkflowRecord
 from stabilize_celery.engine.steps import Decision, DeleteFields, Event, Hash, Owed, Read, SetFields, Snapshot
 from stabilize_celery.models.messages import StartStage
 
-__all__ = ["choose_member", "leave_offer"]
+__all__ = ["choose_member", "close_offer", "leave_offer"]
 
 
 def choose_member(
     decision: Decision, workflow_id: str, record: WorkflowRecord, group: str, ref: str, name: str = ""
 ) -> Generator[Read, Snapshot, bool]:
     """Choose `ref` in the oldest open offer of a group, or in the one named; False: it is offered nowhere."""
+    thread = yield from close_offer(decision, workflow_id, record, group, ref, name)
+    if thread is None:
+        return False
+    set_run(decision, thread, status="NOT_STARTED", offer="")
+    decision.owes.append(Owed(StartStage(workflow_id=workflow_id, ref_id=ref, thread=thread)))
+    decision.forgets.append(f"Choose:{thread}")
+    decision.events.append(Event("stage.chosen", ref, {"group": group}))
+    return True
+
+
+def close_offer(
+    decision: Decision, workflow_id: str, record: WorkflowRecord, group: str, ref: str, name: str = ""
+) -> Generator[Read, Snapshot, str | None]:
+    """Withdraw an offer with all its members but `ref`; return the thread of `ref`, whose fate is the caller's."""
     key = Hash(places.offers(group))
     found = _oldest((yield Read((key,), (key.key,)))[key], ref, name)
     if found is None:
-        return False
-    chosen, members = found
+        return None
+    offer, members = found
     keys = {member: Hash(places.run(thread)) for member, thread in members.items()}
     fields = [query for member in members for query in (stage_fields(member), zone_fields(member))]
     snapshot = yield Read((*keys.values(), *fields), tuple(query.key for query in keys.values()))
     for member, thread in members.items():
-        run = RUN.decode(snapshot[keys[member]])
         if member == ref:
-            set_run(decision, thread, status="NOT_STARTED", offer="")
-            decision.owes.append(Owed(StartStage(workflow_id=workflow_id, ref_id=ref, thread=thread)))
-            decision.forgets.append(f"Choose:{thread}")
             continue
+        run = RUN.decode(snapshot[keys[member]])
         plan = decode_plan(snapshot[stage_fields(member)][f"s:{member}"])
         zone = {name_: int(count) for name_, count in snapshot[zone_fields(member)].items()}
         frame = Frame(workflow_id, snapshot.now_us, record, plan, thread, run, {}, zone)
         end_run(decision, frame, "SKIPPED", f"{ref!r} was chosen")
         close_if_last(decision, frame, ())
-    decision.change(DeleteFields(key.key, (chosen,)))
-    decision.events.append(Event("stage.chosen", ref, {"group": group}))
-    return True
+    decision.change(DeleteFields(key.key, (offer,)))
+    return str(members[ref])
 
 
 def _oldest(offers: dict[str, bytes], ref: str, name: str) -> tuple[str, dict[str, str]] | None:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Generator
 from typing import Any
 
+import msgspec
+
 from stabilize_celery.engine import places
 from stabilize_celery.engine.answers import EVENT_IDS, RECORD, Asking, accept, known, refuse
 from stabilize_celery.engine.clearing import clear_stages
@@ -10,8 +12,8 @@ from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.completion import complete_run
 from stabilize_celery.engine.handler import stage_fields, workflow_of, zone_fields
 from stabilize_celery.engine.instances import begin_instances, withdraw_instances
-from stabilize_celery.engine.moves import Frame, count_moves, owe_settle
-from stabilize_celery.engine.offers import choose_member
+from stabilize_celery.engine.moves import Frame, count_moves, owe_settle, set_run
+from stabilize_celery.engine.offers import choose_member, close_offer
 from stabilize_celery.engine.plan import decode_plan, decode_workflow_plan
 from stabilize_celery.engine.state import ENTRY, RUN, SIGNALS, Entry, Run
 from stabilize_celery.engine.steps import Decision, Fields, Hash, Increment, Members, Read, SetFields, Snapshot
@@ -124,13 +126,21 @@ def _running_instances(
 
 
 def _complete_run(frame: Frame, entry: Entry) -> Asking:
-    if frame.plan.instances is None:
-        return refuse(f"stage {frame.plan.ref!r} has no instances")
+    if frame.run.phase != "instances":
+        return refuse(f"no instance of stage {frame.plan.ref!r} is at work")
     return (yield from complete_run(frame, "SUCCEEDED", "completed from outside", entry))
 
 
 def _skip_run(frame: Frame, entry: Entry) -> Asking:
-    return (yield from complete_run(frame, "SKIPPED", "skipped from outside", entry))
+    """Bypass a run; of an offer that is a choice: there is one thread for all its members."""
+    offer, group = frame.run.offer, frame.plan.choice_group
+    if not offer or group is None:
+        return (yield from complete_run(frame, "SKIPPED", "skipped from outside", entry))
+    frame.run = msgspec.structs.replace(frame.run, offer="")
+    decision = yield from complete_run(frame, "SKIPPED", "skipped from outside", entry)
+    set_run(decision, frame.thread, offer="")
+    yield from close_offer(decision, frame.workflow_id, frame.workflow, group, frame.plan.ref, offer)
+    return decision
 
 
 def _on_live_runs(
@@ -155,6 +165,8 @@ def _on_live_runs(
     thread, run, entry = found
     frame = _frame(workflow_id, snapshot, ref_id, thread, run)
     decision = yield from end(frame, entry)
+    if decision.call is not None:
+        return decision
     yield from withdraw_instances(decision, frame, told)
     forget_waiters(decision, ref_id, SIGNALS.decode(snapshot.hash(box_key)), thread)
     return accept(decision, snapshot, event_id, told)

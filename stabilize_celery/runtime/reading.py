@@ -43,16 +43,21 @@ class StageView:
     @property
     def newest(self) -> tuple[str, Run] | None:
         """The run that a status report shows: the newest unfinished one, else the newest (wcp 1.2)."""
-        unfinished = [item for item in self.runs if not item[1].is_ended]
-        return next(reversed(unfinished or list(self.runs)), None)
+        runs = [item for item in self.runs if item[1].instance is None]
+        unfinished = [item for item in runs if not item[1].is_ended]
+        return next(reversed(unfinished or runs), None)
 
     def status(self, record: WorkflowRecord) -> str:
         """Return the stage's status."""
         if (newest := self.newest) is not None:
-            return newest[1].status
+            return "SUSPENDED" if self._all_instances_wait() else newest[1].status
         if record.is_live:
             return "NOT_STARTED" if self.is_reachable else "SKIPPED"
         return "CANCELED" if self.waiting and record.status != "SUCCEEDED" else "SKIPPED"
+
+    def _all_instances_wait(self) -> bool:
+        live = [run for _, run in self.runs if run.instance is not None and not run.is_ended]
+        return bool(live) and all(run.status == "SUSPENDED" for run in live)
 
 
 @dataclass(frozen=True, slots=True)

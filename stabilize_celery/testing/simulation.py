@@ -294,7 +294,7 @@ class _InterruptedStore(MemoryStore):
     """A memory store whose sessions give the simulation a chance to interfere between any two steps."""
 
     def __init__(self, simulation: Simulation) -> None:
-        super().__init__(simulation.clock_us)
+        super().__init__(simulation.clock_us, partitions=simulation.settings.partitions)
         self._simulation = simulation
 
     def session(self, slot: Slot) -> AbstractContextManager[Session]:

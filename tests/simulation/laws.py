@@ -5,6 +5,7 @@ from collections import Counter
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.plan import decode_plan
+from stabilize_celery.engine.sections import section_thread
 from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD
 from stabilize_celery.engine.steps import (
     DeleteFields,
@@ -53,11 +54,16 @@ class Laws:
 
     def _statuses(self, slot: Slot, transaction: Transaction) -> None:
         for change in transaction.changes:
-            if isinstance(change, SetFields) and change.key.startswith("r:") and "status" in change.fields:
+            if isinstance(change, SetFields) and self._is_run(change.key) and "status" in change.fields:
                 key, status = (slot.name, change.key), str(change.fields["status"])
                 before = self.statuses.get(key, "")
                 self._require(before not in FINAL, f"{key}: {before} -> {status}: a final status was left")
                 self.statuses[key] = status
+
+    @staticmethod
+    def _is_run(key: str) -> bool:
+        """Whether a key is a run's: a mutex section asks for its lock under a record that looks like one."""
+        return key.startswith("r:") and key != places.run(section_thread("section"))
 
     def _started(self, slot: Slot, transaction: Transaction) -> None:
         for event in transaction.events:

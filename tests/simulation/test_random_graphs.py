@@ -56,13 +56,12 @@ class Play:
     def later(self, act: Any) -> None:
         self.simulation.plan(self.simulation.now_us + self.random.randrange(2_000_000), act)
 
-    def later_still(self, act: Any) -> None:
-        self.simulation.plan(self.simulation.now_us + 2_000_000 + self.random.randrange(2_000_000), act)
-
     def ask(self, event: Any, *arguments: Any) -> None:
         self.asked += 1
         name = f"e{self.asked}"
         self.simulation.ask(self.id, lambda: event(self.id, name, *arguments))
+        if event is outside.pause:
+            self.later(lambda: self.ask(outside.resume))
 
     def run(self) -> "Play":
         self.simulation.run(self.id)
@@ -106,8 +105,6 @@ def test_outside_events_at_any_moment_leave_nothing_behind(
     for event in events:
         ref_id = play.random.choice(definition["stages"])["ref_id"]
         play.later(lambda told=EVENTS[event](ref_id): play.ask(*told))
-        if event == "pause":
-            play.later_still(lambda: play.ask(outside.resume))
 
     play.run()
 

@@ -74,7 +74,7 @@ def _names(view: WorkflowView) -> Iterator[str]:
     yield from ("Begin", "Settle", "Clear", "Unpark")
     for ref, stage in view.stages.items():
         if _is_open_join(stage):
-            yield f"Eval:{ref}"
+            yield f"Eval:{stage.plan.component or ref}"
         for thread, run in stage.runs:
             if not run.is_ended:
                 yield from _names_of_run(thread, run)
@@ -96,6 +96,10 @@ def _wanted_locks(view: WorkflowView) -> list[str]:
     wanted += [
         lock_name(stage.plan, view.id)
         for stage in view.stages.values()
-        if any(run.status == "BUFFERED" and run.lock == "requested" for _, run in stage.runs)
+        if any(run.status == "BUFFERED" and _wants_lock(stage, run) for _, run in stage.runs)
     ]
     return list(dict.fromkeys(wanted))
+
+
+def _wants_lock(stage: StageView, run: Run) -> bool:
+    return run.lock == "requested" or (bool(stage.plan.mutex_section) and not run.offer and not run.held_for)

@@ -9,6 +9,7 @@ from stabilize_celery.client.why.reason import Reason
 from stabilize_celery.client.why.tasks import task_reason
 from stabilize_celery.client.words import clock_time, duration, listed, plural
 from stabilize_celery.engine.moves import lock_name
+from stabilize_celery.engine.sections import section_thread
 from stabilize_celery.engine.state import Run
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.runtime.reading import StageView
@@ -22,16 +23,54 @@ def reason_of_stage(facts: Facts, ref_id: str, stage: StageView, settings: Setti
     if stage.newest is None or stage.newest[1].is_ended:
         return _before_its_start(facts, ref_id, stage)
     thread, run = stage.newest
+    if run.phase == "instances" and not run.is_ended:
+        return _instances(facts, ref_id, stage, settings)
+    return _of_run(facts, ref_id, stage, thread, run, settings)
+
+
+def _of_run(facts: Facts, ref_id: str, stage: StageView, thread: str, run: Run, settings: Settings) -> Reason:
     if run.status == "BUFFERED":
-        held = facts.entry(f"Lock:{thread}#{run.request}")
-        if held is None or facts.is_dead(f"Lock:{thread}#{run.request}"):
-            return message_reason(facts, ref_id, f"Lock:{thread}#{run.request}", "its request for the mutex")
-        return mutex_reason(facts, ref_id, lock_name(stage.plan, facts.view.id), thread)
+        return _held(facts, ref_id, stage, thread, run)
     if run.status == "SUSPENDED":
         return _signal(facts, ref_id, run)
     if run.status == "NOT_STARTED":
         return _start(facts, ref_id, thread)
     return _at_work(facts, ref_id, stage, thread, run, settings)
+
+
+def _held(facts: Facts, ref_id: str, stage: StageView, thread: str, run: Run) -> Reason:
+    """Return what keeps an enabled run from starting: a choice, a milestone, its section's or its own mutex."""
+    if run.offer:
+        return _offered(facts, ref_id, stage)
+    if run.held_for:
+        return _milestone(ref_id, stage)
+    name, section = lock_name(stage.plan, facts.view.id), stage.plan.mutex_section
+    if section:
+        return mutex_reason(facts, ref_id, name, section_thread(section))
+    held = facts.entry(f"Lock:{thread}#{run.request}")
+    if held is None or facts.is_dead(f"Lock:{thread}#{run.request}"):
+        return message_reason(facts, ref_id, f"Lock:{thread}#{run.request}", "its request for the mutex")
+    return mutex_reason(facts, ref_id, name, thread)
+
+
+def _instances(facts: Facts, ref_id: str, stage: StageView, settings: Settings) -> Reason:
+    live = [(thread, run) for thread, run in stage.runs if run.instance is not None and not run.is_ended]
+    told = [f"#{run.instance} {_of_run(facts, ref_id, stage, thread, run, settings).text}" for thread, run in live[:5]]
+    more = [f"and {len(live) - len(told)} more"] if len(live) > len(told) else []
+    text = f"waits for {plural(len(live), 'instance', 'instances')}: {'; '.join([*told, *more])}"
+    return Reason(ref_id, "instances", text if live else "its instances are being judged")
+
+
+def _offered(facts: Facts, ref_id: str, stage: StageView) -> Reason:
+    group = stage.plan.choice_group
+    others = [ref for ref, view in facts.view.stages.items() if view.plan.choice_group == group and ref != ref_id]
+    text = f"is offered in the choice {group!r}, beside {listed(others)}; nobody has chosen"
+    return Reason(ref_id, "choice", text, "", f"stabilize-celery choose {facts.view.id} {ref_id}")
+
+
+def _milestone(ref_id: str, stage: StageView) -> Reason:
+    plan = stage.plan
+    return Reason(ref_id, "milestone", f"waits until stage {plan.milestone} is {plan.milestone_status}")
 
 
 def _before_its_start(facts: Facts, ref_id: str, stage: StageView) -> Reason:

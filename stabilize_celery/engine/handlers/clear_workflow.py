@@ -10,6 +10,7 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.handler import Rules, guard, opening, stage_fields, workflow_of
 from stabilize_celery.engine.moves import Frame, count_moves, end_run, owe_expiry
+from stabilize_celery.engine.offers import leave_offer
 from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.state import ENTRY, RUN, Entry, Run
 from stabilize_celery.engine.steps import Decision, Delete, Handling, Hash, Members, Read, Snapshot
@@ -36,7 +37,12 @@ def handle(message: ClearWorkflow, _rules: Rules, _attempt: int) -> Handling:
     runs = yield from _runs(live[:BATCH])
     details = yield from _details(runs)
     decision = Decision(keeps_entry=True, nudges=[message])
-    moves = sum(_end(decision, message, thread, run, details, record.reason) for thread, run in runs.items())
+    moves = 0
+    for thread, run in runs.items():
+        frame, entry = _frame(message, thread, run, details)
+        moves += end_run(decision, frame, "CANCELED", record.reason, entry)
+        if run.offer:
+            moves += yield from leave_offer(decision, frame)
     for ref_id in {run.ref for run in runs.values()}:
         decision.change(Delete((places.signals(ref_id),)))
     count_moves(decision, message.workflow_id, moves, is_synthetic=True)
@@ -59,7 +65,7 @@ def _entry_key(thread: str, run: Run) -> str:
     return places.ledger(run_name(thread, None, run.task_index))
 
 
-def _end(decision: Decision, message: ClearWorkflow, thread: str, run: Run, details: Snapshot, reason: str) -> int:
+def _frame(message: ClearWorkflow, thread: str, run: Run, details: Snapshot) -> tuple[Frame, Entry]:
     fields = details[stage_fields(run.ref)]
     entry: Entry = ENTRY.decode(details.hash(_entry_key(thread, run)))
     frame = Frame(
@@ -71,4 +77,4 @@ def _end(decision: Decision, message: ClearWorkflow, thread: str, run: Run, deta
         run,
         unpack(fields[f"x:{run.ref}"]),
     )
-    return end_run(decision, frame, "CANCELED", reason, entry)
+    return frame, entry
