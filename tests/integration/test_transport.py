@@ -95,9 +95,10 @@ def test_a_lost_machine_is_replaced_when_its_lease_runs_out(new_fleet: Callable[
     """The keeper of a living worker reaps the claim, also of partitions that the dead one looked after."""
     fleet = new_fleet(lease_ms="3000", partition_lease_ms="3000")
     doomed = fleet.start_worker()
-    workflow_id = fleet.submit("long", sleep_s=3)
+    workflow_id = fleet.submit("long", sleep_s=12)
     eventually(lambda: fleet.journal("start", "long"))
     fleet.start_worker()
+    assert not fleet.journal("end", "long"), "the machine would be lost too late to test anything"
 
     doomed.kill_group()
 

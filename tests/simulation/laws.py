@@ -4,6 +4,7 @@ from collections import Counter
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
+from stabilize_celery.engine.locks import Owner
 from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.sections import section_thread
 from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD
@@ -107,6 +108,16 @@ class Laws:
         assert self.owed(workflow_id) == {"Expire"}
         assert self.simulation.store.dead_letters() == []
         self._require_statuses(workflow_id, snapshot)
+        self._require_no_locks(workflow_id)
+
+    def _require_no_locks(self, workflow_id: str) -> None:
+        """What still stands in a lock is a ghost: its run has given it back, and the next who waits drops it."""
+        for lock in self.simulation.store.locks():
+            for owner in map(Owner.parse, [*lock.holders, *(waiter for waiter, _ in lock.waiters)]):
+                if owner.workflow_id == workflow_id:
+                    key = Hash(places.run(owner.thread))
+                    run = RUN.decode(self._look(workflow_id, key)[key])
+                    assert run.lock in ("", "done") or run.request != owner.request, (lock.name, run.ref, run.lock)
 
     def _require_statuses(self, workflow_id: str, snapshot: Snapshot) -> None:
         plans = [decode_plan(data) for name, data in snapshot[_DEFINITION].items() if name.startswith("s:")]
