@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from stabilize_celery.client.why import Reason
 from stabilize_celery.client.words import duration, plural
-from stabilize_celery.engine.moves import task_list
+from stabilize_celery.engine.moves import (
+    task_list,
+)
 from stabilize_celery.engine.state import Run, WorkflowRecord
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.runtime.reading import StageView, WorkflowView

@@ -7,9 +7,11 @@ from stabilize_celery.client.outcomes import Outcome, no_such_workflow
 from stabilize_celery.client.why.fleet import worker_of
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
+from stabilize_celery.engine.endings import (
+    finish_workflow,
+)
 from stabilize_celery.engine.handler import workflow_of
 from stabilize_celery.engine.ledger import message_of
-from stabilize_celery.engine.moves import finish_workflow
 from stabilize_celery.engine.outside import Answer
 from stabilize_celery.engine.state import ENTRY, Entry
 from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Look, Read, SetFields, workflow_slot

@@ -9,11 +9,18 @@ from dataclasses import dataclass
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
+from stabilize_celery.engine.endings import (
+    end_run,
+)
 from stabilize_celery.engine.handler import stage_fields
 from stabilize_celery.engine.ids import thread_id
 from stabilize_celery.engine.joins import write_place
 from stabilize_celery.engine.judging import place_queries, read_places
-from stabilize_celery.engine.moves import Frame, end_run, owe_continuation, set_run
+from stabilize_celery.engine.moves import (
+    Frame,
+    owe_continuation,
+    set_run,
+)
 from stabilize_celery.engine.offers import leave_offer
 from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.region import Place, Region

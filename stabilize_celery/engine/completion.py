@@ -5,6 +5,10 @@ from typing import Any
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.clearing import clear_stages
+from stabilize_celery.engine.endings import (
+    end_run,
+    finish_workflow,
+)
 from stabilize_celery.engine.expressions import ConditionError, evaluate_condition, names_in
 from stabilize_celery.engine.handler import visible_values
 from stabilize_celery.engine.ids import thread_id
@@ -12,18 +16,18 @@ from stabilize_celery.engine.moves import (
     GOES_ON,
     Frame,
     Zone,
-    arrive,
-    close_if_last,
     count_moves,
     enable,
-    end_run,
-    finish_workflow,
     owe_continuation,
-    past_of,
     set_run,
 )
 from stabilize_celery.engine.past import Past
 from stabilize_celery.engine.plan import Edge, StagePlan, decode_workflow_plan
+from stabilize_celery.engine.routes import (
+    arrive,
+    close_if_last,
+    past_of,
+)
 from stabilize_celery.engine.state import Entry
 from stabilize_celery.engine.steps import Decision, Event, Fields, Hash, Increment, Read, SetFields, Snapshot
 

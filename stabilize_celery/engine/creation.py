@@ -5,10 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from stabilize_celery.engine import places
+from stabilize_celery.engine.endings import (
+    finish_workflow,
+)
 from stabilize_celery.engine.expressions import check_expression
 from stabilize_celery.engine.ids import thread_id
-from stabilize_celery.engine.moves import Zone, enable, finish_workflow, offer_members
+from stabilize_celery.engine.moves import (
+    Zone,
+    enable,
+)
 from stabilize_celery.engine.plan import Edge, WorkflowPlan, compile_definition, decode_workflow_plan
+from stabilize_celery.engine.routes import (
+    offer_members,
+)
 from stabilize_celery.engine.state import WORKFLOW_RECORD, WorkflowRecord
 from stabilize_celery.engine.steps import Decision, Event, Increment, Index, Owed, SetFields, Value
 from stabilize_celery.models.definition import definition_digest, from_definition, to_definition

@@ -7,7 +7,9 @@ from typing import Any
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.ledger import message_of
-from stabilize_celery.engine.moves import Frame
+from stabilize_celery.engine.moves import (
+    Frame,
+)
 from stabilize_celery.engine.past import Source, resolve, threads_of
 from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD, Entry, WorkflowRecord

@@ -8,9 +8,16 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from stabilize_celery.engine import places
+from stabilize_celery.engine.endings import (
+    end_run,
+)
 from stabilize_celery.engine.expressions import ConditionError
 from stabilize_celery.engine.handler import visible_values
-from stabilize_celery.engine.moves import Frame, end_run, set_run, task_list
+from stabilize_celery.engine.moves import (
+    Frame,
+    set_run,
+    task_list,
+)
 from stabilize_celery.engine.state import ENTRY, RUN, SIGNALS, Entry, Run, TaskState
 from stabilize_celery.engine.steps import Add, Decision, Event, Hash, Owed, Read, SetFields, Snapshot
 from stabilize_celery.models.messages import JudgeInstances, RunTask, run_name

@@ -9,7 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import pack, unpack
 from stabilize_celery.engine.ids import thread_id
-from stabilize_celery.engine.moves import Zone, enable
+from stabilize_celery.engine.moves import (
+    Zone,
+    enable,
+)
 from stabilize_celery.engine.past import Past, merged
 from stabilize_celery.engine.plan import StagePlan
 from stabilize_celery.engine.region import Firing, Place

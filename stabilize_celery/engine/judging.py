@@ -5,9 +5,11 @@ from collections.abc import Generator, Mapping, Sequence
 from stabilize_celery.engine import places
 from stabilize_celery.engine.handler import stage_fields
 from stabilize_celery.engine.joins import fire, past_queries, place_of, write_place
-from stabilize_celery.engine.moves import close_ways_out
 from stabilize_celery.engine.plan import StagePlan, decode_plan
 from stabilize_celery.engine.region import Firing, Place, Region
+from stabilize_celery.engine.routes import (
+    close_ways_out,
+)
 from stabilize_celery.engine.steps import Decision, Hash, Items, Query, Read, Snapshot
 
 __all__ = ["apply_firings", "close_unreachable", "judge_all", "place_queries", "read_places"]

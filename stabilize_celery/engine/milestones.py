@@ -7,9 +7,18 @@ stage's status owes a look at who waits for it.
 from collections.abc import Generator
 
 from stabilize_celery.engine import places
+from stabilize_celery.engine.endings import (
+    end_run,
+)
 from stabilize_celery.engine.handler import stage_fields
-from stabilize_celery.engine.moves import Frame, close_if_last, end_run, set_run
+from stabilize_celery.engine.moves import (
+    Frame,
+    set_run,
+)
 from stabilize_celery.engine.plan import StagePlan, decode_plan
+from stabilize_celery.engine.routes import (
+    close_if_last,
+)
 from stabilize_celery.engine.state import RUN, Run
 from stabilize_celery.engine.steps import (
     Decision,

@@ -7,9 +7,18 @@ from collections.abc import Generator
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import pack, unpack
+from stabilize_celery.engine.endings import (
+    end_run,
+)
 from stabilize_celery.engine.handler import stage_fields, zone_fields
-from stabilize_celery.engine.moves import Frame, close_if_last, end_run, set_run
+from stabilize_celery.engine.moves import (
+    Frame,
+    set_run,
+)
 from stabilize_celery.engine.plan import decode_plan
+from stabilize_celery.engine.routes import (
+    close_if_last,
+)
 from stabilize_celery.engine.state import RUN, WorkflowRecord
 from stabilize_celery.engine.steps import Decision, DeleteFields, Event, Hash, Owed, Read, SetFields, Snapshot
 from stabilize_celery.models.messages import StartStage

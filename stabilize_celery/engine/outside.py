@@ -9,8 +9,13 @@ from typing import Any
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.answers import EVENT_IDS, RECORD, Answer, Asking, accept, known, opening_of, refuse
+from stabilize_celery.engine.endings import (
+    finish_workflow,
+)
 from stabilize_celery.engine.handler import stage_fields, workflow_of
-from stabilize_celery.engine.moves import finish_workflow, set_run
+from stabilize_celery.engine.moves import (
+    set_run,
+)
 from stabilize_celery.engine.outside_runs import (
     add_instances,
     cancel_region,

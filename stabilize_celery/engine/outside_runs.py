@@ -12,7 +12,12 @@ from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.completion import complete_run
 from stabilize_celery.engine.handler import stage_fields, workflow_of, zone_fields
 from stabilize_celery.engine.instances import begin_instances, withdraw_instances
-from stabilize_celery.engine.moves import Frame, count_moves, owe_settle, set_run
+from stabilize_celery.engine.moves import (
+    Frame,
+    count_moves,
+    owe_settle,
+    set_run,
+)
 from stabilize_celery.engine.offers import choose_member, close_offer
 from stabilize_celery.engine.plan import decode_plan, decode_workflow_plan
 from stabilize_celery.engine.state import ENTRY, RUN, SIGNALS, Entry, Run

@@ -9,7 +9,10 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.handler import workflow_of
 from stabilize_celery.engine.ids import thread_id
 from stabilize_celery.engine.joins import place_of
-from stabilize_celery.engine.moves import Zone, enable
+from stabilize_celery.engine.moves import (
+    Zone,
+    enable,
+)
 from stabilize_celery.engine.outside import Answer
 from stabilize_celery.engine.plan import StagePlan, decode_plan, decode_workflow_plan
 from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD, Run

@@ -7,8 +7,14 @@ of the request, so that granting, auditing and handing over are those of any run
 from collections.abc import Generator
 
 from stabilize_celery.engine import places
+from stabilize_celery.engine.endings import (
+    lock_name,
+)
 from stabilize_celery.engine.ids import thread_id
-from stabilize_celery.engine.moves import Frame, lock_name, set_run
+from stabilize_celery.engine.moves import (
+    Frame,
+    set_run,
+)
 from stabilize_celery.engine.state import RUN
 from stabilize_celery.engine.steps import (
     Decision,

@@ -5,7 +5,10 @@ from typing import Any
 
 from stabilize_celery.engine.expressions import ConditionError
 from stabilize_celery.engine.instances import instances_to_begin
-from stabilize_celery.engine.moves import Frame, start_run
+from stabilize_celery.engine.moves import (
+    Frame,
+    start_run,
+)
 from stabilize_celery.engine.steps import Decision, Plan, Read
 
 __all__ = ["plan_and_start"]

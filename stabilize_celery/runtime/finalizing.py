@@ -6,7 +6,11 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.handler import stage_fields
 from stabilize_celery.engine.ledger import message_of
-from stabilize_celery.engine.moves import GOES_ON, Frame, task_list
+from stabilize_celery.engine.moves import (
+    GOES_ON,
+    Frame,
+    task_list,
+)
 from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD
 from stabilize_celery.engine.steps import Hash, workflow_slot

@@ -6,7 +6,10 @@ from typing import Any
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.handler import reduce
-from stabilize_celery.engine.moves import Frame, task_list
+from stabilize_celery.engine.moves import (
+    Frame,
+    task_list,
+)
 from stabilize_celery.engine.past import Past, resolve, threads_of
 from stabilize_celery.engine.steps import Fields, Query, Snapshot
 from stabilize_celery.models.stage.stage import StageExecution

@@ -7,7 +7,9 @@ from typing import Any
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.joins import place_of
-from stabilize_celery.engine.moves import task_list
+from stabilize_celery.engine.moves import (
+    task_list,
+)
 from stabilize_celery.engine.plan import StagePlan, decode_plan
 from stabilize_celery.engine.region import Place, Region
 from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD, Run, TaskState, WorkflowRecord

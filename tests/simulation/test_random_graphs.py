@@ -1,6 +1,7 @@
 """Any definition, under any schedule: it ends, its books are in order, and what is determined is the same every time."""
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -104,7 +105,7 @@ def test_outside_events_at_any_moment_leave_nothing_behind(
     play = Play(definition, seed, STORMY)
     for event in events:
         ref_id = play.random.choice(definition["stages"])["ref_id"]
-        play.later(lambda told=EVENTS[event](ref_id): play.ask(*told))
+        play.later(partial(play.ask, *EVENTS[event](ref_id)))
 
     play.run()
 

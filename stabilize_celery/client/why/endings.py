@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 from stabilize_celery.client.why.reason import Reason
 from stabilize_celery.client.words import plural
-from stabilize_celery.engine.moves import task_list
+from stabilize_celery.engine.moves import (
+    task_list,
+)
 from stabilize_celery.engine.state import Run, TaskState
 from stabilize_celery.runtime.reading import StageView, WorkflowView
 

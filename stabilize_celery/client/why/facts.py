@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from stabilize_celery.client.why.fleet import Fleet
 from stabilize_celery.client.why.locks import LockFacts, read_locks
 from stabilize_celery.engine import places
+from stabilize_celery.engine.endings import (
+    lock_name,
+)
 from stabilize_celery.engine.joins import place_of
-from stabilize_celery.engine.moves import lock_name
 from stabilize_celery.engine.region import Place
 from stabilize_celery.engine.state import ENTRY, Entry, Run
 from stabilize_celery.engine.steps import Hash, Items, Look, Query, workflow_slot

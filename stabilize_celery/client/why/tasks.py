@@ -6,7 +6,9 @@ from stabilize_celery.client.why.owed import message_reason, queue_reason
 from stabilize_celery.client.why.reason import Reason
 from stabilize_celery.client.words import clock_time, duration, ordinal, plural
 from stabilize_celery.engine.handler import unknown_in
-from stabilize_celery.engine.moves import task_list
+from stabilize_celery.engine.moves import (
+    task_list,
+)
 from stabilize_celery.engine.plan import StagePlan
 from stabilize_celery.engine.state import Entry, Run, TaskState
 from stabilize_celery.models.messages import run_name

@@ -8,7 +8,9 @@ from stabilize_celery.client.why.owed import message_reason
 from stabilize_celery.client.why.reason import Reason
 from stabilize_celery.client.why.tasks import task_reason
 from stabilize_celery.client.words import clock_time, duration, listed, plural
-from stabilize_celery.engine.moves import lock_name
+from stabilize_celery.engine.endings import (
+    lock_name,
+)
 from stabilize_celery.engine.sections import section_thread
 from stabilize_celery.engine.state import Run
 from stabilize_celery.models.status import WorkflowStatus

@@ -5,10 +5,17 @@ often this message comes. A waiter costs one look per 5 minutes: whoever release
 """
 
 from stabilize_celery.engine import places
+from stabilize_celery.engine.endings import (
+    lock_name,
+    release_lock,
+)
 from stabilize_celery.engine.handler import Rules, frame_of, guard, nothing, opening, stage_fields
 from stabilize_celery.engine.locks import Owner, give_back, look_ms, request
 from stabilize_celery.engine.milestones import HOLDS, milestone_verdict
-from stabilize_celery.engine.moves import Frame, lock_name, release_lock, set_run
+from stabilize_celery.engine.moves import (
+    Frame,
+    set_run,
+)
 from stabilize_celery.engine.sections import open_section, section_thread
 from stabilize_celery.engine.starting import plan_and_start
 from stabilize_celery.engine.state import ENTRY, RUN

@@ -4,8 +4,10 @@ Pure. Not created yet: a tombstone under its id keeps it from ever being created
 """
 
 from stabilize_celery.engine import places
+from stabilize_celery.engine.endings import (
+    finish_workflow,
+)
 from stabilize_celery.engine.handler import Rules, guard, opening
-from stabilize_celery.engine.moves import finish_workflow
 from stabilize_celery.engine.state import WORKFLOW_RECORD
 from stabilize_celery.engine.steps import Commit, Decision, Expire, Handling, Hash, Read, SetFields, workflow_slot
 from stabilize_celery.models.messages import CancelSubWorkflow

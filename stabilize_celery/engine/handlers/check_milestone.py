@@ -3,7 +3,9 @@
 from stabilize_celery.engine import places
 from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields, zone_fields
 from stabilize_celery.engine.milestones import GONE, HOLDS, milestone_verdict, wake, withdraw
-from stabilize_celery.engine.moves import count_moves
+from stabilize_celery.engine.moves import (
+    count_moves,
+)
 from stabilize_celery.engine.steps import Decision, Handling, Hash, Read
 from stabilize_celery.models.messages import CheckMilestone
 

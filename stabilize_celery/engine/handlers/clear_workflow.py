@@ -8,8 +8,15 @@ from collections.abc import Generator
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
+from stabilize_celery.engine.endings import (
+    end_run,
+    owe_expiry,
+)
 from stabilize_celery.engine.handler import Rules, guard, opening, stage_fields, workflow_of
-from stabilize_celery.engine.moves import Frame, count_moves, end_run, owe_expiry
+from stabilize_celery.engine.moves import (
+    Frame,
+    count_moves,
+)
 from stabilize_celery.engine.offers import leave_offer
 from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.state import ENTRY, RUN, Entry, Run

@@ -11,9 +11,18 @@ import msgspec
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.completion import complete_run, failure_status
+from stabilize_celery.engine.endings import (
+    end_run,
+)
 from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields, zone_fields
 from stabilize_celery.engine.instances import owe_judgement, withdraw_instances
-from stabilize_celery.engine.moves import GOES_ON, Frame, end_run, owe_continuation, set_run, written_plan
+from stabilize_celery.engine.moves import (
+    GOES_ON,
+    Frame,
+    owe_continuation,
+    set_run,
+    written_plan,
+)
 from stabilize_celery.engine.plan import decode_workflow_plan
 from stabilize_celery.engine.state import TaskState
 from stabilize_celery.engine.steps import Decision, Fields, Handling, Hash, Increment, Plan, Read, Snapshot

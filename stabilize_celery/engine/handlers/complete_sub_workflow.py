@@ -9,7 +9,14 @@ from typing import Any
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.handler import Rules, frame_of, guard, nothing, opening, stage_fields
-from stabilize_celery.engine.moves import Frame, after_tasks, owe_completion, owe_task, set_run, task_list
+from stabilize_celery.engine.moves import (
+    Frame,
+    after_tasks,
+    owe_completion,
+    owe_task,
+    set_run,
+    task_list,
+)
 from stabilize_celery.engine.outputs import workflow_outputs
 from stabilize_celery.engine.state import WORKFLOW_RECORD, SubOutcome
 from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Read, Snapshot, workflow_slot

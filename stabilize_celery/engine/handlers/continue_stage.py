@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
+from stabilize_celery.engine.endings import (
+    end_run,
+)
 from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields
 from stabilize_celery.engine.ids import thread_id
 from stabilize_celery.engine.moves import (
@@ -20,14 +23,15 @@ from stabilize_celery.engine.moves import (
     begin_tasks,
     count_moves,
     enable,
-    end_run,
     owe_completion,
     owe_settle,
-    past_of,
     set_run,
 )
 from stabilize_celery.engine.past import Past, merged
 from stabilize_celery.engine.plan import decode_plan
+from stabilize_celery.engine.routes import (
+    past_of,
+)
 from stabilize_celery.engine.state import ENTRY, RUN, SIGNALS, Entry, SignalBox
 from stabilize_celery.engine.steps import Decision, Handling, Hash, Increment, Read, Snapshot
 from stabilize_celery.engine.waiters import forget_waiters

@@ -11,7 +11,10 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.clearing import clear_stages
 from stabilize_celery.engine.handler import Rules, guard, nothing, stage_fields, workflow_of
 from stabilize_celery.engine.judging import apply_firings, close_unreachable, judge_all, place_queries, read_places
-from stabilize_celery.engine.moves import count_moves, owe_settle
+from stabilize_celery.engine.moves import (
+    count_moves,
+    owe_settle,
+)
 from stabilize_celery.engine.plan import StagePlan, decode_plan
 from stabilize_celery.engine.region import Firing, Region
 from stabilize_celery.engine.steps import Decision, Handling, Hash, Increment, Read, Snapshot

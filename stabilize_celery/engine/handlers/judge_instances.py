@@ -10,6 +10,9 @@ import msgspec
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.completion import complete_run, failure_status, pass_on
+from stabilize_celery.engine.endings import (
+    end_run,
+)
 from stabilize_celery.engine.expressions import ConditionError, evaluate_condition, names_in
 from stabilize_celery.engine.handler import (
     Rules,
@@ -21,7 +24,13 @@ from stabilize_celery.engine.handler import (
     zone_fields,
 )
 from stabilize_celery.engine.instances import begin_instances, cancel_instances, collected, read_instances
-from stabilize_celery.engine.moves import Frame, Zone, after_tasks, count_moves, end_run, set_run
+from stabilize_celery.engine.moves import (
+    Frame,
+    Zone,
+    after_tasks,
+    count_moves,
+    set_run,
+)
 from stabilize_celery.engine.plan import InstancesPlan
 from stabilize_celery.engine.state import Entry, Run
 from stabilize_celery.engine.steps import Decision, Handling, Hash, Read, SetFields, Snapshot

@@ -11,6 +11,9 @@ import msgspec
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import pack
+from stabilize_celery.engine.endings import (
+    release_lock,
+)
 from stabilize_celery.engine.handler import (
     Rules,
     entry_of,
@@ -28,7 +31,6 @@ from stabilize_celery.engine.moves import (
     call_sub_workflow,
     owe_completion,
     owe_task,
-    release_lock,
     set_run,
     task_list,
 )

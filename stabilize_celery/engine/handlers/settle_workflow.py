@@ -8,10 +8,16 @@ from collections.abc import Generator
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
+from stabilize_celery.engine.endings import (
+    finish_workflow,
+)
 from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields, workflow_of, zone_fields
 from stabilize_celery.engine.judging import apply_firings, judge_all, place_queries, read_places
 from stabilize_celery.engine.milestones import HOLDS, WAITS, milestone_verdict, wake, withdraw
-from stabilize_celery.engine.moves import Frame, count_moves, finish_workflow
+from stabilize_celery.engine.moves import (
+    Frame,
+    count_moves,
+)
 from stabilize_celery.engine.plan import decode_workflow_plan
 from stabilize_celery.engine.region import Region
 from stabilize_celery.engine.state import RUN

@@ -11,7 +11,11 @@ from stabilize_celery.engine.completion import complete_run
 from stabilize_celery.engine.expressions import ConditionError, evaluate_condition, names_in
 from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields, visible_values, zone_fields
 from stabilize_celery.engine.milestones import HOLDS, WAITS, hold, milestone_verdict, withdraw
-from stabilize_celery.engine.moves import Frame, count_moves, set_run
+from stabilize_celery.engine.moves import (
+    Frame,
+    count_moves,
+    set_run,
+)
 from stabilize_celery.engine.sections import enter_section
 from stabilize_celery.engine.starting import plan_and_start
 from stabilize_celery.engine.state import ENTRY

@@ -10,7 +10,11 @@ from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.creation import Creation, create_workflow
 from stabilize_celery.engine.expressions import ConditionError, evaluate, names_in
 from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields, visible_values
-from stabilize_celery.engine.moves import Frame, owe_completion, set_run
+from stabilize_celery.engine.moves import (
+    Frame,
+    owe_completion,
+    set_run,
+)
 from stabilize_celery.engine.plan import WorkflowPlan, decode_workflow_plan
 from stabilize_celery.engine.steps import Commit, Decision, Event, Fields, Handling, Hash, Read, workflow_slot
 from stabilize_celery.errors import StabilizeError

@@ -11,9 +11,11 @@ import msgspec
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.creation import begin_workflow
+from stabilize_celery.engine.endings import (
+    finish_workflow,
+)
 from stabilize_celery.engine.handler import Rules, guard, opening, workflow_of
 from stabilize_celery.engine.locks import Owner, look_ms, request
-from stabilize_celery.engine.moves import finish_workflow
 from stabilize_celery.engine.plan import decode_workflow_plan
 from stabilize_celery.engine.state import ENTRY, WORKFLOW_RECORD
 from stabilize_celery.engine.steps import (

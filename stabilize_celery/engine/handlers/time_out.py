@@ -6,8 +6,15 @@ Pure. Scopes: the workflow, a stage's run, a task over all its attempts, a wait 
 from collections.abc import Generator
 
 from stabilize_celery.engine import places
+from stabilize_celery.engine.endings import (
+    finish_workflow,
+)
 from stabilize_celery.engine.handler import Rules, entry_of, frame_of, guard, opening, stage_fields, workflow_of
-from stabilize_celery.engine.moves import Frame, finish_workflow, owe_completion, set_run
+from stabilize_celery.engine.moves import (
+    Frame,
+    owe_completion,
+    set_run,
+)
 from stabilize_celery.engine.state import ENTRY, SIGNALS, WORKFLOW_RECORD, SignalBox
 from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Read, SetFields, Snapshot
 from stabilize_celery.engine.waiters import forget_waiters

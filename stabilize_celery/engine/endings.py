@@ -1,0 +1,171 @@
+"""How runs and workflows end, and what they give back (wcp 1.3, 1.10; PROTOCOL 4.3, 10).
+
+Every function adds to a `Decision`; none reads.
+"""
+
+from typing import Any
+
+from stabilize_celery.engine import places
+from stabilize_celery.engine.moves import GOES_ON, SYNTHETIC_PHASES, Frame, Zone, owe_continuation, set_run
+from stabilize_celery.engine.plan import StagePlan
+from stabilize_celery.engine.state import ENTRY, WORKFLOW_RECORD, Entry, WorkflowRecord
+from stabilize_celery.engine.steps import (
+    Append,
+    Decision,
+    DeleteFields,
+    Event,
+    Index,
+    Owed,
+    Remove,
+    SetFields,
+)
+from stabilize_celery.models.messages import (
+    CancelSubWorkflow,
+    CheckMilestone,
+    ClearWorkflow,
+    ExpireWorkflow,
+    FinalizeStage,
+    NotifyParent,
+    ReleaseLock,
+    run_name,
+    timer_name,
+)
+
+__all__ = ["end_run", "finish_workflow", "lock_name", "owe_expiry", "release_lock"]
+
+
+def end_run(decision: Decision, frame: Frame, status: str, reason: str = "", entry: Entry | None = None) -> int:
+    """Give a run its final status and take away all that it owes or holds. Returns its share of `act`: -1.
+
+    An instance has none: it is part of its run.
+
+    `entry`: the ledger entry of its current task, where the caller has read and WATCHed it: code that still runs in
+    it keeps the lock until it returns (PROTOCOL 4.3).
+    """
+    run, plan, thread = frame.run, frame.plan, frame.thread
+    is_busy = entry is not None and bool(entry.own) and run.lock == "held"
+    values: dict[str, Any] = {"status": status, "ended_ms": frame.now_ms, "waits": ""}
+    if reason:
+        values["reason"] = reason
+    if is_busy:
+        values["code_runs"] = True
+        task = run_name(thread, None, run.task_index)
+        decision.change(SetFields(places.ledger(task), ENTRY.encode(cx=True)))
+    decision.change(Remove(places.LIVE, (thread,)))
+    if run.instance is None and not run.passed_on:
+        Zone.of(plan).count(decision, frame.workflow_id, -1)
+    if not run.has_started:
+        decision.change(Append(places.bypassed(plan.ref), thread))
+    if run.held_for:
+        decision.change(DeleteFields(places.milestone_waiters(run.held_for), (thread,)))
+    _forget_messages(decision, frame, keep_task=is_busy or run.code_runs)
+    values |= _give_back(decision, frame, keep_lock=is_busy or run.code_runs)
+    if run.child and run.sub is None:
+        kill = CancelSubWorkflow(workflow_id=frame.workflow_id, thread=thread, child_id=run.child)
+        decision.owes.append(Owed(kill))
+    if run.phase in SYNTHETIC_PHASES:
+        owe_continuation(decision, frame.workflow_id, plan.ref, thread)
+    if run.instance is None and _wants_to_finalize(frame, status):
+        final = FinalizeStage(workflow_id=frame.workflow_id, ref_id=plan.ref, thread=thread)
+        decision.owes.append(Owed(final))
+    set_run(decision, thread, **values)
+    told: dict[str, Any] = (
+        {"thread": thread} if run.instance is None else {"thread": run.parent, "instance": run.instance}
+    )
+    kind = "stage" if run.instance is None else "instance"
+    decision.events.append(Event(f"{kind}.{_ENDINGS[status]}", plan.ref, told | ({"reason": reason} if reason else {})))
+    if plan.is_milestone:
+        decision.owes.append(Owed(CheckMilestone(workflow_id=frame.workflow_id, ref_id=plan.ref)))
+    return 0 if run.instance is not None or run.offer or run.held_for else -1
+
+
+def _wants_to_finalize(frame: Frame, status: str) -> bool:
+    plan = frame.plan
+    cleans_up = plan.cleanup_on_failure and status not in GOES_ON
+    return frame.run.has_started and (bool(plan.finalizers) or cleans_up)
+
+
+_ENDINGS = {
+    "SUCCEEDED": "completed",
+    "FAILED_CONTINUE": "failed_continue",
+    "SKIPPED": "skipped",
+    "STOPPED": "stopped",
+    "TERMINAL": "failed",
+    "CANCELED": "canceled",
+}
+
+
+def _forget_messages(decision: Decision, frame: Frame, *, keep_task: bool) -> None:
+    thread, run = frame.thread, frame.run
+    decision.forgets += [f"Start:{thread}", f"Done:{thread}", f"Continue:{thread}", f"Child:{thread}"]
+    decision.forgets += [timer_name("stage", thread), f"Choose:{thread}"]
+    if run.has_started and run.tasks:
+        decision.forgets += [timer_name(scope, thread, None, run.task_index) for scope in ("task", "wait")]
+        if not keep_task:
+            decision.forgets.append(run_name(thread, None, run.task_index))
+
+
+def _give_back(decision: Decision, frame: Frame, *, keep_lock: bool) -> dict[str, Any]:
+    run = frame.run
+    if run.lock not in ("requested", "held") or (run.lock == "held" and keep_lock):
+        return {}
+    release_lock(decision, frame)
+    return {"lock": "done"}
+
+
+def release_lock(decision: Decision, frame: Frame) -> None:
+    """Owe the give-back of a run's mutex, and no longer its request."""
+    run, plan = frame.run, frame.plan
+    decision.forgets.append(f"Lock:{frame.thread}#{run.request}")
+    message = ReleaseLock(
+        workflow_id=frame.workflow_id,
+        ref_id=plan.ref,
+        thread=frame.thread,
+        request=run.request,
+        lock=lock_name(plan, frame.workflow_id),
+    )
+    decision.owes.append(Owed(message))
+
+
+def lock_name(plan: StagePlan, workflow_id: str) -> str:
+    """Return the full name of a stage's mutex: scope, then what the scope names, then the key."""
+    if plan.mutex_scope == "WORKFLOW":
+        return f"WORKFLOW:{workflow_id}:{plan.mutex_key}"
+    if plan.mutex_scope == "APPLICATION":
+        return f"APPLICATION:{plan.application}:{plan.mutex_key}"
+    return f"GLOBAL:{plan.mutex_key}"
+
+
+def finish_workflow(
+    decision: Decision,
+    workflow_id: str,
+    record: WorkflowRecord,
+    status: str,
+    now_ms: int,
+    *,
+    reason: str = "",
+    is_empty: bool = False,
+    **more: Any,
+) -> None:
+    """End a workflow. Unless `is_empty`, what still lives in it is cleared by an owed message."""
+    values = {"status": status, "ended_ms": now_ms, "reason": reason, **more}
+    if record.lock_state in ("requested", "held"):
+        values["lock_state"] = "done"
+        lock = ReleaseLock(workflow_id=workflow_id, ref_id="", thread="", request=0, lock=record.lock)
+        decision.forgets.append("Lock:#0")
+        decision.owes.append(Owed(lock))
+    decision.change(SetFields(places.WORKFLOW, WORKFLOW_RECORD.encode(**values)))
+    decision.change(Index(record.application, record.name, record.started_ms, status, now_ms))
+    decision.forgets += ["TO:workflow", "Unpark", "Begin"]
+    if is_empty:
+        owe_expiry(decision, workflow_id, now_ms + record.retention_ms)
+    else:
+        decision.owes.append(Owed(ClearWorkflow(workflow_id=workflow_id)))
+    if record.parent_id:
+        decision.owes.append(Owed(NotifyParent(workflow_id=workflow_id)))
+    decision.events.append(Event(f"workflow.{status.lower()}", "", {"reason": reason} if reason else {}))
+
+
+def owe_expiry(decision: Decision, workflow_id: str, at_ms: int) -> None:
+    """Owe the deletion of an ended workflow at the end of its retention."""
+    decision.owes.append(Owed(ExpireWorkflow(workflow_id=workflow_id), at_ms))

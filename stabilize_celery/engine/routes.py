@@ -1,0 +1,139 @@
+"""How a thread goes on: arrivals, offers, and ways out that close (wcp 1.4, 1.5; PROTOCOL 7.2).
+
+Every function adds to a `Decision`; none reads.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from stabilize_celery.engine import places
+from stabilize_celery.engine.codec import pack
+from stabilize_celery.engine.ids import thread_id
+from stabilize_celery.engine.moves import Frame, Zone, enable, set_run
+from stabilize_celery.engine.past import Past, extended
+from stabilize_celery.engine.plan import Edge, StagePlan
+from stabilize_celery.engine.steps import (
+    Add,
+    Append,
+    Decision,
+    Event,
+    Increment,
+    Owed,
+    SetFields,
+)
+from stabilize_celery.models.messages import (
+    CheckMilestone,
+    ChooseStage,
+    EvaluateJoin,
+)
+
+__all__ = ["arrive", "close_if_last", "close_ways_out", "offer_members", "past_of"]
+
+
+def past_of(frame: Frame, outputs: dict[str, Any]) -> Past:
+    """Return what those after this run see."""
+    return extended(frame.run.past, outputs, frame.thread, frame.now_us) if outputs else frame.run.past
+
+
+def arrive(decision: Decision, frame: Frame, edges: Sequence[Edge], past: Past) -> int:
+    """Put the thread on the taken edges: enable direct targets, arrive at joins. Returns the change of `act`."""
+    moves = _offer_groups(decision, frame, edges, past)
+    meets_join = False
+    for edge in edges:
+        if edge.group:
+            continue
+        for number in range(frame.plan.thread_split):
+            if edge.is_direct:
+                token = thread_id(frame.thread, edge.target, number)
+                zone = Zone(edge.component, edge.target, edge.section)
+                enable(decision, frame.workflow_id, edge.target, token, frame.now_us, past, zone=zone)
+                moves += 1
+            else:
+                meets_join = True
+                _arrive_at_join(decision, frame, edge)
+    if meets_join:
+        set_run(decision, frame.thread, past_out=past)
+    return moves
+
+
+def _offer_groups(decision: Decision, frame: Frame, edges: Sequence[Edge], past: Past) -> int:
+    """Offer the members of each deferred choice group together, once per thread. Returns the change of `act`."""
+    groups: dict[str, list[Edge]] = {}
+    for edge in edges:
+        if edge.group:
+            groups.setdefault(edge.group, []).append(edge)
+    moves = 0
+    for group, members in groups.items():
+        for number in range(frame.plan.thread_split):
+            cause = thread_id(frame.thread, group, number)
+            moves += offer_members(decision, frame.workflow_id, group, cause, members, frame.now_us, past)
+    return moves
+
+
+def offer_members(
+    decision: Decision, workflow_id: str, group: str, cause: str, members: Sequence[Edge], now_us: int, past: Past
+) -> int:
+    """Offer the members of a deferred choice together (WCP-16). Returns the change of `act`: +1."""
+    name = thread_id(cause, "offer", group)
+    threads = {member.target: thread_id(name, member.target) for member in members}
+    for member in members:
+        thread = threads[member.target]
+        values: dict[str, Any] = {"ref": member.target, "status": "BUFFERED", "created_us": now_us, "offer": name}
+        set_run(decision, thread, **values, **({"past": past} if past else {}))
+        decision.change(Add(places.LIVE, (thread,)))
+        Zone(member.component, member.target, member.section).count(decision, workflow_id, 1)
+        decision.events.append(Event("stage.offered", member.target, {"thread": thread, "group": group}))
+        if member.choose_after_ms:
+            timer = ChooseStage(workflow_id=workflow_id, ref_id=member.target, thread=thread)
+            decision.owes.append(Owed(timer, now_us // 1000 + member.choose_after_ms))
+    decision.change(SetFields(places.offers(group), {name: pack({"at": now_us, "members": threads})}))
+    return 1
+
+
+def _arrive_at_join(decision: Decision, frame: Frame, edge: Edge) -> None:
+    decision.change(Append(places.arrivals(edge.target), f"{edge.position}:{frame.thread}"))
+    waiting = decision.change(Increment(places.waiting(edge.target), "n", 1))
+    Zone("", edge.target, edge.section).count_inside(decision, frame.workflow_id, 1)
+    is_open = -1
+    if edge.component:
+        decision.change(Increment(places.component(edge.component), "live", 1))
+        is_open = decision.change(Increment(places.component(edge.component), "in", 0))
+
+    def may_fire(results: Sequence[int | None]) -> bool:
+        need = edge.need or (results[is_open] or 0)
+        return (results[waiting] or 0) >= need or not edge.is_alone
+
+    message = EvaluateJoin(workflow_id=frame.workflow_id, ref_id=edge.component or edge.target)
+    decision.owes.append(Owed(message, publish=may_fire))
+
+
+def close_ways_out(decision: Decision, workflow_id: str, plan: StagePlan, got_threads: Collection[str] = ()) -> None:
+    """Tell once that nothing more comes out of a stage (PROTOCOL 7.2 close); `got_threads`: targets served just now."""
+    decision.change(SetFields(places.shut(plan.component), {plan.ref: 1}))
+    if plan.is_milestone:
+        decision.owes.append(Owed(CheckMilestone(workflow_id=workflow_id, ref_id=plan.ref)))
+    for edge in (*plan.edges, *plan.jumps):
+        if not edge.component or edge.component == plan.component:
+            continue
+        name = str(edge.position) if edge.position >= 0 else f"j:{plan.ref}"
+        decision.change(SetFields(places.closed(edge.target), {name: 1}))
+        decision.change(Increment(places.component(edge.component), "in", -1))
+        if edge.target in got_threads and edge.is_direct and edge.is_alone:
+            continue  # its own end finds all closed
+        if edge.target in got_threads and edge.is_alone:
+            continue  # its arrival owes the look already
+        decision.owes.append(Owed(EvaluateJoin(workflow_id=workflow_id, ref_id=edge.component)))
+
+
+def close_if_last(decision: Decision, frame: Frame, got_threads: Collection[str]) -> None:
+    """Say that nothing more comes out of this stage, if this was its last thread ever; else owe a look."""
+    plan = frame.plan
+    if not plan.component:
+        return
+    is_last = not plan.members and frame.zone.get("in", 0) == 0 and frame.zone.get("live", 0) == 1
+    if is_last:
+        close_ways_out(decision, frame.workflow_id, plan, got_threads)
+    else:
+        look = EvaluateJoin(workflow_id=frame.workflow_id, ref_id=plan.component)
+        is_urgent = bool(plan.members) or not got_threads
+        decision.owes.append(Owed(look, publish=lambda _: is_urgent))
