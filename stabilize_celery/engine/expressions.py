@@ -40,7 +40,7 @@ _OPERATORS = {
 _FORBIDDEN = (
     ast.Call, ast.Attribute, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.NamedExpr,
     ast.Await, ast.Yield, ast.YieldFrom, ast.JoinedStr, ast.Starred, ast.Pow, ast.LShift, ast.RShift, ast.MatMult,
-    ast.BitAnd, ast.BitOr, ast.BitXor, ast.Invert, ast.IfExp, ast.Set,
+    ast.BitAnd, ast.BitOr, ast.BitXor, ast.Invert, ast.UAdd, ast.IfExp, ast.Set,
 )  # fmt: skip
 _WORDS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
 

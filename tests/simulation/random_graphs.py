@@ -26,7 +26,7 @@ AT_ONCE: dict[str, dict[str, Any]] = {**FAILURES, "end all": {}}
 
 @dataclass(slots=True)
 class Kinds:
-    """What a random definition may be made of."""
+    """What a random definition may be made of. As it stands, nothing in it depends on who is faster."""
 
     does: list[str] = field(default_factory=lambda: ["work", "work", "fail", "flaky", "poll", "gate"])
     failures: dict[str, dict[str, Any]] = field(default_factory=lambda: FAILURES)
@@ -45,7 +45,7 @@ class Kinds:
 
 TAME = Kinds()
 WILD = Kinds(
-    does=["work", "work", "fail", "flaky", "poll", "gate", "crash", "skip", "slow"],
+    does=["work", "write", "fail", "flaky", "poll", "gate", "crash", "skip", "slow"],
     failures=AT_ONCE,
     joins=[JoinType.AND, JoinType.MULTI_MERGE, JoinType.OR, JoinType.DISCRIMINATOR, JoinType.N_OF_M],
     conditions=["True", "False", "number > 1", "missing", "number / 0"],
@@ -74,7 +74,8 @@ def _crash(_found: StageExecution) -> TaskResult:
 
 
 TASKS: dict[str, Callable[[StageExecution], TaskResult]] = {
-    "work": lambda found: TaskResult.success(outputs={"number": len(found.ref_id), found.ref_id: True}),
+    "work": lambda found: TaskResult.success(outputs={found.ref_id: True}),
+    "write": lambda found: TaskResult.success(outputs={"number": len(found.requisite_stage_ref_ids)}),
     "fail": lambda _: TaskResult.terminal(error="meant to fail"),
     "skip": lambda _: TaskResult.skipped(),
     "jump": lambda found: TaskResult.jump_to(found.context["to"]),
