@@ -152,7 +152,6 @@ def finish_workflow(
     if record.lock_state in ("requested", "held"):
         values["lock_state"] = "done"
         lock = ReleaseLock(workflow_id=workflow_id, ref_id="", thread="", request=0, lock=record.lock)
-        decision.forgets.append("Lock:#0")
         decision.owes.append(Owed(lock))
     decision.change(SetFields(places.WORKFLOW, WORKFLOW_RECORD.encode(**values)))
     decision.change(Index(record.application, record.name, record.started_ms, status, now_ms))

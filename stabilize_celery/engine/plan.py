@@ -127,10 +127,6 @@ class StagePlan(msgspec.Struct, frozen=True, omit_defaults=True):
     application: str = ""
     workflow_name: str = ""
 
-    def edge(self, target: str) -> Edge:
-        """Return the edge to `target`."""
-        return next(edge for edge in self.edges if edge.target == target)
-
 
 class WorkflowPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     """All that is fixed about a workflow as a whole."""

@@ -185,7 +185,7 @@ class SettleWorkflow(Message, frozen=True, kw_only=True):
 
 
 class AcquireLock(Message, frozen=True, kw_only=True):
-    """Ask for the run's mutex, or look again at who holds it. An empty `thread`: the workflow's own slot."""
+    """Ask for the mutex of a run or a section, or look again at who holds it."""
 
     ref_id: str
     thread: str

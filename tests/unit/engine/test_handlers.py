@@ -1,0 +1,190 @@
+"""Decisions of single handlers by hand: what they find too late, and what they put off."""
+
+import pytest
+
+from stabilize_celery.engine import places
+from stabilize_celery.engine.endings import lock_name
+from stabilize_celery.engine.handler import Rules
+from stabilize_celery.engine.handlers import (
+    complete_stage,
+    complete_sub_workflow,
+    expire_workflow,
+    resume_parked,
+    settle_workflow,
+    start_stage,
+    start_sub_workflow,
+    start_workflow,
+    time_out,
+)
+from stabilize_celery.engine.state import TaskState
+from stabilize_celery.engine.steps import Remove, SetFields
+from stabilize_celery.models.messages import (
+    CompleteStage,
+    CompleteSubWorkflow,
+    ExpireWorkflow,
+    Message,
+    ResumeParked,
+    SettleWorkflow,
+    StartStage,
+    StartSubWorkflow,
+    StartWorkflow,
+    TimeOut,
+)
+from tests.unit.engine.driving import NOW_MS, W, World, kinds, owed_names, plan_of
+
+RULES = Rules()
+
+
+def world(message: Message, status: str = "RUNNING", **record: object) -> World:
+    given = World().workflow(status, **record).meta().stage(plan_of("a", "shell"))
+    return given.owed(message, nb=NOW_MS - 1_000)
+
+
+@pytest.mark.parametrize(
+    ("handling", "message", "run"),
+    [
+        (complete_stage.handle, CompleteStage(workflow_id=W, ref_id="a", thread="t"), {"status": "CANCELED"}),
+        (start_stage.handle, StartStage(workflow_id=W, ref_id="a", thread="t"), {"status": "RUNNING"}),
+        (
+            start_sub_workflow.handle,
+            StartSubWorkflow(workflow_id=W, ref_id="a", thread="t", child_id="w2"),
+            {"status": "RUNNING", "child": "another"},
+        ),
+        (
+            complete_sub_workflow.handle,
+            CompleteSubWorkflow(workflow_id=W, ref_id="a", thread="t", child_id="w2"),
+            {"status": "CANCELED", "child": "w2"},
+        ),
+        (time_out.handle, TimeOut(workflow_id=W, scope="stage", ref_id="a", thread="t"), {"status": "SUCCEEDED"}),
+        (
+            time_out.handle,
+            TimeOut(workflow_id=W, scope="task", ref_id="a", thread="t", task_index=0),
+            {"status": "RUNNING", "task_index": 1},
+        ),
+        (
+            time_out.handle,
+            TimeOut(workflow_id=W, scope="wait", ref_id="a", thread="t", task_index=0),
+            {"status": "RUNNING"},
+        ),
+    ],
+)
+def test_what_comes_too_late_only_drops_its_entry(handling: object, message: Message, run: dict[str, object]) -> None:
+    """The run has gone on: the message has nothing to say any more."""
+    decision = world(message).run("t", **run).decide(handling(message, RULES, 0))  # type: ignore[operator]
+
+    assert decision.is_empty
+    assert not decision.keeps_entry
+    assert decision.note
+
+
+def test_an_inner_workflow_that_has_not_ended_is_waited_for() -> None:
+    """A forged or early message takes no result; one that is gone counts as cancelled."""
+    message = CompleteSubWorkflow(workflow_id=W, ref_id="a", thread="t", child_id="w2")
+    waiting = {"status": "RUNNING", "child": "w2", "tasks": [TaskState()]}
+
+    early = world(message).run("t", **waiting).workflow("RUNNING", "w2")
+    gone = world(message).run("t", **waiting).workflow("GONE", "w2")
+
+    assert early.decide(complete_sub_workflow.handle(message, RULES, 0)).keeps_entry
+    decision = gone.decide(complete_sub_workflow.handle(message, RULES, 0))
+    assert owed_names(decision) == ["Run:t..0"]
+
+
+def test_a_workflow_that_was_restarted_is_not_expired() -> None:
+    """Its retention begins anew when it ends again."""
+    message = ExpireWorkflow(workflow_id=W)
+    decision = world(message).decide(expire_workflow.handle(message, RULES, 0))
+
+    assert decision.is_empty
+    assert not decision.keeps_entry
+
+
+def test_a_workflow_with_a_key_leaves_its_name_behind() -> None:
+    """So that the key still answers for as long as was promised."""
+    message = ExpireWorkflow(workflow_id=W)
+    given = World().workflow("GONE", key="order-1", retention_ms=500).owed(message)
+    decision = given.decide(expire_workflow.handle(message, RULES, 0))
+
+    (expiry,) = [change for change in decision.changes if type(change).__name__ == "Expire"]
+    assert expiry.key == places.WORKFLOW
+    assert expiry.ttl_ms == 500
+    assert not decision.keeps_entry
+
+
+def test_a_resume_brings_back_what_is_due_and_leaves_the_rest_its_time() -> None:
+    """In batches; names whose entries are gone are forgotten; paused again, it stops."""
+    message = ResumeParked(workflow_id=W)
+    starts = [StartStage(workflow_id=W, ref_id="a", thread=f"t{at:03}") for at in range(201)]
+    given = world(message).put(places.PARKED, {start.name for start in starts} | {"Start:gone"})
+    for at, start in enumerate(starts):
+        given.owed(start, nb=NOW_MS + 60_000 if at == 0 else 0)
+    decision = given.decide(resume_parked.handle(message, RULES, 0))
+
+    (removed,) = [change for change in decision.changes if isinstance(change, Remove)]
+    assert len(removed.members) == 200
+    assert decision.defers == {"Start:t000": NOW_MS + 60_000}
+    assert message in decision.nudges
+    assert decision.keeps_entry
+    assert len(decision.nudges) == 198 + 1, "one of 200 is gone, one has a time of its own"
+
+    assert not world(message).decide(resume_parked.handle(message, RULES, 0)).keeps_entry
+    paused = world(message, "PAUSED").put(places.PARKED, {"Start:t000"})
+    assert paused.decide(resume_parked.handle(message, RULES, 0)).is_empty
+
+
+@pytest.mark.parametrize("scope", ["workflow", "stage"])
+def test_a_deadline_that_comes_while_paused_is_looked_at_again(scope: str) -> None:
+    """How long the pause takes is not known yet: the deadline itself stands in the entry."""
+    message = TimeOut(workflow_id=W, scope=scope, ref_id="a", thread="t")
+    given = world(message, "PAUSED").run("t", status="RUNNING", started_ms=1)
+    decision = given.decide(time_out.handle(message, RULES, 0))
+
+    (change,) = decision.changes
+    assert isinstance(change, SetFields)
+    assert change.fields == {"pub": 0}
+    assert decision.defers[message.name] > NOW_MS
+    assert decision.keeps_entry
+
+
+@pytest.mark.parametrize("scope", ["workflow", "stage"])
+def test_a_deadline_is_put_off_by_the_time_that_was_paused(scope: str) -> None:
+    """Once: what has been taken into account is remembered."""
+    message = TimeOut(workflow_id=W, scope=scope, ref_id="a", thread="t")
+    run = {"status": "RUNNING", "started_ms": 1}
+
+    late = world(message, paused_ms=60_000).run("t", **run)
+    decision = late.decide(time_out.handle(message, RULES, 0))
+    assert decision.defers == {message.name: NOW_MS - 1_000 + 60_000}
+
+    again = world(message, paused_ms=60_000, paused_timed_ms=60_000).run("t", **run, paused_ms=60_000)
+    assert not again.decide(time_out.handle(message, RULES, 0)).keeps_entry
+
+
+def test_a_workflow_that_has_begun_does_not_begin_again() -> None:
+    """A second grant of its slot changes nothing."""
+    message = StartWorkflow(workflow_id=W)
+    decision = world(message, "RUNNING").decide(start_workflow.handle(message, RULES, 0))
+
+    assert decision.is_empty
+
+
+def test_a_standstill_with_a_failure_that_was_put_off_ends_terminal() -> None:
+    """With its reason; without one it has succeeded. While threads move nothing is said."""
+    message = SettleWorkflow(workflow_id=W)
+    for failures, status in (({}, "SUCCEEDED"), ({"a": b"it broke"}, "TERMINAL")):
+        given = world(message).put(places.FAILURES, failures)
+        decision = given.decide(settle_workflow.handle(message, RULES, 0))
+        assert kinds(decision) == [f"workflow.{status.lower()}"]
+        assert owed_names(decision) == ["Expire"]
+    moving = world(message).put(places.COUNTERS, {"act": b"1"})
+    assert moving.decide(settle_workflow.handle(message, RULES, 0)).is_empty
+
+
+def test_a_lock_is_called_by_its_scope() -> None:
+    """Everywhere, in one application, in one workflow."""
+    names = {scope: lock_name(plan_of(mutex_key="k", mutex_scope=scope, application="app"), W) for scope in _SCOPES}
+
+    assert names == {"GLOBAL": "GLOBAL:k", "APPLICATION": "APPLICATION:app:k", "WORKFLOW": f"WORKFLOW:{W}:k"}
+
+
+_SCOPES = ("GLOBAL", "APPLICATION", "WORKFLOW")
