@@ -71,6 +71,17 @@ if TYPE_CHECKING:
         to_definition,
         workflow_schema,
     )
+    from stabilize_celery.models.patterns import (
+        critical_section,
+        deferred_choice,
+        exclusive_choice,
+        instances,
+        interleaved,
+        milestone,
+        multi_choice,
+        repeat_until,
+        while_loop,
+    )
     from stabilize_celery.settings import Settings
     from stabilize_celery.tasks.approval import ApprovalTask
     from stabilize_celery.tasks.assertions import (
@@ -111,6 +122,7 @@ if TYPE_CHECKING:
         Task,
         Wait,
     )
+    from stabilize_celery.tasks.jump import JumpTask
     from stabilize_celery.tasks.options import TaskOptions
     from stabilize_celery.tasks.python import PythonTask
     from stabilize_celery.tasks.registry import TaskRegistry
@@ -146,6 +158,7 @@ __all__ = [
     "InvalidWorkflowError",
     "JoinMode",
     "JoinType",
+    "JumpTask",
     "MultiInstanceConfig",
     "MutexScope",
     "NoOpStageBuilder",
@@ -229,17 +242,26 @@ __all__ = [
     "assert_stage_ready",
     "assert_true",
     "assert_verified",
+    "critical_section",
     "current_call",
+    "deferred_choice",
+    "exclusive_choice",
     "find_problems",
     "from_definition",
     "get_reducer",
     "get_signal",
+    "instances",
+    "interleaved",
     "is_cancellation_requested",
     "is_permanent",
     "is_transient",
+    "milestone",
+    "multi_choice",
     "raise_if_cancellation_requested",
     "register_reducer",
+    "repeat_until",
     "to_definition",
+    "while_loop",
     "workflow_schema",
 ]
 
@@ -316,6 +338,17 @@ _MODULES = {
         "to_definition",
         "workflow_schema",
     ),
+    "stabilize_celery.models.patterns": (
+        "critical_section",
+        "deferred_choice",
+        "exclusive_choice",
+        "instances",
+        "interleaved",
+        "milestone",
+        "multi_choice",
+        "repeat_until",
+        "while_loop",
+    ),
     "stabilize_celery.settings": ("Settings",),
     "stabilize_celery.tasks.approval": ("ApprovalTask",),
     "stabilize_celery.tasks.assertions": (
@@ -361,6 +394,7 @@ _MODULES = {
         "Task",
         "Wait",
     ),
+    "stabilize_celery.tasks.jump": ("JumpTask",),
     "stabilize_celery.tasks.options": ("TaskOptions",),
     "stabilize_celery.tasks.python": ("PythonTask",),
     "stabilize_celery.tasks.registry": ("TaskRegistry",),

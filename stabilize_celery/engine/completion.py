@@ -9,7 +9,6 @@ from stabilize_celery.engine.endings import (
     end_run,
     finish_workflow,
 )
-from stabilize_celery.engine.expressions import ConditionError, evaluate_condition, names_in
 from stabilize_celery.engine.handler import visible_values
 from stabilize_celery.engine.ids import thread_id
 from stabilize_celery.engine.moves import (
@@ -26,10 +25,12 @@ from stabilize_celery.engine.plan import Edge, StagePlan, decode_workflow_plan
 from stabilize_celery.engine.routes import (
     arrive,
     close_if_last,
+    keep_page,
     past_of,
 )
 from stabilize_celery.engine.state import Entry
 from stabilize_celery.engine.steps import Decision, Event, Fields, Hash, Increment, Read, SetFields, Snapshot
+from stabilize_celery.models.expressions import ConditionError, evaluate_condition, names_in
 
 __all__ = ["complete_run", "failure_status", "pass_on"]
 
@@ -103,7 +104,7 @@ def pass_on(decision: Decision, frame: Frame) -> Generator[Read, Snapshot, int]:
 
 def _go_on(decision: Decision, frame: Frame, status: str, edges: list[Edge]) -> Generator[Read, Snapshot, int]:
     plan, run = frame.plan, frame.run
-    past = past_of(frame, run.outputs)
+    past = keep_page(decision, past_of(frame, run.outputs), f"end:{frame.thread}")
     if plan.owner is not None:
         set_run(decision, frame.thread, past_out=past)
         owe_continuation(decision, frame.workflow_id, str(plan.parent), run.parent)

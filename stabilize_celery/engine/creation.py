@@ -8,12 +8,12 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.endings import (
     finish_workflow,
 )
-from stabilize_celery.engine.expressions import check_expression
 from stabilize_celery.engine.ids import thread_id
 from stabilize_celery.engine.moves import (
     Zone,
     enable,
 )
+from stabilize_celery.engine.past import Past
 from stabilize_celery.engine.plan import Edge, WorkflowPlan, compile_definition, decode_workflow_plan
 from stabilize_celery.engine.routes import (
     offer_members,
@@ -21,6 +21,7 @@ from stabilize_celery.engine.routes import (
 from stabilize_celery.engine.state import WORKFLOW_RECORD, WorkflowRecord
 from stabilize_celery.engine.steps import Decision, Event, Increment, Index, Owed, SetFields, Value
 from stabilize_celery.models.definition import definition_digest, from_definition, to_definition
+from stabilize_celery.models.expressions import check_expression
 from stabilize_celery.models.messages import StartWorkflow, TimeOut
 from stabilize_celery.models.problems import refusal
 from stabilize_celery.models.validation import find_problems
@@ -104,12 +105,12 @@ def begin_workflow(
     starts = 0
     for group, members in meta.offers.items():
         edges = [Edge(ref, 0, is_direct=True, need=1, component=name, choose_after_ms=ms) for ref, name, ms in members]
-        starts += offer_members(decision, workflow_id, group, thread_id(workflow_id, group), edges, now_us, {})
+        starts += offer_members(decision, workflow_id, group, thread_id(workflow_id, group), edges, now_us, Past())
     offered = {member[0] for members in meta.offers.values() for member in members}
     for ref_id in (ref for ref in meta.initial if ref not in offered):
         starts += 1
         zone = Zone(meta.components.get(ref_id, ""), ref_id, meta.sections.get(ref_id, ""))
-        enable(decision, workflow_id, ref_id, thread_id(workflow_id, ref_id), now_us, {}, zone=zone)
+        enable(decision, workflow_id, ref_id, thread_id(workflow_id, ref_id), now_us, Past(), zone=zone)
     decision.change(Increment(places.COUNTERS, "act", starts))
     if meta.timeout_ms is not None:
         timer = TimeOut(workflow_id=workflow_id, scope="workflow")

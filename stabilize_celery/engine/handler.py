@@ -1,6 +1,6 @@
 """What a handler is, and the beginning that all handlers share (PROTOCOL 4)."""
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,16 @@ from stabilize_celery.engine.ledger import message_of
 from stabilize_celery.engine.moves import (
     Frame,
 )
-from stabilize_celery.engine.past import Source, resolve, threads_of
+from stabilize_celery.engine.past import (
+    Page,
+    Past,
+    decode_page,
+    merged,
+    newest_of,
+    pages_to_merge,
+    resolve,
+    threads_of,
+)
 from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD, Entry, WorkflowRecord
 from stabilize_celery.engine.steps import Add, Decision, Fields, Handling, Hash, Query, Read, SetFields, Snapshot
@@ -24,6 +33,7 @@ __all__ = [
     "foreign",
     "frame_of",
     "guard",
+    "meet",
     "nothing",
     "opening",
     "reduce",
@@ -166,14 +176,31 @@ def visible_values(
     frame: Frame, names: Iterable[str], extra: dict[str, Any]
 ) -> Generator[Read, Snapshot, dict[str, Any]]:
     """Read what a run sees under `names`: workflow context, causal past, own context, then `extra` (wcp 1.4)."""
-    wanted = set(names)
-    own = {**frame.context, **extra}
-    sources: dict[str, Source] = {n: s for n, s in frame.run.past.items() if n in wanted and n not in own}
-    if not wanted - set(own):
-        return own
+    own, plan, past = {**frame.context, **extra}, frame.plan, frame.run.past
+    wanted = set(names) - own.keys()
+    sources = {name: past.near[name] for name in wanted & past.near.keys()}
+    if past.pages and wanted - sources.keys():
+        old = newest_of((yield from _read_pages(past.pages)).values())
+        sources |= {name: old[name] for name in (wanted - sources.keys()) & old.keys()}
+    missing = wanted - sources.keys()
+    known = {name: plan.known[name] for name in missing & plan.known.keys()}
     queries = {thread: Fields(places.run(thread), ("outputs",)) for thread in threads_of(sources.values())}
-    context = Fields(places.DEFINITION, ("context",))
-    snapshot = yield Read((context, *queries.values()))
-    outputs = {thread: unpack(snapshot[query].get("outputs", b"\x80")) for thread, query in queries.items()}
-    past = {name: resolve(name, source, outputs, reduce) for name, source in sources.items()}
-    return {**unpack(snapshot[context].get("context", b"\x80")), **past, **own}
+    context = [Fields(places.DEFINITION, ("context",))] if missing.difference(plan.settled) else []
+    snapshot = (yield Read((*context, *queries.values()))) if context or queries else None
+    read = {query: snapshot[query] for query in (*context, *queries.values())} if snapshot else {}
+    outputs = {thread: unpack(read[query].get("outputs", b"\x80")) for thread, query in queries.items()}
+    given = {name: value for query in context for name, value in unpack(read[query].get("context", b"\x80")).items()}
+    seen = {name: resolve(name, source, outputs, reduce) for name, source in sources.items()}
+    return {**given, **known, **seen, **own}
+
+
+def meet(pasts: Sequence[Past], reducers: Mapping[str, str]) -> Generator[Read, Snapshot, Past]:
+    """Return what is visible where branches meet, given in order of their edges; reads pages where it must."""
+    pages = pages_to_merge(pasts, reducers)
+    return merged(pasts, reducers, (yield from _read_pages(pages)) if pages else {})
+
+
+def _read_pages(names: Sequence[str]) -> Generator[Read, Snapshot, dict[str, Page]]:
+    query = Fields(places.PAGES, tuple(names))
+    stored = (yield Read((query,)))[query]
+    return {name: decode_page(stored[name]) for name in names}

@@ -11,7 +11,6 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.endings import (
     end_run,
 )
-from stabilize_celery.engine.expressions import ConditionError
 from stabilize_celery.engine.handler import visible_values
 from stabilize_celery.engine.moves import (
     Frame,
@@ -20,6 +19,7 @@ from stabilize_celery.engine.moves import (
 )
 from stabilize_celery.engine.state import ENTRY, RUN, SIGNALS, Entry, Run, TaskState
 from stabilize_celery.engine.steps import Add, Decision, Event, Hash, Owed, Read, SetFields, Snapshot
+from stabilize_celery.models.expressions import ConditionError
 from stabilize_celery.models.messages import JudgeInstances, RunTask, run_name
 
 __all__ = [

@@ -4,7 +4,7 @@ Arrivals are an append-only list that upstreams write and nobody WATCHes; what t
 hash. So ten thousand branches arrive without one retry, and a join fires once for what it uses.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import pack, unpack
@@ -13,13 +13,14 @@ from stabilize_celery.engine.moves import (
     Zone,
     enable,
 )
-from stabilize_celery.engine.past import Past, merged
+from stabilize_celery.engine.past import Past
 from stabilize_celery.engine.plan import StagePlan
 from stabilize_celery.engine.region import Firing, Place
+from stabilize_celery.engine.routes import keep_page
 from stabilize_celery.engine.state import RUN
-from stabilize_celery.engine.steps import Decision, Event, Fields, Increment, SetFields, Snapshot, Value
+from stabilize_celery.engine.steps import Decision, Event, Fields, Increment, Read, SetFields, Snapshot, Value
 
-__all__ = ["fire", "past_queries", "place_of", "write_place"]
+__all__ = ["fire", "pasts_of", "place_of", "write_place"]
 
 
 def place_of(
@@ -50,9 +51,11 @@ def place_of(
     )
 
 
-def past_queries(firing: Firing) -> list[Fields]:
-    """Return the queries for what each consumed branch has seen; ended runs, which do not change any more."""
-    return [Fields(places.run(thread), ("past_out",)) for _, thread in firing.arrivals]
+def pasts_of(firings: Iterable[Firing]) -> Generator[Read, Snapshot, tuple[dict[str, Past], int]]:
+    """Return what each consumed branch has seen (ended runs, which do not change any more), and the time (us)."""
+    queries = {thread: Fields(places.run(thread), ("past_out",)) for one in firings for _, thread in one.arrivals}
+    snapshot = yield Read(tuple(queries.values()))
+    return {thread: RUN.decode(snapshot[query]).past_out for thread, query in queries.items()}, snapshot.now_us
 
 
 def write_place(decision: Decision, workflow_id: str, place: Place) -> None:
@@ -71,12 +74,11 @@ def write_place(decision: Decision, workflow_id: str, place: Place) -> None:
             decision.change(Increment(places.component(plan.component), "live", -place.consumed))
 
 
-def fire(decision: Decision, workflow_id: str, plan: StagePlan, firing: Firing, pasts: Snapshot) -> int:
-    """Enable the run of a firing. Returns the change of `act`: +1."""
-    seen: list[Past] = [RUN.decode(pasts[query]).past_out for query in past_queries(firing)]
+def fire(decision: Decision, workflow_id: str, plan: StagePlan, firing: Firing, past: Past, now_us: int) -> int:
+    """Enable the run of a firing, which sees `past`. Returns the change of `act`: +1."""
     token = thread_id(plan.ref, firing.number)
-    past = merged(seen, plan.reducers)
-    enable(decision, workflow_id, plan.ref, token, pasts.now_us, past, zone=Zone.of(plan))
+    past = keep_page(decision, past, f"join:{token}")
+    enable(decision, workflow_id, plan.ref, token, now_us, past, zone=Zone.of(plan))
     told = {"branches": len(firing.arrivals), "firing": firing.number}
     decision.events.append(Event("join.fired", plan.ref, told))
     decision.forgets.append("Settle")

@@ -3,8 +3,8 @@
 from collections.abc import Generator, Mapping, Sequence
 
 from stabilize_celery.engine import places
-from stabilize_celery.engine.handler import stage_fields
-from stabilize_celery.engine.joins import fire, past_queries, place_of, write_place
+from stabilize_celery.engine.handler import meet, stage_fields
+from stabilize_celery.engine.joins import fire, pasts_of, place_of, write_place
 from stabilize_celery.engine.plan import StagePlan, decode_plan
 from stabilize_celery.engine.region import Firing, Place, Region
 from stabilize_celery.engine.routes import (
@@ -56,8 +56,12 @@ def apply_firings(
         write_place(decision, workflow_id, place)
     if not firings:
         return 0
-    pasts = yield Read(tuple(query for firing in firings for query in past_queries(firing)))
-    return sum(fire(decision, workflow_id, region.places[one.ref].plan, one, pasts) for one in firings)
+    pasts, now_us = yield from pasts_of(firings)
+    for one in firings:
+        plan = region.places[one.ref].plan
+        past = yield from meet([pasts[thread] for _, thread in one.arrivals], plan.reducers)
+        fire(decision, workflow_id, plan, one, past, now_us)
+    return len(firings)
 
 
 def close_unreachable(

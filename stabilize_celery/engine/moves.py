@@ -137,7 +137,7 @@ def enable(
 ) -> None:
     """Make an enabled run of a stage. The caller counts it in `act`."""
     values = {"ref": ref_id, "status": "NOT_STARTED", "created_us": now_us, **more}
-    if past:
+    if past != Past():
         values["past"] = past
     set_run(decision, thread, **values)
     decision.change(Add(places.LIVE, (thread,)))

@@ -11,6 +11,7 @@ __all__ = [
     "JUMPS",
     "LIVE",
     "OUTSIDE_EVENTS",
+    "PAGES",
     "PARKED",
     "RESTARTED",
     "WORKFLOW",
@@ -49,6 +50,8 @@ PARKED = "pk"
 """SET: ledger names that wait for the end of a pause."""
 OUTSIDE_EVENTS = "sid"
 """HASH: ids of outside events that took effect, to their answer."""
+PAGES = "pg"
+"""HASH, each field written once: pages of what runs can see (engine/past.py)."""
 RESTARTED = "rs"
 """HASH: stage ref to the time (us) of the restart before which its runs do not count any more."""
 

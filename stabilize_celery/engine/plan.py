@@ -12,6 +12,7 @@ import msgspec
 
 from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.components import components, telling
+from stabilize_celery.engine.foresight import foresight
 from stabilize_celery.engine.steps import Value
 from stabilize_celery.models.graph import topological_sort
 from stabilize_celery.models.stage.enums import JoinMode, JoinType, SyntheticStageOwner
@@ -124,6 +125,12 @@ class StagePlan(msgspec.Struct, frozen=True, omit_defaults=True):
     sub_workflow: str | None = None
     sub_context: dict[str, str] = {}
     terminates_workflow: bool = False
+    known: dict[str, Any] = {}
+    """What its own expressions look at of the workflow's context."""
+    settled: list[str] = []
+    """Names of its expressions whose value in the workflow's context is in `known`, or that are not there."""
+    carries: list[str] = []
+    """Names that expressions of stages ahead look at: small values of theirs travel along."""
     application: str = ""
     workflow_name: str = ""
 
@@ -309,6 +316,7 @@ def _stage_plans(workflow: Workflow) -> list[StagePlan]:
         for target in stage.jump_targets:
             jumped_from[target].append(ref)
     synthetic = _synthetic(workflow.stages)
+    views = foresight(workflow)
     milestones = {stage.milestone_ref_id for stage in workflow.stages}
     parents = {stage.id: stage.ref_id for stage in workflow.stages}
     return [
@@ -322,6 +330,7 @@ def _stage_plans(workflow: Workflow) -> list[StagePlan]:
             upstream=_upstream(stages, ref) if stage.join_mode is JoinMode.CANCELLING else [],
             component=graph.component[ref] if ref in graph.tells else "",
             members=[] if graph.is_alone(ref) else list(dict.fromkeys(graph.members[graph.component[ref]])),
+            **views[ref],
         )
         for ref, stage in stages.items()
     ]

@@ -10,7 +10,7 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.ids import thread_id
 from stabilize_celery.engine.moves import Frame, Zone, enable, set_run
-from stabilize_celery.engine.past import Past, extended
+from stabilize_celery.engine.past import Past, extended, paged
 from stabilize_celery.engine.plan import Edge, StagePlan
 from stabilize_celery.engine.steps import (
     Add,
@@ -27,12 +27,20 @@ from stabilize_celery.models.messages import (
     EvaluateJoin,
 )
 
-__all__ = ["arrive", "close_if_last", "close_ways_out", "offer_members", "past_of"]
+__all__ = ["arrive", "close_if_last", "close_ways_out", "keep_page", "offer_members", "past_of"]
 
 
 def past_of(frame: Frame, outputs: dict[str, Any]) -> Past:
     """Return what those after this run see."""
-    return extended(frame.run.past, outputs, frame.thread, frame.now_us) if outputs else frame.run.past
+    return extended(frame.run.past, outputs, frame.thread, frame.now_us, frame.plan.carries)
+
+
+def keep_page(decision: Decision, past: Past, page: str) -> Past:
+    """Return `past` with what is old in it moved to `page`, a name used once; as it is while there is little."""
+    past, old = paged(past, page)
+    if old:
+        decision.change(SetFields(places.PAGES, {page: pack(old)}))
+    return past
 
 
 def arrive(decision: Decision, frame: Frame, edges: Sequence[Edge], past: Past) -> int:
@@ -79,7 +87,7 @@ def offer_members(
     for member in members:
         thread = threads[member.target]
         values: dict[str, Any] = {"ref": member.target, "status": "BUFFERED", "created_us": now_us, "offer": name}
-        set_run(decision, thread, **values, **({"past": past} if past else {}))
+        set_run(decision, thread, **values, **({"past": past} if past != Past() else {}))
         decision.change(Add(places.LIVE, (thread,)))
         Zone(member.component, member.target, member.section).count(decision, workflow_id, 1)
         decision.events.append(Event("stage.offered", member.target, {"thread": thread, "group": group}))

@@ -3,13 +3,13 @@
 from collections.abc import Generator
 from typing import Any
 
-from stabilize_celery.engine.expressions import ConditionError
 from stabilize_celery.engine.instances import instances_to_begin
 from stabilize_celery.engine.moves import (
     Frame,
     start_run,
 )
 from stabilize_celery.engine.steps import Decision, Plan, Read
+from stabilize_celery.models.expressions import ConditionError
 
 __all__ = ["plan_and_start"]
 

@@ -89,8 +89,8 @@ class Run(msgspec.Struct, frozen=True):
     created_us: int = 0
     started_ms: int = 0
     ended_ms: int = 0
-    past: Past = {}
-    past_out: Past = {}
+    past: Past = Past()
+    past_out: Past = Past()
     """What those after it see; written when the run ends and its thread goes on to a join."""
     context: dict[str, Any] = {}
     outputs: dict[str, Any] = {}

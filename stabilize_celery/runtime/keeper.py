@@ -1,11 +1,16 @@
 """The keeper: looks after what is owed and brings back what was lost (PROTOCOL section 5). No threads, no clock."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from stabilize_celery.engine.codec import pack
+from stabilize_celery.engine.handler import unknown_in
+from stabilize_celery.engine.places import WORKFLOW
 from stabilize_celery.engine.state import ENTRY
-from stabilize_celery.engine.steps import Hash, Look
-from stabilize_celery.errors import QueueError
+from stabilize_celery.engine.steps import Delete, Fields, Hash, Look, SetFields
+from stabilize_celery.errors import QueueError, UnreachableError
+from stabilize_celery.runtime.flaws import UNREADABLE, read_entry
 from stabilize_celery.runtime.ports import Publisher
 from stabilize_celery.runtime.probes import Probes
 from stabilize_celery.runtime.verdicts import (
@@ -18,7 +23,8 @@ from stabilize_celery.runtime.verdicts import (
     published_again,
 )
 from stabilize_celery.settings import Settings
-from stabilize_celery.store.contract import DueEntry, Session, Store, Transaction, partition_slot
+from stabilize_celery.store.contract import Bury, DueEntry, Session, Store, Transaction, partition_slot
+from stabilize_celery.store.errors import WrongKindError
 
 __all__ = ["FULL_BATCH_PAUSE_MS", "Keeper", "KeeperStats"]
 
@@ -26,6 +32,8 @@ FULL_BATCH_PAUSE_MS = 20
 """Pause before the next look where more was due than one look takes (ms)."""
 SOON_MS = 1_000
 """What is due within this time makes the keeper look often (ms)."""
+
+logger = logging.getLogger("stabilize_celery")
 
 
 @dataclass(slots=True)
@@ -40,6 +48,10 @@ class KeeperStats:
     """Claims ended because their lease ran out."""
     repaired: int = 0
     """Members of `due` without an entry; more than none is a bug or lost writes."""
+    set_aside: int = 0
+    """Corrupt entries that are dead letters now."""
+    forgotten: int = 0
+    """Entries of gone workflows that only a newer version would have known."""
     conflicts: int = 0
     """Transactions that lost against somebody else's."""
     probes: int = 0
@@ -101,16 +113,42 @@ class Keeper:
         limit = self._settings.keeper_batch
         now_ms, due = self._store.first_due(self._held, limit)
         ripe = {partition: [e for e in entries if e.due_ms <= now_ms] for partition, entries in due.items()}
-        for partition, entries in ripe.items():
-            if entries:
-                self._look(partition, entries)
+        self._look_at_all((partition, entries) for partition, entries in ripe.items() if entries)
         if any(len(entries) >= limit for entries in ripe.values()):
             return FULL_BATCH_PAUSE_MS
         is_busy = any(entries and entries[0].due_ms <= now_ms + SOON_MS for entries in due.values())
         return self._settings.keeper_busy_ms if is_busy else self._settings.keeper_idle_ms
 
+    def _look_at_all(self, ripe: Iterable[tuple[int, Sequence[DueEntry]]]) -> None:
+        """Look at each partition; what fails in one does not hold up the others, and is raised after them."""
+        failures: list[Exception] = []
+        for partition, entries in ripe:
+            try:
+                self._look(partition, entries)
+            except UnreachableError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, the others must go on
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
     def _look(self, partition: int, entries: Sequence[DueEntry]) -> None:
-        """Read, judge and commit; on a conflict by halves. A single entry in conflict is left: somebody is at it."""
+        """Look at entries; on a conflict by halves. A single entry in conflict is left: somebody is at it."""
+        try:
+            is_done = self._commit(partition, entries)
+        except (WrongKindError, UnicodeDecodeError) as error:
+            # Where an entry should be is something else; only alone does it show which.
+            is_done = len(entries) == 1 and self._replace(partition, entries[0], error)
+        if is_done:
+            return
+        self.stats.conflicts += 1
+        if len(entries) > 1:
+            middle = len(entries) // 2
+            self._look(partition, entries[:middle])
+            self._look(partition, entries[middle:])
+
+    def _commit(self, partition: int, entries: Sequence[DueEntry]) -> bool:
+        """Read, judge, commit and publish; False: a conflict, nothing was done."""
         with self._store.session(partition_slot(partition)) as session:
             found, now_ms = _read(session, entries)
             came_back = self._store.probes() if any(map(needs_probe_answers, found)) else {}
@@ -120,16 +158,25 @@ class Keeper:
                 tuple(change for _, verdict in verdicts for change in verdict.ledger),
             )
             if not transaction.ledger:
-                return
-            is_committed = session.commit(transaction) is not None
-        if is_committed:
-            self._after_commit(verdicts, now_ms, came_back)
-            return
-        self.stats.conflicts += 1
-        if len(entries) > 1:
-            middle = len(entries) // 2
-            self._look(partition, entries[:middle])
-            self._look(partition, entries[middle:])
+                return True
+            if session.commit(transaction) is None:
+                return False
+        self._after_commit(verdicts, now_ms, came_back)
+        return True
+
+    def _replace(self, partition: int, due: DueEntry, error: Exception) -> bool:
+        """Make a dead letter of what is no entry at all; what stood there is gone, the reason stands in its place."""
+        key = entry_key(due.workflow_id, due.name)
+        told = f"the ledger entry {due.name} of workflow {due.workflow_id} is corrupt: {error}"
+        fields = {**ENTRY.encode(t=UNREADABLE, error=told), "a": pack({})}
+        with self._store.session(partition_slot(partition)) as session:
+            now_ms = session.read((), (key,)).now_ms
+            aside = Bury(f"{due.workflow_id}/{due.name}", now_ms)
+            is_done = session.commit(Transaction((Delete((key,)), SetFields(key, fields)), (aside,))) is not None
+        self.stats.set_aside += is_done
+        if is_done:
+            logger.error("set aside as a dead letter: %s", told)
+        return is_done
 
     def _after_commit(
         self, verdicts: Sequence[tuple[Found, Verdict]], now_ms: int, came_back: Mapping[str, int]
@@ -150,11 +197,15 @@ class Keeper:
             self.stats.unpublished += len(batch)
 
     def _count(self, verdicts: Sequence[tuple[Found, Verdict]]) -> None:
-        for _, verdict in verdicts:
+        for found, verdict in verdicts:
             self.stats.published += verdict.doing is Doing.PUBLISH
             self.stats.again += verdict.doing is Doing.AGAIN
             self.stats.reaped += verdict.doing is Doing.REAP
             self.stats.repaired += verdict.doing is Doing.REPAIR
+            self.stats.forgotten += verdict.doing is Doing.FORGET
+            self.stats.set_aside += verdict.doing is Doing.SET_ASIDE
+            if verdict.doing is Doing.SET_ASIDE and found.flawed:
+                logger.error("set aside as a dead letter: %s", found.flawed.told)
 
     def _queue(self, found: Found) -> str:
         return found.entry.q or self._settings.control_queue
@@ -165,8 +216,23 @@ def _read(session: Session, entries: Sequence[DueEntry]) -> tuple[list[Found], i
     look = Look(tuple(f"{e.workflow_id}/{e.name}" for e in entries))
     snapshot = session.read((*hashes, look), tuple(query.key for query in hashes))
     due: Mapping[str, int] = snapshot[look]
-    found = [
-        Found(e.workflow_id, e.name, ENTRY.decode(snapshot.hash(query.key)), due.get(member))
-        for e, query, member in zip(entries, hashes, look.names, strict=True)
-    ]
-    return found, snapshot.now_ms
+    found = []
+    for e, query, member in zip(entries, hashes, look.names, strict=True):
+        entry, flawed = read_entry(e.workflow_id, e.name, snapshot.hash(query.key))
+        found.append(Found(e.workflow_id, e.name, entry, due.get(member), flawed))
+    return _orphans_marked(session, found), snapshot.now_ms
+
+
+def _orphans_marked(session: Session, found: list[Found]) -> list[Found]:
+    """Mark what no worker of this version would ever forget, though its workflow is gone; one more look, if any is."""
+    strange = {item.workflow_id for item in found if _is_strange(item)}
+    if not strange:
+        return found
+    records = {name: Fields(f"{name}:{WORKFLOW}", ("status",)) for name in sorted(strange)}
+    snapshot = session.read(tuple(records.values()), tuple(query.key for query in records.values()))
+    gone = {name for name, query in records.items() if snapshot[query].get("status", b"GONE") == b"GONE"}
+    return [replace(item, is_orphan=item.workflow_id in gone and _is_strange(item)) for item in found]
+
+
+def _is_strange(item: Found) -> bool:
+    return item.entry.exists and item.flawed is None and bool(unknown_in(item.entry))

@@ -16,9 +16,10 @@ from stabilize_celery.engine.places import ledger
 from stabilize_celery.engine.state import ENTRY, Entry
 from stabilize_celery.engine.steps import Change, DeleteFields, Increment, SetFields
 from stabilize_celery.models.messages import MESSAGE_TYPES
+from stabilize_celery.runtime.flaws import Flawed
 from stabilize_celery.runtime.ports import Outgoing
 from stabilize_celery.settings import Settings
-from stabilize_celery.store.contract import Drop, Due, LedgerChange
+from stabilize_celery.store.contract import Bury, Drop, Due, LedgerChange
 
 __all__ = [
     "CLOCK_COVER_MS",
@@ -42,6 +43,10 @@ class Doing(Enum):
     """It is not due any more: somebody was faster."""
     REPAIR = "repair"
     """It is due, but there is no entry."""
+    SET_ASIDE = "set aside"
+    """What is stored can't be read: a dead letter."""
+    FORGET = "forget"
+    """Only a newer version would know it, and its workflow is gone."""
     WAIT = "wait"
     """Its message may not be handled before a later time."""
     REAP = "reap"
@@ -62,6 +67,9 @@ class Found:
     name: str
     entry: Entry
     due_ms: int | None
+    flawed: Flawed | None = None
+    is_orphan: bool = False
+    """Its workflow is gone, and no worker of this version would forget it."""
 
     @property
     def key(self) -> str:
@@ -114,7 +122,7 @@ class Verdict:
 def needs_probe_answers(found: Found) -> bool:
     """Return whether a verdict on this entry depends on which probes came back."""
     entry = found.entry
-    return entry.exists and not entry.own and bool(entry.pub) and entry.pub >= entry.nb
+    return found.flawed is None and entry.exists and not entry.own and bool(entry.pub) and entry.pub >= entry.nb
 
 
 def judge(found: Found, now_ms: int, came_back: Mapping[str, int], settings: Settings) -> Verdict:
@@ -126,7 +134,9 @@ def judge(found: Found, now_ms: int, came_back: Mapping[str, int], settings: Set
     entry, soon = found.entry, now_ms + settings.republish_ms
     if doing is Doing.NOTHING:
         return Verdict(doing)
-    if doing is Doing.REPAIR:
+    if doing is Doing.SET_ASIDE:
+        return _set_aside(found, now_ms)
+    if doing in (Doing.REPAIR, Doing.FORGET):
         return Verdict(doing, ledger=(Drop(found.member),))
     if doing is Doing.WAIT:
         return Verdict(doing, ledger=(_look(found, entry.nb),))
@@ -135,6 +145,15 @@ def judge(found: Found, now_ms: int, came_back: Mapping[str, int], settings: Set
     if doing is Doing.LOOK_LATER:
         return Verdict(doing, ledger=(_look(found, now_ms + max(settings.republish_ms, now_ms - entry.pub)),))
     return Verdict(doing, (*_marks(doing, found.key), SetFields(found.key, {"pub": now_ms})), (_look(found, soon),))
+
+
+def _set_aside(found: Found, now_ms: int) -> Verdict:
+    """Take out what can't be read, so that everybody can read the rest, and say so in the entry's error."""
+    flawed = found.flawed or Flawed("")
+    gone = tuple(name for name in flawed.fields if name not in flawed.instead)
+    fields = {**flawed.instead, **ENTRY.encode(error=flawed.told)}
+    changes = (DeleteFields(found.key, gone), SetFields(found.key, fields))
+    return Verdict(Doing.SET_ASIDE, changes, (Bury(found.member, now_ms),))
 
 
 def _rest(found: Found, now_ms: int) -> Verdict:
@@ -148,7 +167,9 @@ def _row(found: Found, now_ms: int, came_back: Mapping[str, int]) -> Doing:
     entry = found.entry
     rows = (
         (found.due_ms is None or found.due_ms > now_ms, Doing.NOTHING),
+        (found.flawed is not None, Doing.SET_ASIDE),
         (not entry.exists, Doing.REPAIR),
+        (found.is_orphan, Doing.FORGET),
         (bool(entry.own), Doing.REAP),
         # Dead letters that are replayed keep their not-before time: an early delivery would only be dropped.
         (entry.nb > now_ms, Doing.WAIT),

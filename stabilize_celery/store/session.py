@@ -9,7 +9,7 @@ from stabilize_celery.errors import UnreachableError
 from stabilize_celery.store.addresses import Address
 from stabilize_celery.store.changes import Plan, plan
 from stabilize_celery.store.contract import Transaction
-from stabilize_celery.store.errors import StoreError
+from stabilize_celery.store.errors import StoreError, WrongKindError
 from stabilize_celery.store.queries import Question, list_of, question, time_us
 from stabilize_celery.store.wire import MISROUTED, Command, Link, LinkLostError, Refused, Reply, Wire
 
@@ -184,7 +184,9 @@ def refusal(refused: Refused) -> StoreError:
     if refused.code == "READONLY":
         return StoreError("this Redis is a read-only replica: nothing was written. Give the URL of the master")
     if refused.code == "WRONGTYPE":
-        return StoreError("a key holds another type than this version expects; is the namespace used by others too?")
+        return WrongKindError(
+            "a key holds another type than this version expects; is the namespace used by others too?"
+        )
     return StoreError(f"Redis refused ({refused.code}): {refused.text}. Nothing was written")
 
 

@@ -12,6 +12,7 @@ from stabilize_celery.tasks.approval import ApprovalTask
 from stabilize_celery.tasks.builders import StageDefinitionBuilder, StageDefinitionBuilderFactory
 from stabilize_celery.tasks.finalizers import FinalizerRegistry
 from stabilize_celery.tasks.http import HTTPTask
+from stabilize_celery.tasks.jump import JumpTask
 from stabilize_celery.tasks.options import OptionFields, TaskOptions
 from stabilize_celery.tasks.python import PythonTask
 from stabilize_celery.tasks.shell import ShellTask
@@ -37,6 +38,7 @@ _READY_MADE: Mapping[str, type[Task]] = {
     "wait": WaitTask,
     "approval": ApprovalTask,
     "sub_workflow": SubWorkflowTask,
+    "jump": JumpTask,
     "noop": NoOpTask,
 }
 _DEFAULT_OPTIONS = TaskOptions()

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from stabilize_celery.models.messages import MESSAGE_TYPES
+from stabilize_celery.models.multi_instance import MultiInstanceConfig
 from stabilize_celery.models.result import TaskResult
-from stabilize_celery.models.stage import StageExecution
+from stabilize_celery.models.stage import SplitType, StageExecution
 from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.ports import Outgoing
@@ -124,6 +125,16 @@ def test_a_stage_costs_two_round_trips_to_start_three_to_run_and_two_to_complete
     assert max(counted.publishes[kind] / len(counted.of(kind)) for kind in ("StartStage", "CompleteStage")) <= 1
 
 
+def test_a_thousand_stages_behind_it_make_a_stage_no_dearer(counted: Counted) -> None:
+    """Each wrote a name of its own; who looks at none of the old ones reads none."""
+    names = [f"s{number}" for number in range(200)]
+    counted.run(*(stage(name, *names[at - 1 : at]) for at, name in enumerate(names)))
+
+    assert counted.of("StartStage")["s199"] == [2]
+    assert counted.of("RunTask")["s199"] == [4], "it looks at `n`, which nobody wrote: one look at the pages"
+    assert counted.of("CompleteStage")["s199"] == [2]
+
+
 def test_outputs_of_many_branches_are_read_with_the_claim(counted: Counted) -> None:
     """As many as a stage is likely to have; the task waits for none of them."""
     branches = [f"b{number}" for number in range(60)]
@@ -168,14 +179,36 @@ def test_a_hand_over_costs_two_round_trips_per_waiter(counted: Counted) -> None:
     assert sorted(cost for costs in counted.of("ReleaseLock").values() for cost in costs) == [4, 6]
 
 
-def test_a_condition_on_earlier_outputs_costs_one_more(counted: Counted) -> None:
-    """Which run wrote a name is known only once the run is read; a condition on own values costs nothing."""
-    later = {"stageEnabled": {"type": "expression", "expression": "a == 1"}}
-    own = {"stageEnabled": {"type": "expression", "expression": "mine == 1"}, "mine": 1}
-    done = counted.run(stage("a"), stage("b", "a", context=later), stage("c", "b", context=own))
+def enabled_if(expression: str) -> dict[str, Any]:
+    return {"stageEnabled": {"type": "expression", "expression": expression}}
+
+
+def test_a_condition_costs_no_more_whatever_it_looks_at(counted: Counted) -> None:
+    """Values of earlier runs travel along with the thread, those of the workflow's context stand in the plan."""
+    done = counted.run(
+        stage("a"),
+        stage("b", "a", context={**enabled_if("a == 1 and mine == 1 and limit > 0"), "mine": 1}),
+        stage("x", "b", split_type=SplitType.XOR, split_conditions={"y": "a > limit", "z": "x == 1"}),
+        stage("y", "x"),
+        stage("z", "x", mi_config=MultiInstanceConfig(count_from_context="b")),
+        stage("end", "z", context=enabled_if("a == 1")),
+        context={"limit": 3},
+    )
 
     assert done.status.name == "SUCCEEDED"
-    assert counted.of("StartStage") == {"a": [2], "b": [3], "c": [2]}
+    assert done.stage_by_ref_id("y").status.name == "SKIPPED"  # type: ignore[union-attr]
+    starts, ends = counted.of("StartStage"), counted.of("CompleteStage")
+    assert {cost for costs in starts.values() for cost in costs} == {2}
+    assert {ref: ends[ref] for ref in "abx"} == {"a": [2], "b": [2], "x": [2]}
+
+
+def test_a_condition_on_a_large_value_costs_one_more(counted: Counted) -> None:
+    """What is large stays where it was written."""
+    large = {"items": list(range(10_000))}
+    done = counted.run(stage("a"), stage("b", "a", context=enabled_if("items[0] == 0")), context=large)
+
+    assert done.status.name == "SUCCEEDED"
+    assert counted.of("StartStage") == {"a": [2], "b": [3]}
 
 
 @pytest.mark.parametrize("kind", ["StartStage", "RunTask", "CompleteStage"])

@@ -12,7 +12,7 @@ from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.endings import (
     end_run,
 )
-from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields
+from stabilize_celery.engine.handler import Rules, frame_of, guard, meet, opening, stage_fields
 from stabilize_celery.engine.ids import thread_id
 from stabilize_celery.engine.moves import (
     GOES_ON,
@@ -27,7 +27,7 @@ from stabilize_celery.engine.moves import (
     owe_settle,
     set_run,
 )
-from stabilize_celery.engine.past import Past, merged
+from stabilize_celery.engine.past import Past
 from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.routes import (
     past_of,
@@ -55,7 +55,7 @@ def handle(message: ContinueStage, _rules: Rules, _attempt: int) -> Handling:
         return _take_all_away(frame, children.values())
     group = groups.pop(frame.run.phase)
     left = [children[ref] for refs in groups.values() for ref in refs]
-    return _decide(frame, {ref: children[ref] for ref in group}, left)
+    return (yield from _decide(frame, {ref: children[ref] for ref in group}, left))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def _take_all_away(frame: Frame, children: Iterable[_Child]) -> Decision:
     return decision
 
 
-def _decide(frame: Frame, group: Mapping[str, _Child], left: Iterable[_Child]) -> Decision:
+def _decide(frame: Frame, group: Mapping[str, _Child], left: Iterable[_Child]) -> Generator[Read, Snapshot, Decision]:
     """`left`: synthetic stages of other phases, which may live on where a time-out ended theirs."""
     decision = Decision()
     moves = sum(child.take_away(decision, "its phase is over") for child in left if child.is_live)
@@ -133,19 +133,19 @@ def _decide(frame: Frame, group: Mapping[str, _Child], left: Iterable[_Child]) -
     if failed is not None:
         moves += _fail(decision, frame, group, failed)
     elif all(child.is_done for child in group.values()):
-        _go_on(decision, frame, group)
+        yield from _go_on(decision, frame, group)
     else:
-        moves += _start_ready(decision, frame, group)
+        moves += yield from _start_ready(decision, frame, group)
     count_moves(decision, frame.workflow_id, moves, is_synthetic=True)
     return decision
 
 
-def _start_ready(decision: Decision, frame: Frame, group: Mapping[str, _Child]) -> int:
+def _start_ready(decision: Decision, frame: Frame, group: Mapping[str, _Child]) -> Generator[Read, Snapshot, int]:
     moves = 0
     for ref_id, child in group.items():
         wanted = [group[requisite] for requisite in child.frame.plan.requisites if requisite in group]
         if not child.frame.run.status and all(one.is_done for one in wanted):
-            past = merged([_base(frame), *(one.frame.run.past_out for one in wanted)], {})
+            past = yield from meet([_base(frame), *(one.frame.run.past_out for one in wanted)], {})
             token = child.frame.thread
             enable(decision, frame.workflow_id, ref_id, token, frame.now_us, past, parent=frame.thread)
             moves += 1
@@ -156,8 +156,8 @@ def _base(frame: Frame) -> Past:
     return frame.run.past if frame.run.phase == "before" else past_of(frame, frame.run.outputs)
 
 
-def _go_on(decision: Decision, frame: Frame, group: Mapping[str, _Child]) -> None:
-    past = merged([_base(frame), *(child.frame.run.past_out for child in group.values())], {})
+def _go_on(decision: Decision, frame: Frame, group: Mapping[str, _Child]) -> Generator[Read, Snapshot, None]:
+    past = yield from meet([_base(frame), *(child.frame.run.past_out for child in group.values())], {})
     set_run(decision, frame.thread, past=past)
     if frame.run.phase == "before":
         begin_tasks(decision, frame, frame.run.planned)

@@ -13,7 +13,6 @@ from stabilize_celery.engine.completion import complete_run, failure_status, pas
 from stabilize_celery.engine.endings import (
     end_run,
 )
-from stabilize_celery.engine.expressions import ConditionError, evaluate_condition, names_in
 from stabilize_celery.engine.handler import (
     Rules,
     frame_of,
@@ -34,6 +33,7 @@ from stabilize_celery.engine.moves import (
 from stabilize_celery.engine.plan import InstancesPlan
 from stabilize_celery.engine.state import Entry, Run
 from stabilize_celery.engine.steps import Decision, Handling, Hash, Read, SetFields, Snapshot
+from stabilize_celery.models.expressions import ConditionError, evaluate_condition, names_in
 from stabilize_celery.models.messages import JudgeInstances
 
 __all__ = ["handle"]

@@ -8,7 +8,6 @@ from collections.abc import Generator
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.completion import complete_run
-from stabilize_celery.engine.expressions import ConditionError, evaluate_condition, names_in
 from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields, visible_values, zone_fields
 from stabilize_celery.engine.milestones import HOLDS, WAITS, hold, milestone_verdict, withdraw
 from stabilize_celery.engine.moves import (
@@ -29,6 +28,7 @@ from stabilize_celery.engine.steps import (
     SetFields,
     Snapshot,
 )
+from stabilize_celery.models.expressions import ConditionError, evaluate_condition, names_in
 from stabilize_celery.models.messages import AcquireLock, StartStage
 
 __all__ = ["handle"]

@@ -8,7 +8,6 @@ from typing import Any
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.creation import Creation, create_workflow
-from stabilize_celery.engine.expressions import ConditionError, evaluate, names_in
 from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields, visible_values
 from stabilize_celery.engine.moves import (
     Frame,
@@ -19,6 +18,7 @@ from stabilize_celery.engine.plan import WorkflowPlan, decode_workflow_plan
 from stabilize_celery.engine.steps import Commit, Decision, Event, Fields, Handling, Hash, Read, workflow_slot
 from stabilize_celery.errors import StabilizeError
 from stabilize_celery.models.definition import from_definition, inner_definition
+from stabilize_celery.models.expressions import ConditionError, evaluate, names_in
 from stabilize_celery.models.messages import StartSubWorkflow
 
 __all__ = ["handle"]

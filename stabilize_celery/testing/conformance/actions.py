@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
-from stabilize_celery.engine.expressions import ConditionError, evaluate, evaluate_condition
 from stabilize_celery.errors import TaskNotFoundError, TransientError
+from stabilize_celery.models.expressions import ConditionError, evaluate, evaluate_condition
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.status import WorkflowStatus

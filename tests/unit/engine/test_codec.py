@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stabilize_celery.engine.ids import keyed_workflow_id, thread_id
-from stabilize_celery.engine.past import Source
+from stabilize_celery.engine.past import Past, Source
 from stabilize_celery.engine.state import (
     ENTRY,
     RUN,
@@ -30,7 +30,7 @@ def test_a_run_comes_back_as_it_was_written() -> None:
     run = Run(
         ref="a",
         status="RUNNING",
-        past={"x": Source(7, "t", "sum", (Source(3, "u"),))},
+        past=Past({"x": Source(7, "t", "sum", (Source(3, "u", value=b"\x01"),))}, ("page",), 7),
         context={"n": [1, {"deep": None}]},
         tasks=[TaskState("RUNNING", 5, error={"message": "m"}), TaskState()],
         code_runs=True,

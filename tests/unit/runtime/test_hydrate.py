@@ -8,23 +8,26 @@ import pytest
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.moves import Frame
-from stabilize_celery.engine.past import Source
+from stabilize_celery.engine.past import NEAR, Past, Source, extended, paged
 from stabilize_celery.engine.plan import StagePlan, TaskPlan
 from stabilize_celery.engine.state import Run, TaskState, WorkflowRecord
 from stabilize_celery.engine.steps import Fields, Query, Snapshot
 from stabilize_celery.models.workflow import Workflow
-from stabilize_celery.runtime.hydrate import EAGER_RUNS, context_queries, stage_of, visible_context
+from stabilize_celery.runtime.hydrate import context_queries, stage_of, visible_context
 
-MANY = EAGER_RUNS + 2
+MANY = 2 * NEAR + 20
 OWN = {"own": 1, "p0": "own wins"}
 WORKFLOW = {"w": "workflow", "p1": "past wins"}
 
 
 class Outputs:
-    """Runs `t0`, `t1` … that wrote `p0`, `p1` …; counts how often they are read."""
+    """Runs `t0`, `t1` … that wrote `p0`, `p1` …, one after another; counts how often something is read."""
 
     def __init__(self, runs: int) -> None:
-        self.past = {f"p{at}": Source(at + 1, f"t{at}") for at in range(runs)}
+        self.past, self.pages = Past(), dict[str, dict[str, Source]]()
+        for at in range(runs):
+            self.past, old = paged(extended(self.past, {f"p{at}": at}, f"t{at}", at + 1), f"page{at}")
+            self.pages |= {f"page{at}": old} if old else {}
         self.stored = {f"t{at}": {f"p{at}": at, "unseen": True} for at in range(runs)}
         self.reads = 0
 
@@ -35,6 +38,8 @@ class Outputs:
             assert isinstance(query, Fields)
             if query.key == places.DEFINITION:
                 answers[query] = {"context": pack(WORKFLOW)}
+            elif query.key == places.PAGES:
+                answers[query] = {page: pack(self.pages[page]) for page in query.fields}
             else:
                 answers[query] = {"outputs": pack(self.stored[query.key.removeprefix("r:")])}
         return Snapshot(answers, 0)
@@ -52,7 +57,7 @@ def expected(runs: int) -> dict[str, Any]:
     return {**WORKFLOW, **{f"p{at}": at for at in range(runs)}, **OWN}
 
 
-@pytest.mark.parametrize("runs", [0, 3, EAGER_RUNS, MANY])
+@pytest.mark.parametrize("runs", [0, 3, NEAR, MANY])
 def test_the_context_is_workflow_past_and_own_the_later_winning(runs: int) -> None:
     """The same to whoever looks, by whatever method; a name that its own context hides is not loaded."""
     assert Outputs(runs).context()[1] == expected(runs)
@@ -68,24 +73,26 @@ def test_the_context_is_workflow_past_and_own_the_later_winning(runs: int) -> No
 
 
 def test_a_long_past_is_loaded_by_name_as_it_is_looked_at() -> None:
-    """A stage behind a thousand branches reads what it asks for; each value once."""
+    """A stage behind a thousand branches reads the pages once, and then what it asks for; each value once."""
     outputs = Outputs(MANY)
     _, context = outputs.context()
 
-    assert "p7" in context
+    assert context[f"p{MANY - 1}"] == MANY - 1
     assert outputs.reads == 0
+    assert "p7" in context
+    assert outputs.reads == 1
     assert [context["p7"], context.get("p7"), context["p7"]] == [7, 7, 7]
-    assert outputs.reads == 1
+    assert outputs.reads == 2
     assert context["w"] == "workflow"
-    assert outputs.reads == 1
+    assert outputs.reads == 2
 
 
 def test_a_short_past_comes_with_the_claim() -> None:
     """No further round trip while the body runs."""
-    outputs = Outputs(EAGER_RUNS)
+    outputs = Outputs(NEAR)
     _, context = outputs.context()
 
-    assert context == expected(EAGER_RUNS)
+    assert context == expected(NEAR)
     assert outputs.reads == 0
 
 

@@ -50,7 +50,16 @@ class DeployBuilder(StageDefinitionBuilder):
 
 def test_the_ready_made_tasks_are_known() -> None:
     """A new registry knows the tasks that come with the package, and can do without."""
-    assert TaskRegistry().list_tasks() == ["approval", "http", "noop", "python", "shell", "sub_workflow", "wait"]
+    assert TaskRegistry().list_tasks() == [
+        "approval",
+        "http",
+        "jump",
+        "noop",
+        "python",
+        "shell",
+        "sub_workflow",
+        "wait",
+    ]
     assert TaskRegistry(ready_made=False).names() == ()
 
 

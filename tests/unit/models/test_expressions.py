@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from stabilize_celery.engine.expressions import (
+from stabilize_celery.models.expressions import (
     MAX_EXPRESSION_CHARS,
     ConditionError,
     check_expression,
