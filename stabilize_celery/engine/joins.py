@@ -67,8 +67,11 @@ def write_place(decision: Decision, workflow_id: str, place: Place) -> None:
     fields |= {"fired": place.fired, "cycle": int(place.has_fired)}
     fields["counted"] = pack({str(edge): thread for edge, thread in place.counted.items()})
     decision.change(SetFields(places.join(plan.ref), fields))
+    if plan.join in ("DISCRIMINATOR", "N_OF_M"):
+        decision.change(SetFields(places.waiting(plan.ref), {"f": int(place.has_fired)}))
+    if place.emptied:
+        decision.change(Increment(places.waiting(plan.ref), "n", -place.emptied))
     if place.consumed:
-        decision.change(Increment(places.waiting(plan.ref), "n", -place.consumed))
         Zone.of(plan).count_inside(decision, workflow_id, -place.consumed)
         if plan.component:
             decision.change(Increment(places.component(plan.component), "live", -place.consumed))

@@ -92,7 +92,8 @@ def signals(ref_id: str) -> str:
 
 
 def waiting(ref_id: str) -> str:
-    """HASH: `n` = arrivals at a join that are not consumed. HINCRBY only, never WATCHed: a hint when to publish."""
+    """HASH: when a join is worth a look, a hint, never WATCHed: `n` edges that brought something in this cycle, `x` edges
+    that closed without, `f` whether it has fired in this cycle. `n` and `x` change by HINCRBY only."""
     return f"n:{ref_id}"
 
 

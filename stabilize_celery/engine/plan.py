@@ -42,7 +42,8 @@ class TaskPlan(msgspec.Struct, frozen=True, array_like=True):
 class Edge(msgspec.Struct, frozen=True, array_like=True):
     """An outgoing edge, or a declared jump. `position`: which requisite of the target this is (-1: a jump).
 
-    `need`: arrivals that may fire the target's join; 0: as many as it has open edges (OR).
+    `need`: arrivals that may fire the target's join; `bears`: edges that may close before it is hopeless; `width`: edges
+    (or threads, for a thread merge) that it has in all.
     `component`: the target's, where someone downstream wants to know what can still come; else empty.
     """
 
@@ -58,6 +59,8 @@ class Edge(msgspec.Struct, frozen=True, array_like=True):
     group: str = ""
     """The target is offered in this deferred choice group."""
     choose_after_ms: int = 0
+    width: int = 1
+    bears: int = 0
 
 
 class InstancesPlan(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -240,7 +243,12 @@ class _Graph:
         is_direct = position < 0 or _is_direct(stage)
         after = stage.choose_after_ms or 0
         section = stage.mutex_section or ""
-        return Edge(ref, position, is_direct, _need(stage), name, self.is_alone(ref), section, group, after)
+        width = stage.thread_merge or len(stage.requisite_stage_ref_ids)
+        need = _need(stage)
+        bears = 0 if stage.thread_merge else width - (need or 1)
+        return Edge(
+            ref, position, is_direct, need or width, name, self.is_alone(ref), section, group, after, width, bears
+        )
 
 
 def _graph(stages: Sequence[StageExecution]) -> _Graph:

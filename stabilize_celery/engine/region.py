@@ -36,6 +36,8 @@ class Place:
     closed: frozenset[str] = frozenset()
     consumed: int = 0
     """Arrivals taken from the edges by this judgement."""
+    emptied: int = 0
+    """Edges that may bring something anew (`places.waiting`)."""
     is_changed: bool = False
 
     @property
@@ -43,10 +45,11 @@ class Place:
         """Positions of the incoming edges."""
         return range(len(self.plan.requisites))
 
-    def take(self, edge: int) -> str:
-        """Consume the first arrival of an edge."""
+    def take(self, edge: int, *, is_counted: bool = False) -> str:
+        """Consume the first arrival of an edge; one that `is_counted` stands for its edge until the cycle is over."""
         self.used[edge] = self.used.get(edge, 0) + 1
         self.consumed += 1
+        self.emptied += not is_counted and str(edge) not in self.closed
         self.is_changed = True
         return self.waiting[edge].pop(0)
 
@@ -58,6 +61,7 @@ class Place:
 
     def new_cycle(self) -> None:
         """Count anew (wcp 1.6, cycle and reset)."""
+        self.emptied += sum(str(edge) not in self.closed for edge in self.counted)
         self.counted, self.has_fired, self.is_changed = {}, False, True
 
 
@@ -153,7 +157,7 @@ def _judge_or(place: Place, is_open: set[int], firings: list[Firing]) -> None:
 def _judge_partial(place: Place, is_open: set[int], firings: list[Firing]) -> None:
     for edge in place.edges:
         if place.waiting.get(edge) and edge not in place.counted:
-            place.counted[edge] = place.take(edge)
+            place.counted[edge] = place.take(edge, is_counted=True)
             if not place.has_fired and len(place.counted) >= place.plan.need:
                 place.has_fired = True
                 _fire(place, firings, list(place.counted.items()))

@@ -133,14 +133,14 @@ def _reset(
         # The number of firings names the join's threads: it only grows, or a new run would be an old one's.
         if fired := place_of(plans[ref], snapshot[arrivals], snapshot[consumed]).fired:
             decision.change(SetFields(consumed.key, {"fired": fired}))
-        _reopen(decision, plans, plans[ref], again, len(kept))
+        _reopen(decision, plans, plans[ref], again, kept)
         since[ref] = now_us
     decision.change(SetFields(places.RESTARTED, since))
     decision.change(DeleteFields(places.FAILURES, tuple(refs)))
 
 
 def _reopen(
-    decision: Decision, plans: Mapping[str, StagePlan], plan: StagePlan, again: Collection[str], kept: int
+    decision: Decision, plans: Mapping[str, StagePlan], plan: StagePlan, again: Collection[str], kept: Collection[str]
 ) -> None:
     """Count again what can come into a stage: only from what runs again; the rest has ended, and stays closed."""
     if not plan.component:
@@ -151,8 +151,12 @@ def _reopen(
     dead = {name: 1 for name, source in from_outside if source not in again}
     key = places.component(plan.component)
     decision.change(Increment(key, "in", len(from_outside) - len(dead)))
-    decision.change(Increment(key, "live", kept))
+    decision.change(Increment(key, "live", len(kept)))
     if dead:
+        filled = {item.partition(":")[0] for item in kept}
+        decision.change(
+            Increment(places.waiting(plan.ref), "x", sum(name.isdecimal() for name in dead.keys() - filled))
+        )
         decision.change(SetFields(places.closed(plan.ref), dead))
 
 

@@ -29,6 +29,9 @@ from stabilize_celery.models.messages import (
 
 __all__ = ["arrive", "close_if_last", "close_ways_out", "keep_page", "offer_members", "past_of"]
 
+ENOUGH_LOOKS = 8
+"""So many looks at a join are published before one of them shows; a burst of arrivals asks for no more."""
+
 
 def past_of(frame: Frame, outputs: dict[str, Any]) -> Past:
     """Return what those after this run see."""
@@ -100,19 +103,29 @@ def offer_members(
 
 def _arrive_at_join(decision: Decision, frame: Frame, edge: Edge) -> None:
     decision.change(Append(places.arrivals(edge.target), f"{edge.position}:{frame.thread}"))
-    waiting = decision.change(Increment(places.waiting(edge.target), "n", 1))
     Zone("", edge.target, edge.section).count_inside(decision, frame.workflow_id, 1)
-    is_open = -1
     if edge.component:
         decision.change(Increment(places.component(edge.component), "live", 1))
-        is_open = decision.change(Increment(places.component(edge.component), "in", 0))
+    _owe_look(decision, frame.workflow_id, edge, arrived=1)
 
-    def may_fire(results: Sequence[int | None]) -> bool:
-        need = edge.need or (results[is_open] or 0)
-        return (results[waiting] or 0) >= need or not edge.is_alone
 
-    message = EvaluateJoin(workflow_id=frame.workflow_id, ref_id=edge.component or edge.target)
-    decision.owes.append(Owed(message, publish=may_fire))
+def _owe_look(decision: Decision, workflow_id: str, edge: Edge, *, arrived: int = 0, closed: int = 0) -> None:
+    """Owe the evaluation of a join; publish it if this arrival, or this closed edge, may make a difference.
+
+    In a loop what matters are threads elsewhere, too: it is always published.
+    """
+    hint = places.waiting(edge.target)
+    counts = [Increment(hint, "n", arrived), Increment(hint, "x", closed), Increment(hint, "f", 0)]
+    at = [decision.change(count) for count in counts]
+
+    def may_matter(results: Sequence[int | None]) -> bool:
+        came, gone, has_fired = (results[position] or 0 for position in at)
+        surplus = came - edge.need if arrived else gone - edge.bears - 1
+        begins = not has_fired and 0 <= surplus < ENOUGH_LOOKS
+        return begins or came + gone >= edge.width or not edge.is_alone
+
+    message = EvaluateJoin(workflow_id=workflow_id, ref_id=edge.component or edge.target)
+    decision.owes.append(Owed(message, publish=may_matter))
 
 
 def close_ways_out(decision: Decision, workflow_id: str, plan: StagePlan, got_threads: Collection[str] = ()) -> None:
@@ -130,7 +143,10 @@ def close_ways_out(decision: Decision, workflow_id: str, plan: StagePlan, got_th
             continue  # its own end finds all closed
         if edge.target in got_threads and edge.is_alone:
             continue  # its arrival owes the look already
-        decision.owes.append(Owed(EvaluateJoin(workflow_id=workflow_id, ref_id=edge.component)))
+        if edge.is_direct or edge.position < 0:
+            decision.owes.append(Owed(EvaluateJoin(workflow_id=workflow_id, ref_id=edge.component)))
+        else:
+            _owe_look(decision, workflow_id, edge, closed=1)
 
 
 def close_if_last(decision: Decision, frame: Frame, got_threads: Collection[str]) -> None:
