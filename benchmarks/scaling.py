@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.backends import Backend, in_process, on_celery
-from benchmarks.shapes import chain, fan_out
+from benchmarks.shapes import chain, fan_out, many_instances
 from stabilize_celery import Workflow
 
 __all__ = ["LIMIT", "Measured", "Shape", "measure", "table"]
@@ -21,7 +21,7 @@ LIMIT = 1.3
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A kind of workflow. `make(size)`: one of `size` stages, give or take the two ends of a fan."""
+    """A kind of workflow. `make(size)`: one of `size` stages or instances, give or take the two ends of a fan."""
 
     name: str
     make: Callable[[int], Workflow]
@@ -32,6 +32,7 @@ SHAPES = (
     Shape("chain, each stage its own output", lambda size: chain(size, "own_key")),
     Shape("fan-out and join", lambda size: fan_out(size, "same_key")),
     Shape("fan-out and join, own outputs", lambda size: fan_out(size, "own_key")),
+    Shape("instances of one stage", lambda size: many_instances(size, "same_key")),
 )
 
 

@@ -1,8 +1,9 @@
 """The workflows that are measured. Every stage has one task, which does next to nothing."""
 
 from stabilize_celery import StageExecution, TaskExecution, Workflow
+from stabilize_celery.models.patterns import instances
 
-__all__ = ["chain", "fan_out"]
+__all__ = ["chain", "fan_out", "many_instances"]
 
 
 def chain(length: int, task: str) -> Workflow:
@@ -16,6 +17,13 @@ def fan_out(width: int, task: str) -> Workflow:
     middle = [f"m{at}" for at in range(width)]
     stages = [_stage("first", [], task), *(_stage(ref_id, ["first"], task) for ref_id in middle)]
     return Workflow.create("benchmarks", f"fan-{width}", [*stages, _stage("last", middle, task)])
+
+
+def many_instances(number: int, task: str) -> Workflow:
+    """Return a stage that lists `number` names, a stage with one instance for each, and one that sees their outputs."""
+    stages = [_stage("first", [], "names"), _stage("each", ["first"], task), _stage("last", ["each"], task)]
+    instances(stages[1], over="names")
+    return Workflow.create("benchmarks", f"instances-{number}", stages, context={"size": number})
 
 
 def _stage(ref_id: str, after: list[str], task: str) -> StageExecution:

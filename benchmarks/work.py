@@ -25,3 +25,9 @@ def same_key(stage: StageExecution) -> TaskResult:
 def own_key(stage: StageExecution) -> TaskResult:
     """Write an output that no other stage writes: what later stages can see grows with every stage."""
     return TaskResult.success(outputs={stage.ref_id: 1})
+
+
+@registry.task("names")
+def names(stage: StageExecution) -> TaskResult:
+    """Write as many names as the context asks for: what the instances of the next stage are made from."""
+    return TaskResult.success(outputs={"names": [f"name-{at}" for at in range(stage.context["size"])]})

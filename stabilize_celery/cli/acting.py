@@ -73,17 +73,20 @@ def signal(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The signal's name.")],
     payload: Annotated[str | None, typer.Argument(metavar="[JSON]", help="What the task gets with it.")] = None,
     transient: Annotated[bool, typer.Option("--transient", help="Not kept if nobody waits for it now.")] = False,
+    instance: Annotated[
+        int | None, typer.Option("--instance", metavar="N", help="Only this instance's, from 0.")
+    ] = None,
 ) -> int:
     """Send a signal to a stage."""
-    value = _json(payload)
-    return tell(session, workflow_id, session.client().handle(workflow_id).signal(ref_id, name, value, transient))
+    handle = session.client().handle(workflow_id)
+    return tell(session, workflow_id, handle.signal(ref_id, name, _json(payload), transient, instance=instance))
 
 
-def _json(text: str | None) -> Any:
+def _json(text: str | None, what: str = "the payload") -> Any:
     try:
         return None if text is None else json.loads(text)
     except json.JSONDecodeError as error:
-        raise Mistake(f"the payload {text!r} is not JSON: {error}; write text as '\"text\"'") from None
+        raise Mistake(f"{what} {text!r} is not JSON: {error}; write text as '\"text\"'") from None
 
 
 def skip_stage(session: Session, workflow_id: WorkflowId, ref_id: RefId) -> int:
@@ -115,9 +118,13 @@ def add_instances(
     workflow_id: WorkflowId,
     ref_id: RefId,
     number: Annotated[int, typer.Argument(metavar="N", help="How many.")] = 1,
+    context: Annotated[str | None, typer.Argument(metavar="[JSON]", help="More names that they see.")] = None,
 ) -> int:
     """Add instances to a stage that allows it."""
-    return tell(session, workflow_id, session.client().handle(workflow_id).add_instances(ref_id, number))
+    names = _json(context, "the context")
+    if not isinstance(names, dict | None):
+        raise Mistake(f"the context {context!r} is no JSON object; write it as '{{\"name\": 1}}'")
+    return tell(session, workflow_id, session.client().handle(workflow_id).add_instances(ref_id, number, names))
 
 
 def complete_instances(session: Session, workflow_id: WorkflowId, ref_id: RefId) -> int:

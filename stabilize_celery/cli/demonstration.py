@@ -5,7 +5,7 @@ import sys
 import sysconfig
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ import typer
 
 from stabilize_celery.cli.commands import command
 from stabilize_celery.cli.failures import DONE, FAILED, Mistake
+from stabilize_celery.cli.instances import Instances, read_instances
 from stabilize_celery.cli.rows import rows_of
 from stabilize_celery.cli.session import Session
 from stabilize_celery.cli.showing import print_reasons
@@ -21,6 +22,7 @@ from stabilize_celery.cli.workers import LocalWorkers
 from stabilize_celery.cli.working import environment
 from stabilize_celery.client import Client, WorkflowHandle
 from stabilize_celery.client.words import duration, plural
+from stabilize_celery.demo.listing import require_packages
 from stabilize_celery.demo.pipeline import audit_pipeline
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
@@ -52,6 +54,8 @@ def demo(
     """Audit a Python source tree on a fleet of workers of its own; leaves a report to look at."""
     source = path or Path(sysconfig.get_paths()["stdlib"])
     try:
+        # The first stage finds them by itself; a mistyped folder is told before anything is started.
+        require_packages(source)
         workflow = audit_pipeline(source, output)
     except (OSError, ValueError) as error:
         raise Mistake(str(error)) from None
@@ -87,15 +91,15 @@ def _show(session: Session, client: Client, handle: WorkflowHandle) -> WorkflowS
     last, said_at = "", 0.0
     for view in views(client, handle.id):
         status = WorkflowStatus[view.record.status]
-        line = _progress(view)
+        line = _progress(view, read_instances(client.store, view))
         if line != last and (not view.record.is_live or time.monotonic() - said_at > _LINE_EVERY_S):
             session.say(line)
             last, said_at = line, time.monotonic()
     return status
 
 
-def _progress(view: WorkflowView) -> str:
-    rows = [row for row in rows_of(view) if row.status != "NOT_STARTED" and row.depth == 0]
+def _progress(view: WorkflowView, instances: Mapping[str, Instances]) -> str:
+    rows = [row for row in rows_of(view, (), instances) if row.status != "NOT_STARTED" and row.depth == 0]
     return " · ".join(f"{row.name} {row.note if row.total else row.status}" for row in rows)
 
 
@@ -117,7 +121,6 @@ def _close(session: Session, handle: WorkflowHandle, status: WorkflowStatus, han
 def _facts(handle: WorkflowHandle, workflow: Workflow, handled: Counter[str]) -> dict[str, Any]:
     outputs = {stage.ref_id: stage.outputs for stage in workflow.stages}
     events = list(handle.events())
-    joins = [event for event in events if event.kind == "join.fired" and event.ref_id == "rank"]
     kinds = Counter(event.kind for event in events)
     return {
         "took_ms": (workflow.end_time or 0) - (workflow.start_time or 0),
@@ -125,8 +128,8 @@ def _facts(handle: WorkflowHandle, workflow: Workflow, handled: Counter[str]) ->
         "totals": outputs.get("rank", {}).get("totals", {}),
         "messages": sum(n for name, n in handled.items() if name.startswith("stabilize.") and name != _PROBE),
         "retries": kinds["task.retried"],
-        "joins_fired": len(joins),
-        "branches": sum(int(event.data.get("branches", 0)) for event in joins),
+        "instances": kinds["instance.completed"],
+        "rank_started": sum(event.kind == "stage.started" and event.ref_id == "rank" for event in events),
         "report_html": outputs.get("report", {}).get("report_html", ""),
         "report_json": outputs.get("report", {}).get("report_json", ""),
     }
@@ -138,21 +141,15 @@ def _lines(session: Session, handle: WorkflowHandle, facts: dict[str, Any], flee
     yield f"✔ audit of {what} in {duration(facts['took_ms'])}    ({fleet})"
     if totals["unparsed"]:
         yield f"  {plural(totals['unparsed'], 'file')} did not parse and are listed in the report"
-    fired = "once" if facts["joins_fired"] == 1 else f"{facts['joins_fired']} times"
+    started = "once" if facts["rank_started"] == 1 else f"{facts['rank_started']} times"
+    work = f"{plural(facts['stages'], 'stage')} and {plural(facts['instances'], 'instance')}"
     retries = plural(facts["retries"], "retry", "retries")
-    yield (
-        f"  {facts['messages']:,} messages for {facts['stages']:,} stages · {retries} · "
-        f"join of {facts['branches']:,} branches fired {fired}"
-    )
+    yield f"  {facts['messages']:,} messages for {work} · {retries} · rank started {started}"
     yield f"  Report   {_near(Path(facts['report_html']))}  (and {Path(facts['report_json']).name})"
     yield ""
     yield "Next:"
     where = f" --home {shlex.quote(str(session.shared.home))}" if session.shared.home else ""
-    for name, about in (
-        ("status", "the run as a tree"),
-        ("events", "all that happened"),
-        ("graph", "its graph, for Mermaid"),
-    ):
+    for name, about in _NEXT.items():
         yield f"  {_program()} {name} {handle.id}{where}"
         yield f"      {about}"
     yield "  docs/getting-started.md has your own pipeline in 15 lines"

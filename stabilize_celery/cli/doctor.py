@@ -1,8 +1,10 @@
 """`doctor`: is everything there that workflows need? One line per check, with what to change."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
 import typer
 
@@ -14,13 +16,16 @@ from stabilize_celery.client.dead_letters import dead_letters
 from stabilize_celery.client.why.fleet import Fleet
 from stabilize_celery.client.words import duration, plural
 from stabilize_celery.errors import QueueError, redact_url
+from stabilize_celery.runtime.findings import Finding
+from stabilize_celery.runtime.survey import survey
 from stabilize_celery.transport.producer import ProducerPublisher
 
-__all__ = ["Check", "add_doctor", "check_server"]
+__all__ = ["Check", "add_doctor", "check_findings", "check_server", "told_findings"]
 
 _OVERDUE_MS = 5_000
 _LOOKED_AT = 100
 _OLDEST = (6, 2)
+_NO_REPAIR = "no repair is known; `stabilize-celery why` tells more, `stabilize-celery cancel` ends it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +43,61 @@ def add_doctor(app: typer.Typer) -> None:
     command(app, "doctor")(doctor)
 
 
-def doctor(session: Session) -> int:
-    """Check Redis, its settings, the broker, the workers, and what is overdue. Exit code 1 on a problem."""
+def doctor(
+    session: Session,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended, now.")] = False,
+) -> int:
+    """Check Redis, its settings, the broker, the workers, and what is overdue or lost. Exit code 1 on a problem.
+
+    Looks at every workflow: with very many of them that takes a while.
+    """
     client = session.client()
     checks = [*check_server(client.store.health()), *_check_fleet(client), *_check_work(client), _check_broker(client)]
+    findings = _survey(client, mends=repair)
+    checks.append(check_findings(findings, mends=repair))
     if session.as_json:
-        session.print_json([asdict(check) for check in checks])
-    else:
-        for check in checks:
-            style = "green" if check.ok else "red"
-            session.out.print(f"{'✔' if check.ok else '✘'} {check.told}", markup=False, style=style, soft_wrap=True)
-            if check.advice:
-                session.out.print(f"    {check.advice}", markup=False, soft_wrap=True)
+        details = {checks[-1].name: [finding.as_json() for finding in findings]}
+        session.print_json([{**asdict(check), **_details(check, details)} for check in checks])
+        return DONE if all(check.ok for check in checks) else FAILED
+    for check in checks:
+        style = "green" if check.ok else "red"
+        session.out.print(f"{'✔' if check.ok else '✘'} {check.told}", markup=False, style=style, soft_wrap=True)
+        if check.advice:
+            session.out.print(f"    {check.advice}", markup=False, soft_wrap=True)
+    for line in told_findings(findings):
+        session.out.print(line, markup=False, soft_wrap=True)
     return DONE if all(check.ok for check in checks) else FAILED
+
+
+def _details(check: Check, details: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    return {"findings": details[check.name]} if check.name in details else {}
+
+
+def _survey(client: Client, *, mends: bool) -> list[Finding]:
+    with closing(ProducerPublisher(client.settings.broker_url or client.settings.redis_url, client.settings)) as broker:
+        return survey(client.store, broker, client.settings, mends=mends)
+
+
+def check_findings(findings: Sequence[Finding], *, mends: bool) -> Check:
+    """Return the check of what a survey found: well if nothing was wrong, or if all of it is mended."""
+    if not findings:
+        return Check("repair", True, "every workflow has something owed, or a reason to wait")
+    left = [finding for finding in findings if not finding.is_mended]
+    lost = "Writes were lost (a crash without its append-only log, a fail-over), or this is a bug: please report it."
+    if not left:
+        return Check("repair", True, f"{plural(len(findings), 'thing')} repaired", lost)
+    mendable = any(finding.mends for finding in left)
+    it = "it" if len(left) == 1 else "them"
+    told = f"{plural(len(left), 'thing is', 'things are')} not as every commit leaves {it}"
+    advice = f"{lost} `stabilize-celery doctor --repair` mends it." if mendable and not mends else lost
+    return Check("repair", False, told, advice)
+
+
+def told_findings(findings: Sequence[Finding]) -> Iterator[str]:
+    """Yield what was found, with what was done about it or would be, a line each."""
+    for finding in findings:
+        done = f"{'done' if finding.is_mended else 'repair would'}: {finding.mends}"
+        yield f"    {finding.workflow_id}: {finding.told} → {done if finding.mends else _NO_REPAIR}"
 
 
 def check_server(health: Mapping[str, str]) -> Iterator[Check]:
@@ -81,12 +128,21 @@ def _check_fleet(client: Client) -> Iterator[Check]:
         return
     newest = min(worker.silent_ms for worker in fleet.live)
     yield Check("workers", True, f"{plural(len(fleet.live), 'worker')}, newest heard of {duration(newest)} ago")
+    yield from check_repairs(client.store.fleet())
     for queue in (client.settings.control_queue, client.settings.work_queue):
         if not fleet.listening(queue):
             yield Check("queues", False, f"no worker listens on queue {queue!r}", f"Start one with -Q {queue}.")
     versions = sorted({worker.version for worker in fleet.live if worker.version})
     if len(versions) > 1:
         yield Check("versions", True, f"workers of several versions run side by side: {', '.join(versions)}")
+
+
+def check_repairs(lines: Mapping[str, Mapping[str, bytes]]) -> Iterator[Check]:
+    """Yield what the workers tell of their own repairs, if there were any: each stands in its workflow's events."""
+    repaired, aside = (sum(int(line.get(name, b"0")) for line in lines.values()) for name in ("repaired", "set_aside"))
+    if repaired or aside:
+        told = f"the workers have repaired {plural(repaired, 'thing')} and set {aside} aside since they started"
+        yield Check("repairs", True, told, "None is normal: did Redis lose writes? See `stabilize-celery events ID`.")
 
 
 def _check_work(client: Client) -> Iterator[Check]:

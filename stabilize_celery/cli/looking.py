@@ -1,4 +1,4 @@
-"""Commands that look: status, list, watch, why, events, locks."""
+"""Commands that look: status, list, watch, why, events."""
 
 from typing import Annotated
 
@@ -12,7 +12,6 @@ from stabilize_celery.cli.tree import header
 from stabilize_celery.cli.watching import watch as watch_until_the_end
 from stabilize_celery.client.pages import WorkflowSummary
 from stabilize_celery.client.why.explain import explain_view
-from stabilize_celery.client.why.locks import LockFacts, all_locks, shown_key
 from stabilize_celery.client.words import clock_time, duration
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.runtime.reading import read_view, workflow_from
@@ -29,7 +28,6 @@ def add_looking(app: typer.Typer) -> None:
     command(app, "watch")(watch)
     command(app, "why")(why)
     command(app, "events")(events)
-    command(app, "locks")(locks)
 
 
 def status(session: Session, workflow_id: WorkflowId) -> int:
@@ -119,36 +117,3 @@ def events(
         else:
             session.out.print(str(event), markup=False, soft_wrap=True)
     return DONE
-
-
-def locks(session: Session) -> int:
-    """Show who holds each mutex, since when, and who waits for it."""
-    client = session.client()
-    found, now_ms = all_locks(client.store), client.store.time_ms()
-    if session.as_json:
-        session.print_json([_lock_object(lock) for lock in found])
-    elif not found:
-        session.print("No mutex is held or waited for.")
-    else:
-        columns = ("KEY", "HELD BY", "SINCE", "TOKEN", "WAITING")
-        print_table(session, columns, [row for lock in found for row in _lock_rows(lock, now_ms)])
-    return DONE
-
-
-def _lock_rows(lock: LockFacts, now_ms: int) -> list[tuple[str, ...]]:
-    waiting = [f"{party} ({duration(now_ms - party.since_ms)})" for party in lock.waiters]
-    rows: list[tuple[str, ...]] = []
-    for position in range(max(len(lock.holders), len(waiting))):
-        holder = lock.holders[position] if position < len(lock.holders) else None
-        since = duration(now_ms - holder.since_ms) if holder and holder.since_ms else ""
-        key = shown_key(lock.name) if position == 0 else ""
-        line = waiting[position] if position < len(waiting) else ""
-        rows.append((key, str(holder or ""), since, str(holder.token) if holder else "", line))
-    return rows
-
-
-def _lock_object(lock: LockFacts) -> dict[str, object]:
-    fields = ("workflow_id", "workflow_name", "ref_id", "since_ms", "token")
-    sides = {"holders": lock.holders, "waiters": lock.waiters}
-    parties = {side: [{name: getattr(one, name) for name in fields} for one in sides[side]] for side in sides}
-    return {"key": shown_key(lock.name), "name": lock.name, "limit": lock.limit, **parties}

@@ -13,6 +13,7 @@ from stabilize_celery.cli.commands import remember
 from stabilize_celery.cli.demonstration import add_demo
 from stabilize_celery.cli.doctor import add_doctor
 from stabilize_celery.cli.failures import code_of, sentence_of
+from stabilize_celery.cli.locking import add_locking
 from stabilize_celery.cli.looking import add_looking
 from stabilize_celery.cli.starting import add_starting
 from stabilize_celery.cli.working import add_working
@@ -31,7 +32,7 @@ def make_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(remember)
-    for add in (add_demo, add_working, add_starting, add_looking, add_acting, add_doctor):
+    for add in (add_demo, add_working, add_starting, add_looking, add_locking, add_acting, add_doctor):
         add(app)
     app.add_typer(dead_app(), name="dead")
     app.command("version")(version)

@@ -1,8 +1,9 @@
-"""A workflow as rows: one per stage, many alike folded into one with a bar."""
+"""A workflow as rows: one per stage; many stages alike, and the instances of a stage, folded into one with a bar."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from stabilize_celery.cli.instances import Instance, Instances
 from stabilize_celery.client.why import Reason
 from stabilize_celery.client.words import duration, plural
 from stabilize_celery.engine.moves import (
@@ -12,15 +13,20 @@ from stabilize_celery.engine.state import Run, WorkflowRecord
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.runtime.reading import StageView, WorkflowView
 
-__all__ = ["FOLD_ABOVE", "Row", "rows_of"]
+__all__ = ["FOLD_ABOVE", "INSTANCES_SHOWN", "Row", "rows_of"]
 
 FOLD_ABOVE = 30
 """So many stages alike are still shown one by one (count)."""
+INSTANCES_SHOWN = 10
+"""So many instances of a stage are shown by name: those that failed, are at work or wait for something (count)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the tree. `done` of `total` where it stands for several stages."""
+    """A line of the tree. `done` of `total` where it stands for several stages or instances.
+
+    `status` is empty for a line that only says how many more there are.
+    """
 
     name: str
     status: str
@@ -31,9 +37,22 @@ class Row:
     total: int = 0
 
 
-def rows_of(view: WorkflowView, reasons: Sequence[Reason] = ()) -> list[Row]:
-    """Return the rows of a workflow, in the order of its definition; reasons become the notes of unfinished stages."""
-    why = {reason.ref_id: reason for reason in reasons}
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What is known of stages beyond their state, by ref_id."""
+
+    why: Mapping[str, Reason]
+    instances: Mapping[str, Instances]
+
+
+def rows_of(
+    view: WorkflowView, reasons: Sequence[Reason] = (), instances: Mapping[str, Instances] | None = None
+) -> list[Row]:
+    """Return the rows of a workflow, in the order of its definition; reasons become the notes of unfinished stages.
+
+    `instances`: by stage, as `read_instances` found them.
+    """
+    told = _Told({reason.ref_id: reason for reason in reasons}, instances or {})
     children: dict[str, list[str]] = {}
     for ref_id, stage in view.stages.items():
         if stage.plan.parent is not None:
@@ -46,9 +65,9 @@ def rows_of(view: WorkflowView, reasons: Sequence[Reason] = ()) -> list[Row]:
         if group is not None:
             if id(group) not in folded:
                 folded.add(id(group))
-                rows += _folded(view, group, why)
+                rows += _folded(view, group, told.why)
         elif stage.plan.parent is None:
-            rows += _with_children(view, ref_id, why, children, 0)
+            rows += _with_children(view, ref_id, told, children, 0)
     return rows
 
 
@@ -62,11 +81,55 @@ def _folds(view: WorkflowView) -> dict[str, list[str]]:
 
 
 def _with_children(
-    view: WorkflowView, ref_id: str, why: Mapping[str, Reason], children: Mapping[str, Sequence[str]], depth: int
+    view: WorkflowView, ref_id: str, told: _Told, children: Mapping[str, Sequence[str]], depth: int
 ) -> Iterator[Row]:
-    yield _row(view, ref_id, view.stages[ref_id], why.get(ref_id), depth)
+    row = _row(view, ref_id, view.stages[ref_id], told.why.get(ref_id), depth)
+    instances = told.instances.get(ref_id)
+    if instances is None:
+        yield row
+    else:
+        yield _summed(row, instances, view.stages[ref_id])
+        yield from _of_instances(view, instances, depth + 1)
     for child in children.get(ref_id, ()):
-        yield from _with_children(view, child, why, children, depth + 1)
+        yield from _with_children(view, child, told, children, depth + 1)
+
+
+def _summed(row: Row, instances: Instances, stage: StageView) -> Row:
+    """Return the row of a stage with its instances counted; what they wait for stands below it."""
+    is_over = WorkflowStatus[row.status].is_complete
+    note = instances.told(is_over=is_over)
+    if is_over and stage.newest and stage.newest[1].reason:
+        note = f"{note}; {stage.newest[1].reason}"
+    return replace(row, note=note, done=instances.done, total=instances.total)
+
+
+def _of_instances(view: WorkflowView, instances: Instances, depth: int) -> Iterator[Row]:
+    """Yield a row per instance that failed, is at work or waits for a signal, and how many more there are."""
+    live = sorted(instances.live, key=lambda one: (not one.is_at_work, one.run.status != "SUSPENDED", one.index))
+    number = instances.failed + len(live)
+    if number <= INSTANCES_SHOWN:
+        named = [*instances.failures, *live]
+    else:
+        busy = [one for one in live if one.is_at_work or one.run.status == "SUSPENDED"]
+        failures = instances.failures[: max(INSTANCES_SHOWN - len(busy), INSTANCES_SHOWN // 2)]
+        named = [*failures, *busy[: INSTANCES_SHOWN - len(failures)]]
+    yield from (_of_instance(one, view.now_ms, depth) for one in named)
+    if number > len(named):
+        yield Row(f"+{number - len(named):,} more", "", depth)
+
+
+def _of_instance(one: Instance, now_ms: int, depth: int) -> Row:
+    run = one.run
+    begin = min((task.started_ms for task in run.tasks if task.started_ms), default=0)
+    elapsed = duration((run.ended_ms or now_ms) - begin) if begin else ""
+    if run.is_ended:
+        return Row(one.name, run.status, depth, elapsed, one.reason)
+    if run.status == "SUSPENDED":
+        note = f"waits for signal {run.waits!r}" if run.waits else "waits for any signal"
+    else:
+        retried = f"tried again after: {one.reason}" if one.reason else ""
+        note = retried if one.is_at_work else "queued"
+    return Row(one.name, run.status, depth, elapsed, note)
 
 
 def _folded(view: WorkflowView, group: Sequence[str], why: Mapping[str, Reason]) -> Iterator[Row]:
@@ -80,7 +143,7 @@ def _folded(view: WorkflowView, group: Sequence[str], why: Mapping[str, Reason])
     stage = view.stages[group[0]]
     kind = stage.plan.tasks[0].type if stage.plan.tasks else stage.plan.type
     note = ", ".join(
-        [f"{done} of {len(group)} done"]
+        [f"{done:,} of {len(group):,} done"]
         + ([f"{running} at work"] if running else [])
         + ([f"{queued} wait"] if queued else [])
         + ([f"{len(failed)} failed"] if failed else [])

@@ -1,23 +1,27 @@
 """Reasons, states and tables as they are printed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from stabilize_celery.cli.folding import folded_events
+from stabilize_celery.cli.instances import Instances
 from stabilize_celery.cli.session import Session
 from stabilize_celery.cli.tree import COLOURS, Tree
+from stabilize_celery.client.events import WorkflowEvent
 from stabilize_celery.client.why import Reason
 from stabilize_celery.client.words import plural
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.reading import WorkflowView
 
-__all__ = ["print_reasons", "print_status", "print_table", "reason_object", "workflow_object"]
+__all__ = ["print_events", "print_reasons", "print_status", "print_table", "reason_object", "workflow_object"]
 
 _FOLD_REASONS_ABOVE = 20
 _FEW = 3
+_TOLD_BELOW = ("failed", "canceled", "dead_letter", "failing", "paused", "deadlock")
 
 
 def print_table(session: Session, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -42,17 +46,28 @@ def print_reasons(session: Session, reasons: Sequence[Reason], *, with_traceback
     width = min(24, max((len(reason.ref_id or "workflow") for reason in reasons), default=0))
     shown, folded = _folded(reasons)
     for reason in shown:
-        name = (reason.ref_id or "workflow").ljust(width)
-        session.out.print(Text.assemble((name, "bold"), "  ", reason.text), soft_wrap=not session.is_live)
-        for more, mark in ((reason.detail, ""), (reason.advice, "→ ")):
-            if more:
-                line = Text(f"{' ' * width}  {mark}{more}", style="dim")
-                session.out.print(line, soft_wrap=not session.is_live)
+        _print_reason(session, reason, width)
         if with_traceback and reason.traceback:
             session.out.print(Text(reason.traceback.rstrip()), soft_wrap=True)
     for text, names in folded.items():
         told = f"{plural(len(names), 'more stage')} such as {', '.join(names[:_FEW])}: {text}"
         session.out.print(Text(told), soft_wrap=not session.is_live)
+
+
+def _print_reason(session: Session, reason: Reason, width: int) -> None:
+    name, advice = reason.ref_id or "workflow", f"→ {reason.advice}" if reason.advice else ""
+    below = [Text(line, style="dim") for more in (reason.detail, advice) for line in more.splitlines()]
+    if session.is_live:
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(width=width, overflow="fold")
+        table.add_row(Text(name, style="bold"), Text(reason.text))
+        for line in below:
+            table.add_row("", line)
+        session.out.print(table)
+        return
+    session.out.print(Text.assemble((name.ljust(width), "bold"), "  ", reason.text), soft_wrap=True)
+    for line in below:
+        session.out.print(Text(" " * (width + 2)) + line, soft_wrap=True)
 
 
 def _folded(reasons: Sequence[Reason]) -> tuple[list[Reason], dict[str, list[str]]]:
@@ -70,10 +85,21 @@ def _folded(reasons: Sequence[Reason]) -> tuple[list[Reason], dict[str, list[str
     return shown, folded
 
 
-def print_status(session: Session, view: WorkflowView, reasons: Sequence[Reason]) -> None:
-    """Print a workflow's stages, and what went wrong, with tracebacks."""
-    session.out.print(Tree(view, reasons))
-    failed = [reason for reason in reasons if reason.kind in ("failed", "canceled", "dead_letter", "failing", "paused")]
+def print_events(session: Session, events: Iterable[WorkflowEvent]) -> None:
+    """Print events, a line each as they come; what many instances of a stage do alike takes few lines."""
+    for line in folded_events(events):
+        session.out.print(line, markup=False, soft_wrap=True)
+
+
+def print_status(
+    session: Session,
+    view: WorkflowView,
+    reasons: Sequence[Reason],
+    instances: Mapping[str, Instances] | None = None,
+) -> None:
+    """Print a workflow's stages, with their instances, and what went wrong, with tracebacks."""
+    session.out.print(Tree(view, reasons, instances))
+    failed = [reason for reason in reasons if reason.kind in _TOLD_BELOW]
     if failed:
         session.out.print()
         print_reasons(session, failed, with_traceback=True)
@@ -82,11 +108,15 @@ def print_status(session: Session, view: WorkflowView, reasons: Sequence[Reason]
 def reason_object(reason: Reason) -> dict[str, Any]:
     """Return a reason as JSON has it."""
     fields = ("ref_id", "kind", "text", "detail", "advice", "traceback")
-    return {name: value for name in fields if (value := getattr(reason, name))}
+    told = {name: value for name in fields if (value := getattr(reason, name))}
+    return told if reason.deadlock is None else told | {"deadlock": reason.deadlock.as_objects()}
 
 
-def workflow_object(workflow: Workflow, reasons: Sequence[Reason]) -> dict[str, Any]:
-    """Return a workflow's state as JSON has it."""
+def workflow_object(
+    workflow: Workflow, reasons: Sequence[Reason], instances: Mapping[str, Instances] | None = None
+) -> dict[str, Any]:
+    """Return a workflow's state as JSON has it; stages that have instances, with their counts."""
+    counted = {ref_id: {"instances": of_stage.as_json()} for ref_id, of_stage in (instances or {}).items()}
     return {
         "id": workflow.id,
         "application": workflow.application,
@@ -104,6 +134,7 @@ def workflow_object(workflow: Workflow, reasons: Sequence[Reason]) -> dict[str, 
                 "started_ms": stage.start_time,
                 "ended_ms": stage.end_time,
                 "outputs": stage.outputs,
+                **counted.get(stage.ref_id, {}),
                 "tasks": [
                     {
                         "name": task.name,

@@ -1,18 +1,19 @@
 """The rows of a workflow as a tree on the screen; in words, colour only adds."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from stabilize_celery.cli.instances import Instances
 from stabilize_celery.cli.rows import Row, rows_of
 from stabilize_celery.client.why import Reason
-from stabilize_celery.client.words import duration, plural
+from stabilize_celery.client.words import duration
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.runtime.reading import WorkflowView
 
@@ -43,12 +44,14 @@ _GLYPHS = {
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _FRAME_S = 0.1
 _BAR_WIDTH = 16
+_SHORTEST_BAR = 6
+_AROUND_BAR = len("  100 %")
 _LINES_AROUND = 4
 _PADDING = 4
 _NARROWEST_NOTE = 10
 
-_Line: TypeAlias = tuple[Text, Text, str, Text | Table]
-"""Branch and name, status, time, note."""
+_Line: TypeAlias = tuple[Text, Text, Row]
+"""Branch and name, status, what else there is to say."""
 
 
 def header(view: WorkflowView, now_ms: int | None = None) -> Text:
@@ -62,11 +65,21 @@ def header(view: WorkflowView, now_ms: int | None = None) -> Text:
 
 
 class Tree:
-    """A view as a tree. Where it is `live`, running stages turn, and it is cut to the height of the terminal."""
+    """A view as a tree. Where it is `live`, running stages turn, and it is cut to the height of the terminal.
 
-    def __init__(self, view: WorkflowView, reasons: Sequence[Reason] = (), *, live: bool = False) -> None:
+    `instances`: those of its stages, as `read_instances` found them.
+    """
+
+    def __init__(
+        self,
+        view: WorkflowView,
+        reasons: Sequence[Reason] = (),
+        instances: Mapping[str, Instances] | None = None,
+        *,
+        live: bool = False,
+    ) -> None:
         self.view = view
-        self._rows = rows_of(view, reasons)
+        self._rows = rows_of(view, reasons, instances)
         self._live = live
         self._made_at = time.monotonic()
 
@@ -77,12 +90,12 @@ class Tree:
         rows, left_out = _fitting(self._rows, height - _LINES_AROUND) if self._live else (self._rows, 0)
         yield self._table(list(self._lines(rows)), options.max_width)
         if left_out:
-            yield Text(f"   … and {plural(left_out, 'stage')} that end or wait as those", style="dim")
+            yield Text(f"   … and {left_out} more that end or wait as those", style="dim")
 
     def _table(self, lines: Sequence[_Line], width: int) -> Table:
         names = min(max((cell_len(line[0].plain) for line in lines), default=0), max(20, width // 3))
         statuses = max((len(line[1].plain) for line in lines), default=0)
-        times = max((len(line[2]) for line in lines), default=0)
+        times = max((len(row.elapsed) for _, _, row in lines), default=0)
         table = Table.grid(padding=(0, 1))
         table.add_column(no_wrap=True, overflow="ellipsis", width=names)
         table.add_column(no_wrap=True, width=statuses)
@@ -90,18 +103,15 @@ class Tree:
         # Without a width of its own it would squeeze the others.
         rest = max(_NARROWEST_NOTE, width - names - statuses - times - _PADDING)
         table.add_column(no_wrap=self._live, overflow="ellipsis" if self._live else "fold", max_width=rest)
-        for line in lines:
-            table.add_row(*line)
+        for name, status, row in lines:
+            table.add_row(name, status, row.elapsed, _note(row, rest))
         return table
 
     def _lines(self, rows: Sequence[Row]) -> Iterator[_Line]:
-        for position, row in enumerate(rows):
-            is_last = not any(other.depth <= row.depth for other in rows[position + 1 :])
-            branch = "│  " * row.depth + ("└─ " if is_last else "├─ ")
+        for row, branch in zip(rows, _branches([row.depth for row in rows]), strict=True):
             colour = COLOURS.get(row.status, "dim")
             name = Text.assemble((branch, "dim"), (self._glyph(row.status), colour), f" {row.name}")
-            note = Text(row.note, style="" if WorkflowStatus[row.status].is_failure else "dim")
-            yield name, Text(row.status, style=colour), row.elapsed, _with_bar(row, note) if row.total else note
+            yield name, Text(row.status, style=colour), row
 
     def _glyph(self, status: str) -> str:
         if status == "RUNNING" and self._live:
@@ -109,9 +119,33 @@ class Tree:
         return _GLYPHS.get(status, "·")
 
 
-def _with_bar(row: Row, note: Text) -> Table:
+def _branches(depths: Sequence[int]) -> list[str]:
+    """Return the lines that lead to each row of a tree, given how deep each stands."""
+    found: list[str] = []
+    goes_on: dict[int, bool] = {}
+    for depth in reversed(depths):
+        outer = "".join("│  " if goes_on.get(level) else "   " for level in range(depth))
+        found.append(outer + ("├─ " if goes_on.get(depth) else "└─ "))
+        goes_on = {**{level: more for level, more in goes_on.items() if level < depth}, depth: True}
+    return found[::-1]
+
+
+def _note(row: Row, width: int) -> RenderableType:
+    style = "" if row.status and WorkflowStatus[row.status].is_failure else "dim"
+    if not row.total:
+        return Text(row.note, style=style)
+    if len(row.note) + _SHORTEST_BAR + _AROUND_BAR <= width:
+        return _bar(row, Text(row.note, style=style), width)
+    # Two lines: how far it is, and what else is told.
+    done = f"{row.done:,} of {row.total:,} done"
+    more = Text(row.note.removeprefix(done).lstrip(",; "), style=style)
+    return Group(_bar(row, Text(done, style=style), width), more)
+
+
+def _bar(row: Row, note: Text, width: int) -> Table:
     table = Table.grid(padding=(0, 1))
-    table.add_row(note, ProgressBar(row.total, row.done, width=_BAR_WIDTH), f"{100 * row.done // row.total} %")
+    room = max(_SHORTEST_BAR, min(_BAR_WIDTH, width - len(note) - _AROUND_BAR))
+    table.add_row(note, ProgressBar(row.total, row.done, width=room), f"{100 * row.done // row.total} %")
     return table
 
 

@@ -6,7 +6,9 @@ from contextlib import contextmanager
 
 from rich.live import Live
 
+from stabilize_celery.cli.instances import read_instances
 from stabilize_celery.cli.session import Session
+from stabilize_celery.cli.showing import print_events
 from stabilize_celery.cli.tree import Tree
 from stabilize_celery.client import Client
 from stabilize_celery.client.following import EventFeed
@@ -35,8 +37,7 @@ def follow_lines(session: Session, client: Client, workflow_id: str) -> Workflow
     """Print the history as it happens."""
     handle = client.handle(workflow_id)
     handle.status()
-    for event in handle.events(follow=True):
-        session.out.print(str(event), markup=False, soft_wrap=True)
+    print_events(session, handle.events(follow=True))
     return handle.status()
 
 
@@ -59,7 +60,8 @@ def _screen(session: Session) -> Iterator[Callable[[Tree], None]]:
 
 
 def _tree(client: Client, view: WorkflowView, *, live: bool) -> Tree:
-    return Tree(view, explain_view(client.store, view, client.settings), live=live)
+    reasons, instances = explain_view(client.store, view, client.settings), read_instances(client.store, view)
+    return Tree(view, reasons, instances, live=live)
 
 
 def views(client: Client, workflow_id: str) -> Iterator[WorkflowView]:

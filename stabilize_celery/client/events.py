@@ -50,6 +50,7 @@ _SENTENCES: Mapping[str, str] = {
     "task.failed_continue": "task {task} FAILED_CONTINUE: {error}",
     "task.retried": "task {task} failed and is tried again: {error}",
     "task.suspended": "task {task} waits",
+    "task.cancel_told": "task {task} was told that it is cancelled",
     "task.parked": "{reason}",
     "message.replayed": "dead letter {message} is handled again",
 }

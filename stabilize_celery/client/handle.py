@@ -96,8 +96,12 @@ class WorkflowHandle:
         """Run a stage of an ended workflow, and what follows it, again; the rest keeps its results."""
         return self._act(lambda event_id: restart(self.id, event_id, ref_id))
 
-    def signal(self, ref_id: str, name: str, payload: Any = None, transient: bool = False) -> Outcome:
+    def signal(
+        self, ref_id: str, name: str, payload: Any = None, transient: bool = False, *, instance: int | None = None
+    ) -> Outcome:
         """Wake a task of the stage that waits for this signal; if none does yet, it is kept unless `transient`.
+
+        `instance`: only that instance of a multi-instance stage takes it (index from 0).
 
         Raises:
             ValueError: the payload is not JSON.
@@ -107,7 +111,11 @@ class WorkflowHandle:
         plain = copy_json(payload, "payload", problems)
         if problems:
             raise ValueError(f"signal {name!r}: {'; '.join(map(str, problems))}")
-        return self._act(lambda event_id: outside.signal(self.id, event_id, ref_id, name, plain, transient=transient))
+        return self._act(
+            lambda event_id: outside.signal(
+                self.id, event_id, ref_id, name, plain, transient=transient, instance=instance
+            )
+        )
 
     def skip_stage(self, ref_id: str) -> Outcome:
         """Let the thread in a stage go on without the rest of its work."""

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import msgspec
 
-__all__ = ["Package", "fingerprint", "list_packages", "package_path", "shortened", "shown", "source_files"]
+__all__ = [
+    "Package",
+    "fingerprint",
+    "list_packages",
+    "package_path",
+    "require_packages",
+    "shortened",
+    "shown",
+    "source_files",
+]
 
 SKIPPED_FOLDERS = frozenset({"__pycache__", "site-packages", "dist-packages", "node_modules"})
 
@@ -53,6 +62,21 @@ def list_packages(root: Path) -> list[Package]:
         raise NotADirectoryError(message)
     found = (_measured(name, path) for name, path in sorted(_entries(root).items()))
     return [package for package in found if package.files]
+
+
+def require_packages(root: Path) -> list[Package]:
+    """Return every package of the tree, by name.
+
+    Raises:
+        NotADirectoryError: `root` is no folder.
+        ValueError: there is no Python file in it.
+
+    """
+    packages = list_packages(root)
+    if not packages:
+        message = f"{shown(root)} has no Python files; give the folder whose packages are to be audited"
+        raise ValueError(message)
+    return packages
 
 
 def package_path(root: Path, name: str) -> Path:

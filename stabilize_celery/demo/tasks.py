@@ -16,16 +16,13 @@ import msgspec
 
 from stabilize_celery.demo.audit import Audit, audit_package
 from stabilize_celery.demo.figures import Numbers, Ranking, Report, Totals, add_up, numbers_of, rank
-from stabilize_celery.demo.listing import fingerprint, list_packages, package_path, shortened
+from stabilize_celery.demo.listing import Package, fingerprint, package_path, require_packages, shortened
 from stabilize_celery.demo.report import to_html, to_json
 from stabilize_celery.errors import PermanentError, TransientError
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage import StageExecution
 
-__all__ = ["PACKAGE", "TASKS", "TaskFunction", "TaskRegistrar", "register"]
-
-PACKAGE = "package:"
-"""What the output of an audited package is called: this and its name."""
+__all__ = ["TASKS", "TaskFunction", "TaskRegistrar", "register"]
 
 SECOND_LOOK_S = 0.5
 
@@ -46,14 +43,13 @@ def register(stabilize: TaskRegistrar) -> None:
 
 
 def list_tree(stage: StageExecution) -> TaskResult:
-    """Make sure that the tree is the one that the graph was built for, and that nobody is writing to it.
+    """List the packages, largest first, and make sure that nobody is writing to them.
 
     One look can't tell whether somebody is still writing. So the tree is believed only when two looks, some time
     apart, agree; until they do the task fails with an error worth a retry and keeps what it saw in the context. The
     first attempt has nothing to compare with: each run of the demo shows one retry, two where the tree changes.
     """
-    root = Path(stage.context["source"])
-    packages = list_packages(root)
+    packages = _listed(Path(stage.context["source"]))
     seen, now = stage.context.get("tree_seen"), fingerprint(packages)
     if seen != now:
         what = (
@@ -61,27 +57,26 @@ def list_tree(stage: StageExecution) -> TaskResult:
         )
         message = f"tree of {len(packages):,} packages: {what}; looking again in {SECOND_LOOK_S} s"
         raise TransientError(message, retry_after=SECOND_LOOK_S, context_update={"tree_seen": now})
-    changed = {package.name for package in packages} ^ set(stage.context["packages"])
-    if changed:
-        message = f"packages came or went since the graph was built: {sorted(changed)[:5]}; start the audit again"
-        raise PermanentError(message)
+    # Largest first: a big package that starts last would be waited for alone.
+    largest_first = sorted(packages, key=lambda package: (-package.size, package.name))
     files, size = sum(package.files for package in packages), sum(package.size for package in packages)
-    return TaskResult.success(outputs={"files_listed": files, "bytes_listed": size})
+    names = [package.name for package in largest_first]
+    return TaskResult.success(outputs={"packages": names, "files_listed": files, "bytes_listed": size})
 
 
 def audit_one(stage: StageExecution) -> TaskResult:
-    """Audit one package: the details go to a file, the figures to the stages downstream."""
-    name = stage.context["package"]
+    """Audit the package of this instance: the details go to a file, the figures to the stages downstream."""
+    name = stage.context["instance_item"]
     try:
         audit = audit_package(name, package_path(Path(stage.context["source"]), name))
     except LookupError as error:
         raise PermanentError(str(error.args[0])) from error
     _write(_details(stage, name), msgspec.json.encode(audit))
-    return TaskResult.success(outputs={PACKAGE + name: _plain(numbers_of(audit))})
+    return TaskResult.success(outputs={"figures": _plain(numbers_of(audit))})
 
 
 def rank_all(stage: StageExecution) -> TaskResult:
-    """Add up what every branch brought and rank the packages."""
+    """Add up what every instance brought and rank the packages."""
     packages = _packages(stage.context)
     found = {"totals": add_up(packages.values()), "ranking": rank(packages)}
     return TaskResult.success(outputs=_plain(found))
@@ -119,12 +114,17 @@ def _plain(value: object) -> Any:
     return msgspec.json.decode(msgspec.json.encode(value))
 
 
+def _listed(root: Path) -> list[Package]:
+    try:
+        return require_packages(root)
+    except (NotADirectoryError, ValueError) as error:
+        raise PermanentError(str(error)) from error
+
+
 def _packages(context: Mapping[str, Any]) -> dict[str, Numbers]:
-    return {
-        key.removeprefix(PACKAGE): msgspec.convert(value, Numbers)
-        for key, value in context.items()
-        if key.startswith(PACKAGE)
-    }
+    # Under each name the instances' outputs are a list, in order of the list that they were made from.
+    figures = msgspec.convert(context["figures"], list[Numbers])
+    return dict(zip(context["packages"], figures, strict=True))
 
 
 def _details(stage: StageExecution, package: str) -> Path:

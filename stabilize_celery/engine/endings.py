@@ -6,6 +6,7 @@ Every function adds to a `Decision`; none reads.
 from typing import Any
 
 from stabilize_celery.engine import places
+from stabilize_celery.engine.hooks import owe_cancel
 from stabilize_celery.engine.moves import GOES_ON, SYNTHETIC_PHASES, Frame, Zone, owe_continuation, set_run
 from stabilize_celery.engine.plan import StagePlan
 from stabilize_celery.engine.state import ENTRY, WORKFLOW_RECORD, Entry, WorkflowRecord
@@ -65,6 +66,7 @@ def end_run(decision: Decision, frame: Frame, status: str, reason: str = "", ent
         decision.owes.append(Owed(kill))
     if run.phase in SYNTHETIC_PHASES:
         owe_continuation(decision, frame.workflow_id, plan.ref, thread)
+    owe_cancel(decision, frame, status, entry)
     if run.instance is None and _wants_to_finalize(frame, status):
         final = FinalizeStage(workflow_id=frame.workflow_id, ref_id=plan.ref, thread=thread)
         decision.owes.append(Owed(final))
@@ -148,7 +150,7 @@ def finish_workflow(
     **more: Any,
 ) -> None:
     """End a workflow. Unless `is_empty`, what still lives in it is cleared by an owed message."""
-    values = {"status": status, "ended_ms": now_ms, "reason": reason, **more}
+    values = {"status": status, "ended_ms": now_ms, "reason": reason, "is_settled": is_empty, **more}
     if record.lock_state in ("requested", "held"):
         values["lock_state"] = "done"
         lock = ReleaseLock(workflow_id=workflow_id, ref_id="", thread="", request=0, lock=record.lock)

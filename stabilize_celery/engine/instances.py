@@ -4,10 +4,14 @@ An instance is a run of its own with the thread `<run>.<index>`: it is claimed, 
 The run counts those that ended, without WATCH; a merge message judges whether its thread goes on.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec.structs import replace
+
 from stabilize_celery.engine import places
+from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.endings import (
     end_run,
 )
@@ -23,13 +27,17 @@ from stabilize_celery.models.expressions import ConditionError
 from stabilize_celery.models.messages import JudgeInstances, RunTask, run_name
 
 __all__ = [
+    "Crowd",
     "begin_instances",
+    "begin_waiting",
     "cancel_instances",
     "collected",
+    "failures_told",
     "instance_thread",
     "instances_to_begin",
     "owe_judgement",
     "read_instances",
+    "summed_tasks",
     "withdraw_instances",
 ]
 
@@ -67,15 +75,54 @@ def _kind(values: Mapping[str, Any], name: str) -> str:
     return repr(values[name])[:60] if name in values else "not there"
 
 
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """How many instances a run has, has started, and have ended; and what those added see that wait for their turn."""
+
+    exists: bool = False
+    total: int = 0
+    begun: int = 0
+    done: int = 0
+    failed: int = 0
+    judged: int = 0
+    is_closed: bool = False
+    extras: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, totals: Mapping[str, bytes], counts: Mapping[str, bytes]) -> "Crowd":
+        """Return what the hashes `places.instances` and `places.instance_counts` say."""
+        numbers = {name: int(value) for name, value in {**totals, **counts}.items() if name in cls.__slots__}
+        extras = {int(name[2:]): unpack(value) for name, value in totals.items() if name.startswith("x:")}
+        return cls("total" in totals, is_closed=totals.get("closed") == b"1", extras=extras, **numbers)
+
+    def room(self, limit: int, wanted: int) -> int:
+        """Return how many of `wanted` instances may start now, where at most `limit` are at work (0: any number)."""
+        return max(0, min(wanted, limit - (self.begun - self.done - self.failed))) if limit else wanted
+
+
+def begin_waiting(decision: Decision, frame: Frame, crowd: Crowd) -> None:
+    """Start those of the instances that wait for their turn for which there is room."""
+    config = frame.plan.instances
+    starting = crowd.room(config.max_concurrent if config else 0, crowd.total - crowd.begun)
+    if starting:
+        begin_instances(decision, frame, range(crowd.begun, crowd.begun + starting), crowd.extras)
+        decision.change(SetFields(places.instances(frame.thread), {"begun": crowd.begun + starting}))
+
+
 def begin_instances(
-    decision: Decision, frame: Frame, items: Sequence[Any], first: int, extra: Mapping[str, Any]
+    decision: Decision, frame: Frame, indexes: Iterable[int], extras: Mapping[int, Mapping[str, Any]] | None = None
 ) -> None:
-    """Start instances number `first` and on, one per item; `extra`: more names that they see."""
+    """Start the instances `indexes`; `extras`: by index, more names that one sees."""
     config = frame.plan.instances
     tasks = task_list(frame.plan, frame.run.planned)
-    for index, item in enumerate(items, first):
+    listed = frame.run.planned.get("instances", [])
+    items = dict(enumerate(listed)) if config and config.collection_from else None
+    # How many there are is all that an instance knows of the others: with their items each would carry the whole list.
+    planned = {**frame.run.planned, "instances": [None] * len(listed)}
+    for index in indexes:
         thread = instance_thread(frame.thread, index)
-        context = {"instance_index": index, **({"instance_item": item} if config and config.collection_from else {})}
+        extra = (extras or {}).get(index, {})
+        context = {"instance_index": index, **({} if items is None else {"instance_item": items.get(index)})}
         set_run(
             decision,
             thread,
@@ -86,7 +133,7 @@ def begin_instances(
             past=frame.run.past,
             context={**context, **extra},
             tasks=[TaskState() for _ in tasks],
-            planned=frame.run.planned,
+            planned=planned,
             phase="tasks",
             parent=frame.thread,
             instance=index,
@@ -148,3 +195,25 @@ def collected(instances: Mapping[str, tuple[Run, Entry]]) -> dict[str, list[Any]
     runs = sorted((run for run, _ in instances.values()), key=lambda run: run.instance or 0)
     names = {name: None for run in runs for name in run.outputs}
     return {name: [run.outputs.get(name) for run in runs] for name in names}
+
+
+def failures_told(runs: Sequence[Run]) -> str:
+    """Return why the run of these ended instances is FAILED_CONTINUE: how many failed, and the first; else nothing."""
+    failed = [run for run in runs if run.status == "FAILED_CONTINUE"]
+    if not failed:
+        return ""
+    told = failed[0].reason or next((str(task.error.get("message", "")) for task in failed[0].tasks if task.error), "")
+    first = f"instance {failed[0].instance}: {told or 'no reason was given'}"
+    return f"{len(failed)} of {len(runs)} instances failed, first {first}"
+
+
+def summed_tasks(runs: Sequence[Run]) -> list[TaskState]:
+    """Return the tasks of a run in the light of its ended instances: first start, last end, a failure before all."""
+    return [_summed(states) for states in zip(*(run.tasks for run in runs), strict=False)]
+
+
+def _summed(states: Sequence[TaskState]) -> TaskState:
+    failed = next((state for state in states if state.status in ("TERMINAL", "FAILED_CONTINUE")), None)
+    shown = failed or TaskState("SUCCEEDED" if any(state.status == "SUCCEEDED" for state in states) else "SKIPPED")
+    started_ms = min((state.started_ms for state in states if state.started_ms), default=0)
+    return replace(shown, started_ms=started_ms, ended_ms=max(state.ended_ms for state in states))

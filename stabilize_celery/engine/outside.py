@@ -147,7 +147,7 @@ def signal(
     if len(box.kept) >= MAX_KEPT_SIGNALS:
         return refuse(f"stage {ref_id!r} keeps {MAX_KEPT_SIGNALS} unused signals already")
     decision = Decision(events=[Event("stage.signal_kept", ref_id, {"signal": name})])
-    kept = [*box.kept, KeptSignal(name, payload)]
+    kept = [*box.kept, KeptSignal(name, payload, instance)]
     decision.change(SetFields(box_key, SIGNALS.encode(kept=kept)))
     return accept(decision, snapshot, event_id, f"kept: nobody waits for {name!r} yet")
 

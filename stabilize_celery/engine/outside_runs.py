@@ -1,6 +1,7 @@
 """Outside events about what runs in a stage now: cancel it, skip it, add to its instances, end them early (wcp 4.4)."""
 
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -8,10 +9,10 @@ import msgspec
 from stabilize_celery.engine import places
 from stabilize_celery.engine.answers import EVENT_IDS, RECORD, Asking, accept, known, refuse
 from stabilize_celery.engine.clearing import clear_stages
-from stabilize_celery.engine.codec import unpack
+from stabilize_celery.engine.codec import pack, unpack
 from stabilize_celery.engine.completion import complete_run
 from stabilize_celery.engine.handler import stage_fields, workflow_of, zone_fields
-from stabilize_celery.engine.instances import begin_instances, withdraw_instances
+from stabilize_celery.engine.instances import Crowd, begin_waiting, collected, read_instances, withdraw_instances
 from stabilize_celery.engine.moves import (
     Frame,
     count_moves,
@@ -96,44 +97,54 @@ def add_instances(
     workflow_id: str, event_id: str, ref_id: str, count: int, context: dict[str, Any] | None = None
 ) -> Asking:
     """WCP-15. Adds instances while the thread has not gone on and one is unfinished; `context`: names they see."""
-    snapshot, frame, state = yield from _running_instances(workflow_id, ref_id)
+    snapshot, frame, crowd = yield from _running_instances(workflow_id, ref_id)
     if (before := known(snapshot, event_id)) is not None:
         return before
     config = frame.plan.instances if frame else None
     if frame is None or config is None or not config.is_dynamic:
         return refuse(f"stage {ref_id!r} has no run at work that takes more instances")
-    total, ended = state.get("total", 0), state.get("done", 0) + state.get("failed", 0)
-    if state.get("closed") or ended >= total or count < 1:
+    if count < 1:
+        return refuse(f"{count} instances can't be added; add one or more")
+    total, ended = crowd.total, crowd.done + crowd.failed
+    if crowd.is_closed or ended >= total:
         return refuse(f"the instances of {ref_id!r} are closed: {ended} of {total} have ended")
     decision = Decision()
-    begin_instances(decision, frame, [None] * count, total, context or {})
-    begun = {"total": total + count, "begun": state.get("begun", 0) + count}
-    decision.change(SetFields(places.instances(frame.thread), begun))
+    extras = {index: context or {} for index in range(total, total + count)}
+    seen = {f"x:{index}": pack(extra) for index, extra in extras.items() if extra}
+    decision.change(SetFields(places.instances(frame.thread), {"total": total + count, **seen}))
+    begin_waiting(decision, frame, replace(crowd, total=total + count, extras={**crowd.extras, **extras}))
     return accept(decision, snapshot, event_id, f"added {count} to {total} instances")
 
 
 def _running_instances(
     workflow_id: str, ref_id: str
-) -> Generator[Read, Snapshot, tuple[Snapshot, Frame | None, dict[str, int]]]:
+) -> Generator[Read, Snapshot, tuple[Snapshot, Frame | None, Crowd]]:
     live = Members(places.LIVE)
     snapshot = yield Read(
         (RECORD, EVENT_IDS, live, stage_fields(ref_id)), (places.WORKFLOW, places.OUTSIDE_EVENTS, places.LIVE)
     )
     if not workflow_of(snapshot).is_live or not snapshot[stage_fields(ref_id)]:
-        return snapshot, None, {}
+        return snapshot, None, Crowd()
     found = yield from _oldest_run(sorted(snapshot[live]), ref_id)
     if found is None:
-        return snapshot, None, {}
+        return snapshot, None, Crowd()
     totals, counts = Hash(places.instances(found[0])), Hash(places.instance_counts(found[0]))
     numbers = yield Read((totals, counts), (totals.key, counts.key))
-    state = {name: int(count) for name, count in (numbers[totals] | numbers[counts]).items()}
-    return snapshot, _frame(workflow_id, snapshot, ref_id, found[0], found[1]), state
+    crowd = Crowd.of(numbers[totals], numbers[counts])
+    return snapshot, _frame(workflow_id, snapshot, ref_id, found[0], found[1]), crowd
 
 
 def _complete_run(frame: Frame, entry: Entry) -> Asking:
     if frame.run.phase != "instances":
         return refuse(f"no instance of stage {frame.plan.ref!r} is at work")
-    return (yield from complete_run(frame, "SUCCEEDED", "completed from outside", entry))
+    totals = Hash(places.instances(frame.thread))
+    total = Crowd.of((yield Read((totals,), (totals.key,)))[totals], {}).total
+    instances = yield from read_instances(frame, total)
+    ended = {thread: item for thread, item in instances.items() if item[0].is_ended}
+    frame.run = msgspec.structs.replace(frame.run, outputs={**frame.run.outputs, **collected(ended)})
+    decision = yield from complete_run(frame, "SUCCEEDED", "completed from outside", entry)
+    set_run(decision, frame.thread, outputs=frame.run.outputs)
+    return decision
 
 
 def _skip_run(frame: Frame, entry: Entry) -> Asking:

@@ -92,8 +92,10 @@ def signals(ref_id: str) -> str:
 
 
 def waiting(ref_id: str) -> str:
-    """HASH: when a join is worth a look, a hint, never WATCHed: `n` edges that brought something in this cycle, `x` edges
-    that closed without, `f` whether it has fired in this cycle. `n` and `x` change by HINCRBY only."""
+    """HASH: when a join is worth a look; a hint, never WATCHed.
+
+    `n`: edges that brought something in this cycle; `x`: edges that closed without; `f`: it has fired in this cycle.
+    """
     return f"n:{ref_id}"
 
 
@@ -113,7 +115,10 @@ def shut(name: str) -> str:
 
 
 def instances(thread: str) -> str:
-    """HASH: instances of a run: `total`, `begun`, `closed`. WATCHed by who adds, completes or judges."""
+    """HASH: instances of a run. WATCHed by who adds, completes or judges.
+
+    `total`, `begun`, `closed`, `judged`: ends that its condition has seen; `x:<index>`: what an added one sees.
+    """
     return f"i:{thread}"
 
 

@@ -42,8 +42,8 @@ class TaskPlan(msgspec.Struct, frozen=True, array_like=True):
 class Edge(msgspec.Struct, frozen=True, array_like=True):
     """An outgoing edge, or a declared jump. `position`: which requisite of the target this is (-1: a jump).
 
-    `need`: arrivals that may fire the target's join; `bears`: edges that may close before it is hopeless; `width`: edges
-    (or threads, for a thread merge) that it has in all.
+    `need`: arrivals that may fire the target's join; `bears`: edges that may close before it is hopeless;
+    `width`: edges (or threads, for a thread merge) that it has in all.
     `component`: the target's, where someone downstream wants to know what can still come; else empty.
     """
 
@@ -236,6 +236,11 @@ class _Graph:
     def is_alone(self, ref: str) -> bool:
         return len(self.members[self.component[ref]]) == 1
 
+    def loop_of(self, ref: str) -> list[str]:
+        """Return the stages of a loop that are judged together; none where nobody counts their threads."""
+        is_counted = ref in self.tells and not self.is_alone(ref)
+        return list(dict.fromkeys(self.members[self.component[ref]])) if is_counted else []
+
     def edge(self, stage: StageExecution, position: int) -> Edge:
         ref = stage.ref_id
         name = self.component[ref] if ref in self.tells else ""
@@ -337,7 +342,7 @@ def _stage_plans(workflow: Workflow) -> list[StagePlan]:
             is_milestone=ref in milestones,
             upstream=_upstream(stages, ref) if stage.join_mode is JoinMode.CANCELLING else [],
             component=graph.component[ref] if ref in graph.tells else "",
-            members=[] if graph.is_alone(ref) else list(dict.fromkeys(graph.members[graph.component[ref]])),
+            members=graph.loop_of(ref),
             **views[ref],
         )
         for ref, stage in stages.items()

@@ -4,6 +4,7 @@ from stabilize_celery.engine.handler import Handler
 from stabilize_celery.engine.handlers import (
     acquire_lock,
     cancel_sub_workflow,
+    cancel_task,
     check_milestone,
     choose_stage,
     clear_workflow,
@@ -51,5 +52,6 @@ HANDLERS: dict[type[messages.Message], Handler] = {
     messages.CancelSubWorkflow: cancel_sub_workflow.handle,
     messages.NotifyParent: notify_parent.handle,
     messages.CompleteSubWorkflow: complete_sub_workflow.handle,
+    messages.CancelTask: cancel_task.handle,
     messages.FinalizeStage: finalize_stage.handle,
 }

@@ -63,7 +63,13 @@ def restart(workflow_id: str, event_id: str, ref_id: str) -> Generator[Read, Sna
     enable(decision, workflow_id, ref_id, token, snapshot.now_us, past.past, zone=Zone.of(plans[ref_id]))
     decision.change(Increment(places.COUNTERS, "act", 1))
     values = WORKFLOW_RECORD.encode(
-        status="RUNNING", ended_ms=0, reason="", restarts=number, canceled_by="", paused_timed_ms=record.paused_ms
+        status="RUNNING",
+        ended_ms=0,
+        is_settled=False,
+        reason="",
+        restarts=number,
+        canceled_by="",
+        paused_timed_ms=record.paused_ms,
     )
     decision.change(SetFields(places.WORKFLOW, values))
     decision.change(Index(record.application, record.name, record.started_ms, "RUNNING"))

@@ -22,5 +22,5 @@ def plan_and_start(decision: Decision, frame: Frame, **more: Any) -> Generator[P
             items = yield from instances_to_begin(frame)
             planned = {**planned, "instances": items}
         except ConditionError as error:
-            planned = {"error": str(error)}
+            planned = {"error": str(error), "is_final": True}
     start_run(decision, frame, planned, **more)

@@ -33,6 +33,8 @@ class WorkflowRecord(msgspec.Struct, frozen=True):
     name: str = ""
     started_ms: int = 0
     ended_ms: int = 0
+    is_settled: bool = False
+    """It ended because nothing was left to do; else it was cut short."""
     paused_at_ms: int = 0
     paused_ms: int = 0
     paused_timed_ms: int = 0
@@ -71,6 +73,10 @@ class TaskState(msgspec.Struct, frozen=True, omit_defaults=True):
     polls: int = 0
     retries: int = 0
     error: dict[str, Any] = {}
+    hooks: tuple[str, ...] = ()
+    """Which of `on_cancel`, `on_timeout` its type has, as the worker said that executed it last."""
+    queue: str = ""
+    """Where its RunTask went, kept if it has such hooks: they go to the workers that know it."""
 
 
 class SubOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -130,6 +136,10 @@ class Run(msgspec.Struct, frozen=True):
     """The milestone stage that it waits for; it does not count in `act`."""
     instance: int | None = None
     """Index of this instance of the run `parent`; its thread is `<parent>.<instance>`."""
+    late: str = ""
+    """Why none of its tasks begins any more: its time is over, and only the task at work still answers for that."""
+    held: dict[str, Any] = {}
+    """`context`, `outputs` of a last task that are still to be verified, and how many `checks` there were."""
     passed_on: bool = False
     """The thread has gone on; instances still run loose."""
     planned: dict[str, Any] = {}
@@ -160,6 +170,10 @@ class Entry(msgspec.Struct, frozen=True):
     att: int = 0
     lost: int = 0
     cx: bool = False
+    to: str = ""
+    """Why the task's time is over: whoever claims it next asks its `on_timeout` instead of executing it."""
+    paused_ms: int | None = None
+    """Of a deadline: the workflow's paused time that it takes into account; None: what its run says."""
     parked: str = ""
     rests: int = 0
     """How often a worker too old for it has let it rest."""
@@ -176,6 +190,8 @@ class KeptSignal(msgspec.Struct, frozen=True, array_like=True):
 
     name: str
     payload: Any = None
+    instance: int | None = None
+    """Only this instance may use it; None: any."""
 
 
 class Waiter(msgspec.Struct, frozen=True, array_like=True):

@@ -333,10 +333,13 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Ask the stage builders for the work of a stage (user code, at most once per run). See engine/planning.py."""
+    """Ask user code: the stage builders for the work of a stage, or a task how long it may take.
+
+    See runtime/planning.py, runtime/attempts.py.
+    """
 
     phase: str
-    """`start` or `failure`."""
+    """`start` or `failure` of a stage; `timeout` of the task that is about to be executed."""
     frame: Any
     """The run, as engine/moves.Frame."""
 

@@ -14,6 +14,7 @@ __all__ = [
     "MESSAGE_TYPES",
     "AcquireLock",
     "CancelSubWorkflow",
+    "CancelTask",
     "CheckMilestone",
     "ChooseStage",
     "ClearWorkflow",
@@ -327,6 +328,21 @@ class CompleteSubWorkflow(Message, frozen=True, kw_only=True):
         return f"ChildDone:{self.thread}"
 
 
+class CancelTask(Message, frozen=True, kw_only=True):
+    """Tell a task that was executed and has not ended, by its `on_cancel`, that its run was taken away."""
+
+    works_after_end: ClassVar[bool] = True
+    ref_id: str
+    thread: str
+    task_index: int
+    task_type: str
+
+    @property
+    def name(self) -> str:
+        """`Cancel:<thread>.<task index>`."""
+        return f"Cancel:{self.thread}.{self.task_index}"
+
+
 class FinalizeStage(Message, frozen=True, kw_only=True):
     """Run the finalizers and clean-up hooks of an ended run."""
 
@@ -378,6 +394,7 @@ MESSAGE_TYPES: dict[str, type[Message]] = {
         CancelSubWorkflow,
         NotifyParent,
         CompleteSubWorkflow,
+        CancelTask,
         FinalizeStage,
     )
 }

@@ -2,24 +2,27 @@
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stabilize_celery.engine.codec import pack
-from stabilize_celery.engine.handlers.run_task import ClaimedTask, TaskReturned
-from stabilize_celery.errors import truncate_error
+from stabilize_celery.engine.handlers.run_task import ClaimedTask
+from stabilize_celery.engine.results import TaskReturned
+from stabilize_celery.errors import TaskTimeoutError, truncate_error
 from stabilize_celery.models.json_values import copy_json
 from stabilize_celery.models.problems import Problem
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.status import WorkflowStatus
+from stabilize_celery.runtime.verifying import held_answer, verified
 from stabilize_celery.tasks.call import SubWorkflowOutcome, TaskCall, bind_call
 from stabilize_celery.tasks.cancellation import CancellationToken, bind_token
 from stabilize_celery.tasks.options import TaskOptions
 from stabilize_celery.tasks.outcome import backoff_ms, classify_exception
 from stabilize_celery.tasks.task import Task, wait_of
+from stabilize_celery.tasks.verification import VerifierRegistry
 
-__all__ = ["TaskExecutor"]
+__all__ = ["TaskExecutor", "call_of"]
 
 POLL_BASE_MS = 500
 POLL_CAP_MS = 15_000
@@ -37,27 +40,75 @@ class TaskExecutor:
     jitter: Callable[[], float] = random.random
 
     def execute(
-        self, claimed: ClaimedTask, task: Task, options: TaskOptions, stage: StageExecution, token: CancellationToken
+        self,
+        claimed: ClaimedTask,
+        task: Task,
+        options: TaskOptions,
+        stage: StageExecution,
+        token: CancellationToken,
+        verifiers: VerifierRegistry | None = None,
     ) -> TaskReturned:
-        """Run the body once and return how it ended; whatever user code raises is an answer, never an exception."""
-        call = _call_of(claimed, options)
-        with bind_call(call), bind_token(token):
-            try:
-                result = task.execute(stage)
-                return _storable(claimed, self._returned(claimed, task, stage, result))
-            except Exception as error:  # noqa: BLE001 - whatever user code raises is its result
-                return self._told(claimed, options, error)
-            except SystemExit as error:
-                if type(error) is not SystemExit:
-                    raise  # Celery's own, to stop this worker: the task is lost with it, and comes back
-                return _failed(claimed, "SystemExit", f"the task called sys.exit({error.code!r})")
+        """Run the body once and return how it ended; whatever user code raises is an answer, never an exception.
 
-    def _told(self, claimed: ClaimedTask, options: TaskOptions, error: Exception) -> TaskReturned:
+        Instead of the body, its `on_timeout` if the task's time is over, or only the check of what it has brought.
+        """
+        with bind_call(call_of(claimed, options)), bind_token(token):
+            returned = self._executed(claimed, task, options, stage, verifiers)
+        return replace(returned, is_time_out=True) if claimed.time_over else returned
+
+    def too_long(self, claimed: ClaimedTask, options: TaskOptions, limit_s: float) -> TaskReturned:
+        """Return what an execution means that takes longer than its limit (s), if its task has no `on_timeout`."""
+        returned = _failed(claimed, TaskTimeoutError.__name__, f"one execution took longer than {limit_s:g} s")
+        tries = claimed.state.retries + 1
+        if not issubclass(TaskTimeoutError, options.retry_on) or tries >= options.max_attempts:
+            return returned
+        pause = backoff_ms(tries, options.backoff_s, options.backoff_max_s, self.jitter())
+        return replace(returned, status="RETRY", again_after_ms=_bounded_ms(pause))
+
+    def raised(self, claimed: ClaimedTask, options: TaskOptions, error: Exception) -> TaskReturned:
+        """Return what an exception of the task's code means."""
         try:
             return _storable(claimed, self._raised(claimed, options, error))
         except Exception as second:  # noqa: BLE001 - an exception's own methods are user code, too
             told = f"{type(error).__name__}, which can't be told: {type(second).__name__}"
             return _failed(claimed, type(error).__name__, told)
+
+    def _executed(
+        self,
+        claimed: ClaimedTask,
+        task: Task,
+        options: TaskOptions,
+        stage: StageExecution,
+        verifiers: VerifierRegistry | None,
+    ) -> TaskReturned:
+        try:
+            if claimed.time_over:
+                return self._time_over(claimed, options, task, stage)
+            returned = held_answer(claimed)
+            if returned is None:
+                returned = _storable(claimed, self._returned(claimed, task, stage, task.execute(stage)))
+            return returned if verifiers is None else verified(returned, claimed, stage, verifiers)
+        except Exception as error:  # noqa: BLE001 - whatever user code raises is its result
+            return self.raised(claimed, options, error)
+        except SystemExit as error:
+            if type(error) is not SystemExit:
+                raise  # Celery's own, to stop this worker: the task is lost with it, and comes back
+            return _failed(claimed, "SystemExit", f"the task called sys.exit({error.code!r})")
+
+    def _time_over(self, claimed: ClaimedTask, options: TaskOptions, task: Task, stage: StageExecution) -> TaskReturned:
+        told = claimed.time_over
+        try:
+            result = task.on_timeout(stage)
+            if result is None:
+                return _failed(claimed, TaskTimeoutError.__name__, told)
+            returned = _storable(claimed, self._returned(claimed, task, stage, result))
+        except Exception as error:  # noqa: BLE001 - whatever user code raises is its result
+            failure = self.raised(claimed, replace(options, max_attempts=1), error).error
+            message = f"{told}; on_timeout: {failure['message']}"
+            return TaskReturned(claimed.attempt, "TERMINAL", error={**failure, "message": message})
+        if returned.status in ("RUNNING", "SUSPENDED"):
+            return _failed(claimed, "ResultError", f"{told}; on_timeout answered {returned.status}, which is no end")
+        return returned
 
     def _returned(self, claimed: ClaimedTask, task: Task, stage: StageExecution, result: Any) -> TaskReturned:
         if not isinstance(result, TaskResult):
@@ -150,7 +201,8 @@ def _waits(task: Task, stage: StageExecution) -> Mapping[str, Any]:
     return {"signal": wait.signal, "deadline_ms": wait.deadline_ms}
 
 
-def _call_of(claimed: ClaimedTask, options: TaskOptions) -> TaskCall:
+def call_of(claimed: ClaimedTask, options: TaskOptions) -> TaskCall:
+    """Return what the task's code can know of its execution."""
     run, message, state = claimed.frame.run, claimed.message, claimed.state
     sub = run.sub
     return TaskCall(

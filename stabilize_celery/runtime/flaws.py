@@ -6,6 +6,7 @@ hold up the others (PROTOCOL 11). Pure.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_type_hints
 
 import msgspec
 
@@ -21,7 +22,7 @@ UNREADABLE = "Unreadable"
 MAX_NUMBER = 2**53
 """Numbers of an entry lie below: they are times (ms), scores of a sorted set, and counters."""
 
-_NUMBERS = ("v", "nb", "pub", "tries", "att", "lost", "rests", "again")
+_NUMBERS = {"again", *(name for name, kind in get_type_hints(Entry).items() if kind in (int, int | None))}
 _NOTHING = pack({})
 
 
@@ -34,9 +35,10 @@ class Flawed:
 
     @property
     def instead(self) -> dict[str, str | bytes]:
-        """What is written in place of bad fields that can't be absent."""
-        stands: dict[str, str | bytes] = {"t": UNREADABLE, "a": _NOTHING}
-        return {name: value for name, value in stands.items() if name in self.fields}
+        """What is written in place of bad fields that can't be absent: without arguments, the type is none either."""
+        if "a" in self.fields:
+            return {"t": UNREADABLE, "a": _NOTHING}
+        return {"t": UNREADABLE} if "t" in self.fields else {}
 
 
 def read_entry(workflow_id: str, name: str, fields: Mapping[str, bytes]) -> tuple[Entry, Flawed | None]:

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from stabilize_celery.models.messages import Message, RunTask
+from stabilize_celery.models.messages import CancelTask, Message, RunTask
 from stabilize_celery.settings import Settings
 
-__all__ = ["Claim", "Outgoing", "Publisher", "TaskRunner", "outgoing", "queue_of"]
+__all__ = ["Body", "Claim", "Outgoing", "Publisher", "TaskRunner", "outgoing", "queue_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,37 @@ class Claim:
     owner: str
 
 
-class TaskRunner(Protocol):
-    """Where claims are made known, so that heartbeats extend their leases while bodies run."""
+class Body(Protocol):
+    """A task's body that this process executes, as seen by who watches its claim. Safe to call from any thread."""
 
-    def began(self, claim: Claim) -> None:
+    @property
+    def limit_s(self) -> float | None:
+        """How long this execution may take (s); None: there is no limit."""
+        ...
+
+    def stop(self) -> None:
+        """Its claim is gone, or its time is over: learn why, ask it to stop, and tell it if it was cancelled.
+
+        Raises:
+            UnreachableError: Redis is away; the body was asked to stop.
+
+        """
+        ...
+
+    def take_too_long(self) -> bool:
+        """Its limit has passed: fence what it will return, and ask it to stop; False: others' commits won, try again.
+
+        Raises:
+            UnreachableError: Redis is away; nothing was done.
+
+        """
+        ...
+
+
+class TaskRunner(Protocol):
+    """Where claims are made known, so that somebody watches over them while bodies run."""
+
+    def began(self, claim: Claim, body: Body) -> None:
         """Take note: the claim is committed, its body starts now."""
         ...
 
@@ -56,8 +83,8 @@ class TaskRunner(Protocol):
 
 
 def queue_of(message: Message, settings: Settings) -> str:
-    """Return the queue a message goes to: work for task bodies (by type), control for everything else."""
-    if isinstance(message, RunTask):
+    """Return the queue a message goes to: work for tasks' own code (by type), control for everything else."""
+    if isinstance(message, RunTask | CancelTask):
         return settings.task_queues.get(message.task_type, settings.work_queue)
     return settings.control_queue
 

@@ -52,10 +52,12 @@ class StageView:
     def status(self, record: WorkflowRecord) -> str:
         """Return the stage's status."""
         if (newest := self.newest) is not None:
+            if not (record.is_live or newest[1].is_ended):
+                return "CANCELED"  # it is about to be cleared away
             return "SUSPENDED" if self._all_instances_wait() else newest[1].status
         if record.is_live:
             return "NOT_STARTED" if self.is_reachable else "SKIPPED"
-        return "CANCELED" if self.waiting and record.status != "SUCCEEDED" else "SKIPPED"
+        return "CANCELED" if self.waiting and not record.is_settled else "SKIPPED"
 
     def _all_instances_wait(self) -> bool:
         live = [run for _, run in self.runs if run.instance is not None and not run.is_ended]

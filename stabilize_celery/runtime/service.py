@@ -3,16 +3,13 @@
 import logging
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 from uuid import uuid4
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.creation import Creation, create_workflow
 from stabilize_celery.engine.handler import Rules
-from stabilize_celery.engine.handlers import run_task
-from stabilize_celery.engine.handlers.run_task import ClaimedTask, ClaimTerms, TaskReturned
 from stabilize_celery.engine.ids import keyed_workflow_id
 from stabilize_celery.engine.outside import Answer
 from stabilize_celery.engine.registry import HANDLERS
@@ -22,44 +19,36 @@ from stabilize_celery.engine.steps import (
     Handling,
     Hash,
     Plan,
-    Query,
     Read,
     SetFields,
-    Slot,
-    Snapshot,
     workflow_slot,
 )
 from stabilize_celery.errors import IdempotencyConflictError, UnreachableError
 from stabilize_celery.models.json_values import copy_json
 from stabilize_celery.models.limits import MAX_IDEMPOTENCY_KEY_LENGTH
-from stabilize_celery.models.messages import FinalizeStage, Message, RunTask
+from stabilize_celery.models.messages import CancelTask, FinalizeStage, Message, RunTask
 from stabilize_celery.models.problems import Problem, refusal, shown
 from stabilize_celery.models.workflow import Workflow
-from stabilize_celery.runtime.attached import AttachedWorkflow
+from stabilize_celery.runtime.attempts import Attempts
 from stabilize_celery.runtime.executor import TaskExecutor
 from stabilize_celery.runtime.finalizing import finalize
-from stabilize_celery.runtime.hydrate import context_queries, stage_of, visible_context
 from stabilize_celery.runtime.planning import plan_stage
-from stabilize_celery.runtime.ports import Claim, Publisher, TaskRunner
+from stabilize_celery.runtime.ports import Body, Claim, Publisher, TaskRunner
 from stabilize_celery.runtime.reading import read_workflow
-from stabilize_celery.runtime.unit import Conflict, Sessions, UnitOfWork
+from stabilize_celery.runtime.unit import UnitOfWork
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Bury, Store, Transaction
-from stabilize_celery.tasks.cancellation import CancellationToken, bind_token
 from stabilize_celery.tasks.registry import TaskRegistry
 
 __all__ = ["Runtime"]
 
 logger = logging.getLogger("stabilize_celery")
 
-UNKNOWN_HERE_MS = 500
-"""How soon a task is tried again whose type another live worker knows: the broker may hand it to that one."""
-
 
 class _NoRunner:
     """Nobody extends leases: for tests, and for bodies shorter than a lease."""
 
-    def began(self, claim: Claim) -> None:
+    def began(self, claim: Claim, body: Body) -> None:
         """Ignore."""
 
     def ended(self, claim: Claim) -> None:
@@ -88,7 +77,6 @@ class Runtime:
         self.settings = settings
         self.worker_id = worker_id
         self.runner: TaskRunner = self.no_runner
-        self._new_nonce = new_nonce
         self.unit = UnitOfWork(store, publisher, settings, self._plan, pause_ms)
         self.executor = executor or TaskExecutor(settings.max_output_bytes)
         self._rules = Rules(
@@ -96,6 +84,16 @@ class Runtime:
             max_lost=settings.max_lost,
             lock_look_ms=settings.lock_look_ms,
             republish_ms=settings.republish_ms,
+        )
+        self.attempts = Attempts(
+            self.unit,
+            registry,
+            self.executor,
+            settings,
+            self._rules,
+            new_owner=lambda: f"{self.worker_id}/{new_nonce()}",
+            runner=lambda: self.runner,
+            read=self.read,
         )
 
     # -- messages ------------------------------------------------------------------------------------------------------
@@ -119,7 +117,9 @@ class Runtime:
 
     def _handled(self, message: Message) -> str:
         if isinstance(message, RunTask):
-            return self._run_task(message)
+            return self.attempts.run(message)
+        if isinstance(message, CancelTask):
+            return self.attempts.tell(message)
         if isinstance(message, FinalizeStage):
             finalize(self.store, self.registry, message)
         handler = HANDLERS[type(message)]
@@ -129,6 +129,8 @@ class Runtime:
         return done.decision.note or "applied"
 
     def _plan(self, step: Plan) -> dict[str, Any]:
+        if step.phase == "timeout":
+            return self.attempts.time_limit(step.frame)
         return plan_stage(self.registry, step, self.read)
 
     def _count_failure(self, message: Message, error: Exception) -> str:
@@ -149,97 +151,6 @@ class Runtime:
             again.change(SetFields(key.key, {**fields, "nb": again.defers[message.name]}))
             session.commit(self.unit.prepare(again, snapshot.now_ms, None).transaction)
         return f"failed, try {tries}"
-
-    # -- task bodies ---------------------------------------------------------------------------------------------------
-
-    def _run_task(self, message: RunTask) -> str:
-        slot = workflow_slot(message.workflow_id)
-        if not self.registry.has(message.task_type):
-            reason, rest_ms = self._unknown(message.task_type)
-            done = self.unit.run(slot, lambda _: run_task.park(message, reason, rest_ms), message.name)
-            return done.decision.note
-        options = self.registry.options(message.task_type)
-        terms = ClaimTerms(
-            f"{self.worker_id}/{self._new_nonce()}",
-            options.max_lost or self.settings.max_lost,
-            self._task_timeout_ms(message),
-        )
-        with ExitStack() as stack:
-            sessions = Sessions(self.store, stack)
-            claimed = self._claim(message, terms, slot, sessions)
-            if isinstance(claimed, str):
-                return claimed
-            claim = Claim(message.workflow_id, message.name, terms.owner)
-            return self._execute(message, claimed[0], claimed[1], claim, sessions)
-
-    def _claim(
-        self, message: RunTask, terms: ClaimTerms, slot: Slot, sessions: Sessions
-    ) -> tuple[ClaimedTask, Snapshot] | str:
-        for attempt in range(self.settings.commit_tries):
-            try:
-                decision = self.unit.drive(run_task.handle(message, self._rules, attempt, terms), slot, sessions)
-                if not isinstance(decision.call, ClaimedTask):
-                    self.unit.commit(decision, slot, sessions, message.name)
-                    return decision.note or "applied"
-                queries, watch = _reads_of_result(message, decision.call)
-                if decision.is_empty:
-                    return decision.call, sessions.read(slot, queries, watch)
-                prepared = self.unit.prepare(decision, sessions.now_ms(slot), message.name)
-                answer = sessions.of(slot).commit_and_read(prepared.transaction, queries, watch)
-            except Conflict:
-                continue
-            if answer is not None:
-                self.unit.publish(prepared.to_publish(answer[0]))
-                sessions.saw(slot, answer[1])
-                return decision.call, answer[1]
-        return "lost every claim to other workers"
-
-    def _execute(
-        self, message: RunTask, claimed: ClaimedTask, snapshot: Snapshot, claim: Claim, sessions: Sessions
-    ) -> str:
-        slot = workflow_slot(message.workflow_id)
-        with bind_token(CancellationToken()) as token:
-            self.runner.began(claim)
-            try:
-                returned = self._body(message, claimed, snapshot, token)
-            finally:
-                self.runner.ended(claim)
-        try:
-            decision = _fed(run_task.record(message, returned), snapshot)
-            if isinstance(decision, Decision):
-                self.unit.commit(decision, slot, sessions, message.name)
-                return decision.note or returned.status
-        except Conflict:
-            logger.debug("%s: something changed while it ran; reading again", message.name)
-        done = self.unit.run(slot, lambda _: run_task.record(message, returned), message.name)
-        return done.decision.note or returned.status
-
-    def _body(
-        self, message: RunTask, claimed: ClaimedTask, snapshot: Snapshot, token: CancellationToken
-    ) -> TaskReturned:
-        frame = claimed.frame
-        workflow = AttachedWorkflow(
-            message.workflow_id,
-            frame.plan.application,
-            frame.plan.workflow_name,
-            lambda: self.read(message.workflow_id),
-        )
-        context = visible_context(frame, snapshot, lambda queries: self._look(message.workflow_id, queries))
-        stage = stage_of(frame, context, workflow)
-        task = self.registry.get(message.task_type)
-        options = self.registry.options(message.task_type)
-        return self.executor.execute(claimed, task, options, stage, token)
-
-    def _task_timeout_ms(self, message: RunTask) -> int | None:
-        task = self.registry.get(message.task_type)
-        limit = getattr(task, "get_timeout", None)
-        return int(limit().total_seconds() * 1000) if limit is not None else None
-
-    def _unknown(self, task_type: str) -> tuple[str, int]:
-        others = [line for line in self.store.fleet().values() if task_type in _names(line.get("types", b""))]
-        if others:
-            return f"this worker does not know the task type {task_type!r}; another one does", UNKNOWN_HERE_MS
-        return f"no live worker knows the task type {task_type!r}", self.settings.unknown_task_ms
 
     # -- workflows -----------------------------------------------------------------------------------------------------
 
@@ -288,9 +199,6 @@ class Runtime:
         """Return a workflow as users know it. Raises WorkflowNotFoundError."""
         return read_workflow(self.store, workflow_id)
 
-    def _look(self, workflow_id: str, queries: Sequence[Query]) -> Snapshot:
-        return self.store.look(workflow_slot(workflow_id), queries)
-
 
 def _key_problem(key: object) -> str:
     """Return what is wrong with an idempotency key, which may have come over the wire."""
@@ -312,26 +220,3 @@ def _creating(creation: Creation) -> Handling:
     decision = Decision(call=creation.digest)
     create_workflow(decision, creation, snapshot.now_us)
     return decision
-
-
-def _reads_of_result(message: RunTask, claimed: ClaimedTask) -> tuple[list[Query], list[str]]:
-    """Return what the result will be decided on, read already with the claim: while nothing changes, no more is."""
-    first = next(run_task.record(message, TaskReturned(claimed.attempt, "SUCCEEDED")))
-    assert isinstance(first, Read)  # noqa: S101 - narrows for the type checker
-    return [*first.queries, *context_queries(claimed.frame)], list(first.watch)
-
-
-def _fed(handling: Handling, snapshot: Snapshot) -> Decision | None:
-    """Return what a handler decides on a snapshot taken before; None if it wants to read more."""
-    next(handling)
-    try:
-        handling.send(snapshot)
-    except StopIteration as stop:
-        decision: Decision = stop.value
-        return decision
-    handling.close()
-    return None
-
-
-def _names(packed: bytes) -> Sequence[str]:
-    return packed.decode().split("\n")

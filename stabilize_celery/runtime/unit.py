@@ -83,6 +83,11 @@ class UnitOfWork:
         self._pause_ms = pause_ms
         self._random = Random()  # noqa: S311 - jitter
 
+    @property
+    def store(self) -> Store:
+        """Where it reads and commits."""
+        return self._store
+
     def run(self, slot: Slot, handler: Callable[[int], Handling], own: str | None = None) -> WorkDone:
         """Run a handler to its commit. `own`: the ledger name it handles; None for an outside event."""
         for attempt in range(self._settings.commit_tries):

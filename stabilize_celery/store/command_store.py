@@ -1,7 +1,8 @@
 """The store, written once in commands; what carries them out is a `Wire` (Redis, or memory)."""
 
+import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 import msgpack
@@ -9,10 +10,10 @@ import msgpack
 from stabilize_celery.engine.steps import Query, Slot, Snapshot, Value, workflow_slot
 from stabilize_celery.store import keys
 from stabilize_celery.store.addresses import Address, address_of
-from stabilize_celery.store.contract import DueEntry, Filter, LockState, Page, Session, StoredEvent
+from stabilize_celery.store.contract import DueEntry, Filter, Kind, LockState, Page, Session, StoredEvent
 from stabilize_celery.store.errors import StoreError
 from stabilize_celery.store.listing import Listing
-from stabilize_celery.store.queries import bytes_of, list_of, pairs_of, scored, text_of, time_us
+from stabilize_celery.store.queries import bytes_of, list_of, pairs_of, scored, text_of, time_us, whole
 from stabilize_celery.store.session import PackedSession, Reading, refusal, unreachable
 from stabilize_celery.store.values import name_of, number_of, score_of, value_of
 from stabilize_celery.store.wire import MAX_BLOCK_MS, Batch, Command, LinkLostError, Refused, Reply, Wire
@@ -21,6 +22,8 @@ __all__ = ["FLEET_MEMORY_MS", "CommandStore"]
 
 FLEET_MEMORY_MS = 60_000
 """How long a worker that was not heard of stays in the fleet registry (ms)."""
+
+logger = logging.getLogger(__name__)
 
 _MAX_PARTITIONS = 1_024
 
@@ -76,11 +79,34 @@ class CommandStore:
             key = keys.due(self._prefix(number))
             batches.append(Batch(key, [("ZRANGE", key, 0, limit - 1, "WITHSCORES")] if limit > 0 else []))
         (now,), *answers = self._gather(batches)
-        entries = {
-            number: [_due_entry(member, score) for reply in answer for member, score in scored(reply)]
-            for number, answer in zip(partitions, answers, strict=True)
-        }
+        entries: dict[int, list[DueEntry]] = {}
+        for number, answer in zip(partitions, answers, strict=True):
+            entries[number], strays = _ledger_names(answer)
+            if strays:
+                key = keys.due(self._prefix(number))
+                self._one(key, ("ZREM", key, *strays))
+                logger.error("taken out of %s, no ledger names: %.500r", key, strays)
         return time_us(now) // 1000, entries
+
+    def indexed(self, kind: Kind, first: Mapping[int, int], limit: int) -> dict[int, list[str]]:
+        """Return up to `limit` workflow ids per partition, oldest first, from rank `first[partition]` on."""
+        index = {"running": keys.running, "ended": keys.ended}[kind]
+        batches = []
+        for number, rank in first.items():
+            key = index(self._prefix(number))
+            batches.append(Batch(key, [("ZRANGE", key, rank, rank + limit - 1, "WITHSCORES")]))
+        answers = self._gather(batches)
+        return {number: [name for name, _ in scored(ids)] for number, (ids,) in zip(first, answers, strict=True)}
+
+    def owed(self) -> Iterator[tuple[str, str]]:
+        """Yield (workflow id, ledger name) of every entry there is; one may come twice."""
+        try:
+            for key in self._wire.scan(keys.entry_pattern(self.namespace)):
+                workflow_id, _, name = keys.entry_name(self.namespace, key.decode(errors="replace")).partition("/")
+                if name:
+                    yield workflow_id, name
+        except LinkLostError as lost:
+            raise unreachable(self._wire, lost) from None
 
     def take_leases(self, owner: str, partitions: Sequence[int], ttl_ms: int) -> list[int]:
         """Take or renew the keeper's lease on each partition; return those that `owner` holds now."""
@@ -261,7 +287,19 @@ class CommandStore:
 
 def _due_entry(member: str, score: float) -> DueEntry:
     workflow_id, _, name = member.partition("/")
-    return DueEntry(workflow_id, name, int(score))
+    return DueEntry(workflow_id, name, whole(score))
+
+
+def _ledger_names(answer: Sequence[Reply]) -> tuple[list[DueEntry], list[bytes]]:
+    """Return the entries that members of `due` name, and the members that name none."""
+    found, strays = [], []
+    for member, score in (pair for reply in answer for pair in pairs_of(reply)):
+        name = bytes_of(member).decode(errors="replace")
+        if name.encode() == member and keys.is_ledger_name(name):
+            found.append(_due_entry(name, float(bytes_of(score))))
+        else:
+            strays.append(bytes_of(member))
+    return found, strays
 
 
 def _is_lost(line: Mapping[str, bytes], now_ms: int) -> bool:

@@ -4,10 +4,10 @@ A store keeps hashes, sets, lists, sorted sets and streams per slot, a ledger of
 `due` set per partition. A `Session` is WATCH, reads, and one EXEC on one slot (PROTOCOL sections 1, 4, 5).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from stabilize_celery.engine.steps import Change, Query, Slot, Snapshot, Value
 
@@ -17,6 +17,7 @@ __all__ = [
     "Due",
     "DueEntry",
     "Filter",
+    "Kind",
     "LedgerChange",
     "Listed",
     "LockState",
@@ -76,6 +77,9 @@ class Bury:
     name: str
     at_ms: int
 
+
+Kind: TypeAlias = Literal["running", "ended"]
+"""An index of a partition: workflows that have not ended, by start; or those that have, by end."""
 
 LedgerChange: TypeAlias = Put | Drop | Due | Undue | Bury
 
@@ -184,7 +188,18 @@ class Store(Protocol):
     # -- the keeper's and the fleet's side ---------------------------------------------------------------------------
 
     def first_due(self, partitions: Sequence[int], limit: int) -> tuple[int, dict[int, list[DueEntry]]]:
-        """Return the server's time (ms) and the first `limit` entries of each partition's `due`, in one round trip."""
+        """Return the server's time (ms) and the first `limit` entries of each partition's `due`, in one round trip.
+
+        Members that are no ledger names, which somebody else wrote, are taken out: nobody could handle them.
+        """
+        ...
+
+    def indexed(self, kind: Kind, first: Mapping[int, int], limit: int) -> dict[int, list[str]]:
+        """Return up to `limit` workflow ids per partition, oldest first, from rank `first[partition]` on: one trip."""
+        ...
+
+    def owed(self) -> Iterator[tuple[str, str]]:
+        """Yield (workflow id, ledger name) of every entry there is; one may come twice. Reads all keys: for repair."""
         ...
 
     def take_leases(self, owner: str, partitions: Sequence[int], ttl_ms: int) -> list[int]:

@@ -21,11 +21,14 @@ __all__ = [
     "due",
     "ended",
     "entry",
+    "entry_name",
+    "entry_pattern",
     "events",
     "index_application",
     "index_every",
     "index_name",
     "index_status",
+    "is_ledger_name",
     "lease",
     "lock_name",
     "lock_pattern",
@@ -183,6 +186,25 @@ def index_status(partition: str, status: str) -> str:
 def entry(prefix: str, name: str) -> str:
     """HASH: one owed message. Deleted by the commit that carries it out; WATCHed by all its writers."""
     return f"{prefix}m:{name}"
+
+
+def entry_pattern(namespace: str) -> str:
+    """Return the SCAN pattern of the ledger entries of all workflows."""
+    return f"{namespace}:{{p*}}:*:m:*"
+
+
+def entry_name(namespace: str, key: str) -> str:
+    """Return the member of `due` that belongs to an entry's key; empty if the key is no entry's."""
+    rest = key[len(namespace) + 1 :].partition("}:")[2]
+    workflow_id, _, name = rest.partition(":m:")
+    member = f"{workflow_id}/{name}"
+    return member if is_ledger_name(member) else ""
+
+
+def is_ledger_name(member: str) -> bool:
+    """Return whether a member of `due` names a ledger entry: `<workflow>/<ledger name>`."""
+    workflow_id, _, name = member.partition("/")
+    return bool(name) and _WORKFLOW_ID.fullmatch(workflow_id) is not None
 
 
 def events(prefix: str) -> str:

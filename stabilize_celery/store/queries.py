@@ -18,10 +18,10 @@ from stabilize_celery.engine.steps import (
 from stabilize_celery.store import keys
 from stabilize_celery.store.addresses import Address
 from stabilize_celery.store.errors import StoreError
-from stabilize_celery.store.values import name_of
+from stabilize_celery.store.values import MAX_SCORE, name_of
 from stabilize_celery.store.wire import Command, Reply
 
-__all__ = ["Answer", "Question", "bytes_of", "list_of", "pairs_of", "question", "scored", "text_of", "time_us"]
+__all__ = ["Answer", "Question", "bytes_of", "list_of", "pairs_of", "question", "scored", "text_of", "time_us", "whole"]
 
 Answer: TypeAlias = "dict[str, bytes] | dict[str, int] | set[str] | list[str] | list[tuple[str, float]] | int | None"
 
@@ -78,7 +78,7 @@ def _look(address: Address, names: tuple[str, ...], key: str) -> Question:
 
     def answer(reply: Reply) -> dict[str, int]:
         scores = zip(names, list_of(reply), strict=True)
-        return {name: int(float(score)) for name, score in scores if isinstance(score, bytes)}
+        return {name: whole(float(score)) for name, score in scores if isinstance(score, bytes)}
 
     return Question(("ZMSCORE", zset(address.of_partition()), *members) if names else None, answer)
 
@@ -123,6 +123,11 @@ def pairs_of(reply: Reply) -> Iterable[tuple[Reply, Reply]]:
 def scored(reply: Reply) -> list[tuple[str, float]]:
     """Return members with their scores."""
     return [(text_of(member), float(bytes_of(score))) for member, score in pairs_of(reply)]
+
+
+def whole(score: float) -> int:
+    """Return a score (ms) as a whole number; one that somebody set to infinity is the largest, or smallest, of ours."""
+    return int(max(-MAX_SCORE, min(score, MAX_SCORE)))
 
 
 def time_us(reply: Reply) -> int:

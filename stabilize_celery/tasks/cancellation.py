@@ -1,4 +1,8 @@
-"""Cooperative cancellation: the runtime raises a flag, task code looks at it where it can stop well."""
+"""Cooperative cancellation: the runtime raises a flag, task code looks at it where it can stop well.
+
+The flag is raised whenever what the code does will not count any more. Its reason begins with why: `CANCELLED`,
+`TIMED_OUT`, or `CLAIM_LOST`. Only a cancelled task's `on_cancel` is called.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +12,9 @@ from typing import ClassVar
 from stabilize_celery.errors import ErrorCode, TaskError
 
 __all__ = [
+    "CANCELLED",
+    "CLAIM_LOST",
+    "TIMED_OUT",
     "CancellationToken",
     "TaskCancelledError",
     "bind_token",
@@ -15,6 +22,14 @@ __all__ = [
     "is_cancellation_requested",
     "raise_if_cancellation_requested",
 ]
+
+
+CANCELLED = "cancelled"
+"""Begins the reason where the stage, its region, instance or workflow was cancelled, or withdrawn in another way."""
+TIMED_OUT = "timed out"
+"""Begins the reason where the execution, the task or the stage took longer than it may."""
+CLAIM_LOST = "claim lost"
+"""Begins the reason where the task was given to another worker: that one's result counts."""
 
 
 class TaskCancelledError(TaskError):

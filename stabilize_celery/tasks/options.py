@@ -25,7 +25,9 @@ class TaskOptions:
     """How the tasks of one registration are executed.
 
     Args:
-        timeout_s: How long one execution of the body may take (s); None: no limit of its own.
+        timeout_s: How long one execution of the body may take (s); None: no limit of its own. What takes longer is
+            asked to stop, and does not count any more: see `Task.on_timeout`. A task without one is TERMINAL, or tried
+            again if `retry_on` has `TaskTimeoutError`.
         max_attempts: Tries of a body that fails with a transient error, the first included (count).
         backoff_s: Pause before the second try (s), doubled for each further one.
         backoff_max_s: The longest pause (s).

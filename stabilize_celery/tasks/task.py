@@ -59,11 +59,30 @@ class Task(ABC):
         return []
 
     def on_timeout(self, stage: StageExecution) -> TaskResult | None:  # noqa: ARG002 -- a hook
-        """Return the result of a task that ran out of time; None: it is TERMINAL."""
+        """Return the result of a task that ran out of time; None: it is TERMINAL.
+
+        Called when one execution takes longer than `timeout_s` (or `get_execution_timeout`), when all of them together
+        take longer than `get_timeout`, when the stage's `stageTimeoutMs` or the deadline of a wait passes; while a body
+        is executed, and between two polls. It is executed like a body: by any worker that knows the task, at least
+        once. What is executed when the time is over comes too late, and is asked to stop.
+
+        The answer must end the task: RUNNING and SUSPENDED are failures here, and so is what it raises. After a
+        stage's time-out no further task of the stage begins. It has 60 s to answer.
+        """
         return None
 
     def on_cancel(self, stage: StageExecution) -> TaskResult | None:  # noqa: ARG002 -- a hook
-        """Undo or stop outside work of a canceled task; what is returned gives outputs and context, not the status."""
+        """Stop what a cancelled task has begun: close a connection, end a process, stop a job elsewhere.
+
+        Called for a task that was given to a worker at least once and has not ended, when its run is taken away:
+        cancelled or skipped, alone or with its region, instance or workflow. Where a body is executed, its own process
+        calls it within seconds, on this object and with the body's `stage`, on a thread of its own beside the body (a
+        greenlet in a gevent pool), or after the body if that returns sooner. Else (between two polls, while it waits
+        for a signal or another try, or if that process has died) any worker that knows the task calls it, with what
+        earlier executions put in the context. At least once, and it does not hold anything up.
+
+        What it returns is not stored: the run has ended. What it raises is logged.
+        """
         return None
 
     def on_cleanup(self, stage: StageExecution) -> None:  # noqa: B027 -- a hook, empty on purpose

@@ -40,7 +40,7 @@ class RetryableTask(Task):
         return DEFAULT_TIMEOUT
 
     def get_execution_timeout(self, stage: StageExecution) -> timedelta:
-        """Return how long one call of `execute` may take. Default: as long as the task in all."""
+        """Return how long one call of `execute` may take, beside `timeout_s`. Default: as long as the task in all."""
         return self.get_dynamic_timeout(stage)
 
     @abstractmethod

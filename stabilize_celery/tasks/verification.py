@@ -1,4 +1,8 @@
-"""Checks of a stage's outputs, made after its tasks and before anything downstream sees them."""
+"""Checks of a stage's outputs, made after its last task has succeeded and before anything downstream sees them.
+
+A stage asks for one by `verification` in its context: see `tasks/verification_settings.py`. Outputs that fail are not
+kept, and the stage fails; where a check can't tell yet, only the check is made again.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence

@@ -5,8 +5,7 @@ deliveries or by the death of their worker; bodies die; leases run out. One seed
 """
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
@@ -15,10 +14,10 @@ from uuid import UUID
 
 import msgspec
 
-from stabilize_celery.engine.steps import Handling, Query, Slot, Snapshot
+from stabilize_celery.engine import places
+from stabilize_celery.engine.state import WORKFLOW_RECORD
+from stabilize_celery.engine.steps import Handling, Hash, Slot, workflow_slot
 from stabilize_celery.models.messages import MESSAGE_TYPES
-from stabilize_celery.models.result import TaskResult
-from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.executor import TaskExecutor
 from stabilize_celery.runtime.keeper import Keeper
@@ -26,45 +25,42 @@ from stabilize_celery.runtime.ports import Outgoing
 from stabilize_celery.runtime.probes import PROBE
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import Settings
-from stabilize_celery.store.contract import Session, Transaction
-from stabilize_celery.store.memory import MemoryStore
-from stabilize_celery.tasks.registry import TaskRegistry
-from stabilize_celery.tasks.task import Task
+from stabilize_celery.store.contract import Transaction
+from stabilize_celery.tasks.registry import TaskImplementation, TaskRegistry
+from stabilize_celery.testing.faults import Faults
+from stabilize_celery.testing.interruptions import InterruptedStore
+from stabilize_celery.testing.waiting import waits_of
 
-__all__ = ["Faults", "Simulation", "SimulationStuckError"]
+__all__ = ["MAX_STEPS", "Faults", "Simulation", "SimulationStuckError"]
 
 START_US = 1_767_225_600_000_000
 """2026-01-01T00:00:00Z: a plausible day, the same in every run."""
 
-
+MAX_STEPS = 200_000
+"""How much a run may do before it counts as endless (deliveries and looks at what is due, count)."""
 MAX_DEPTH = 4
 """How many deliveries are under way at once, each inside another."""
 IDLE_STEPS = 200
 """After so many steps without an event the rest is looking again: what it waits for must come from outside."""
+AFTERWARDS_MS = 60_000
+"""How long the fleet goes on when a workflow has ended: finalizers and hooks still run (ms)."""
 
 
 class SimulationStuckError(AssertionError):
-    """The workflow has not ended within the simulation's bounds; the text shows what it was doing."""
+    """The workflow does not end; the text says what it waits for, or was doing.
+
+    Args:
+        workflow: The workflow as it was then.
+
+    """
+
+    def __init__(self, message: str, workflow: Workflow) -> None:
+        super().__init__(message)
+        self.workflow = workflow
 
 
 class _WorkerDiedError(BaseException):
     """The simulated death of a worker: no handler may catch it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Faults:
-    """How often things go wrong, as probabilities per delivery or step."""
-
-    duplicate: float = 0.1
-    lose: float = 0.05
-    preempt: float = 0.2
-    die: float = 0.02
-    max_delay_ms: int = 40
-
-    @classmethod
-    def none(cls) -> "Faults":
-        """Return a world in which deliveries are only reordered."""
-        return cls(duplicate=0, lose=0, preempt=0, die=0)
 
 
 @dataclass(order=True, slots=True)
@@ -75,19 +71,20 @@ class _Planned:
 
 
 class Simulation:
-    """A small fleet in one thread.
+    """A small fleet in one thread. The same seed gives the same run, whatever the process and the machine.
 
     Args:
         seed: Names the schedule.
-        tasks: Task type to a function of the stage, a `Task` class or instance.
+        tasks: Task type to a function of the stage, a `Task` class or instance; the ready-made ones are there.
         faults: What goes wrong; nothing but reordering by default.
+        settings: Those of its workers.
 
     """
 
     def __init__(
         self,
         seed: int = 0,
-        tasks: Mapping[str, Any] | None = None,
+        tasks: Mapping[str, TaskImplementation] | None = None,
         *,
         faults: Faults | None = None,
         settings: Settings | None = None,
@@ -96,7 +93,7 @@ class Simulation:
         self.faults = faults or Faults.none()
         self.settings = settings or Settings()
         self.now_us = START_US
-        self.store = _InterruptedStore(self)
+        self.store = InterruptedStore(self, self.settings.partitions)
         self.registry = TaskRegistry()
         for name, task in (tasks or {}).items():
             self.registry.register(name, task)
@@ -109,18 +106,25 @@ class Simulation:
         self._depth = 0
         self._is_calm = True
         self._idle_steps = 0
-        executor = TaskExecutor(self.settings.max_output_bytes, self.random.random)
-        self.runtime = Runtime(
+        self._promised = 0
+        self._raised: BaseException | None = None
+        self._ids: dict[str, str] = {}
+        self._may_have_ended = True
+        self.runtime = self._runtime()
+        self._keeper = Keeper(self.store, self, self.settings, "simulated")
+
+    def _runtime(self) -> Runtime:
+        return Runtime(
             self.store,
             self.registry,
             self,
             self.settings,
             "simulated",
-            executor=executor,
-            pause_ms=lambda ms: self.advance_us(int(ms * 1000)),
+            executor=TaskExecutor(self.settings.max_output_bytes, self.random.random),
+            # How long it wants to pause is drawn by a generator of its own, which no seed rules.
+            pause_ms=lambda _: self.advance_us(self.random.randint(2_000, 40_000)),
             new_nonce=lambda: UUID(int=self.random.getrandbits(128)).hex[:12],
         )
-        self._keeper = Keeper(self.store, self, self.settings, "simulated")
 
     # -- the broker ----------------------------------------------------------------------------------------------------
 
@@ -180,7 +184,19 @@ class Simulation:
     # -- running -------------------------------------------------------------------------------------------------------
 
     def start(self, workflow: Workflow | Mapping[str, Any], **more: Any) -> str:
-        """Submit a workflow; return its id."""
+        """Submit a workflow; return its id, which is the simulation's own: a random one would change the schedule.
+
+        Args:
+            workflow: A workflow, or a definition; the same object again is the same workflow.
+            more: `workflow_id` or `idempotency_key`, as the client has them.
+
+        Raises:
+            InvalidWorkflowError: names every problem of the definition.
+
+        """
+        if not more:
+            known = workflow.id if isinstance(workflow, Workflow) else f"definition {len(self._ids)}"
+            more["workflow_id"] = self._ids.setdefault(known, f"simulated-{len(self._ids) + 1}")
         return self.runtime.submit(workflow, **more)
 
     def ask(self, workflow_id: str, event: Callable[[], Handling]) -> Any:
@@ -196,7 +212,7 @@ class Simulation:
         workflow: Workflow = self.store.calmly(lambda: self.runtime.read(workflow_id))
         return workflow
 
-    def run(self, *workflow_ids: str, max_steps: int = 200_000) -> None:
+    def run(self, *workflow_ids: str, max_steps: int = MAX_STEPS) -> None:
         """Go on until these workflows have ended, or wait for something that only the outside can give.
 
         Raises:
@@ -204,14 +220,36 @@ class Simulation:
 
         """
         self._is_calm = False
+        self._may_have_ended = True
         try:
             self._idle_steps = 0
             for _ in range(max_steps):
-                if self._idle_steps > IDLE_STEPS or not self._step(workflow_ids):
+                waits = self._idle_steps > IDLE_STEPS and not self._promised
+                if waits or not self._step(workflow_ids):
                     return
         finally:
             self._is_calm = True
-        raise SimulationStuckError(f"not ended after {max_steps} steps: {[str(self.read(i)) for i in workflow_ids]}")
+        raise self._stuck(f"has not ended after {max_steps} steps", workflow_ids)
+
+    def finish(self, workflow_id: str, max_steps: int = MAX_STEPS) -> Workflow:
+        """Go on until this workflow has ended, and what remains to be done behind it, too; return it.
+
+        Raises:
+            SimulationStuckError: it waits for something that only the outside can give, or `max_steps` were not enough.
+
+        """
+        self.run(workflow_id, max_steps=max_steps)
+        if not self._have_ended((workflow_id,)):
+            raise self._stuck("does not end by itself", (workflow_id,))
+        self.pass_time(AFTERWARDS_MS)
+        return self.read(workflow_id)
+
+    def _stuck(self, what: str, workflow_ids: Sequence[str]) -> SimulationStuckError:
+        stuck = next((name for name in workflow_ids if not self._have_ended((name,))), workflow_ids[0])
+        workflow = self.read(stuck)
+        waits = self.store.calmly(lambda: waits_of(self.store, self.registry, stuck))
+        lines = "\n".join(f"  {line}" for line in waits or ["nothing is owed and nothing runs"])
+        return SimulationStuckError(f"workflow {workflow.name!r} ({stuck}) {what}:\n{lines}", workflow)
 
     def step(self) -> bool:
         """Do the next thing that is planned or due; False: there is none."""
@@ -228,6 +266,47 @@ class Simulation:
             self._advance()
         self.now_us = max(self.now_us, until_us)
 
+    def after(self, ms: int, act: Callable[[], object]) -> None:
+        """Let the outside act when that much time has passed: a signal, a choice, an assertion (milliseconds).
+
+        It may happen in the middle of whatever the fleet is doing then. What it raises comes out of `run`.
+        """
+        at_us = self.now_us + ms * 1000
+        self._promised += 1
+
+        def come() -> None:
+            if self.now_us < at_us:
+                # Taken out of turn: what is planned may overtake each other.
+                self.plan(at_us, come)
+                return
+            self._promised -= 1
+            self._idle_steps = 0
+            was_calm, self._is_calm = self._is_calm, True
+            try:
+                act()
+            except Exception as error:  # noqa: BLE001 - a handler under way would take it for a failure of its own
+                self._raised = self._raised or error
+            finally:
+                self._is_calm = was_calm
+
+        self.plan(at_us, come)
+
+    def pass_time(self, ms: int) -> None:
+        """Let time go by, and the fleet do all that is due meanwhile (milliseconds)."""
+        until_us = self.now_us + ms * 1000
+        self._is_calm = False
+        try:
+            while self._next_us(until_us + 1) <= until_us:
+                self._advance()
+        finally:
+            self._is_calm = True
+        self.now_us = max(self.now_us, until_us)
+
+    @property
+    def now_ms(self) -> int:
+        """The time (epoch milliseconds)."""
+        return self.now_us // 1000
+
     def die(self) -> NoReturn:
         """Let the worker die that executes this task's body."""
         raise _WorkerDiedError
@@ -238,8 +317,9 @@ class Simulation:
             self._advance()
 
     def _step(self, workflow_ids: Sequence[str]) -> bool:
-        if self._have_ended(workflow_ids):
+        if self._may_have_ended and self._have_ended(workflow_ids):
             return False
+        self._may_have_ended = False
         return self._advance()
 
     def noticed(self, slot: Slot, transaction: Transaction, results: object) -> None:
@@ -248,11 +328,19 @@ class Simulation:
             return
         if transaction.events:
             self._idle_steps = 0
+            self._may_have_ended = True
         for observe in self.observers:
             observe(slot, transaction)
 
     def _advance(self) -> bool:
         self._idle_steps += 1
+        has_done = self._do_next()
+        if self._raised is not None:
+            raised, self._raised = self._raised, None
+            raise raised
+        return has_done
+
+    def _do_next(self) -> bool:
         due_us = self._next_due_us()
         if self._plan and (due_us is None or self._plan[0].at_us <= due_us):
             planned = heapq.heappop(self._plan)
@@ -287,59 +375,10 @@ class Simulation:
         return min(planned_us, default if due_us is None else due_us)
 
     def _have_ended(self, workflow_ids: Sequence[str]) -> bool:
-        return all(self.read(workflow_id).status.is_complete for workflow_id in workflow_ids)
+        return not any(self._is_live(workflow_id) for workflow_id in workflow_ids)
 
-
-class _InterruptedStore(MemoryStore):
-    """A memory store whose sessions give the simulation a chance to interfere between any two steps."""
-
-    def __init__(self, simulation: Simulation) -> None:
-        super().__init__(simulation.clock_us, partitions=simulation.settings.partitions)
-        self._simulation = simulation
-
-    def session(self, slot: Slot) -> AbstractContextManager[Session]:
-        """Check a session out that can be interrupted."""
-        return self._interrupted(slot)
-
-    @contextmanager
-    def _interrupted(self, slot: Slot) -> Iterator[Session]:
-        with super().session(slot) as session:
-            yield _InterruptedSession(slot, session, self._simulation)
-
-    def calmly(self, look: Callable[[], Any]) -> Any:
-        """Look without moving the clock."""
-        before = self._simulation.now_us
-        try:
-            return look()
-        finally:
-            self._simulation.now_us = before
-
-
-@dataclass(frozen=True, slots=True)
-class _InterruptedSession:
-    slot: Slot
-    inner: Session
-    simulation: Simulation
-
-    def read(self, queries: Sequence[Query], watch: Sequence[str] = ()) -> Snapshot:
-        self.simulation.interrupt()
-        return self.inner.read(queries, watch)
-
-    def commit(self, transaction: Transaction) -> list[int | None] | None:
-        self.simulation.interrupt()
-        results = self.inner.commit(transaction)
-        self.simulation.noticed(self.slot, transaction, results)
-        self.simulation.interrupt()
-        return results
-
-    def commit_and_read(
-        self, transaction: Transaction, queries: Sequence[Query], watch: Sequence[str] = ()
-    ) -> tuple[list[int | None], Snapshot] | None:
-        self.simulation.interrupt()
-        answer = self.inner.commit_and_read(transaction, queries, watch)
-        self.simulation.noticed(self.slot, transaction, answer)
-        self.simulation.interrupt()
-        return answer
-
-
-TaskLike = Callable[[StageExecution], TaskResult] | Task | type[Task]
+    def _is_live(self, workflow_id: str) -> bool:
+        record = Hash(places.WORKFLOW)
+        found = self.store.calmly(lambda: self.store.look(workflow_slot(workflow_id), (record,)))
+        workflow = WORKFLOW_RECORD.decode(found[record])
+        return workflow.is_live if workflow.exists else not self.read(workflow_id).status.is_complete

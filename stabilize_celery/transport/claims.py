@@ -3,67 +3,69 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from billiard.common import terminate_handler_fired
 
-from stabilize_celery.engine.places import ledger
+from stabilize_celery.engine.places import WORKFLOW, ledger
+from stabilize_celery.engine.state import WORKFLOW_RECORD
 from stabilize_celery.engine.steps import Fields, workflow_slot
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.runtime.leases import is_owned_by
-from stabilize_celery.runtime.ports import Claim
+from stabilize_celery.runtime.ports import Body, Claim
 from stabilize_celery.store.contract import Store
-from stabilize_celery.tasks.cancellation import CancellationToken, current_cancellation_token
 
-__all__ = ["LOST", "LocalClaims"]
+__all__ = ["LONGEST_LOOK_S", "LocalClaims"]
 
-LOST = "its claim is gone: the stage was cancelled, or the task was given to another worker"
+LONGEST_LOOK_S = 3.0
+"""How long a process may take at most between two looks at its claims, however long their leases are (s)."""
+_STATUS = Fields(WORKFLOW, ("status",))
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Body:
-    token: CancellationToken | None
+@dataclass(slots=True)
+class _Watched:
+    body: Body
     since_s: float
+    ends_s: float | None
+    """When it has taken too long (monotonic s); None: never."""
 
 
 class LocalClaims:
-    """The `TaskRunner` of a process: knows which bodies run here, and raises the flag of those that lost their claim.
+    """The `TaskRunner` of a process: watches over the bodies that run here, on one thread.
 
     Whatever the pool, the process that runs a body looks at its ledger entries itself, every `look_every_s`, at no
-    cost for bodies that end sooner. What is committed after that is refused anyway; this saves the work, and lets
-    code stop well that asks `is_cancellation_requested`.
+    cost for bodies that end sooner: a body whose claim is gone is asked to stop, and told if it was cancelled. What it
+    commits after that is refused anyway. A body that takes longer than it may is fenced from here, too. In a gevent
+    pool the thread is a greenlet: it gets its turn when bodies wait, as their own heartbeats do.
 
     Args:
-        on_claim_lost: Also told of each claim that is gone, once, on the watching thread.
         is_ending: Whether this process was told to end; default: whether a pool's child was.
 
     """
 
     def __init__(
-        self,
-        store: Store,
-        look_every_s: float,
-        on_claim_lost: Callable[[Claim], None] | None = None,
-        is_ending: Callable[[], bool] = terminate_handler_fired,
+        self, store: Store, look_every_s: float, *, is_ending: Callable[[], bool] = terminate_handler_fired
     ) -> None:
         self._store = store
-        self._look_every_s = look_every_s
-        self._on_claim_lost = on_claim_lost
+        self._look_every_s = min(look_every_s, LONGEST_LOOK_S)
         self._is_ending = is_ending
-        self._bodies: dict[Claim, _Body] = {}
-        self._begun = threading.Event()
+        self._bodies: dict[Claim, _Watched] = {}
+        self._wake = threading.Event()
+        self._is_idle = False
         self._watch: threading.Thread | None = None
 
-    def began(self, claim: Claim) -> None:
-        """Know the claim; called on the body's thread, with its cancellation token bound."""
-        self._bodies[claim] = _Body(current_cancellation_token(), time.monotonic())
+    def began(self, claim: Claim, body: Body) -> None:
+        """Know the claim."""
+        now, limit_s = time.monotonic(), body.limit_s
+        self._bodies[claim] = _Watched(body, now, None if limit_s is None else now + limit_s)
         if self._watch is None:
             self._watch = threading.Thread(target=self._run, name="stabilize-claims", daemon=True)
             self._watch.start()
-        self._begun.set()
+        if self._is_idle or limit_s is not None:
+            self._wake.set()
 
     def ended(self, claim: Claim) -> None:
         """Forget the claim; called before the result is recorded.
@@ -78,50 +80,73 @@ class LocalClaims:
             raise SystemExit
 
     def look(self, older_than_s: float = 0.0) -> list[Claim]:
-        """Look at the entries of bodies that run for longer; raise the flags of those whose claim is gone, return them.
+        """Look at the bodies that run for longer; ask those to stop whose claim is gone or time is over, return them.
 
         Raises:
-            UnreachableError: Redis is away.
+            UnreachableError: Redis is away; what was not reached is looked at again.
 
         """
+        self._end_those_too_long()
         before = time.monotonic() - older_than_s
-        claims = [claim for claim, body in list(self._bodies.items()) if body.since_s <= before]
-        lost = self._lost(claims)
-        for claim in lost:
-            body = self._bodies.pop(claim, None)
-            if body is None:
-                continue
-            logger.warning("%s/%s: stop: %s", claim.workflow_id, claim.name, LOST)
-            if body.token is not None:
-                body.token.cancel(LOST)
-            if self._on_claim_lost is not None:
-                self._on_claim_lost(claim)
-        return lost
+        claims = [claim for claim, watched in list(self._bodies.items()) if watched.since_s <= before]
+        stopped = []
+        for claim, (entry, has_ended) in zip(claims, self._entries(claims), strict=True):
+            # A cancelled run that holds a lock keeps its claim until the body returns (PROTOCOL 4.3): `cx` says so.
+            # Where a whole workflow was cancelled, claims stand until it is cleared: its body need not wait for that.
+            is_own = is_owned_by(entry.get("own", b"").decode(), claim.owner)
+            is_gone = has_ended or not is_own or entry.get("cx") == b"1"
+            # One whose time is over, and that holds a lock, keeps it too, and may be cancelled yet: it is looked after.
+            watched = self._bodies.pop(claim, None) if is_gone else self._bodies.get(claim)
+            if watched is not None and (is_gone or entry.get("to")):
+                stopped.append(claim)
+                watched.body.stop()
+        return stopped
 
-    def _lost(self, claims: Sequence[Claim]) -> list[Claim]:
+    def _end_those_too_long(self) -> None:
+        now = time.monotonic()
+        for watched in list(self._bodies.values()):
+            if watched.ends_s is not None and watched.ends_s <= now:
+                watched.ends_s = now + self._look_every_s
+                if watched.body.take_too_long():
+                    watched.ends_s = None
+
+    def _entries(self, claims: Sequence[Claim]) -> list[tuple[Mapping[str, bytes], bool]]:
+        """Return the entry of each claim, and whether its workflow has ended."""
         if not claims:
             return []
-        queries = [Fields(ledger(claim.name), ("own", "cx")) for claim in claims]
+        queries = [Fields(ledger(claim.name), ("own", "cx", "to")) for claim in claims]
         answers = self._store.look_many(
-            [(workflow_slot(c.workflow_id), (q,)) for c, q in zip(claims, queries, strict=True)]
+            [(workflow_slot(c.workflow_id), (q, _STATUS)) for c, q in zip(claims, queries, strict=True)]
         )
-        entries = [answer[query] for answer, query in zip(answers, queries, strict=True)]
-        # A cancelled run that holds a lock keeps its claim until the body returns (PROTOCOL 4.3): `cx` says so.
-        return [
-            claim
-            for claim, entry in zip(claims, entries, strict=True)
-            if entry.get("cx") == b"1" or not is_owned_by(entry.get("own", b"").decode(), claim.owner)
-        ]
+        return [(answer[query], _has_ended(answer[_STATUS])) for answer, query in zip(answers, queries, strict=True)]
 
     def _run(self) -> None:
         while True:
-            self._begun.wait()
-            self._begun.clear()
-            while self._bodies:
-                time.sleep(self._look_every_s)
-                try:
-                    self.look(older_than_s=self._look_every_s)
-                except UnreachableError:
-                    continue
-                except Exception:
-                    logger.exception("the watch over this process' claims failed; it goes on")
+            self._rest()
+            try:
+                self.look(older_than_s=self._look_every_s)
+            except UnreachableError:
+                continue
+            except Exception:
+                logger.exception("the watch over this process' claims failed; it goes on")
+
+    def _rest(self) -> None:
+        """Wait until a look is worth it: for ever as long as nothing runs here."""
+        self._is_idle = True
+        self._wake.clear()
+        if not self._bodies:
+            self._wake.wait()
+        self._is_idle = False
+        look_at = time.monotonic() + self._look_every_s
+        while (pause_s := min(look_at, self._first_end()) - time.monotonic()) > 0:
+            self._wake.wait(pause_s)
+            self._wake.clear()
+
+    def _first_end(self) -> float:
+        ends = (watched.ends_s for watched in list(self._bodies.values()))
+        return min((end for end in ends if end is not None), default=float("inf"))
+
+
+def _has_ended(fields: Mapping[str, bytes]) -> bool:
+    record = WORKFLOW_RECORD.decode(fields)
+    return record.exists and not record.is_live

@@ -14,6 +14,7 @@ from stabilize_celery.errors import UnreachableError
 from stabilize_celery.runtime.keeper import Keeper
 from stabilize_celery.runtime.leases import Leases
 from stabilize_celery.runtime.ports import Claim, Publisher
+from stabilize_celery.runtime.sweep import SWEEP_EVERY_MS, Sweep
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Store
 from stabilize_celery.transport.celery_tasks import split_task_id
@@ -56,6 +57,7 @@ class Upkeep:
         time_limit_s: Callable[[str], float | None],
     ) -> None:
         self.keeper = Keeper(store, publisher, settings, worker_id)
+        self.sweep = Sweep(store, publisher, settings)
         self._leases = Leases(store, publisher, settings, worker_id)
         self._store = store
         self._settings = settings
@@ -65,6 +67,7 @@ class Upkeep:
         self._line = line
         self._time_limit_s = time_limit_s
         self._renew_at = self._announce_at = self._beat_at = 0.0
+        self._sweep_at = time.monotonic() + SWEEP_EVERY_MS / 1000
 
     def keeper_round(self) -> float:
         """Look after what is owed; return the pause before the next round (s).
@@ -75,12 +78,16 @@ class Upkeep:
         """
         now = time.monotonic()
         if now >= self._announce_at:
-            self._store.announce(self._worker_id, self._line())
+            self._store.announce(self._worker_id, {**self._line(), **self._repairs()})
             self._announce_at = now + self._settings.announce_ms / 1000
         if now >= self._renew_at:
             self.keeper.renew()
             self._renew_at = now + self.keeper.lease_ms / 3000
-        return self.keeper.tick() / 1000
+        pause_ms = self.keeper.tick()
+        if now >= self._sweep_at:
+            self._sweep_at = now + SWEEP_EVERY_MS / 1000
+            self.sweep.step(self.keeper.held, int(now * 1000))
+        return pause_ms / 1000
 
     def heartbeat_round(self) -> float:
         """Act on reports, extend the leases of running attempts; return the pause before the next round (s).
@@ -104,6 +111,11 @@ class Upkeep:
             except UnreachableError as error:
                 logger.warning("shutdown: %s What was held runs out by itself.", error)
                 return
+
+    def _repairs(self) -> dict[str, Value]:
+        """Return what the fleet registry says of repairs: none is normal."""
+        keeper, sweep = self.keeper.stats, self.sweep.stats
+        return {"repaired": keeper.repaired + sweep.repaired, "set_aside": keeper.set_aside}
 
     def _claims(self) -> list[Claim]:
         claims = []

@@ -11,6 +11,13 @@ DEFAULT_QUEUE = "celery"
 """Where `send_task("stabilize.SubmitWorkflow")` of other programs goes, unless they say otherwise."""
 
 _SUITED = ("--prefetch-multiplier=1", "--without-gossip", "--without-mingle", "--loglevel=INFO")
+_LIVES_ON = (
+    # Celery gives up after 100 tries, within an hour; this is a year, at 30 s a try.
+    "broker.connection_max_retries=1000000",
+    "broker.connection_retry=true",
+    "broker.connection_retry_on_startup=true",
+)
+"""Settings of the app that are set anew: the worker waits for a broker that is away."""
 
 
 def worker_argv(
@@ -33,4 +40,4 @@ def worker_argv(
     elif tasks and not control:
         queues = list(dict.fromkeys((settings.work_queue, *settings.task_queues.values(), default_queue)))
     chosen = [f"--queues={','.join(queues)}"] if queues else []
-    return [sys.executable, "-m", "celery", "-A", app_name, "worker", *_SUITED, *chosen, *extra]
+    return [sys.executable, "-m", "celery", "-A", app_name, "worker", *_SUITED, *chosen, *_LIVES_ON, *extra]

@@ -16,6 +16,7 @@ from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.transport.celery_call import celery_task_names
 from stabilize_celery.transport.duty import Duty
 from stabilize_celery.transport.publish import queue_named, task_name
+from stabilize_celery.transport.reconnecting import reconnecting
 from stabilize_celery.transport.reports import Reports
 from stabilize_celery.transport.upkeep import Attempt, Upkeep, fleet_line
 
@@ -66,6 +67,7 @@ class WorkerStep(bootsteps.StartStopStep):
         self._upkeep: Upkeep | None = None
         self._duties: tuple[Duty, ...] = ()
         self.bridge.name_worker(worker.hostname)
+        worker.consumer_cls = reconnecting(worker.consumer_cls)
         known = self.bridge.app.amqp.queues
         for name in self.bridge.queues():
             # Workers that are embedded in a program are not told by `celeryd_init`.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from celery import Celery
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.tasks.cancellation import is_cancellation_requested
+from stabilize_celery.tasks.task import Task
 from stabilize_celery.transport.app import Stabilize
 
 app = Celery("shop", broker=os.environ["SHOP_BROKER"])
@@ -42,14 +45,59 @@ def work(stage: StageExecution) -> TaskResult:
 
 @stabilize.task("stuck", timeout_s=1.0)
 def stuck(stage: StageExecution) -> TaskResult:
-    """Take longer than its registration allows, the first time."""
+    """Freeze its whole process, the first time: so it can't even tell that it takes longer than it may."""
     tried = journal.with_name("stuck-once")
     write_down("start", stage)
     if not tried.exists():
         tried.touch()
-        time.sleep(30)
+        os.kill(os.getpid(), signal.SIGSTOP)
     write_down("end", stage)
     return TaskResult.success()
+
+
+@stabilize.task("too long", timeout_s=1.0)
+def too_long(stage: StageExecution) -> TaskResult:
+    """Take longer than its registration allows, and return a success all the same."""
+    return work(stage)
+
+
+@stabilize.task("long job", timeout_s=1.0)
+class LongJob(Task):
+    """Takes longer than its registration allows, and says what that means."""
+
+    def execute(self, stage: StageExecution) -> TaskResult:
+        write_down("start", stage)
+        while not is_cancellation_requested():
+            time.sleep(0.02)
+        write_down("stopped", stage)
+        return TaskResult.success({"by": "body"})
+
+    def on_timeout(self, stage: StageExecution) -> TaskResult:
+        write_down("asked", stage)
+        return TaskResult.success({"by": "on_timeout"})
+
+
+@stabilize.task("job")
+class Job(Task):
+    """As its `mode` says: loop until asked to stop, block until told, or poll a job elsewhere."""
+
+    def __init__(self) -> None:
+        self.connection = threading.Event()
+
+    def execute(self, stage: StageExecution) -> TaskResult:
+        write_down("start", stage)
+        if stage.context["mode"] == "poll":
+            return TaskResult.running({"job": "job 4"})
+        if stage.context["mode"] == "block":
+            self.connection.wait(60)
+        while stage.context["mode"] == "loop" and not is_cancellation_requested():
+            time.sleep(0.02)
+        write_down("stopped", stage)
+        return TaskResult.success({"late": True})
+
+    def on_cancel(self, stage: StageExecution) -> None:
+        write_down("told", stage)
+        self.connection.set()
 
 
 @stabilize.task("die")

@@ -151,7 +151,8 @@ def test_the_demo_leaves_a_report_and_no_process(shell: Shell, tree: Path) -> No
 
     assert "✔ audit of 4 packages, 5 files" in told
     assert "1 file did not parse" in told
-    assert "join of 4 branches fired once" in told
+    assert "for 4 stages and 4 instances" in told
+    assert "rank started once" in told
     assert (shell.folder / "demo-output" / "report.html").exists()
     assert processes_of(shell.folder) == []
     commands = [line.split("stabilize_celery ", 1)[1] for line in told.splitlines() if "-m stabilize_celery" in line]

@@ -230,3 +230,108 @@ def test_open_instances_are_withdrawn_with_their_stage(seed: int, event: Any, st
 
     assert (story.status, story.statuses) == ("SUCCEEDED", statuses)
     assert len(story.events("instance.canceled")) == 3
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+@pytest.mark.parametrize("enough", [{"join_threshold": 2}, {"completion_condition": "completed >= 2"}])
+def test_the_rest_takes_its_turns_though_the_thread_has_gone_on(
+    seed: int, at_once: int, enough: dict[str, Any]
+) -> None:
+    """WCP-34 with a limit: who has not begun yet still runs, without effect."""
+    story = Story(seed, ROUGH).start(many("m", count=6, max_concurrent=at_once, **enough), stage("z", "m")).run()
+
+    assert story.status == "SUCCEEDED"
+    assert len(story.events("instance.completed")) == 6
+    assert story.events("stage.completed").count("z") == 1
+
+
+class AtWork:
+    """How many instances are at work at once, and what each saw."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, Any] = {}
+
+    def work(self, stage: StageExecution) -> TaskResult:
+        if current_call().signal is None:
+            return TaskResult.suspend()
+        self.seen[stage.context["instance_index"]] = stage.context.get("added")
+        return TaskResult.success()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("at_once", [1, 2, 0])
+def test_instances_that_are_added_wait_for_their_turn(seed: int, at_once: int) -> None:
+    """WCP-15 with a limit: each runs once, in order, with what it was given."""
+    bodies = AtWork()
+    story = Story(seed, ROUGH, wait=bodies.work).start(
+        many("m", does="wait", context={"signal": "go"}, count=3, max_concurrent=at_once, allow_dynamic=True)
+    )
+    story.run()
+    assert story.ask(outside.add_instances, "m", 1, {"added": "x"}).took_effect
+    assert story.ask(outside.add_instances, "m", 2, {"added": "y"}).took_effect
+    assert not story.ask(outside.add_instances, "m", 0).took_effect
+    for _ in range(6):
+        story.run()
+        begun = len(story.events("instance.started")) - len(story.events("instance.completed"))
+        assert begun <= (at_once or 6)
+        story.ask(outside.signal, "m", "go", None)
+    story.run()
+
+    assert story.status == "SUCCEEDED"
+    assert bodies.seen == {0: None, 1: None, 2: None, 3: "x", 4: "y", 5: "y"}
+    assert len(story.events("instance.started")) == 6
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_instances_that_were_done_keep_their_outputs_when_the_stage_is_completed_early(seed: int) -> None:
+    """WCP-27: what is there is collected, as after a threshold."""
+
+    def first(stage: StageExecution) -> TaskResult:
+        index = stage.context["instance_index"]
+        return TaskResult.success(outputs={"n": index}) if index == 0 else TaskResult.suspend()
+
+    story = Story(seed, ROUGH, first=first).start(
+        many("m", does="first", context={"signal": "go"}, count=3), stage("z", "m", does="see")
+    )
+    story.simulation.registry.register("see", lambda stage: TaskResult.success(outputs={"saw": stage.context.get("n")}))
+    story.run()
+    assert story.ask(outside.complete_instances, "m").took_effect
+    story.run()
+
+    assert (story.status, story.outputs("m"), story.outputs("z")) == ("SUCCEEDED", {"n": [0]}, {"saw": [0]})
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_condition_is_asked_at_each_end(seed: int) -> None:
+    """Also at the last, and one by one where several end together: an exact number is never passed over."""
+    wrong = Story(seed, ROUGH).start(many("m", count=1, completion_condition="nope > 1"), stage("z", "m")).run()
+    exact = Story(seed, ROUGH).start(
+        many("m", count=8, completion_condition="completed == 3", cancel_remaining=True), stage("z", "m")
+    )
+    exact.run()
+
+    assert wrong.statuses == {"m": "TERMINAL", "z": "SKIPPED"}
+    assert exact.status == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nonsense_for_a_number_fails_the_workflow_whatever_the_stage_says(seed: int) -> None:
+    """As with a condition, there is no safe way to go on (wcp 1.11)."""
+    context = {"continuePipelineOnFailure": True, "n": -1}
+    story = Story(seed, ROUGH).start(many("m", context=context, count_from_context="n"), stage("z", "m")).run()
+
+    assert story.statuses == {"m": "TERMINAL", "z": "SKIPPED"}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_signal_may_be_meant_for_one_instance(seed: int) -> None:
+    """It wakes that one, and is kept for it if it does not wait yet."""
+    bodies = AtWork()
+    story = Story(seed, ROUGH, wait=bodies.work).start(many("m", does="wait", context={"signal": "go"}, count=3))
+    assert story.ask(outside.signal, "m", "go", None, instance=2).took_effect
+    story.run()
+    assert list(bodies.seen) == [2]
+    assert story.ask(outside.signal, "m", "go", None, instance=1).took_effect
+    story.run()
+    assert list(bodies.seen) == [2, 1]

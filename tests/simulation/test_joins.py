@@ -254,3 +254,21 @@ def _wait_then_jump(target: str) -> Callable[[StageExecution], TaskResult]:
         return TaskResult.suspend() if current_call().signal is None else TaskResult.jump_to(target)
 
     return hop
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_an_and_join_in_a_loop_fires_once_per_pass(seed: int) -> None:
+    """Nobody asks what can still come: what waits is kept, whatever the loop does."""
+
+    def back(stage: StageExecution) -> TaskResult:
+        passes = stage.context.get("passes", 0) + 1
+        outputs = {"passes": passes}
+        return TaskResult.jump_to("a", outputs=outputs) if passes < 3 else TaskResult.success(outputs=outputs)
+
+    story = Story(seed, ROUGH, back=back).start(
+        stage("a"), stage("b", "a"), stage("c", "a"), stage("j", "b", "c", does="back", jump_targets=["a"])
+    )
+    story.run()
+
+    assert story.status == "SUCCEEDED"
+    assert story.events("stage.started").count("j") == 3

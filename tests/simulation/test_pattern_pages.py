@@ -18,8 +18,13 @@ from typing import Any
 import pytest
 
 import stabilize_celery.testing
+from stabilize_celery.models.result import TaskResult
+from stabilize_celery.models.stage.enums import JoinType, SplitType
+from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.tasks.call import current_call
 from stabilize_celery.testing import run_workflow
+from tests.simulation.stories import Story, stage
 from tests.simulation.tuning import seeds
 
 GUIDE = Path(__file__).parents[2] / "docs" / "patterns"
@@ -198,3 +203,69 @@ def test_a_drawing_shows_what_the_code_defines(section: Section, monkeypatch: py
     assert {edge for edge in edges if edge[0] == "-->"} == needed
     between = {edge for edge in edges if edge[0] == "-.->" and {edge[1], edge[2]} <= stages.keys()}
     assert jumps <= between <= jumps | milestones
+
+
+def test_a_drawing_is_read_as_mermaid_reads_it() -> None:
+    """Chains, several nodes at once, labels on nodes and edges, dotted arrows."""
+    labels, edges = drawing('flowchart LR\n  a["the A"] --> b & c --> d\n  d -. again .-> a\n  b -->|late| e(E)\n')
+
+    assert labels == {"a": "the A", "b": "", "c": "", "d": "", "e": "E"}
+    assert {edge[1:] for edge in edges if edge[0] == "-->"} == {
+        ("a", "b"), ("a", "c"), ("b", "d"), ("c", "d"), ("b", "e")
+    }  # fmt: skip
+    assert {edge[1:] for edge in edges if edge[0] == "-.->"} == {("d", "a")}
+
+
+# -- claims that no example shows --------------------------------------------------------------------------------------
+
+ARRIVES, IS_AWAY = ("bypassed", "failed and goes on"), ("stopped", "not taken")
+RUNS = {
+    JoinType.AND: (1, 0),
+    JoinType.OR: (1, 1),
+    JoinType.MULTI_MERGE: (2, 1),
+    JoinType.DISCRIMINATOR: (1, 1),
+    JoinType.N_OF_M: (1, 0),
+}
+"""How often a join of two branches runs if one of them arrives in an odd way, or never does."""
+CONTEXTS = {
+    "bypassed": {"stageEnabled": False},
+    "failed and goes on": {"continuePipelineOnFailure": True},
+    "stopped": {"failPipeline": False},
+}
+
+
+@pytest.mark.parametrize("seed", seeds(3))
+@pytest.mark.parametrize("ending", [*ARRIVES, *IS_AWAY])
+@pytest.mark.parametrize("join", RUNS)
+def test_which_branches_arrive_is_the_same_at_every_join(join: JoinType, ending: str, seed: int) -> None:
+    """Bypassed and FAILED_CONTINUE branches arrive, stopped ones and those not taken don't."""
+    is_taken = str(ending != "not taken")
+    story = Story(seed).start(
+        stage("a", split_type=SplitType.OR, split_conditions={"b": is_taken, "c": "True"}),
+        stage("b", "a", does="fail", context=CONTEXTS.get(ending, {})),
+        stage("c", "a"),
+        stage("j", "b", "c", join_type=join, join_threshold=2 if join == JoinType.N_OF_M else 0),
+    )
+    story.run()
+
+    assert story.status == "SUCCEEDED"
+    assert story.bodies["j"] == RUNS[join][ending in IS_AWAY]
+
+
+def test_an_and_join_in_a_loop_fires_once_per_pass() -> None:
+    """WCP-3: each pass brings its own arrivals; three passes, then on."""
+
+    def again(_stage: StageExecution) -> TaskResult:
+        return TaskResult.jump_to("a") if current_call().run_number < 3 else TaskResult.success()
+
+    for seed in range(12):
+        story = Story(seed, again=again).start(
+            stage("a"),
+            stage("b", "a"),
+            stage("c", "a"),
+            stage("j", "b", "c", does=["work", "again"], jump_targets=["a"]),
+            stage("z", "j"),
+        )
+        story.run()
+
+        assert (story.status, story.bodies["j"], story.bodies["z"]) == ("SUCCEEDED", 3, 1), f"seed {seed}"

@@ -81,7 +81,8 @@ class Play:
 @given(definitions(WILD), st.integers(0, 2**32))
 def test_whatever_is_defined_ends_and_leaves_nothing_behind(definition: dict[str, Any], seed: int) -> None:
     """Joins, splits, failures, retries, locks, jumps, threads, synthetic stages, in a storm."""
-    Play(definition, seed, STORMY).run()
+    play = Play(definition, seed, STORMY).run()
+    play.laws.require_no_trace(play.id)
 
 
 EVENTS: dict[str, Callable[[str], tuple[Any, ...]]] = {
@@ -108,6 +109,7 @@ def test_outside_events_at_any_moment_leave_nothing_behind(
         play.later(partial(play.ask, *EVENTS[event](ref_id)))
 
     play.run()
+    play.laws.require_no_trace(play.id)
 
 
 @looking(40)

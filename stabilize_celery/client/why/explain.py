@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from stabilize_celery.client.why.endings import reasons_of_end
 from stabilize_celery.client.why.facts import Facts, gather
-from stabilize_celery.client.why.held import mutex_reason
+from stabilize_celery.client.why.held import deadlock_reasons, mutex_reason
 from stabilize_celery.client.why.reason import Reason
 from stabilize_celery.client.why.unfinished import reason_of_stage
 from stabilize_celery.client.words import ago
@@ -31,7 +31,7 @@ def explain_view(store: Store, view: WorkflowView, settings: Settings) -> list[R
     if not view.record.is_live:
         return reasons_of_end(view)
     facts = gather(store, view)
-    return [*_of_workflow(facts), *_of_stages(facts, settings)]
+    return [*deadlock_reasons(facts), *_of_workflow(facts), *_of_stages(facts, settings)]
 
 
 def _of_workflow(facts: Facts) -> Iterator[Reason]:

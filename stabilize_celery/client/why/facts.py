@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from stabilize_celery.client.why.deadlocks import Deadlocks, find_deadlocks, workflow_node
 from stabilize_celery.client.why.fleet import Fleet
 from stabilize_celery.client.why.locks import LockFacts, read_locks
+from stabilize_celery.client.why.seen import Seen
 from stabilize_celery.engine import places
 from stabilize_celery.engine.endings import (
     lock_name,
@@ -34,6 +36,8 @@ class Facts:
     """Joins that have not fired, by the stage's ref_id."""
     locks: Mapping[str, LockFacts] = field(default_factory=dict)
     """The locks that its runs, or itself, ask for, by full name."""
+    deadlocks: Deadlocks = field(default_factory=Deadlocks)
+    """Those that it waits for, or is part of."""
 
     @property
     def now_ms(self) -> int:
@@ -51,7 +55,10 @@ class Facts:
 
 
 def gather(store: Store, view: WorkflowView) -> Facts:
-    """Read the facts about a workflow that has not ended: two round trips, three more where it waits for locks."""
+    """Read the facts about a workflow that has not ended: two round trips, three more where it waits for locks.
+
+    Where it waits for locks or inner workflows that wait themselves, about five for each lock on the way.
+    """
     names = list(_names(view))
     joins = [ref for ref, stage in view.stages.items() if _is_open_join(stage)]
     hashes = {name: Hash(places.ledger(name)) for name in names}
@@ -69,6 +76,7 @@ def gather(store: Store, view: WorkflowView) -> Facts:
             for ref, (arrived, used) in lists.items()
         },
         read_locks(store, _wanted_locks(view)),
+        find_deadlocks(store, [workflow_node(view.id)], {view.id: Seen.of(view)}),
     )
 
 

@@ -1,27 +1,51 @@
 """Waiting for a lock: a stage for its mutex, a workflow for a slot of its pipeline."""
 
+from collections.abc import Iterator
+
+from stabilize_celery.client.why.cycle import MOST_TOLD
 from stabilize_celery.client.why.facts import Facts
-from stabilize_celery.client.why.locks import LockFacts, Party, shown_key
+from stabilize_celery.client.why.locks import LockFacts, Party, told_key
 from stabilize_celery.client.why.reason import Reason
+from stabilize_celery.client.why.waits import MOST_FOLLOWED
 from stabilize_celery.client.words import duration, ordinal, plural
 from stabilize_celery.models.messages import run_name
 
-__all__ = ["mutex_reason"]
+__all__ = ["deadlock_reasons", "mutex_reason"]
+
+
+_SEE = "it does not go on by itself: one of the parties of the deadlock has to be ended"
+_CUT = f"Only the first {MOST_FOLLOWED} locks and workflows on the way were looked at: there may be more to it"
+
+
+def deadlock_reasons(facts: Facts) -> Iterator[Reason]:
+    """Return the deadlocks that the workflow is part of or waits behind; each names its parties."""
+    for deadlock in facts.deadlocks.found:
+        place = "deadlock" if facts.view.id in deadlock.workflow_ids else "waits behind a deadlock"
+        number = len(deadlock.links)
+        told = (
+            f"none of these {number} ends before another one does"
+            if number > 1
+            else "it waits for what it holds itself"
+        )
+        lines = [*deadlock.told(facts.now_ms), *([_CUT] if facts.deadlocks.is_cut else [])]
+        advice = f"end {'one of them' if number > 1 else 'it'}: " + "\nor ".join(
+            f"`{line}`" for line in deadlock.commands[:MOST_TOLD]
+        )
+        yield Reason("", "deadlock", f"{place}: {told}", ".\n".join(lines), advice, deadlock=deadlock)
 
 
 def mutex_reason(facts: Facts, ref_id: str, lock: str, thread: str) -> Reason:
     """Return the reason of who asks for a lock: a run, or with an empty thread the workflow itself."""
-    known = facts.locks.get(lock)
-    what = f"waits for mutex {shown_key(lock)!r}" if ref_id else f"waits for a slot of its pipeline ({lock})"
+    known, kind = facts.locks.get(lock), "mutex" if ref_id else "slot"
+    what = f"waits for mutex {told_key(lock)}" if ref_id else f"waits for a slot of its pipeline ({lock})"
     if known is None or not known.holders:
-        return Reason(ref_id, "mutex" if ref_id else "slot", what, "It is free; the request is on its way")
-    return Reason(
-        ref_id,
-        "mutex" if ref_id else "slot",
-        f"{what}, held by {_holders(facts, known)}{_place(facts, known, thread)}",
-        _worker(facts, known.holders[0]),
-        f"it goes on when that ends; `stabilize-celery cancel {known.holders[0].workflow_id}` would free it",
-    )
+        return Reason(ref_id, kind, what, "It is free; the request is on its way")
+    told = f"{what}, held by {_holders(facts, known)}{_place(facts, known, thread)}"
+    if lock in facts.deadlocks.locks:
+        return Reason(ref_id, kind, f"{told}: a deadlock", _worker(facts, known.holders[0]), _SEE)
+    details = [_worker(facts, known.holders[0]), _CUT if facts.deadlocks.is_cut else ""]
+    advice = f"it goes on when that ends; `stabilize-celery cancel {known.holders[0].workflow_id}` would free it"
+    return Reason(ref_id, kind, told, ". ".join(filter(None, details)), advice)
 
 
 def _holders(facts: Facts, lock: LockFacts) -> str:

@@ -1,18 +1,23 @@
 """Locks as people see them: which stage of which workflow holds one, since when, and who waits in which order."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stabilize_celery.client.why.fleet import worker_of
 from stabilize_celery.client.words import short_id
 from stabilize_celery.engine import places
 from stabilize_celery.engine.locks import Owner
-from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD
-from stabilize_celery.engine.steps import Hash, Query, Ranked, Slot, lock_slot, workflow_slot
+from stabilize_celery.engine.plan import decode_plan
+from stabilize_celery.engine.sections import section_thread
+from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD, Run, WorkflowRecord
+from stabilize_celery.engine.steps import Fields, Hash, Query, Ranked, Slot, lock_slot, workflow_slot
 from stabilize_celery.models.messages import run_name
 from stabilize_celery.store.contract import LockState, Store
 
-__all__ = ["LockFacts", "Party", "all_locks", "read_locks", "shown_key"]
+__all__ = ["LockFacts", "Party", "all_locks", "granted_ms", "read_locks", "read_states", "shown_key", "told_key"]
+
+MOST_NAMED = 100
+"""So many of those who wait for a lock are named in full (count); of the others only the ids are told."""
 
 _HOLDERS, _WAITERS, _META = Hash("h"), Ranked("q"), Hash("meta")
 
@@ -29,9 +34,13 @@ class Party:
     token: int = 0
     worker: str = ""
     """Id of the worker that runs the holder's task now, if one does."""
+    section: str = ""
+    """Name of the mutex section; then `ref_id` is the stage that asked for it."""
 
     def __str__(self) -> str:
         name = f"{self.workflow_name or 'workflow'} {short_id(self.workflow_id)}"
+        if self.section:
+            return f"{name} / section {self.section}"
         return f"{name} / {self.ref_id}" if self.ref_id else name
 
 
@@ -44,11 +53,40 @@ class LockFacts:
     holders: Sequence[Party]
     waiters: Sequence[Party]
 
+    @property
+    def scope(self) -> str:
+        """GLOBAL, APPLICATION, WORKFLOW, or PIPELINE for the slots of one."""
+        return self.name.partition(":")[0]
+
+    @property
+    def within(self) -> str:
+        """What the scope is narrowed to: an application's name, a workflow's id; empty for GLOBAL."""
+        return "" if self.scope == "GLOBAL" else self.name.split(":", 2)[1]
+
+    @property
+    def key(self) -> str:
+        """The key as its stages name it; of a pipeline's slots, its `pipeline_config_id`."""
+        return self.name.split(":", 1 if self.scope == "GLOBAL" else 2)[-1]
+
 
 def shown_key(name: str) -> str:
-    """Return the key of a lock as its users wrote it."""
+    """Return the key of a lock as its users wrote it, the full name unless its scope is GLOBAL."""
     scope, _, key = name.partition(":")
     return key if scope == "GLOBAL" else name
+
+
+def told_key(name: str) -> str:
+    """Return the key of a lock in quotes, as its users wrote it, with its scope unless that is GLOBAL."""
+    scope, _, rest = name.partition(":")
+    owner, _, key = rest.partition(":")
+    if scope == "GLOBAL":
+        return repr(rest)
+    return f"{key!r} (scope {scope})" if scope == "WORKFLOW" else f"{key!r} (scope {scope} {owner})"
+
+
+def granted_ms(token: int) -> int:
+    """Return when a token was given: it is that time, unless the server's clock was set back since the last one."""
+    return token // 1000
 
 
 def all_locks(store: Store) -> list[LockFacts]:
@@ -58,11 +96,16 @@ def all_locks(store: Store) -> list[LockFacts]:
 
 def read_locks(store: Store, names: Sequence[str]) -> dict[str, LockFacts]:
     """Return the locks of these full names."""
+    return _told(store, read_states(store, names))
+
+
+def read_states(store: Store, names: Sequence[str]) -> list[LockState]:
+    """Return who holds the locks of these full names, and who waits, by owner; one round trip."""
     if not names:
-        return {}
+        return []
     queries: Sequence[Query] = (_HOLDERS, _WAITERS, _META)
     found = store.look_many([(lock_slot(name), queries) for name in names])
-    states = [
+    return [
         LockState(
             name,
             int(snapshot[_META].get("limit", b"1")),
@@ -71,62 +114,68 @@ def read_locks(store: Store, names: Sequence[str]) -> dict[str, LockFacts]:
         )
         for name, snapshot in zip(names, found, strict=True)
     ]
-    return _told(store, states)
 
 
 def _told(store: Store, states: Iterable[LockState]) -> dict[str, LockFacts]:
     states = list(states)
-    owners = {name for state in states for name in (*state.holders, *(name for name, _ in state.waiters))}
-    parties = _parties(store, {name: Owner.parse(name) for name in owners})
+    named = {name for state in states for name in (*state.holders, *(name for name, _ in state.waiters[:MOST_NAMED]))}
+    parties = _parties(store, {name: Owner.parse(name) for name in sorted(named)})
     return {
         state.name: LockFacts(
             state.name,
             state.limit,
-            [_with(parties[name], token=token) for name, token in state.holders.items()],
-            [_with(parties[name], since_ms=since_ms) for name, since_ms in state.waiters],
+            [_holder(parties[name], token) for name, token in state.holders.items()],
+            [replace(parties.get(name) or _unnamed(name), since_ms=since_ms) for name, since_ms in state.waiters],
         )
         for state in states
     }
 
 
+def _holder(party: Party, token: int) -> Party:
+    return replace(party, token=token, since_ms=party.since_ms or granted_ms(token))
+
+
+def _unnamed(name: str) -> Party:
+    owner = Owner.parse(name)
+    return Party(owner.workflow_id, "", "", owner.thread, 0)
+
+
 def _parties(store: Store, owners: Mapping[str, Owner]) -> dict[str, Party]:
     record = Hash(places.WORKFLOW)
-    runs = {name: Hash(places.run(owner.thread)) for name, owner in owners.items()}
-    asked: list[tuple[Slot, Sequence[Query]]] = [
-        (workflow_slot(owner.workflow_id), (record, runs[name])) for name, owner in owners.items()
-    ]
-    found = dict(zip(owners, store.look_many(asked), strict=True)) if asked else {}
-    parties = {}
-    for name, owner in owners.items():
-        run = RUN.decode(found[name][runs[name]])
-        workflow = WORKFLOW_RECORD.decode(found[name][record])
-        since_ms = run.started_ms or (workflow.started_ms if not owner.thread else 0)
-        parties[name] = Party(owner.workflow_id, workflow.name, run.ref, owner.thread, since_ms)
-    return _at_work(store, parties, {name: RUN.decode(found[name][runs[name]]).task_index for name in owners})
-
-
-def _at_work(store: Store, parties: dict[str, Party], indexes: Mapping[str, int]) -> dict[str, Party]:
-    keys = {
-        name: Hash(places.ledger(run_name(party.thread, None, indexes[name])))
-        for name, party in parties.items()
-        if party.thread and party.since_ms
+    keys = {name: Hash(places.run(owner.thread)) for name, owner in owners.items()}
+    found = _look(store, owners, {name: (record, key) for name, key in keys.items()})
+    runs = {name: RUN.decode(run) for name, (_, run) in found.items()}
+    tasks = {
+        name: Hash(places.ledger(run_name(owners[name].thread, None, run.task_index))) for name, run in runs.items()
     }
-    if not keys:
-        return parties
-    found = store.look_many([(workflow_slot(parties[name].workflow_id), (key,)) for name, key in keys.items()])
-    for (name, key), snapshot in zip(keys.items(), found, strict=True):
-        own = ENTRY.decode(snapshot[key]).own
-        parties[name] = _with(parties[name], worker=worker_of(own) if own else "")
-    return parties
+    plans = {name: Fields(places.DEFINITION, (f"s:{run.ref}",)) for name, run in runs.items()}
+    more = _look(store, owners, {name: (tasks[name], plans[name]) for name, run in runs.items() if run.ref})
+    return {
+        name: _party(owner, WORKFLOW_RECORD.decode(found[name][0]), runs[name], *more.get(name, ({}, {})))
+        for name, owner in owners.items()
+    }
 
 
-def _with(party: Party, *, token: int = 0, since_ms: int = 0, worker: str = "") -> Party:
+def _party(
+    owner: Owner, workflow: WorkflowRecord, run: Run, task: Mapping[str, bytes], plans: Mapping[str, bytes]
+) -> Party:
+    claimed_by = ENTRY.decode(task).own if run.started_ms else ""
+    worker = worker_of(claimed_by) if claimed_by else ""
+    names = {plan.mutex_section for plan in map(decode_plan, plans.values()) if plan.mutex_section}
+    section = next((name for name in names if section_thread(name) == owner.thread), "")
     return Party(
-        party.workflow_id,
-        party.workflow_name,
-        party.ref_id,
-        party.thread,
-        since_ms or party.since_ms,
-        token or party.token,
-        worker or party.worker,
+        owner.workflow_id, workflow.name, run.ref, owner.thread, run.started_ms, worker=worker, section=section
     )
+
+
+def _look(
+    store: Store, owners: Mapping[str, Owner], queries: Mapping[str, Sequence[Query]]
+) -> dict[str, tuple[Mapping[str, bytes], Mapping[str, bytes]]]:
+    asked: list[tuple[Slot, Sequence[Query]]] = [
+        (workflow_slot(owners[name].workflow_id), pair) for name, pair in queries.items()
+    ]
+    found = store.look_many(asked) if asked else []
+    return {
+        name: (snapshot[pair[0]], snapshot[pair[1]])
+        for (name, pair), snapshot in zip(queries.items(), found, strict=True)
+    }

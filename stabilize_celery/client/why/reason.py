@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from stabilize_celery.client.why.cycle import Deadlock
+
 __all__ = ["Reason"]
 
 
@@ -10,11 +12,12 @@ class Reason:
     """Why a stage does not go on, or failed. `ref_id` is empty where it is about the whole workflow.
 
     Attributes:
-        kind: In one word, for programs: mutex, signal, retry, running, lost, queued, unattended, unknown_task …
+        kind: In one word, for programs: mutex, deadlock, signal, retry, running, lost, queued, unattended …
         text: What it waits for, or what went wrong.
         detail: What else is known: who holds it, since when, what is before it.
         advice: What to do, often a command.
         traceback: Of the exception that it failed with.
+        deadlock: Who holds and wants what, where the kind is `deadlock`.
 
     """
 
@@ -24,6 +27,7 @@ class Reason:
     detail: str = ""
     advice: str = ""
     traceback: str = ""
+    deadlock: Deadlock | None = None
 
     def __str__(self) -> str:
         told = f"{self.ref_id or 'workflow'}: {self.text}"

@@ -53,7 +53,11 @@ def handle(message: CompleteStage, _rules: Rules, _attempt: int) -> Handling:
         refused = yield from _refuse_jump(frame)
         if refused:
             return (yield from complete_run(_without_jump(frame), "TERMINAL", refused))
-    status = failure_status(frame.context) if has_failed else frame.run.outcome or _rolled_up(frame.run.tasks)
+    if has_failed:
+        # How many instances there are can't be told: as with a condition, there is no safe way to go on.
+        status = "TERMINAL" if frame.run.planned.get("is_final") else failure_status(frame.context)
+    else:
+        status = frame.run.outcome or _rolled_up(frame.run.tasks)
     decision = yield from complete_run(frame, status, frame.run.reason)
     yield from withdraw_instances(decision, frame, frame.run.reason)
     return decision

@@ -4,8 +4,13 @@ Pure, level-triggered. First the status says GONE, so that everybody treats the 
 batches; at last the definition and the record. A crash anywhere goes on at the next delivery.
 """
 
+from collections.abc import Iterable, Iterator, Mapping
+
 from stabilize_celery.engine import places
 from stabilize_celery.engine.handler import Rules, entry_of, foreign, nothing, opening, workflow_of
+from stabilize_celery.engine.instances import instance_thread
+from stabilize_celery.engine.plan import StagePlan, decode_plan
+from stabilize_celery.engine.sections import section_thread
 from stabilize_celery.engine.steps import (
     Decision,
     Delete,
@@ -43,36 +48,58 @@ def handle(message: ExpireWorkflow, _rules: Rules, _attempt: int) -> Handling:
         gone.change(SetFields(places.WORKFLOW, {"status": "GONE"}))
         gone.change(Index(record.application, record.name, record.started_ms, None))
         return gone
-    refs = [field[2:] for field in snapshot[_DEFINITION] if field.startswith("s:")][:BATCH]
-    return (yield from _delete_stages(message, refs)) if refs else _last(record.key, record.retention_ms)
+    stages = [field for field in snapshot[_DEFINITION] if field.startswith("s:")][:BATCH]
+    plans = [decode_plan(snapshot[_DEFINITION][field]) for field in stages]
+    return (yield from _delete_stages(message, plans)) if plans else _last(record.key, record.retention_ms)
 
 
-def _delete_stages(message: ExpireWorkflow, refs: list[str]) -> Handling:
+def _delete_stages(message: ExpireWorkflow, plans: list[StagePlan]) -> Handling:
     """Delete all of some stages, and then their plans, which is how the next look knows what is left."""
-    lists = [Items(key) for ref in refs for key in (places.started(ref), places.bypassed(ref))]
+    lists = [Items(key) for plan in plans for key in (places.started(plan.ref), places.bypassed(plan.ref))]
     snapshot = yield Read(tuple(lists))
-    runs = [places.run(thread) for query in lists for thread in snapshot[query]]
-    kinds = (
-        places.arrivals,
-        places.join,
-        places.waiting,
-        places.signals,
-        places.closed,
-        places.component,
-        places.shut,
-    )
-    of_stages = [kind(ref) for ref in refs for kind in kinds]
+    threads = [thread for query in lists for thread in snapshot[query]]
+    totals = {thread: Hash(places.instances(thread)) for thread in threads}
+    found = yield Read(tuple(totals.values()))
+    instances = {thread: int(found[query].get("total", b"0")) for thread, query in totals.items()}
     decision = Decision(keeps_entry=True, nudges=[message])
-    decision.change(Delete((*runs, *(query.key for query in lists), *of_stages)))
-    plans = tuple(f"{kind}:{ref}" for ref in refs for kind in "sx")
-    decision.change(DeleteFields(places.DEFINITION, plans))
+    decision.change(Delete((*_keys_of_runs(instances), *(query.key for query in lists), *_keys_of_stages(plans))))
+    decision.change(DeleteFields(places.DEFINITION, tuple(f"{kind}:{plan.ref}" for plan in plans for kind in "sx")))
     return decision
+
+
+def _keys_of_runs(instances: Mapping[str, int]) -> Iterator[str]:
+    """Return the keys of runs, and of as many instances as each has."""
+    for thread, total in instances.items():
+        yield from (places.run(thread), places.instances(thread), places.instance_counts(thread))
+        yield from (places.run(instance_thread(thread, index)) for index in range(total))
+
+
+def _keys_of_stages(plans: Iterable[StagePlan]) -> Iterator[str]:
+    for plan in plans:
+        yield from (kind(plan.ref) for kind in _OF_STAGE)
+        if plan.choice_group:
+            yield places.offers(plan.choice_group)
+        if plan.mutex_section:
+            yield from (places.section(plan.mutex_section), places.section_waiters(plan.mutex_section))
+            yield places.run(section_thread(plan.mutex_section))
+
+
+_OF_STAGE = (
+    places.arrivals,
+    places.join,
+    places.waiting,
+    places.signals,
+    places.closed,
+    places.component,
+    places.shut,
+    places.milestone_waiters,
+)
 
 
 def _last(key: str, key_ttl_ms: int) -> Decision:
     decision = Decision(keeps_entry=False)
     single = (places.DEFINITION, places.COUNTERS, places.LIVE, places.FAILURES, places.JUMPS, places.PARKED)
-    decision.change(Delete((*single, places.OUTSIDE_EVENTS, places.RESTARTED, "ev")))
+    decision.change(Delete((*single, places.OUTSIDE_EVENTS, places.PAGES, places.RESTARTED, "ev")))
     if key:
         decision.change(Expire(places.WORKFLOW, key_ttl_ms))
     else:

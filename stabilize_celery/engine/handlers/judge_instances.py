@@ -22,7 +22,16 @@ from stabilize_celery.engine.handler import (
     visible_values,
     zone_fields,
 )
-from stabilize_celery.engine.instances import begin_instances, cancel_instances, collected, read_instances
+from stabilize_celery.engine.instances import (
+    Crowd,
+    begin_instances,
+    begin_waiting,
+    cancel_instances,
+    collected,
+    failures_told,
+    read_instances,
+    summed_tasks,
+)
 from stabilize_celery.engine.moves import (
     Frame,
     Zone,
@@ -53,12 +62,12 @@ def handle(message: JudgeInstances, _rules: Rules, _attempt: int) -> Handling:
     config = frame.plan.instances
     if frame.run.is_ended or frame.run.outcome or config is None or frame.run.phase != "instances":
         return Decision(note="the run has no instances at work")
-    state = {name: int(count) for name, count in (snapshot[totals] | snapshot[counts]).items()}
-    if "total" not in state:
+    crowd = Crowd.of(snapshot[totals], snapshot[counts])
+    if not crowd.exists:
         return _begin(frame, config)
-    if state.get("failed", 0):
-        return (yield from _fail(frame, state["total"]))
-    return (yield from _judge(frame, config, state))
+    if crowd.failed:
+        return (yield from _fail(frame, crowd.total))
+    return (yield from _judge(frame, config, crowd))
 
 
 def _begin(frame: Frame, config: InstancesPlan) -> Decision:
@@ -70,7 +79,7 @@ def _begin(frame: Frame, config: InstancesPlan) -> Decision:
         set_run(decision, frame.thread, phase="tasks")
         after_tasks(decision, frame, frame.run.planned)
         return decision
-    begin_instances(decision, frame, items[:begun], 0, {})
+    begin_instances(decision, frame, range(begun))
     decision.change(SetFields(places.instances(frame.thread), {"total": len(items), "begun": begun, "closed": 0}))
     if not config.is_joined:
         message = JudgeInstances(workflow_id=frame.workflow_id, ref_id=frame.plan.ref, thread=frame.thread)
@@ -79,67 +88,69 @@ def _begin(frame: Frame, config: InstancesPlan) -> Decision:
     return decision
 
 
-def _judge(frame: Frame, config: InstancesPlan, state: dict[str, int]) -> Handling:
-    done, total, begun = state.get("done", 0), state["total"], state["begun"]
-    if done >= total:
-        return (yield from _end(frame, total))
+def _judge(frame: Frame, config: InstancesPlan, crowd: Crowd) -> Handling:
     try:
-        goes_on = not state["closed"] and (yield from _may_go_on(frame, config, done, total))
+        goes_on = not crowd.is_closed and (yield from _may_go_on(frame, config, crowd))
     except ConditionError as error:
-        return (yield from _fail(frame, total, str(error), "TERMINAL"))
+        return (yield from _fail(frame, crowd.total, str(error), "TERMINAL"))
+    if crowd.done >= crowd.total:
+        return (yield from _end(frame, crowd.total))
+    decision = Decision(note=f"{crowd.done} of {crowd.total} instances are done")
     if goes_on:
-        return (yield from _go_on(frame, config, total))
-    room = config.max_concurrent - (begun - done) if config.max_concurrent else 0
-    if room > 0 and begun < total:
-        decision = Decision()
-        items = frame.run.planned["instances"]
-        items = [*items, *[None] * (total - len(items))][begun : begun + room]
-        begin_instances(decision, frame, items, begun, {})
-        decision.change(SetFields(places.instances(frame.thread), {"begun": begun + len(items)}))
-        return decision
-    return Decision(note=f"{done} of {total} instances are done")
+        decision = yield from _go_on(frame, config, crowd.total)
+        if config.cancels_remaining:
+            return decision
+    elif config.condition and crowd.done > crowd.judged:
+        decision.change(SetFields(places.instances(frame.thread), {"judged": crowd.done}))
+    begin_waiting(decision, frame, crowd)
+    return decision
 
 
-def _may_go_on(frame: Frame, config: InstancesPlan, done: int, total: int) -> Generator[Read, Snapshot, bool]:
+def _may_go_on(frame: Frame, config: InstancesPlan, crowd: Crowd) -> Generator[Read, Snapshot, bool]:
     if not config.is_joined:
         return True
-    if config.threshold and done >= config.threshold:
+    if config.threshold and crowd.done >= config.threshold:
         return True
-    if not config.condition or not done:
+    if not config.condition or crowd.done <= crowd.judged:
         return False
-    counts = {"completed": done, "total": total, "active": total - done}
+    counts = {"completed": crowd.done, "total": crowd.total, "active": crowd.total - crowd.done}
     values = yield from visible_values(frame, names_in(config.condition), counts)
-    return evaluate_condition(config.condition, values)
+    # Ends that come together are judged one by one, as if each had been seen alone.
+    ends = range(crowd.judged + 1, crowd.done + 1)
+    counted = ({**values, "completed": done, "active": crowd.total - done} for done in ends)
+    return True in [evaluate_condition(config.condition, seen) for seen in counted]
 
 
 def _end(frame: Frame, total: int) -> Handling:
     """End the run with its last instance; its thread may have gone on before."""
     instances = yield from read_instances(frame, total)
-    outputs = collected(instances)
-    frame.run = msgspec.structs.replace(frame.run, outputs={**frame.run.outputs, **outputs})
-    status = _status(instances)
+    status, reason = _take(frame, instances)
     decision = Decision()
+    set_run(decision, frame.thread, outputs=frame.run.outputs, tasks=frame.run.tasks)
     if frame.run.passed_on:
-        set_run(decision, frame.thread, outputs=frame.run.outputs)
-        count_moves(decision, frame.workflow_id, end_run(decision, frame, status))
+        count_moves(decision, frame.workflow_id, end_run(decision, frame, status, reason))
         return decision
-    set_run(decision, frame.thread, outputs=frame.run.outputs, phase="tasks", outcome=status)
+    set_run(decision, frame.thread, phase="tasks", outcome=status, reason=reason)
     after_tasks(decision, frame, frame.run.planned)
     return decision
 
 
-def _status(instances: Instances) -> str:
-    failed = any(run.status == "FAILED_CONTINUE" for run, _ in instances.values())
-    return "FAILED_CONTINUE" if failed else "SUCCEEDED"
+def _take(frame: Frame, ended: Instances) -> tuple[str, str]:
+    """Take over what the ended instances wrote and how they went; return the status that follows, and why."""
+    runs = [run for run, _ in ended.values()]
+    outputs = {**frame.run.outputs, **collected(ended)}
+    frame.run = msgspec.structs.replace(frame.run, outputs=outputs, tasks=summed_tasks(runs) or frame.run.tasks)
+    reason = failures_told(runs)
+    return "FAILED_CONTINUE" if reason else "SUCCEEDED", reason
 
 
 def _go_on(frame: Frame, config: InstancesPlan, total: int) -> Handling:
     instances = yield from read_instances(frame, total)
     ended = {thread: item for thread, item in instances.items() if item[0].is_ended}
-    frame.run = msgspec.structs.replace(frame.run, outputs={**frame.run.outputs, **collected(ended)})
+    status, reason = _take(frame, ended)
     if config.cancels_remaining:
-        decision = yield from complete_run(frame, _status(ended))
-        set_run(decision, frame.thread, outputs=frame.run.outputs)
+        decision = yield from complete_run(frame, status, reason)
+        set_run(decision, frame.thread, outputs=frame.run.outputs, tasks=frame.run.tasks)
         yield from cancel_instances(decision, frame, instances, "enough instances are done")
         return decision
     decision = Decision()

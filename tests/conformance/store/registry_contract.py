@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from stabilize_celery.engine.steps import Hash, Index, Look, Rank, SetFields, lock_slot, workflow_slot
+from stabilize_celery.engine.steps import Hash, Index, Look, Rank, Ranked, SetFields, lock_slot, workflow_slot
 from stabilize_celery.store.contract import (
     Bury,
     Drop,
@@ -19,6 +19,7 @@ from stabilize_celery.store.contract import (
     Store,
     Transaction,
     Undue,
+    partition_slot,
 )
 from stabilize_celery.store.errors import StoreError
 
@@ -115,6 +116,54 @@ class LedgerContract:
         keep(store, Due("n", 6), Drop("gone"))
 
         assert (due_of(store), store.dead_letters()) == ([("n", 6)], [])
+
+    @pytest.mark.parametrize("stray", ["nobody", "/Start:t", "a b/Start:t", "{p}/x", f"{W.name}/", "x:y/z"])
+    def test_what_is_no_ledger_name_does_not_stay_due(self, store: Store, stray: str) -> None:
+        """Somebody else wrote it: it is taken out, so that it can't fill the places of what is due."""
+        keep(store, Put("n", {"a": 1}, 5))
+        partition = store.partition_of(W.name)
+        with store.session(partition_slot(partition)) as session:
+            assert session.commit(Transaction([Rank("due", stray, 1)])) is not None
+
+        assert due_of(store) == [("n", 5)]
+        with store.session(partition_slot(partition)) as session:
+            due = Ranked("due")
+            assert [member for member, _ in session.read((due,))[due]] == [f"{W.name}/n"]
+
+    def test_every_entry_is_found_whether_it_is_due_or_not(self, store: Store) -> None:
+        """Repair sees what `due` has lost; other keys of a workflow, also such as look alike, are no entries."""
+        keep(store, Put("Start:t", {"a": 1}, 5), Put("Eval:m:x", {"a": 1}, 5), Put("lost", {"a": 1}, 5))
+        keep(store, Undue("lost"))
+        other = workflow_slot("other")
+        with store.session(other) as session:
+            changes = [SetFields("w", {"a": 1}), SetFields("r:m:x", {"a": 1}), SetFields("mw:m", {"a": 1})]
+            assert session.commit(Transaction(changes, [Put("TO:task:t..0", {"a": 1}, 5)])) is not None
+
+        assert set(store.owed()) == {
+            (W.name, "Start:t"),
+            (W.name, "Eval:m:x"),
+            (W.name, "lost"),
+            ("other", "TO:task:t..0"),
+        }
+
+    def test_workflows_by_rank(self, store: Store) -> None:
+        """Those that run by their start, those that have ended by their end, from any rank on, per partition."""
+        ids = [begin(store, number, started_ms=100 - number) for number in range(12)]
+        for end_ms, workflow_id in enumerate(ids[8:], 500):
+            with store.session(workflow_slot(workflow_id)) as session:
+                assert session.commit(Transaction([Index("shop", "order", 1, "SUCCEEDED", end_ms)])) is not None
+        first = dict.fromkeys(range(store.partitions()), 0)
+        per_partition = {
+            number: [name for name in reversed(ids[:8]) if store.partition_of(name) == number] for number in first
+        }
+
+        assert store.indexed("running", first, 100) == per_partition
+        assert store.indexed("running", dict.fromkeys(first, 1), 1) == {
+            number: names[1:2] for number, names in per_partition.items()
+        }
+        ended = store.indexed("ended", first, 100)
+        assert {name for names in ended.values() for name in names} == set(ids[8:])
+        assert store.indexed("ended", {}, 10) == {}
 
     def test_first_due_is_limited_per_partition(self, store: Store) -> None:
         """Each partition gives its first entries, and the time is the server's."""

@@ -105,7 +105,8 @@ def test_what_belongs_to_a_stage_stands_under_it():
     handle = world.start(outer, before)
 
     assert [(row.name, row.depth) for row in rows_of(view_of(world, handle))] == [("outer", 0), ("check", 1)]
-    assert "│  └─ ✔ check" in shown(world, handle) or "└─ ✔ check" in shown(world, handle)
+    assert "└─ ▶ outer" in shown(world, handle) or "└─ ⏸ outer" in shown(world, handle)
+    assert "\n   └─ ✔ check" in shown(world, handle)
 
 
 def test_a_live_tree_fits_its_terminal():
@@ -117,7 +118,7 @@ def test_a_live_tree_fits_its_terminal():
 
     assert len(lines) <= 12
     assert any("⏸ g" in line for line in lines)
-    assert "14 stages" in lines[-1]
+    assert "… and 14 more" in lines[-1]
 
 
 def test_a_restarted_stage_shows_its_newest_run():

@@ -1,4 +1,4 @@
-"""Watching a workflow on a terminal, and what `locks` and the demo make of a state."""
+"""Watching a workflow on a terminal, and what the demo makes of a state."""
 
 import io
 from concurrent.futures import ThreadPoolExecutor
@@ -8,10 +8,10 @@ from rich.console import Console
 
 from stabilize_celery.cli import watching
 from stabilize_celery.cli.demonstration import _progress
-from stabilize_celery.cli.looking import _lock_object, _lock_rows
+from stabilize_celery.cli.instances import read_instances
 from stabilize_celery.cli.session import Session, Shared
 from stabilize_celery.cli.watching import follow_tree, watch
-from stabilize_celery.client.why.locks import all_locks
+from stabilize_celery.models.patterns import instances
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.runtime.reading import read_view
 from tests.unit.client.world import World, gate, stage
@@ -51,22 +51,28 @@ def test_the_tree_follows_what_happens(session: Session, world: World, monkeypat
     assert "CANCELED" in printed(session)
 
 
-def test_a_lock_is_a_row_per_party(world: World):
-    """Key, holder, since, token; each waiter on a line of its own."""
-    world.start(gate("one", mutex_key="crane"))
-    waiting = [world.start(stage(name, mutex_key="crane")) for name in ("two", "three")]
-
-    (lock,) = all_locks(world.client.store)
-    rows = _lock_rows(lock, world.now_ms)
-
-    assert [row[0] for row in rows] == ["crane", ""]
-    assert rows[0][1].endswith("/ one")
-    assert [handle.id[-6:] in row[4] for handle, row in zip(waiting, rows, strict=True)] == [True, True]
-    told = _lock_object(lock)
-    assert (told["key"], told["holders"][0]["ref_id"], len(told["waiters"])) == ("crane", "one", 2)
-
-
 def test_progress_is_one_line(world: World):
-    view = read_view(world.client.store, world.start(stage("a"), gate("b", "a"), stage("c", "b")).id)
+    """Stages by their status; instances of one are counted."""
+    many = instances(stage("b", "a"), count=40, at_once=1)
+    view = read_view(world.client.store, world.start(stage("a"), many, gate("c", "a"), stage("d", "b", "c")).id)
 
-    assert _progress(view) == "a SUCCEEDED · b SUSPENDED"
+    told = _progress(view, read_instances(world.client.store, view))
+
+    assert told.startswith("a SUCCEEDED · b ")
+    assert " of 40 done" in told
+    assert told.endswith(" · c SUSPENDED")
+
+
+def test_a_workflow_in_a_pipe_is_a_history(world: World):
+    """What two hundred instances do takes a few lines, and nothing of it is lost."""
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    session = Session(Shared(), out=console)
+    handle = world.start(instances(stage("many"), count=200), stage("last", "many"))
+    world.settle(20)
+
+    watch(session, world.client, handle.id)
+
+    lines = printed(session).splitlines()
+    assert len(lines) < 40
+    assert sum("+197 instances started" in line for line in lines) == 1
+    assert any("last" in line and "SUCCEEDED" in line for line in lines)

@@ -10,6 +10,7 @@ from stabilize_celery.demo.listing import (
     fingerprint,
     list_packages,
     package_path,
+    require_packages,
     shortened,
     shown,
     source_files,
@@ -49,6 +50,17 @@ def test_the_fingerprint_tells_whether_a_file_changed(tree: Path) -> None:
 
     assert before == again
     assert before != fingerprint(list_packages(tree))
+
+
+def test_a_tree_to_audit_holds_python(tree: Path, tmp_path: Path) -> None:
+    """Who wants packages and finds none is told which folder, and what to give."""
+    (tmp_path / "empty").mkdir()
+
+    assert require_packages(tree) == list_packages(tree)
+    with pytest.raises(ValueError, match="empty has no Python files; give the folder"):
+        require_packages(tmp_path / "empty")
+    with pytest.raises(NotADirectoryError, match="nowhere is not a folder; give"):
+        require_packages(tmp_path / "nowhere")
 
 
 def test_a_missing_folder_and_a_missing_package_are_told_by_name(tree: Path) -> None:

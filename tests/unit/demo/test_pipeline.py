@@ -1,4 +1,4 @@
-"""The demo's graph, and its tasks run by hand in the graph's order."""
+"""The demo's graph, and its tasks: run by hand in the graph's order, and by the engine."""
 
 from pathlib import Path
 from typing import Any
@@ -6,12 +6,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from stabilize_celery.demo.listing import list_packages
 from stabilize_celery.demo.pipeline import audit_pipeline
-from stabilize_celery.demo.tasks import PACKAGE, TASKS, TaskFunction, register
+from stabilize_celery.demo.tasks import TASKS, TaskFunction, register
 from stabilize_celery.errors import PermanentError, TransientError
 from stabilize_celery.models.result import TaskResult
+from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.testing import run_workflow
 
 
 @pytest.fixture
@@ -19,61 +20,78 @@ def audit(tree: Path, tmp_path: Path) -> Workflow:
     return audit_pipeline(tree, tmp_path / "output")
 
 
-def run_stage(workflow: Workflow, ref_id: str, **upstream: Any) -> TaskResult:
-    """Run a stage's task on the context that an engine gives it: workflow's, upstream outputs, its own."""
+def run_stage(workflow: Workflow, ref_id: str, **more: Any) -> TaskResult:
+    """Run a stage's task on the context that an engine gives it: workflow's, upstream outputs, its own, `more`."""
     stage = workflow.stage_by_ref_id(ref_id)
     assert stage
-    stage.context = {**workflow.context, **upstream, **stage.context}
-    return TASKS[stage.tasks[0].implementing_class](stage)
+    own = stage.context
+    stage.context = {**workflow.context, **own, **more}
+    try:
+        return TASKS[stage.tasks[0].implementing_class](stage)
+    finally:
+        stage.context = own
+
+
+def run_list(workflow: Workflow) -> dict[str, Any]:
+    """Run `list` until it believes what it sees; return its outputs."""
+    with pytest.raises(TransientError) as look:
+        run_stage(workflow, "list")
+    return run_stage(workflow, "list", **look.value.context_update).outputs
 
 
 def run_all(workflow: Workflow) -> dict[str, Any]:
     """Run everything behind `list` and return what the report stage saw and brought."""
-    outputs: dict[str, Any] = {}
-    for stage in workflow.stages[1:]:
-        outputs |= run_stage(workflow, stage.ref_id, **outputs).outputs
+    outputs = run_list(workflow)
+    figures = [run_stage(workflow, "audit", instance_item=name).outputs["figures"] for name in outputs["packages"]]
+    outputs |= {"figures": figures}
+    for ref_id in ("rank", "report"):
+        outputs |= run_stage(workflow, ref_id, **outputs).outputs
     return outputs
 
 
-def test_the_graph_is_a_fan_out_a_join_and_a_report(audit: Workflow) -> None:
-    """One branch per package between list and rank; the report stands under a mutex."""
+def test_the_graph_does_not_depend_on_the_tree(audit: Workflow, tmp_path: Path) -> None:
+    """Four stages, whatever there is to audit: the instances come from what the first one finds."""
     after = {stage.ref_id: stage.requisite_stage_ref_ids for stage in audit.stages}
-    branches = {"audit-bad", "audit-café", "audit-shapes", "audit-solo"}
+    many = audit.stages[1].mi_config
 
-    assert after == {"list": set(), **{branch: {"list"} for branch in branches}, "rank": branches, "report": {"rank"}}
+    assert after == {"list": set(), "audit": {"list"}, "rank": {"audit"}, "report": {"rank"}}
+    assert many is not None
+    assert many.collection_from_context == "packages"
     assert audit.stages[-1].mutex_key == f"report:{audit.context['output']}"
-    assert {stage.tasks[0].implementing_class for stage in audit.stages} == set(TASKS)
+    assert [stage.tasks[0].implementing_class for stage in audit.stages] == list(TASKS)
+    assert len(audit_pipeline(tmp_path / "nowhere", tmp_path).stages) == 4
 
 
 def test_the_largest_package_comes_first(audit: Workflow) -> None:
-    """A big branch that starts last would be waited for alone."""
-    assert audit.stages[1].ref_id == "audit-shapes"
+    """A big one that starts last would be waited for alone."""
+    names = run_list(audit)["packages"]
+
+    assert names[0] == "shapes"
+    assert sorted(names) == ["bad", "café", "shapes", "solo"]
 
 
 def test_the_list_is_believed_when_two_looks_agree(audit: Workflow, tree: Path) -> None:
     """The first look fails with an error worth a retry, and so does one after a change."""
     with pytest.raises(TransientError, match="one look") as first:
         run_stage(audit, "list")
-    (tree / "solo.py").write_text("x = 123456\n")
+    (tree / "late.py").write_text("x = 123456\n")
     with pytest.raises(TransientError, match="changed since") as second:
         run_stage(audit, "list", **first.value.context_update)
-    audit.stages[0].context.pop("tree_seen")
 
     found = run_stage(audit, "list", **second.value.context_update)
 
-    assert found.outputs["files_listed"] == 7
+    assert found.outputs["files_listed"] == 8
+    assert "late" in found.outputs["packages"]
     assert first.value.retry_after
     assert first.value.retry_after > 0
 
 
-def test_a_package_that_came_after_the_graph_was_built_is_told(audit: Workflow, tree: Path) -> None:
-    """No report that leaves out what is there."""
-    (tree / "late.py").write_text("x = 1\n")
-    with pytest.raises(TransientError) as look:
-        run_stage(audit, "list")
-
-    with pytest.raises(PermanentError, match="'late'"):
-        run_stage(audit, "list", **look.value.context_update)
+def test_a_tree_without_packages_is_no_reason_to_try_again(tmp_path: Path) -> None:
+    """The first stage says what is wrong with the folder, and what to give instead."""
+    with pytest.raises(PermanentError, match="nowhere is not a folder; give"):
+        run_stage(audit_pipeline(tmp_path / "nowhere", tmp_path), "list")
+    with pytest.raises(PermanentError, match="has no Python files; give"):
+        run_stage(audit_pipeline(tmp_path, tmp_path), "list")
 
 
 def test_a_package_that_went_is_no_reason_to_try_again(audit: Workflow, tree: Path) -> None:
@@ -81,14 +99,13 @@ def test_a_package_that_went_is_no_reason_to_try_again(audit: Workflow, tree: Pa
     (tree / "solo.py").unlink()
 
     with pytest.raises(PermanentError, match="'solo' is not in"):
-        run_stage(audit, "audit-solo")
+        run_stage(audit, "audit", instance_item="solo")
 
 
-def test_the_report_shows_what_the_branches_brought(audit: Workflow, tree: Path, tmp_path: Path) -> None:
+def test_the_report_shows_what_the_instances_brought(audit: Workflow, tmp_path: Path) -> None:
     """Figures travel through outputs, details through files; both reports are written."""
     outputs = run_all(audit)
 
-    assert {key for key in outputs if key.startswith(PACKAGE)} == {PACKAGE + one.name for one in list_packages(tree)}
     assert outputs["totals"]["files"] == 7
     assert outputs["ranking"]["largest"][0] == "shapes"
     written = msgspec.json.decode((tmp_path / "output" / "report.json").read_bytes())
@@ -106,28 +123,30 @@ def test_a_second_run_of_a_body_changes_nothing(audit: Workflow, tmp_path: Path)
 
 
 def test_outputs_are_small_and_plain(audit: Workflow) -> None:
-    """Only JSON values, a few hundred bytes a branch."""
-    brought = run_stage(audit, "audit-shapes").outputs
+    """Only JSON values, a few hundred bytes an instance."""
+    brought = run_stage(audit, "audit", instance_item="shapes").outputs
 
     assert len(msgspec.json.encode(brought)) < 400
 
 
-def test_what_can_not_be_audited_is_told_at_once(tmp_path: Path) -> None:
-    """A missing folder, and one without Python."""
-    with pytest.raises(NotADirectoryError, match="give the folder"):
-        audit_pipeline(tmp_path / "nowhere", tmp_path)
-    with pytest.raises(ValueError, match="has no Python files"):
-        audit_pipeline(tmp_path, tmp_path)
-
-
-def test_a_package_of_a_very_long_name_gets_a_valid_stage(tmp_path: Path) -> None:
-    """Names of 250 characters are fine for a file system, not for a stage."""
+def test_a_package_of_a_very_long_name_is_audited(tmp_path: Path) -> None:
+    """Names of 250 characters are fine for a file system, and for a report."""
     (tmp_path / f"{'x' * 250}.py").write_text("x = 1\n")
 
-    audit = audit_pipeline(tmp_path, tmp_path / "output")
+    assert run_all(audit_pipeline(tmp_path, tmp_path / "output"))["totals"]["files"] == 1
 
-    assert len(audit.stages[1].ref_id) <= 200
-    assert run_all(audit)["totals"]["files"] == 1
+
+def test_an_engine_runs_it_as_by_hand(audit: Workflow, tree: Path, tmp_path: Path) -> None:
+    """One instance per package, one retry, and the same totals; without a server, in virtual time."""
+    by_hand = run_all(audit_pipeline(tree, tmp_path / "other"))
+
+    done = run_workflow(audit, tasks=dict(TASKS))
+
+    assert done.status is WorkflowStatus.SUCCEEDED
+    outputs = {stage.ref_id: stage.outputs for stage in done.stages}
+    assert outputs["audit"]["figures"] == by_hand["figures"]
+    assert outputs["rank"]["totals"] == by_hand["totals"]
+    assert (tmp_path / "output" / "report.html").exists()
 
 
 def test_register_makes_every_task_known() -> None:

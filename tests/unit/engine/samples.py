@@ -31,5 +31,6 @@ SAMPLES: dict[str, Message] = {
     "Kill:t": m.CancelSubWorkflow(workflow_id=W, thread="t", child_id="w2"),
     "Notify": m.NotifyParent(workflow_id=W),
     "ChildDone:t": m.CompleteSubWorkflow(workflow_id=W, ref_id="a", thread="t", child_id="w2"),
+    "Cancel:t.2": m.CancelTask(workflow_id=W, ref_id="a", thread="t", task_index=2, task_type="shell"),
     "Finalize:t": m.FinalizeStage(workflow_id=W, ref_id="a", thread="t"),
 }

@@ -3,7 +3,16 @@
 from typing import Any
 
 from stabilize_celery.engine.locks import Owner, give_back, look_ms, request
-from stabilize_celery.engine.steps import Decision, DeleteFields, Expire, Rank, SetFields, Unrank, lock_slot
+from stabilize_celery.engine.steps import (
+    Decision,
+    DeleteFields,
+    Expire,
+    Rank,
+    SetFields,
+    Unrank,
+    lock_slot,
+    workflow_slot,
+)
 from stabilize_celery.models.messages import AcquireLock
 from tests.unit.engine.driving import W, World, as_stored
 
@@ -93,6 +102,43 @@ def test_a_higher_limit_moves_up_several_with_growing_tokens() -> None:
     assert list(tokens.values()) == [token - 2, token - 1, token]
 
 
+def test_a_new_request_brings_its_limit_and_a_repeated_one_does_not() -> None:
+    """The newest request's limit counts; who waits and looks again does not bring an older one back."""
+    other, waits = Owner("w2", "t", 1), Owner("w2", "u", 1)
+    cases = ((ME, [], 3, 1, 3), (ME, [str(ME)], 3, 1, 1), (ME, [str(waits)] * 9 + [str(ME)], 3, 1, 1))
+    for owner, line, asked, stored, kept in cases:
+        world = holder(lock(holders={str(other): 5}, line=line, limit=stored, last=5), other)
+        world.decide(request(LOCK, owner, asked))
+
+        (limit,) = [change.fields["limit"] for change in world.commits[0][1].changes if _is_meta(change)]
+        assert limit == kept
+
+
+def test_a_lower_limit_takes_nothing_from_anybody() -> None:
+    """Three hold; the newest request allows one: nobody moves up before all three have given back."""
+    holders = {f"w2/h{at}#1": at for at in (1, 2, 3)}
+    world = lock(holders=holders, line=["w2/t#1"], limit=1, last=3)
+    for name in holders:
+        holder(world, Owner.parse(name))
+
+    world.decide(_deciding(give_back(LOCK, Owner("w2", "h1", 1))))
+
+    assert granted(world.commits[0][1]) == {}
+
+
+def test_one_that_nobody_wakes_any_more_is_passed_over() -> None:
+    """It got in line again after its run had ended: it is dropped as its turn comes, and the next is told."""
+    ghost, waiting = Owner("w2", "ghost", 1), Owner("w2", "t", 1)
+    world = lock(holders={str(ME): 5}, line=[str(ghost), str(waiting)], limit=1, last=5)
+    world.run("ghost", "w2", lock="done", request=1)
+
+    world.decide(_deciding(give_back(LOCK, ME)))
+
+    handed, dropped = (decision for _, decision in world.commits)
+    assert set(granted(handed)) == {str(ghost)}
+    assert DeleteFields("h", (str(ghost),)) in dropped.changes
+
+
 def test_releasing_hands_over_in_the_same_commit() -> None:
     """Nobody can barge in between; the next one is told in its own slot."""
     waiting = Owner("w2", "t", 1)
@@ -141,6 +187,21 @@ def test_a_waiter_drops_a_holder_whose_run_has_ended() -> None:
         assert DeleteFields("h", (str(ghost),)) in dropped
 
 
+def test_a_section_is_dropped_once_its_workflow_is_over_and_empty() -> None:
+    """A join in it waited for a branch: nobody leaves it. First it is said in its record, which a restart reads."""
+    section = Owner("w2", "section", 1)
+    for status, live, is_dropped in (("CANCELED", (), True), ("CANCELED", ("t",), False), ("RUNNING", (), False)):
+        world = holder(lock(holders={str(section): 5}, limit=1, last=5), section)
+        world.workflow(status, "w2").put("lv", set(live), workflow_slot("w2"))
+        world.decide(request(LOCK, ME, 1))
+
+        told = [decision for slot, decision in world.commits if slot == workflow_slot("w2") and decision.changes]
+        assert [change.fields for one in told for change in one.changes] == ([{"lock": "done"}] if is_dropped else [])
+        dropped = [change for _, decision in world.commits for change in decision.changes]
+        assert (DeleteFields("h", (str(section),)) in dropped) is is_dropped
+        assert {("w2", "w"), ("w2", "r:section")} <= {(slot.name, key) for slot, key in world.watched}
+
+
 def test_a_waiter_lets_a_granted_run_be_that_has_not_started_yet() -> None:
     """`requested` may be on its way: acting on it would let two in."""
     slow = Owner("w2", "slow", 1)
@@ -181,3 +242,7 @@ def test_waiters_do_not_all_look_at_once() -> None:
 def _deciding(steps: Any) -> Any:
     yield from steps
     return Decision()
+
+
+def _is_meta(change: Any) -> bool:
+    return isinstance(change, SetFields) and change.key == "meta"

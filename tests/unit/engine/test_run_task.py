@@ -4,14 +4,8 @@ import pytest
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.handler import Rules
-from stabilize_celery.engine.handlers.run_task import (
-    ClaimedTask,
-    ClaimTerms,
-    TaskReturned,
-    handle,
-    park,
-    record,
-)
+from stabilize_celery.engine.handlers.run_task import ClaimedTask, ClaimTerms, handle, park
+from stabilize_celery.engine.results import TaskReturned, record
 from stabilize_celery.engine.state import ENTRY, RUN, TaskState
 from stabilize_celery.engine.steps import Decision, DeleteFields, SetFields
 from stabilize_celery.models.messages import RunTask

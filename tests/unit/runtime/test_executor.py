@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from stabilize_celery.engine.handlers.run_task import ClaimedTask, TaskReturned
+from stabilize_celery.engine.handlers.run_task import ClaimedTask
 from stabilize_celery.engine.moves import Frame
 from stabilize_celery.engine.plan import StagePlan
+from stabilize_celery.engine.results import TaskReturned
 from stabilize_celery.engine.state import Run, SubOutcome, TaskState, WorkflowRecord
 from stabilize_celery.errors import PermanentError, TransientError
 from stabilize_celery.models.messages import RunTask

@@ -20,7 +20,9 @@ from stabilize_celery.testing import Simulation
 from tests.unit.engine.driving import plan_of
 from tests.unit.runtime.test_service import stage, workflow
 
-LIVE, DONE, FAILED = (WorkflowRecord(status=status) for status in ("RUNNING", "SUCCEEDED", "TERMINAL"))
+LIVE, FAILED = (WorkflowRecord(status=status) for status in ("RUNNING", "TERMINAL"))
+DONE, FAILED_AT_LAST = (WorkflowRecord(status=status, is_settled=True) for status in ("SUCCEEDED", "TERMINAL"))
+CUT_SHORT = WorkflowRecord(status="SUCCEEDED")
 
 
 def run(status: str, created_us: int = 1, instance: int | None = None) -> tuple[str, Run]:
@@ -39,6 +41,10 @@ def view(*runs: tuple[str, Run], waiting: int = 0, is_reachable: bool = True) ->
         (view(), DONE, "SKIPPED"),
         (view(waiting=1), FAILED, "CANCELED"),
         (view(waiting=1), DONE, "SKIPPED"),
+        (view(waiting=1), FAILED_AT_LAST, "SKIPPED"),
+        (view(waiting=1), CUT_SHORT, "CANCELED"),
+        (view(run("RUNNING")), FAILED, "CANCELED"),
+        (view(run("RUNNING"), run("SUSPENDED", 2, 0)), CUT_SHORT, "CANCELED"),
         (view(run("SUCCEEDED")), LIVE, "SUCCEEDED"),
         (view(run("RUNNING", 1), run("SUCCEEDED", 2)), LIVE, "RUNNING"),
         (view(run("RUNNING", 1), run("BUFFERED", 2)), LIVE, "BUFFERED"),

@@ -20,8 +20,9 @@ from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.validation import InvalidWorkflowError
 from stabilize_celery.models.workflow import Workflow
-from stabilize_celery.runtime.ports import Claim, Outgoing
-from stabilize_celery.runtime.service import UNKNOWN_HERE_MS, Runtime
+from stabilize_celery.runtime.attempts import UNKNOWN_HERE_MS
+from stabilize_celery.runtime.ports import Body, Claim, Outgoing
+from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Transaction
 from stabilize_celery.store.memory import MemoryStore
@@ -177,7 +178,7 @@ def test_claims_are_made_known_while_the_body_runs() -> None:
     told: list[tuple[str, Claim]] = []
 
     class Runner:
-        def began(self, claim: Claim) -> None:
+        def began(self, claim: Claim, _body: Body) -> None:
             told.append(("began", claim))
 
         def ended(self, claim: Claim) -> None:

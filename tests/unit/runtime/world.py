@@ -9,7 +9,7 @@ from typing import Any
 from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.places import ledger
 from stabilize_celery.engine.state import ENTRY, Entry
-from stabilize_celery.engine.steps import Delete, Hash, Look, Value, workflow_slot
+from stabilize_celery.engine.steps import Delete, Hash, Look, SetFields, Value, workflow_slot
 from stabilize_celery.errors import QueueError
 from stabilize_celery.runtime.keeper import Keeper
 from stabilize_celery.runtime.leases import Leases
@@ -62,10 +62,15 @@ class World:
 
     def owe(self, workflow_id: str, name: str, due_ms: int = 0, **fields: Value) -> None:
         """Write an entry as a handler would, by default published now and looked at after R."""
-        arguments = {"ref_id": "pay", "thread": "t", "task_index": 0, "task_type": "charge"}
+        thread = name.removeprefix("Run:").partition(".")[0] if name.startswith("Run:") else "t"
+        arguments = {"ref_id": "pay", "thread": thread, "task_index": 0, "task_type": "charge"}
         entry: dict[str, Value] = {"t": "RunTask", "v": 1, "a": pack(arguments), "nb": 0, "pub": self.now_ms, "q": WORK}
         due = due_ms or self.now_ms + self.settings.republish_ms
         self.write(workflow_id, Transaction(ledger=[Put(name, {**entry, **fields}, due)]))
+
+    def begin(self, workflow_id: str, status: str = "RUNNING") -> None:
+        """Write the workflow's own record."""
+        self.write(workflow_id, Transaction([SetFields("w", {"status": status})]))
 
     def write(self, workflow_id: str, transaction: Transaction) -> None:
         with self.store.session(workflow_slot(workflow_id)) as session:

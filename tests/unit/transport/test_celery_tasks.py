@@ -212,6 +212,7 @@ def test_the_workers_command_has_roles() -> None:
         assert command[-2:] == ["-c", "4"]
         return [option for option in command if option.startswith("--queues")]
 
+    assert "broker.connection_retry_on_startup=true" in worker_argv("shop", settings)
     assert queues(control=True) == ["--queues=stabilize.control"]
     assert queues(tasks=True) == ["--queues=stabilize.work,gpu,celery"]
     assert queues() == queues(control=True, tasks=True) == []

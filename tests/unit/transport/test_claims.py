@@ -1,53 +1,91 @@
-"""Bodies learn that their claim is gone, in whatever process they run."""
+"""Bodies learn that their claim is gone or their time is over, in whatever process they run."""
 
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 
+from stabilize_celery.errors import UnreachableError
 from stabilize_celery.runtime.ports import Claim
-from stabilize_celery.tasks.cancellation import CancellationToken, bind_token
-from stabilize_celery.transport.claims import LocalClaims
+from stabilize_celery.transport.claims import LONGEST_LOOK_S, LocalClaims
 from tests.unit.runtime.world import World
 
 W, RUN, MINE = "01HWORKFLOW", "Run:t..0", "w0@host#1:7/nonce"
 CLAIM = Claim(W, RUN, MINE)
 
 
-def begun(world: World, **options: object) -> tuple[LocalClaims, CancellationToken]:
+class Body:
+    """Writes down what it is told."""
+
+    def __init__(self, limit_s: float | None = None, *, fences: bool = True) -> None:
+        self.limit_s = limit_s
+        self.told: list[str] = []
+        self.fences = fences
+        self.was_told = threading.Event()
+
+    def stop(self) -> None:
+        self.told.append("stop")
+        self.was_told.set()
+
+    def take_too_long(self) -> bool:
+        self.told.append("too long")
+        self.was_told.set()
+        return self.fences
+
+
+def begun(world: World, body: Body | None = None) -> tuple[LocalClaims, Body]:
     world.owe(W, RUN, own=MINE, att=1)
-    claims = LocalClaims(world.store, 3600.0, is_ending=lambda: False, **options)  # type: ignore[arg-type]
-    with bind_token(CancellationToken()) as token:
-        claims.began(CLAIM)
-    return claims, token
+    claims = LocalClaims(world.store, 3600.0, is_ending=lambda: False)
+    body = body or Body()
+    claims.began(CLAIM, body)
+    return claims, body
 
 
 def test_a_claim_that_stands_is_left_alone() -> None:
     """Nothing happens to its body."""
-    claims, token = begun(World())
+    claims, body = begun(World())
+
     assert claims.look() == []
-    assert not token.is_cancelled
+    assert body.told == []
 
 
-@pytest.mark.parametrize("what", ["forgotten", "given to another", "taken back", "cancelled with a lock"])
-def test_a_body_whose_claim_is_gone_is_asked_to_stop(what: str) -> None:
-    """Once, with a reason; also a cancelled one that keeps its claim for the sake of its lock."""
+@pytest.mark.parametrize(
+    "entry",
+    [
+        None,
+        {"own": "w1@host#2:9/other"},
+        {"own": ""},
+        {"own": MINE, "cx": 1},
+    ],
+    ids=["forgotten", "given to another", "taken back", "cancelled with a lock"],
+)
+def test_a_body_whose_claim_is_gone_is_told_once(entry: dict[str, Any] | None) -> None:
+    """Also a cancelled one that keeps its claim for the sake of its lock."""
     world = World()
-    told: list[Claim] = []
-    claims, token = begun(world, on_claim_lost=told.append)
-    if what == "forgotten":
+    claims, body = begun(world)
+    if entry is None:
         world.forget(W, RUN)
     else:
-        fields = {"given to another": {"own": "w1@host#2:9/other"}, "taken back": {"own": ""}}
-        world.owe(W, RUN, **fields.get(what, {"cx": 1, "own": MINE}))
+        world.owe(W, RUN, **entry)
 
     assert claims.look() == [CLAIM]
     assert claims.look() == []
+    assert body.told == ["stop"]
 
-    assert token.is_cancelled
-    assert "claim is gone" in str(token.reason)
-    assert told == [CLAIM]
+
+def test_one_that_keeps_its_claim_though_its_time_is_over_is_looked_after() -> None:
+    """It holds a lock; it may still be cancelled."""
+    world = World()
+    claims, body = begun(world)
+    world.owe(W, RUN, own=MINE, to="the task timed out")
+
+    assert claims.look() == claims.look() == [CLAIM]
+    world.forget(W, RUN)
+    assert claims.look() == [CLAIM]
+    assert claims.look() == []
+    assert body.told == ["stop"] * 3
 
 
 def test_a_body_that_ends_soon_costs_nothing() -> None:
@@ -62,15 +100,55 @@ def test_a_body_that_ends_soon_costs_nothing() -> None:
     assert world.store.round_trips == before
 
 
-def test_it_watches_by_itself() -> None:
-    """The first claim starts a thread, which looks at the interval."""
-    world, lost = World(), threading.Event()
-    world.owe(W, RUN, own="w1@host#2:9/other")
-    claims = LocalClaims(world.store, 0.01, lambda _: lost.set(), is_ending=lambda: False)
+@pytest.mark.parametrize("fences", [True, False])
+def test_a_body_that_takes_too_long_is_told_so(fences: bool) -> None:
+    """Once; but again, later, if others' commits won."""
+    claims, body = begun(World(), Body(0.0, fences=fences))
 
-    claims.began(CLAIM)
+    claims.look()
+    claims.look()
+    (watched,) = claims._bodies.values()
 
-    assert lost.wait(10)
+    assert body.told == ["too long"]
+    assert (watched.ends_s is None) is fences
+
+
+def test_a_state_server_that_is_away_takes_nobody_off_the_list() -> None:
+    """The next look finds what this one could not."""
+    world = World()
+    claims, body = begun(world)
+    world.forget(W, RUN)
+
+    def away(_requests: Any) -> Any:
+        raise UnreachableError("redis", "redis://nowhere", "start it")
+
+    real, world.store.look_many = world.store.look_many, away  # type: ignore[method-assign]
+    with pytest.raises(UnreachableError):
+        claims.look()
+    world.store.look_many = real  # type: ignore[method-assign]
+
+    assert claims.look() == [CLAIM]
+    assert body.told == ["stop"]
+
+
+@pytest.mark.parametrize("limit_s", [None, 0.01])
+def test_it_watches_by_itself(limit_s: float | None) -> None:
+    """The first claim starts a thread, which looks at the interval, and when a limit passes; later claims wake it."""
+    world = World()
+    world.owe(W, RUN, own="w1@host#2:9/other" if limit_s is None else MINE)
+    claims = LocalClaims(world.store, 0.01 if limit_s is None else 60.0, is_ending=lambda: False)
+
+    for number in range(3):
+        body = Body(limit_s)
+        claim = Claim(W, RUN, f"{MINE}{number}" if limit_s is None else MINE)
+        claims.began(claim, body)
+        assert body.was_told.wait(10)
+        claims.ended(claim)
+
+
+def test_a_long_lease_does_not_make_cancelling_slow() -> None:
+    """Within seconds, whatever the lease."""
+    assert LocalClaims(World().store, 60.0)._look_every_s == LONGEST_LOOK_S
 
 
 def test_the_result_of_a_process_that_is_told_to_end_does_not_count() -> None:

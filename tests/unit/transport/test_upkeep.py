@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 import pytest
@@ -129,6 +130,25 @@ def test_an_idle_worker_makes_few_round_trips() -> None:
     bench.upkeep.heartbeat_round()
 
     assert bench.world.store.round_trips == before + 1
+
+
+def test_the_keepers_round_sweeps_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every 5 s, over the partitions that this worker holds; the fleet registry tells how much was mended."""
+    bench = Bench()
+    held: list[Any] = []
+    monkeypatch.setattr(bench.upkeep.sweep, "step", lambda partitions, _: held.append(partitions))
+    clock = [time.monotonic()]
+    monkeypatch.setattr("stabilize_celery.transport.upkeep.time.monotonic", lambda: clock[0])
+    for _ in range(12):
+        bench.upkeep.keeper_round()
+        clock[0] += 1
+    bench.upkeep.sweep.stats.repaired = 3
+    clock[0] += 5
+    bench.upkeep.keeper_round()
+
+    assert held == [(0, 1)] * 3
+    (line,) = bench.world.store.fleet().values()
+    assert (line["repaired"], line["set_aside"]) == (b"3", b"0")
 
 
 def test_a_duty_goes_on_whatever_happens(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,108 @@
+"""The command that shows locks: who holds each, who waits in which order, and who can't go on because of it."""
+
+from collections.abc import Iterator, Sequence
+
+import typer
+from rich.text import Text
+
+from stabilize_celery.cli.commands import command
+from stabilize_celery.cli.failures import DONE
+from stabilize_celery.cli.session import Session
+from stabilize_celery.client.why.cycle import MOST_TOLD, Deadlock
+from stabilize_celery.client.why.deadlocks import Deadlocks, find_deadlocks, lock_node
+from stabilize_celery.client.why.locks import LockFacts, Party, all_locks
+from stabilize_celery.client.words import duration, ordinal, plural, short_id
+from stabilize_celery.store.contract import Store
+
+__all__ = ["add_locking", "deadlock_lines", "deadlocks_among", "lock_lines", "lock_object"]
+
+_MOST_FOLLOWED = 500
+_MOST_WAITERS_SHOWN = 20
+_INDENT = len("  held   0:00 min  ")
+
+
+def add_locking(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "locks")(locks)
+
+
+def locks(session: Session) -> int:
+    """Show who holds each mutex, since when, who waits for it, and deadlocks."""
+    store = session.client().store
+    found, now_ms = all_locks(store), store.time_ms()
+    deadlocks = deadlocks_among(store, found)
+    if session.as_json:
+        session.print_json([lock_object(lock, deadlocks) for lock in found])
+        return DONE
+    if not found:
+        session.print("No mutex is held or waited for.")
+    for lock in found:
+        _print(session, lock_lines(lock, deadlocks, now_ms))
+    for deadlock in deadlocks.found:
+        session.print()
+        _print(session, deadlock_lines(deadlock, now_ms))
+    if deadlocks.is_cut:
+        session.say(f"Only the first {_MOST_FOLLOWED} locks and workflows were followed: there may be more deadlocks.")
+    return DONE
+
+
+def deadlocks_among(store: Store, found: Sequence[LockFacts]) -> Deadlocks:
+    """Return the deadlocks among these locks and those that their holders wait for."""
+    # A lock that nobody waits for, or that has room, keeps nobody.
+    starts = [lock_node(lock.name) for lock in found if lock.waiters and len(lock.holders) >= lock.limit]
+    return find_deadlocks(store, starts, most=_MOST_FOLLOWED) if starts else Deadlocks()
+
+
+def _print(session: Session, lines: Iterator[str]) -> None:
+    for position, line in enumerate(lines):
+        session.out.print(Text(line, style="" if position else "bold"), soft_wrap=not session.is_live)
+
+
+def lock_lines(lock: LockFacts, deadlocks: Deadlocks, now_ms: int) -> Iterator[str]:
+    """Return what is shown of a lock: its key, scope and limit; a line for each holder, and for each who waits."""
+    narrowed = f" {short_id(lock.within) if lock.scope == 'WORKFLOW' else lock.within}" if lock.within else ""
+    mark = _mark(lock, deadlocks)
+    yield f"{lock.key}  {lock.scope}{narrowed}, {lock.limit} at a time{f'  {mark.upper()}' if mark else ''}"
+    width = max((len(str(holder)) for holder in lock.holders), default=0)
+    for holder in lock.holders:
+        yield f"{_line('held', holder, now_ms).ljust(_INDENT + width)}  token {holder.token}"
+    for position, waiter in enumerate(lock.waiters[:_MOST_WAITERS_SHOWN], 1):
+        yield _line(ordinal(position), waiter, now_ms)
+    if len(lock.waiters) > _MOST_WAITERS_SHOWN:
+        yield f"  and {plural(len(lock.waiters) - _MOST_WAITERS_SHOWN, 'other')} (--json shows all)"
+
+
+def _line(place: str, party: Party, now_ms: int) -> str:
+    since = duration(now_ms - party.since_ms) if party.since_ms else ""
+    return f"  {place:<5}  {since:>8}  {party}"
+
+
+def _mark(lock: LockFacts, deadlocks: Deadlocks) -> str:
+    if any(lock.name in (link.holds, link.wants) for one in deadlocks.found for link in one.links):
+        return "deadlock"
+    return "behind a deadlock" if lock.name in deadlocks.locks else ""
+
+
+def deadlock_lines(deadlock: Deadlock, now_ms: int) -> Iterator[str]:
+    """Return what is shown of a deadlock: its parties, and what would break it."""
+    is_one = len(deadlock.links) == 1
+    told = "it waits for what it holds itself" if is_one else "none of these ends before another one does"
+    yield f"Deadlock: {told}. To break it, end {'it' if is_one else 'one of them'}:"
+    for line in deadlock.told(now_ms):
+        yield f"  {line}"
+    for line in deadlock.commands[:MOST_TOLD]:
+        yield f"  → {line}"
+
+
+def lock_object(lock: LockFacts, deadlocks: Deadlocks) -> dict[str, object]:
+    """Return a lock as JSON has it. Times in epoch ms."""
+    sides = {"holders": lock.holders, "waiters": lock.waiters}
+    parties = {side: [_party(one) for one in sides[side]] for side in sides}
+    cycles = [one.as_objects() for one in deadlocks.found if any(link.holds == lock.name for link in one.links)]
+    told = {"key": lock.key, "name": lock.name, "scope": lock.scope, "limit": lock.limit, **parties}
+    return told | {"is_stuck": lock.name in deadlocks.locks, "deadlocks": cycles}
+
+
+def _party(party: Party) -> dict[str, object]:
+    fields = ("workflow_id", "workflow_name", "ref_id", "section", "since_ms", "token")
+    return {name: getattr(party, name) for name in fields}

@@ -1,0 +1,286 @@
+"""Attempts of tasks: claim, execute, record; and the hooks that task code is owed (PROTOCOL 4.1 to 4.3)."""
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from stabilize_celery.engine import places
+from stabilize_celery.engine.codec import unpack
+from stabilize_celery.engine.handler import Rules, stage_fields
+from stabilize_celery.engine.handlers import cancel_task, run_task
+from stabilize_celery.engine.handlers.run_task import ClaimedTask, ClaimTerms
+from stabilize_celery.engine.hooks import ON_CANCEL, ON_TIMEOUT
+from stabilize_celery.engine.ledger import message_of
+from stabilize_celery.engine.moves import Frame, task_list
+from stabilize_celery.engine.plan import decode_plan
+from stabilize_celery.engine.results import TaskReturned, TooLate, position_of, record
+from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD
+from stabilize_celery.engine.steps import Decision, Handling, Hash, Query, Read, Slot, Snapshot, workflow_slot
+from stabilize_celery.errors import UnreachableError
+from stabilize_celery.models.messages import CancelTask, RunTask
+from stabilize_celery.models.stage.stage import StageExecution
+from stabilize_celery.models.status import WorkflowStatus
+from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.runtime.attached import AttachedWorkflow
+from stabilize_celery.runtime.executor import TaskExecutor
+from stabilize_celery.runtime.hydrate import context_queries, stage_of, visible_context
+from stabilize_celery.runtime.ports import Claim, TaskRunner
+from stabilize_celery.runtime.running import RunningBody, call_on_cancel
+from stabilize_celery.runtime.unit import Conflict, Sessions, UnitOfWork
+from stabilize_celery.settings import Settings
+from stabilize_celery.tasks.cancellation import CANCELLED, CancellationToken, bind_token
+from stabilize_celery.tasks.options import TaskOptions
+from stabilize_celery.tasks.registry import TaskRegistry
+from stabilize_celery.tasks.task import Task
+from stabilize_celery.tasks.variants import RetryableTask
+
+__all__ = ["UNKNOWN_HERE_MS", "Attempts"]
+
+logger = logging.getLogger("stabilize_celery")
+
+UNKNOWN_HERE_MS = 500
+"""How soon a task is tried again whose type another live worker knows: the broker may hand it to that one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """Executes task code in this process.
+
+    Args:
+        new_owner: Returns a name for a claim that no other claim has.
+        runner: Returns who watches over bodies while they run.
+        read: Reads a whole workflow, for code that looks beyond its stage.
+
+    """
+
+    unit: UnitOfWork
+    registry: TaskRegistry
+    executor: TaskExecutor
+    settings: Settings
+    rules: Rules
+    new_owner: Callable[[], str]
+    runner: Callable[[], TaskRunner]
+    read: Callable[[str], Workflow]
+
+    def run(self, message: RunTask) -> str:
+        """Handle a delivery of a RunTask: claim it, execute its body, record the result. Returns a note for the log."""
+        if not self.registry.has(message.task_type):
+            return self._park(message)
+        terms, slot = self._terms(message.task_type), workflow_slot(message.workflow_id)
+        with ExitStack() as stack:
+            sessions = Sessions(self.unit.store, stack)
+            claimed = self._claim(message, terms, slot, sessions)
+            if isinstance(claimed, str):
+                return claimed
+            claim = Claim(message.workflow_id, message.name, terms.owner)
+            return self._execute(message, claimed[0], claimed[1], claim, sessions)
+
+    def tell(self, message: CancelTask) -> str:
+        """Handle a delivery of a CancelTask: call the task's `on_cancel`. Returns a note for the log."""
+        if not self.registry.has(message.task_type):
+            return self._park(message)
+        self._call_on_cancel(message)
+        slot = workflow_slot(message.workflow_id)
+        done = self.unit.run(slot, lambda attempt: cancel_task.handle(message, self.rules, attempt), message.name)
+        return done.decision.note or "applied"
+
+    def time_limit(self, frame: Frame) -> dict[str, Any]:
+        """Answer `Plan`, phase `timeout`: how long the task that is about to be executed may take, or its error."""
+        _, _, task_type = task_list(frame.plan, frame.run.planned)[frame.run.task_index]
+        stage = self._stage(frame, self._look(frame.workflow_id, context_queries(frame)))
+        try:
+            limit: timedelta = self.registry.get(task_type).get_dynamic_timeout(stage)  # type: ignore[attr-defined]
+            return {"timeout_ms": int(limit.total_seconds() * 1000)}
+        except UnreachableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - user code: its error is the task's
+            return {"error": {"type": type(error).__name__, "message": f"its time limit: {error}"}}
+
+    # -- claiming ------------------------------------------------------------------------------------------------------
+
+    def _park(self, message: RunTask | CancelTask) -> str:
+        task_type, rest_ms = message.task_type, self.settings.unknown_task_ms
+        reason = f"no live worker knows the task type {task_type!r}"
+        if any(task_type in _names(line.get("types", b"")) for line in self.unit.store.fleet().values()):
+            reason, rest_ms = (
+                f"this worker does not know the task type {task_type!r}; another one does",
+                UNKNOWN_HERE_MS,
+            )
+        slot = workflow_slot(message.workflow_id)
+        return self.unit.run(slot, lambda _: run_task.park(message, reason, rest_ms), message.name).decision.note
+
+    def _terms(self, task_type: str) -> ClaimTerms:
+        options = self.registry.options(task_type)
+        terms = ClaimTerms(self.new_owner(), options.max_lost or self.settings.max_lost)
+        try:
+            task = self.registry.get(task_type)
+            return replace(terms, hooks=_hooks(task), **_total_limit(task))
+        except Exception:
+            logger.exception("task type %r can't be made; its tasks will fail", task_type)
+            return terms
+
+    def _claim(
+        self, message: RunTask, terms: ClaimTerms, slot: Slot, sessions: Sessions
+    ) -> tuple[ClaimedTask, Snapshot] | str:
+        for attempt in range(self.settings.commit_tries):
+            try:
+                decision = self.unit.drive(run_task.handle(message, self.rules, attempt, terms), slot, sessions)
+                if not isinstance(decision.call, ClaimedTask):
+                    self.unit.commit(decision, slot, sessions, message.name)
+                    return decision.note or "applied"
+                queries, watch = _reads_of_result(message, decision.call)
+                if decision.is_empty:
+                    return decision.call, sessions.read(slot, queries, watch)
+                prepared = self.unit.prepare(decision, sessions.now_ms(slot), message.name)
+                answer = sessions.of(slot).commit_and_read(prepared.transaction, queries, watch)
+            except Conflict:
+                continue
+            if answer is not None:
+                self.unit.publish(prepared.to_publish(answer[0]))
+                sessions.saw(slot, answer[1])
+                return decision.call, answer[1]
+        return "lost every claim to other workers"
+
+    # -- executing -----------------------------------------------------------------------------------------------------
+
+    def _execute(
+        self, message: RunTask, claimed: ClaimedTask, snapshot: Snapshot, claim: Claim, sessions: Sessions
+    ) -> str:
+        body = self._body(message, claimed, snapshot)
+        returned = body if isinstance(body, TaskReturned) else self._watched(claim, body)
+        decision = self._record(message, returned, snapshot, sessions)
+        if isinstance(decision.call, TooLate) and isinstance(body, RunningBody):
+            body.came_too_late()
+        return decision.note or returned.status
+
+    def _watched(self, claim: Claim, body: RunningBody) -> TaskReturned:
+        runner = self.runner()
+        with bind_token(body.token):
+            runner.began(claim, body)
+            try:
+                return body.execute()
+            finally:
+                runner.ended(claim)
+
+    def _record(self, message: RunTask, returned: TaskReturned, snapshot: Snapshot, sessions: Sessions) -> Decision:
+        slot = workflow_slot(message.workflow_id)
+        try:
+            decision = _fed(record(message, returned), snapshot)
+            if decision is not None:
+                self.unit.commit(decision, slot, sessions, message.name)
+                return decision
+        except Conflict:
+            logger.debug("%s: something changed while it ran; reading again", message.name)
+        return self.unit.run(slot, lambda _: record(message, returned), message.name).decision
+
+    def _body(self, message: RunTask, claimed: ClaimedTask, snapshot: Snapshot) -> RunningBody | TaskReturned:
+        """Return the body, or the failure to make it: it is the task's own code that fails."""
+        stage, options = self._stage(claimed.frame, snapshot), self.registry.options(message.task_type)
+        try:
+            task = self.registry.get(message.task_type)
+            limit_s = None if claimed.time_over else _limit_s(task, options, stage)
+        except UnreachableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - user code: its error is the task's
+            return replace(self.executor.raised(claimed, options, error), is_time_out=bool(claimed.time_over))
+        verifiers = self.registry.verifiers
+        return RunningBody(self.unit, self.rules, self.executor, verifiers, claimed, task, options, stage, limit_s)
+
+    def _stage(self, frame: Frame, snapshot: Snapshot) -> StageExecution:
+        workflow_id, plan = frame.workflow_id, frame.plan
+        workflow = AttachedWorkflow(workflow_id, plan.application, plan.workflow_name, lambda: self.read(workflow_id))
+        context = visible_context(frame, snapshot, lambda queries: self._look(workflow_id, queries))
+        return stage_of(frame, context, workflow)
+
+    def _look(self, workflow_id: str, queries: Sequence[Query]) -> Snapshot:
+        return self.unit.store.look(workflow_slot(workflow_id), queries)
+
+    # -- telling of a cancellation -------------------------------------------------------------------------------------
+
+    def _call_on_cancel(self, message: CancelTask) -> None:
+        claimed = self._cancelled(message)
+        if claimed is None:
+            return
+        frame = claimed.frame
+        stage = self._stage(frame, self._look(message.workflow_id, context_queries(frame)))
+        stage.status, stage.end_time = WorkflowStatus[frame.run.status], frame.run.ended_ms
+        token = CancellationToken()
+        token.cancel(f"{CANCELLED}: {frame.run.reason or frame.run.status}")
+        try:
+            task = self.registry.get(message.task_type)
+        except Exception:
+            logger.exception("task type %r can't be made; its on_cancel is not called", message.task_type)
+            return
+        call_on_cancel(claimed, task, self.registry.options(message.task_type), stage, token)
+
+    def _cancelled(self, message: CancelTask) -> ClaimedTask | None:
+        """Return the cancelled task as if it were claimed; None: its hook is not owed (yet, or any more)."""
+        task = RunTask(
+            workflow_id=message.workflow_id,
+            ref_id=message.ref_id,
+            thread=message.thread,
+            task_index=message.task_index,
+            task_type=message.task_type,
+        )
+        entry_key, run_key = Hash(places.ledger(message.name)), Hash(places.run(message.thread))
+        record_key, fields, position = Hash(places.WORKFLOW), stage_fields(message.ref_id), position_of(task)
+        found = self._look(message.workflow_id, (entry_key, record_key, run_key, fields, position))
+        entry, run = ENTRY.decode(found[entry_key]), RUN.decode(found[run_key])
+        is_owed = message_of(entry, message.workflow_id) == message and entry.nb <= found.now_ms
+        if not is_owed or not found[fields] or message.task_index >= len(run.tasks):
+            return None
+        plan = decode_plan(found[fields][f"s:{message.ref_id}"])
+        context = {**unpack(found[fields][f"x:{message.ref_id}"]), **run.context}
+        record_ = WORKFLOW_RECORD.decode(found[record_key])
+        frame = Frame(message.workflow_id, found.now_us, record_, plan, message.thread, run, context)
+        name = task_list(plan, run.planned)[message.task_index][1]
+        return ClaimedTask(task, frame, entry.att, 0, (found[position] or 0) + 1, run.tasks[message.task_index], name)
+
+
+def _hooks(task: Task) -> tuple[str, ...]:
+    """Return which of the hooks that are owed to tasks are more than the interface's empty ones."""
+    return tuple(name for name in (ON_CANCEL, ON_TIMEOUT) if getattr(type(task), name) is not getattr(Task, name))
+
+
+def _total_limit(task: Task) -> dict[str, Any]:
+    """Return what a claim says of how long a task may take over all its executions."""
+    limit = getattr(task, "get_timeout", None)
+    if limit is None:
+        return {}
+    if isinstance(task, RetryableTask) and type(task).get_dynamic_timeout is not RetryableTask.get_dynamic_timeout:
+        return {"asks_timeout": True}
+    return {"timeout_ms": int(limit().total_seconds() * 1000)}
+
+
+def _limit_s(task: Task, options: TaskOptions, stage: StageExecution) -> float | None:
+    """Return how long one execution may take (s). By default a retryable task's is its limit in all, owed anyway."""
+    limits = [] if options.timeout_s is None else [options.timeout_s]
+    if isinstance(task, RetryableTask) and type(task).get_execution_timeout is not RetryableTask.get_execution_timeout:
+        limits.append(task.get_execution_timeout(stage).total_seconds())
+    return min(limits, default=None)
+
+
+def _reads_of_result(message: RunTask, claimed: ClaimedTask) -> tuple[list[Query], list[str]]:
+    """Return what the result will be decided on, read already with the claim: while nothing changes, no more is."""
+    first = next(record(message, TaskReturned(claimed.attempt, "SUCCEEDED")))
+    assert isinstance(first, Read)  # noqa: S101 - narrows for the type checker
+    return [*first.queries, *context_queries(claimed.frame)], list(first.watch)
+
+
+def _fed(handling: Handling, snapshot: Snapshot) -> Decision | None:
+    """Return what a handler decides on a snapshot taken before; None if it wants to read more."""
+    next(handling)
+    try:
+        handling.send(snapshot)
+    except StopIteration as stop:
+        decision: Decision = stop.value
+        return decision
+    handling.close()
+    return None
+
+
+def _names(packed: bytes) -> Sequence[str]:
+    return packed.decode().split("\n")

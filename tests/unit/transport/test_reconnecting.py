@@ -1,0 +1,78 @@
+"""How a worker's consumer lets go of a broken connection (docs/decisions/008)."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.worker.consumer.consumer import Consumer
+from kombu.exceptions import OperationalError
+from redis.exceptions import OutOfMemoryError
+
+from stabilize_celery.transport.reconnecting import close_channels, reconnecting
+
+
+class Channel:
+    """A channel whose first `failures` closings fail; as kombu's does while an answer is outstanding."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.failures = failures
+        self.is_closed = False
+
+    def close(self) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise OperationalError("connection closed by server")
+        self.is_closed = True
+
+
+class Connection:
+    def __init__(self, *channels: Channel) -> None:
+        self.transport = self
+        self.channels = list(channels)
+
+
+def made(kind: Any, broker: str) -> Any:
+    controller = SimpleNamespace(use_eventloop=False)
+    return kind(lambda _: None, app=Celery("t", broker=broker, set_as_current=False), controller=controller)
+
+
+def test_a_channel_is_closed_at_the_second_try() -> None:
+    """The first one only finds out that the answer it waits for will never come."""
+    channels = [Channel(), Channel(1), Channel()]
+    close_channels(Connection(*channels))
+    assert [channel.is_closed for channel in channels] == [True, True, True]
+
+
+def test_a_channel_that_does_not_close_holds_up_nobody() -> None:
+    """The connection is given up in any case."""
+    channels = [Channel(99), Channel()]
+    close_channels(Connection(*channels))
+    assert [channel.is_closed for channel in channels] == [False, True]
+
+
+@pytest.mark.parametrize("channels", [None, ()])
+def test_a_transport_without_channels_is_left_to_celery(channels: Any) -> None:
+    """Other transports than kombu's virtual ones keep none."""
+    connection = Connection()
+    connection.channels = channels
+    close_channels(connection)
+
+
+def test_a_refusal_of_redis_counts_as_a_lost_connection() -> None:
+    """Out of memory, a replica: Celery would end the worker over it. Other brokers' refusals stay what they were."""
+    ours = reconnecting("celery.worker.consumer:Consumer")
+
+    assert issubclass(OutOfMemoryError, made(ours, "redis://localhost").connection_errors)
+    assert made(ours, "memory://").connection_errors == made(Consumer, "memory://").connection_errors
+
+
+def test_a_consumer_of_the_apps_own_stays_in_use() -> None:
+    """The setting `worker_consumer` may name a class: ours is derived from it."""
+
+    class Own(Consumer):
+        pass
+
+    assert isinstance(made(reconnecting(Own), "memory://"), Own)
