@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 
 from stabilize_celery.cli.failures import Mistake
+from stabilize_celery.models.multi_instance import MultiInstanceConfig
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
@@ -50,14 +51,22 @@ def _edges(workflow: Workflow) -> Iterator[tuple[int, int]]:
 
 def _label(stage: StageExecution) -> str:
     title = stage.ref_id if stage.name in ("", stage.ref_id) else f"{stage.name} ({stage.ref_id})"
+    if stage.mi_config is not None:
+        title += f", {_number(stage.mi_config)}"
     return title if stage.status is WorkflowStatus.NOT_STARTED else f"{title}: {stage.status.name}"
+
+
+def _number(many: MultiInstanceConfig) -> str:
+    if many.collection_from_context:
+        return f"each of {many.collection_from_context}"
+    return f"{many.count_from_context or many.count} instances"
 
 
 def _mermaid(workflow: Workflow) -> Iterator[str]:
     yield "flowchart LR"
     for at, stage in enumerate(workflow.stages):
         label = _label(stage).replace("#", "#35;").replace('"', "#quot;").replace("\n", " ")
-        yield f'  s{at}["{label}"]'
+        yield f'  s{at}["{label}"]' if stage.mi_config is None else f'  s{at}[["{label}"]]'
     for source, target in _edges(workflow):
         yield f"  s{source} --> s{target}"
     for status, colour in _COLOURS.items():
@@ -71,7 +80,8 @@ def _dot(workflow: Workflow) -> Iterator[str]:
     yield f"digraph {_quoted(workflow.name or 'workflow')} {{"
     yield "  rankdir=LR; node [shape=box, style=filled, fillcolor=white, fontname=Helvetica];"
     for at, stage in enumerate(workflow.stages):
-        yield f'  s{at} [label={_quoted(_label(stage))}, fillcolor="{_COLOURS.get(stage.status, "white")}"];'
+        border = "" if stage.mi_config is None else ", peripheries=2"
+        yield f'  s{at} [label={_quoted(_label(stage))}, fillcolor="{_COLOURS.get(stage.status, "white")}"{border}];'
     for source, target in _edges(workflow):
         yield f"  s{source} -> s{target};"
     yield "}"

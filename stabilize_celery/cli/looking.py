@@ -6,8 +6,16 @@ import typer
 
 from stabilize_celery.cli.commands import command
 from stabilize_celery.cli.failures import DONE, FAILED, Mistake
+from stabilize_celery.cli.instances import read_instances
 from stabilize_celery.cli.session import Session
-from stabilize_celery.cli.showing import print_reasons, print_status, print_table, reason_object, workflow_object
+from stabilize_celery.cli.showing import (
+    print_events,
+    print_reasons,
+    print_status,
+    print_table,
+    reason_object,
+    workflow_object,
+)
 from stabilize_celery.cli.tree import header
 from stabilize_celery.cli.watching import watch as watch_until_the_end
 from stabilize_celery.client.pages import WorkflowSummary
@@ -34,11 +42,11 @@ def status(session: Session, workflow_id: WorkflowId) -> int:
     """Show a workflow's stages, and why it failed or was cancelled."""
     client = session.client()
     view = read_view(client.store, workflow_id)
-    reasons = explain_view(client.store, view, client.settings)
+    reasons, instances = explain_view(client.store, view, client.settings), read_instances(client.store, view)
     if session.as_json:
-        session.print_json(workflow_object(workflow_from(view), reasons))
+        session.print_json(workflow_object(workflow_from(view), reasons, instances))
     else:
-        print_status(session, view, reasons)
+        print_status(session, view, reasons, instances)
     return DONE
 
 
@@ -110,10 +118,11 @@ def events(
     """Print the history of a workflow, oldest first."""
     handle = session.client().handle(workflow_id)
     handle.status()
-    for event in handle.events(from_id, follow):
-        if session.as_json:
-            told = {"id": event.id, "kind": event.kind, "ref_id": event.ref_id, "at_ms": event.at_ms}
-            session.print_json({**told, "data": dict(event.data)})
-        else:
-            session.out.print(str(event), markup=False, soft_wrap=True)
+    happened = handle.events(from_id, follow)
+    if not session.as_json:
+        print_events(session, happened)
+        return DONE
+    for event in happened:
+        told = {"id": event.id, "kind": event.kind, "ref_id": event.ref_id, "at_ms": event.at_ms}
+        session.print_json({**told, "data": dict(event.data)})
     return DONE

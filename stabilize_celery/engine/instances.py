@@ -118,7 +118,7 @@ def begin_instances(
     listed = frame.run.planned.get("instances", [])
     items = dict(enumerate(listed)) if config and config.collection_from else None
     # How many there are is all that an instance knows of the others: with their items each would carry the whole list.
-    planned = {**frame.run.planned, "instances": [None] * len(listed)}
+    planned = {name: value for name, value in frame.run.planned.items() if name != "instances"} | {"of": len(listed)}
     for index in indexes:
         thread = instance_thread(frame.thread, index)
         extra = (extras or {}).get(index, {})

@@ -39,8 +39,8 @@ def _of_stage(view: WorkflowView, ref_id: str, stage: StageView) -> Iterator[Rea
         yield Reason(ref_id, "failed", f"{run.status}: {run.reason or 'no reason was given'}")
         return
     name, state = failed
-    message = str(state.error.get("message", "")) or run.reason or "no reason was given"
-    told = f"{run.status}: {run.reason}" if run.reason and message not in run.reason else f"{run.status}: {message}"
+    message = str(state.error.get("message", "")) or "no reason was given"
+    told = f"{run.status}: {run.reason or message}"
     detail = f"Task {name}, {plural(state.attempts, 'attempt')}" if state.attempts else f"Task {name}"
     yield Reason(ref_id, "failed", told, detail, traceback=str(state.error.get("traceback", "")))
 

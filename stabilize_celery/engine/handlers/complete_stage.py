@@ -72,7 +72,7 @@ def _end_instance(frame: Frame) -> Decision:
     end_run(decision, frame, status, run.reason)
     kind = "done" if status in GOES_ON else "failed"
     count = decision.change(Increment(places.instance_counts(run.parent), kind, 1))
-    total = len(frame.run.planned.get("instances", [])) or 1
+    total = frame.run.planned.get("of", 0) or 1
     each = kind == "failed" or (
         config is not None and bool(config.condition or config.max_concurrent or config.is_dynamic)
     )

@@ -168,5 +168,7 @@ def _fail(frame: Frame, total: int, reason: str = "", status: str = "") -> Handl
     failed = next((run for run, _ in instances.values() if run.status in ("TERMINAL", "STOPPED", "CANCELED")), Run())
     told = reason or f"instance {failed.instance}: {failed.reason or failed.status}"
     decision = yield from complete_run(frame, status or failed.status or failure_status(frame.context), told)
+    if failed.tasks:
+        set_run(decision, frame.thread, tasks=failed.tasks)
     yield from cancel_instances(decision, frame, instances, told)
     return decision

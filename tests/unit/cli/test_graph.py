@@ -6,6 +6,7 @@ import pytest
 
 from stabilize_celery.cli import graph
 from stabilize_celery.cli.failures import Mistake
+from stabilize_celery.models.patterns import instances
 from stabilize_celery.models.status import WorkflowStatus
 from tests.unit.client.world import stage, workflow
 
@@ -59,3 +60,13 @@ def test_svg_is_what_graphviz_makes(flow, monkeypatch, tmp_path):
     flow.name = "other"
     with pytest.raises(Mistake, match="bad"):
         graph.draw(flow, "svg")
+
+
+def test_instances_are_one_node_that_says_how_many():
+    """However many there are when it runs."""
+    made = workflow(stage("list"), instances(stage("audit", "list"), over="packages"), instances(stage("x"), count=4))
+
+    lines = graph.draw(made, "mermaid").splitlines()
+
+    assert lines[2:4] == ['  s1[["audit, each of packages"]]', '  s2[["x, 4 instances"]]']
+    assert 's1 [label="audit, each of packages", fillcolor="white", peripheries=2]' in graph.draw(made, "dot")

@@ -8,6 +8,7 @@ from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import Delete, SetFields, workflow_slot
 from stabilize_celery.errors import TransientError
 from stabilize_celery.models.messages import AcquireLock, StartStage
+from stabilize_celery.models.patterns import instances
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage.enums import SplitType, SyntheticStageOwner
 from stabilize_celery.models.stage.stage import StageExecution
@@ -406,3 +407,26 @@ def test_a_cancelled_workflow_without_a_reason(world: World):
     handle.cancel()
 
     assert "cancelled by" in handle.why()[0].text
+
+
+@pytest.mark.parametrize(
+    ("goes_on", "told"),
+    [
+        (False, "TERMINAL: instance 2: ValueError: no files in 2"),
+        (True, "FAILED_CONTINUE: 1 of 4 instances failed, first instance 2: ValueError: no files in 2"),
+    ],
+)
+def test_a_failed_instance(goes_on: bool, told: str):
+    """Which one, its error and the traceback; the number of failures where the stage bears them."""
+
+    def third(stage: StageExecution) -> TaskResult:
+        if stage.context["instance_index"] == 2:
+            raise ValueError("no files in 2")
+        return TaskResult.success()
+
+    context = {"continuePipelineOnFailure": goes_on}
+    reason = said(World(third=third), instances(stage("many", does="third", context=context), count=4))["many"]
+
+    assert reason.text == told
+    assert "Traceback" in reason.traceback
+    assert "Task third, 1 attempt" in reason.detail
