@@ -1,11 +1,15 @@
 """Servers that tests share. One that is missing fails the tests that need it; nothing is skipped."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 import redis
 
 from tests.servers import RedisServer
+
+# A shell's background job ignores SIGINT, and so would every process that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

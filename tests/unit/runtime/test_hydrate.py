@@ -1,15 +1,17 @@
 """What a task's code sees: its context, as if it were all there, however it is loaded (wcp 1.4; DESIGN 3)."""
 
+import json
 import pickle
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.moves import Frame
 from stabilize_celery.engine.past import NEAR, Past, Source, extended, paged
-from stabilize_celery.engine.plan import StagePlan, TaskPlan
+from stabilize_celery.engine.plan import InstancesPlan, StagePlan, TaskPlan
 from stabilize_celery.engine.state import Run, TaskState, WorkflowRecord
 from stabilize_celery.engine.steps import Fields, Query, Snapshot
 from stabilize_celery.models.workflow import Workflow
@@ -28,7 +30,7 @@ class Outputs:
         for at in range(runs):
             self.past, old = paged(extended(self.past, {f"p{at}": at}, f"t{at}", at + 1), f"page{at}")
             self.pages |= {f"page{at}": old} if old else {}
-        self.stored = {f"t{at}": {f"p{at}": at, "unseen": True} for at in range(runs)}
+        self.stored: dict[str, dict[str, Any]] = {f"t{at}": {f"p{at}": at, "unseen": True} for at in range(runs)}
         self.reads = 0
 
     def snapshot(self, queries: list[Query]) -> Snapshot:
@@ -114,7 +116,54 @@ def test_writing_to_it_changes_only_the_copy() -> None:
     context["new"] = 1
 
     assert (context["p7"], context["new"]) == ("mine", 1)
+    assert dict(context) == {**expected(MANY), "p7": "mine", "new": 1}
     assert context.own == OWN
+
+
+def scratch(context: dict[str, Any]) -> list[Any]:
+    """Do to a context all that one does to a dict."""
+    seen: list[Any] = [context.pop("p7"), context.pop("p7", "gone"), context.setdefault("p8", 0), context.get("p9")]
+    del context["p10"]
+    context.update({"p11": "new"}, more=1)
+    context |= {"p12": "newer"}
+    seen += [context.setdefault("fresh", 2), "p10" in context, "p13" in context, len(context), sorted(context.items())]
+    seen += [
+        context | {"p13": 0},
+        {"p13": 0} | context,
+        context.copy(),
+        context == dict(context),
+        json.loads(json.dumps(context)),
+    ]
+    seen += [len([context.popitem() for _ in range(len(context))]), len(context)]
+    context["again"] = 1
+    context.clear()
+    return [*seen, dict(context), "p14" in context, "w" in context]
+
+
+@pytest.mark.parametrize("runs", [NEAR, MANY])
+def test_it_is_a_dict_whatever_one_does_to_it(runs: int) -> None:
+    """A body need not know that some of it has not been read yet."""
+    assert scratch(Outputs(runs).context()[1]) == scratch(expected(runs))
+
+
+def test_an_instance_reads_what_stands_beside_the_list_only_when_it_looks() -> None:
+    """3,000 instances of a list would else each read the items of all the others."""
+    outputs = Outputs(4)
+    outputs.stored["t2"]["beside"] = "too"
+    outputs.past.near["beside"] = outputs.past.near["p2"]
+    frame, _ = outputs.context()
+    frame.plan = structs.replace(frame.plan, instances=InstancesPlan(collection_from="p2"))
+    frame.run = structs.replace(frame.run, instance=5)
+    queries = context_queries(frame)
+    context = visible_context(frame, outputs.snapshot(queries), outputs.snapshot)
+    outputs.reads = 0
+
+    assert Fields(places.run("t2"), ("outputs",)) not in queries
+    assert context["p1"] == 1
+    assert "beside" in context
+    assert outputs.reads == 0
+    assert (context["beside"], context["p2"], outputs.reads) == ("too", 2, 2)
+    assert context == {**expected(4), "beside": "too"}
 
 
 def test_the_stage_is_a_copy_with_what_its_run_has() -> None:
