@@ -6,6 +6,7 @@ Made once at submission and stored in the hash `d`: `meta`, `context`, `joins`, 
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -169,11 +170,13 @@ _PLAN = msgspec.msgpack.Decoder(StagePlan)
 _WORKFLOW = msgspec.msgpack.Decoder(WorkflowPlan)
 
 
+@lru_cache(maxsize=1024)
 def decode_plan(data: bytes) -> StagePlan:
-    """Return the plan stored under `s:<ref>`."""
+    """Return the plan stored under `s:<ref>`. One that names 10,000 others is decoded once, not for each message."""
     return _PLAN.decode(data)
 
 
+@lru_cache(maxsize=256)
 def decode_workflow_plan(data: bytes) -> WorkflowPlan:
     """Return the plan stored under `meta`."""
     return _WORKFLOW.decode(data)
