@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-__all__ = ["Settings"]
+__all__ = ["BROKER", "CONTINUATION", "FUSED", "LEDGER", "MODES", "PER_MESSAGE", "Settings"]
+
+BROKER, LEDGER = "broker", "ledger"
+MODES = PER_MESSAGE, FUSED, CONTINUATION = "per_message", "fused", "continuation"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,32 @@ class Settings:
     max_output_bytes: int = 4 * 1024 * 1024
     """Largest outputs of one task, encoded."""
     socket_timeout_ms: int = 5_000
+    mode: str = PER_MESSAGE
+    """How messages follow each other: `per_message` each over the broker; `fused` only tasks; `continuation` tasks of
+    one workflow too, one after another in one process for up to `continuation_ms`."""
+    continuation_ms: int = 250
+    """How long one process goes on with a workflow before its next task goes over the broker again."""
+
+    acks: str = BROKER
+    """Who brings lost deliveries back, in workers that were told to consume our queues only: `broker`, or `ledger`
+    alone: kombu's own book-keeping of unacknowledged messages, most of what a message costs a worker, is then off."""
+
+    def __post_init__(self) -> None:
+        """Check what can be checked.
+
+        Raises:
+            ValueError: there is no such mode, or no such `acks`.
+
+        """
+        if self.mode not in MODES:
+            raise ValueError(f"mode {self.mode!r} (STABILIZE_MODE): use one of {', '.join(MODES)}")
+        if self.acks not in (BROKER, LEDGER):
+            raise ValueError(f"acks {self.acks!r} (STABILIZE_ACKS): use {BROKER} or {LEDGER}")
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether control messages are decided where they follow."""
+        return self.mode != PER_MESSAGE
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], **given: Any) -> "Settings":

@@ -30,6 +30,7 @@ from stabilize_celery.engine.routes import (
 )
 from stabilize_celery.engine.state import Entry
 from stabilize_celery.engine.steps import Decision, Event, Fields, Hash, Increment, Read, SetFields, Snapshot
+from stabilize_celery.engine.telling import whose
 from stabilize_celery.models.expressions import ConditionError, evaluate_condition, names_in
 
 __all__ = ["complete_run", "failure_status", "pass_on"]
@@ -145,7 +146,7 @@ def _jump(decision: Decision, frame: Frame, past: Past) -> None:
     zone = Zone(edge.component if edge else "", target, edge.section if edge else "")
     enable(decision, frame.workflow_id, target, token, frame.now_us, past, zone=zone, context=frame.run.jump_context)
     close_if_last(decision, frame, {target})
-    decision.events.append(Event("stage.jumped", frame.plan.ref, {"target": target}))
+    decision.events.append(Event("stage.jumped", frame.plan.ref, {"target": target, **whose(frame.thread)}))
 
 
 def _fail(decision: Decision, frame: Frame, status: str, reason: str) -> None:

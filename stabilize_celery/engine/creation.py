@@ -21,7 +21,6 @@ from stabilize_celery.engine.routes import (
 from stabilize_celery.engine.state import WORKFLOW_RECORD, WorkflowRecord
 from stabilize_celery.engine.steps import Decision, Event, Increment, Index, Owed, SetFields, Value
 from stabilize_celery.models.definition import definition_digest, from_definition, to_definition
-from stabilize_celery.models.expressions import check_expression
 from stabilize_celery.models.messages import StartWorkflow, TimeOut
 from stabilize_celery.models.problems import refusal
 from stabilize_celery.models.validation import find_problems
@@ -55,7 +54,7 @@ class Creation:
 
         """
         workflow = definition if isinstance(definition, Workflow) else from_definition(definition)
-        if problems := find_problems(workflow, check_expression):
+        if problems := find_problems(workflow):
             raise refusal(problems, workflow.name)
         plain = to_definition(workflow)
         fields = compile_definition(workflow, plain, retention_ms)

@@ -1,4 +1,4 @@
-"""How runs and workflows end, and what they give back (wcp 1.3, 1.10; PROTOCOL 4.3, 10).
+"""How runs and workflows end, and what they give back (wcp 1.3, 1.7, 1.10; PROTOCOL 4.3, 8, 10).
 
 Every function adds to a `Decision`; none reads.
 """
@@ -7,9 +7,11 @@ from typing import Any
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.hooks import owe_cancel
+from stabilize_celery.engine.ids import narrowed
 from stabilize_celery.engine.moves import GOES_ON, SYNTHETIC_PHASES, Frame, Zone, owe_continuation, set_run
 from stabilize_celery.engine.plan import StagePlan
-from stabilize_celery.engine.state import ENTRY, WORKFLOW_RECORD, Entry, WorkflowRecord
+from stabilize_celery.engine.rooms import count_kept, leave, owe_leaving
+from stabilize_celery.engine.state import ENTRY, WORKFLOW_RECORD, Entry, Room, WorkflowRecord
 from stabilize_celery.engine.steps import (
     Append,
     Decision,
@@ -32,7 +34,7 @@ from stabilize_celery.models.messages import (
     timer_name,
 )
 
-__all__ = ["end_run", "finish_workflow", "lock_name", "owe_expiry", "release_lock"]
+__all__ = ["end_code", "end_run", "finish_workflow", "lock_name", "owe_expiry", "release_lock"]
 
 
 def end_run(decision: Decision, frame: Frame, status: str, reason: str = "", entry: Entry | None = None) -> int:
@@ -41,10 +43,10 @@ def end_run(decision: Decision, frame: Frame, status: str, reason: str = "", ent
     An instance has none: it is part of its run.
 
     `entry`: the ledger entry of its current task, where the caller has read and WATCHed it: code that still runs in
-    it keeps the lock until it returns (PROTOCOL 4.3).
+    it keeps the locks that cover it until it returns (PROTOCOL 4.3).
     """
     run, plan, thread = frame.run, frame.plan, frame.thread
-    is_busy = entry is not None and bool(entry.own) and run.lock == "held"
+    is_busy = entry is not None and bool(entry.own) and frame.is_guarded
     values: dict[str, Any] = {"status": status, "ended_ms": frame.now_ms, "waits": ""}
     if reason:
         values["reason"] = reason
@@ -54,13 +56,13 @@ def end_run(decision: Decision, frame: Frame, status: str, reason: str = "", ent
         decision.change(SetFields(places.ledger(task), ENTRY.encode(cx=True)))
     decision.change(Remove(places.LIVE, (thread,)))
     if run.instance is None and not run.passed_on:
-        Zone.of(plan).count(decision, frame.workflow_id, -1)
+        Zone.of(plan).count(decision, -1)
     if not run.has_started:
         decision.change(Append(places.bypassed(plan.ref), thread))
     if run.held_for:
         decision.change(DeleteFields(places.milestone_waiters(run.held_for), (thread,)))
     _forget_messages(decision, frame, keep_task=is_busy or run.code_runs)
-    values |= _give_back(decision, frame, keep_lock=is_busy or run.code_runs)
+    values |= _give_back(decision, frame, code_runs=is_busy or run.code_runs)
     if run.child and run.sub is None:
         kill = CancelSubWorkflow(workflow_id=frame.workflow_id, thread=thread, child_id=run.child)
         decision.owes.append(Owed(kill))
@@ -107,12 +109,38 @@ def _forget_messages(decision: Decision, frame: Frame, *, keep_task: bool) -> No
             decision.forgets.append(run_name(thread, None, run.task_index))
 
 
-def _give_back(decision: Decision, frame: Frame, *, keep_lock: bool) -> dict[str, Any]:
-    run = frame.run
-    if run.lock not in ("requested", "held") or (run.lock == "held" and keep_lock):
+def _give_back(decision: Decision, frame: Frame, *, code_runs: bool) -> dict[str, Any]:
+    """Leave the rooms that an ending run is in, and give its own lock back, as far as nothing executes any more."""
+    if frame.run.lock == "held" and _has_company(frame):
+        count_kept(decision, 1)
+    if code_runs:
+        count_kept(decision, 1)
+        return {}
+    leave(decision, frame.workflow_id, frame.run.rooms)
+    return _give_lock_back(decision, frame)
+
+
+def end_code(decision: Decision, frame: Frame) -> None:
+    """Give back what was kept for the code of an ended run: it has returned, or its worker is given up."""
+    count_kept(decision, -1)
+    leave(decision, frame.workflow_id, frame.run.rooms)
+    set_run(decision, frame.thread, code_runs=False, **_give_lock_back(decision, frame))
+
+
+def _give_lock_back(decision: Decision, frame: Frame) -> dict[str, Any]:
+    if frame.run.lock not in ("requested", "held"):
+        return {}
+    if frame.run.lock == "held" and _has_company(frame):
+        owe_leaving(decision, frame.workflow_id, Room(frame.thread, frame.plan.ref))
         return {}
     release_lock(decision, frame)
     return {"lock": "done"}
+
+
+def _has_company(frame: Frame) -> bool:
+    """Return whether a run's lock may cover other runs, too: its instances, the stages before and after it."""
+    planned = (*SYNTHETIC_PHASES, "instances")
+    return bool(frame.plan.before or frame.plan.after) or any(frame.run.planned.get(kind) for kind in planned)
 
 
 def release_lock(decision: Decision, frame: Frame) -> None:
@@ -132,9 +160,9 @@ def release_lock(decision: Decision, frame: Frame) -> None:
 def lock_name(plan: StagePlan, workflow_id: str) -> str:
     """Return the full name of a stage's mutex: scope, then what the scope names, then the key."""
     if plan.mutex_scope == "WORKFLOW":
-        return f"WORKFLOW:{workflow_id}:{plan.mutex_key}"
+        return narrowed("WORKFLOW", workflow_id, str(plan.mutex_key))
     if plan.mutex_scope == "APPLICATION":
-        return f"APPLICATION:{plan.application}:{plan.mutex_key}"
+        return narrowed("APPLICATION", plan.application, str(plan.mutex_key))
     return f"GLOBAL:{plan.mutex_key}"
 
 

@@ -79,12 +79,12 @@ def opening(message: Message, *queries: Query, watch: Iterable[str] = ()) -> Rea
 
 def entry_of(snapshot: Snapshot, message: Message) -> Entry:
     """Return the handled message's ledger entry."""
-    return ENTRY.decode(snapshot.hash(places.ledger(message.name)))
+    return snapshot.record(places.ledger(message.name), ENTRY.decode)
 
 
 def workflow_of(snapshot: Snapshot) -> WorkflowRecord:
     """Return the workflow's record."""
-    return WORKFLOW_RECORD.decode(snapshot.hash(places.WORKFLOW))
+    return snapshot.record(places.WORKFLOW, WORKFLOW_RECORD.decode)
 
 
 def guard(message: Message, snapshot: Snapshot) -> Decision | None:
@@ -153,7 +153,7 @@ def frame_of(message: Message, snapshot: Snapshot, ref_id: str, thread: str) -> 
     What can still come (`zone_fields`) is in it if it was read, too.
     """
     fields = snapshot[stage_fields(ref_id)]
-    run = RUN.decode(snapshot.hash(places.run(thread)))
+    run = snapshot.record(places.run(thread), RUN.decode)
     return Frame(
         workflow_id=message.workflow_id,
         now_us=snapshot.now_us,

@@ -60,8 +60,8 @@ def owe_cancel(decision: Decision, frame: Frame, status: str, entry: Entry | Non
 def ask_on_timeout(decision: Decision, message: RunTask, frame: Frame, entry: Entry, told: str) -> None:
     """Have whoever claims the task next ask its `on_timeout`; what is executed now is fenced.
 
-    In a run that holds a lock, that waits for the code to return: what `on_timeout` answers may let the run go on,
-    and its lock is not for two bodies at once.
+    Under a lock that waits for the code to return: what `on_timeout` answers may let the run go on, and the lock is
+    not for two bodies at once.
     """
     key = places.ledger(message.name)
     fields = ENTRY.encode(to=told, att=entry.att + 1, lost=0, nb=0, parked="")
@@ -70,7 +70,7 @@ def ask_on_timeout(decision: Decision, message: RunTask, frame: Frame, entry: En
         queue = "" if (state := task_at_work(frame.run)) is None else state.queue
         set_run(decision, frame.thread, status="RUNNING", waits="")
         decision.owes.append(Owed(message, fields=fields, queue=queue))
-    elif entry.own and frame.run.lock == "held":
+    elif entry.own and frame.is_guarded:
         decision.change(SetFields(key, ENTRY.encode(to=told)))
     else:
         decision.change(DeleteFields(key, ("own",)))

@@ -1,11 +1,14 @@
-"""Names of threads and inner workflows: hashes of what causes them, so that deciding twice names the same thing."""
+"""Names of threads and inner workflows: hashes of what causes them, so that deciding twice names the same thing.
+
+And names made of several: no two of them may come out the same.
+"""
 
 import base64
 import hashlib
 
 from stabilize_celery.engine.codec import pack
 
-__all__ = ["keyed_workflow_id", "thread_id"]
+__all__ = ["keyed_workflow_id", "narrowed", "thread_id"]
 
 
 def thread_id(*cause: str | int) -> str:
@@ -19,3 +22,11 @@ def keyed_workflow_id(*parts: str) -> str:
     """Return the 160-bit id of a workflow found by what it stands for: namespace and key."""
     digest = hashlib.sha256("\x00".join(parts).encode()).digest()
     return "k" + base64.b32encode(digest[:20]).decode().lower()
+
+
+def narrowed(scope: str, to: str, name: str) -> str:
+    """Return the full name of a lock, `SCOPE:to:name`, with `%` and `:` in `to` quoted as `%25` and `%3A`.
+
+    Else application `a:b` with key `c` would share a lock with application `a` and key `b:c`.
+    """
+    return f"{scope}:{to.replace('%', '%25').replace(':', '%3A')}:{name}"

@@ -16,13 +16,10 @@ from stabilize_celery.engine.endings import (
     end_run,
 )
 from stabilize_celery.engine.handler import visible_values
-from stabilize_celery.engine.moves import (
-    Frame,
-    set_run,
-    task_list,
-)
+from stabilize_celery.engine.moves import Frame, bring_to_life, task_list
+from stabilize_celery.engine.rooms import rooms_in
 from stabilize_celery.engine.state import ENTRY, RUN, SIGNALS, Entry, Run, TaskState
-from stabilize_celery.engine.steps import Add, Decision, Event, Hash, Owed, Read, SetFields, Snapshot
+from stabilize_celery.engine.steps import Decision, Event, Hash, Owed, Read, SetFields, Snapshot
 from stabilize_celery.models.expressions import ConditionError
 from stabilize_celery.models.messages import JudgeInstances, RunTask, run_name
 
@@ -119,13 +116,15 @@ def begin_instances(
     items = dict(enumerate(listed)) if config and config.collection_from else None
     # How many there are is all that an instance knows of the others: with their items each would carry the whole list.
     planned = {name: value for name, value in frame.run.planned.items() if name != "instances"} | {"of": len(listed)}
+    rooms = rooms_in(frame.thread, frame.run)
     for index in indexes:
         thread = instance_thread(frame.thread, index)
         extra = (extras or {}).get(index, {})
         context = {"instance_index": index, **({} if items is None else {"instance_item": items.get(index)})}
-        set_run(
+        bring_to_life(
             decision,
             thread,
+            rooms,
             ref=frame.plan.ref,
             status="RUNNING",
             created_us=frame.now_us + index,
@@ -137,11 +136,11 @@ def begin_instances(
             phase="tasks",
             parent=frame.thread,
             instance=index,
+            **({"token": frame.run.token} if frame.run.token else {}),
         )
         message = RunTask(
             workflow_id=frame.workflow_id, ref_id=frame.plan.ref, thread=thread, task_index=0, task_type=tasks[0][2]
         )
-        decision.change(Add(places.LIVE, (thread,)))
         decision.owes.append(Owed(message))
         decision.events.append(Event("instance.started", frame.plan.ref, {"thread": frame.thread, "instance": index}))
 

@@ -16,6 +16,7 @@ from stabilize_celery.engine.moves import (
 from stabilize_celery.engine.past import Past
 from stabilize_celery.engine.plan import StagePlan
 from stabilize_celery.engine.region import Firing, Place
+from stabilize_celery.engine.rooms import arrive_in
 from stabilize_celery.engine.routes import keep_page
 from stabilize_celery.engine.state import RUN
 from stabilize_celery.engine.steps import Decision, Event, Fields, Increment, Read, SetFields, Snapshot, Value
@@ -72,7 +73,7 @@ def write_place(decision: Decision, workflow_id: str, place: Place) -> None:
     if place.emptied:
         decision.change(Increment(places.waiting(plan.ref), "n", -place.emptied))
     if place.consumed:
-        Zone.of(plan).count_inside(decision, workflow_id, -place.consumed)
+        arrive_in(decision, workflow_id, plan.mutex_section, plan.ref, -place.consumed)
         if plan.component:
             decision.change(Increment(places.component(plan.component), "live", -place.consumed))
 

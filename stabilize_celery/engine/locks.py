@@ -3,13 +3,13 @@
 An owner is `<workflow id>/<thread>#<request>` and used once; an empty thread is the workflow itself, which waits for a
 concurrency slot of its pipeline. In the lock's slot: `h` owner -> token, `q` waiters by time, `meta` limit, last token.
 
-Where stages of one key have different limits, that of the newest request counts for all, until the next one: a higher
-one lets more of the line in at once; a lower one takes the lock from nobody, but gives it to nobody before enough have
-given it back. A request that is repeated, or looks again, changes nothing about that.
+Each request brings its own limit, and is never let in beside more than that allows: neither its own limit nor that of
+anybody who holds the lock is passed. The first in line waits until both hold, and nobody passes it. Limits are the
+same as a rule: `meta.common` is that of whoever came to a free lock, `n` has those of others (owner -> limit).
 """
 
-from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stabilize_celery.engine import places
@@ -20,8 +20,8 @@ from stabilize_celery.engine.steps import (
     Decision,
     DeleteFields,
     Expire,
+    Fields,
     Hash,
-    Members,
     Rank,
     Ranked,
     Read,
@@ -72,9 +72,27 @@ class LockView:
     holders: dict[str, int]
     first: Sequence[str]
     is_whole: bool
-    limit: int
+    common: int
     last: int
     now_us: int
+    is_mixed: bool = False
+    """Not all who hold it or wait have the limit `common`."""
+    limits: Mapping[str, int] = field(default_factory=dict)
+    """Of holders and the first waiters: those that are not `common`."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody holds it or waits."""
+        return not self.holders and not self.first
+
+    def limit_of(self, owner: str) -> int:
+        """Return how many may hold the lock together with this owner (count)."""
+        return self.limits.get(owner, self.common)
+
+    def without(self, owners: Collection[str]) -> "LockView":
+        """Return it as it is when these have left."""
+        holders = {name: token for name, token in self.holders.items() if name not in owners}
+        return replace(self, holders=holders, first=[waiter for waiter in self.first if waiter not in owners])
 
 
 def request(lock: str, owner: Owner, limit: int) -> Generator[Read | Commit, Any, int | None]:
@@ -87,35 +105,34 @@ def request(lock: str, owner: Owner, limit: int) -> Generator[Read | Commit, Any
 
 def _ask(lock: str, owner: Owner, limit: int) -> Generator[Read | Commit, Any, tuple[int | None, Iterable[str]]]:
     """Get in line, unless this was done before. Returns the token, or None and who holds."""
-    view = yield from _look(lock, limit)
-    moved: list[str] = []
-    if str(owner) not in view.holders:
-        if view.limit != limit and not (yield from _is_in_line(lock, str(owner), view)):
-            view = replace(view, limit=limit)
-        decision = Decision()
-        moved = _pump(decision, view, extra=str(owner))
-        if str(owner) not in moved:
-            decision.change(Rank(WAITERS, str(owner), view.now_us, if_absent=True))
-        decision.change(SetFields("meta", {"limit": view.limit, "last": max(view.last, *_tokens(decision), 0)}))
-        decision.change(Expire("meta", 0))
-        yield Commit(decision, lock_slot(lock))
-        yield from _nudge(lock, (other for other in moved if other != str(owner)))
-    return view.holders.get(str(owner)) or _token_of(moved, view, str(owner)), view.holders
-
-
-def _is_in_line(lock: str, owner: str, view: LockView) -> Generator[Read, Snapshot, bool]:
-    """Return whether this is no new request. Reads the whole line only where limits differ and it is long."""
-    if owner in view.first or view.is_whole:
-        return owner in view.first
-    line = Ranked(WAITERS)
-    return owner in {member for member, _ in (yield Read((line,), (WAITERS,), lock_slot(lock)))[line]}
+    view, me = (yield from _look(lock, limit)), str(owner)
+    if me in view.holders:
+        return view.holders[me], view.holders
+    decision = Decision()
+    if view.is_idle:
+        view = replace(view, common=limit)
+        decision.change(SetFields("meta", {"common": limit, "mixed": 0}))
+    elif limit != view.common:
+        view = replace(view, limits={**view.limits, me: limit})
+        decision.change(SetFields("n", {me: limit}))
+        decision.change(SetFields("meta", {"mixed": 1}))
+    line = [*view.first, me] if view.is_whole and me not in view.first else view.first
+    granted = _pump(decision, view, line)
+    if me not in granted:
+        decision.change(Rank(WAITERS, me, view.now_us, if_absent=True))
+    decision.change(Expire("meta", 0))
+    yield Commit(decision, lock_slot(lock))
+    yield from _nudge(lock, (other for other in granted if other != me))
+    yield from _let_in_more(lock, view, granted)
+    return granted.get(me), {**view.holders, **granted}
 
 
 def give_back(lock: str, owner: Owner) -> Steps:
     """Release and hand over in one EXEC, then nudge the new holders (all of them if this was done before)."""
     view = yield from _look(lock, 1)
-    moved = yield from _drop(lock, view, [str(owner)])
-    yield from _nudge(lock, moved if str(owner) in view.holders else [*view.holders, *moved])
+    granted = yield from _drop(lock, view, [str(owner)])
+    yield from _nudge(lock, granted if str(owner) in view.holders else [*view.holders, *granted])
+    yield from _let_in_more(lock, view, granted)
 
 
 def look_ms(owner: Owner, every_ms: int) -> int:
@@ -128,60 +145,68 @@ def _look(lock: str, room: int) -> Generator[Read, Snapshot, LockView]:
     """Read a lock, and as many of the line as `room` may let in, and one more. Without a limit yet it is `room`."""
     window = Ranked(WAITERS, room + 1)
     snapshot = yield Read((HOLDERS, window, META), ("h", WAITERS), lock_slot(lock))
-    meta = snapshot[META]
+    meta, holders = snapshot[META], {name: int(token) for name, token in snapshot[HOLDERS].items()}
     first = [member for member, _ in snapshot[window]]
+    is_mixed = meta.get("mixed") == b"1"
+    others = Fields("n", (*holders, *first) if is_mixed else ())
+    limits = (yield Read((others,), (), lock_slot(lock)))[others] if others.fields else {}
     return LockView(
-        {name: int(token) for name, token in snapshot[HOLDERS].items()},
+        holders,
         first,
         len(first) <= room,
-        int(meta.get("limit", room)),
+        int(meta.get("common", meta.get("limit", room))),
         int(meta.get("last", b"0")),
         snapshot.now_us,
+        is_mixed,
+        {name: int(limit) for name, limit in limits.items()},
     )
 
 
-def _pump(decision: Decision, view: LockView, extra: str = "") -> list[str]:
-    """Move waiters up while there is room; returns who holds now and did not before. Tokens only grow."""
-    line = [waiter for waiter in view.first if waiter not in view.holders]
-    if extra and extra not in line and view.is_whole:
-        line.append(extra)
-    moved = line[: max(0, view.limit - len(view.holders))]
-    for position, waiter in enumerate(moved):
-        decision.change(SetFields("h", {waiter: _token(view, position)}))
+def _pump(decision: Decision, view: LockView, line: Iterable[str]) -> dict[str, int]:
+    """Let in who comes first in `line`, while there is room; returns their tokens, which only grow.
+
+    Shown as the lock's limit is what bounds it now: the lowest of those who hold it and of who is next.
+    """
+    granted: dict[str, int] = {}
+    lowest = min(map(view.limit_of, view.holders), default=None)
+    for waiter in (one for one in line if one not in view.holders):
+        own = view.limit_of(waiter)
+        lowest = own if lowest is None else min(lowest, own)
+        if len(view.holders) + len(granted) >= lowest:
+            break
+        granted[waiter] = max(view.last + 1, view.now_us) + len(granted)
+        decision.change(SetFields("h", {waiter: granted[waiter]}))
         decision.change(Unrank(WAITERS, waiter))
-    return moved
+    if lowest is not None:
+        last = {"last": max(granted.values())} if granted else {}
+        decision.change(SetFields("meta", {"limit": lowest, **last}))
+    return granted
 
 
-def _token(view: LockView, position: int) -> int:
-    return max(view.last + 1, view.now_us) + position
-
-
-def _token_of(moved: Sequence[str], view: LockView, owner: str) -> int | None:
-    return _token(view, moved.index(owner)) if owner in moved else None
-
-
-def _tokens(decision: Decision) -> list[int]:
-    granted = [change for change in decision.changes if isinstance(change, SetFields) and change.key == "h"]
-    return [int(token) for change in granted for token in change.fields.values()]
-
-
-def _drop(lock: str, view: LockView, owners: Sequence[str]) -> Generator[Commit, Any, list[str]]:
-    rest = replace(
-        view,
-        holders={name: token for name, token in view.holders.items() if name not in owners},
-        first=[waiter for waiter in view.first if waiter not in owners],
-    )
-    decision = Decision()
+def _drop(lock: str, view: LockView, owners: Sequence[str]) -> Generator[Commit, Any, dict[str, int]]:
+    """Take owners out and let in who may hold now: one EXEC. Returns the tokens of these."""
+    rest, decision = view.without(owners), Decision()
     decision.change(DeleteFields("h", tuple(owners)))
+    if view.is_mixed:
+        decision.change(DeleteFields("n", tuple(owners)))
     for owner in owners:
         decision.change(Unrank(WAITERS, owner))
-    moved = _pump(decision, rest)
-    if moved:
-        decision.change(SetFields("meta", {"last": max(_tokens(decision))}))
-    elif not rest.holders and not rest.first:
+    granted = _pump(decision, rest, rest.first)
+    if rest.is_idle:
         decision.change(Expire("meta", IDLE_TTL_MS))
     yield Commit(decision, lock_slot(lock))
-    return moved
+    return granted
+
+
+def _let_in_more(lock: str, view: LockView, granted: Collection[str]) -> Steps:
+    """Go on with the line where all were let in that had been read of it: those behind may have higher limits."""
+    while granted and not view.is_whole and all(one in granted for one in view.first):
+        view = yield from _look(lock, 1)
+        decision = Decision()
+        granted = _pump(decision, view, view.first)
+        if granted:
+            yield Commit(decision, lock_slot(lock))
+            yield from _nudge(lock, granted)
 
 
 def _audit(lock: str, holders: Iterable[str], waiter: Owner) -> Generator[Read | Commit, Any, list[str]]:
@@ -192,36 +217,20 @@ def _audit(lock: str, holders: Iterable[str], waiter: Owner) -> Generator[Read |
             gone.append(name)  # noqa: PERF401 - a comprehension cannot yield
     if gone:
         view = yield from _look(lock, len(gone))
-        moved = yield from _drop(lock, view, gone)
-        yield from _nudge(lock, (other for other in moved if other != str(waiter)))
+        granted = yield from _drop(lock, view, gone)
+        yield from _nudge(lock, (other for other in granted if other != str(waiter)))
+        yield from _let_in_more(lock, view, granted)
     return gone
 
 
-def _is_done(owner: Owner) -> Generator[Read | Commit, Any, bool]:
-    slot = workflow_slot(owner.workflow_id)
+def _is_done(owner: Owner) -> Generator[Read, Snapshot, bool]:
+    """Return whether an owner has given its lock back, or is gone: that never changes back."""
     record, run = Hash(places.WORKFLOW), Hash(places.run(owner.thread))
-    snapshot = yield Read((record, run), (record.key, run.key), slot)
-    workflow, state = WORKFLOW_RECORD.decode(snapshot[record]), RUN.decode(snapshot[run])
+    snapshot = yield Read((record, run), (record.key, run.key), workflow_slot(owner.workflow_id))
     if not owner.thread:
-        return workflow.lock_state in ("", "done")
-    if state.lock in ("", "done") or state.request != owner.request:
-        return True
-    if workflow.is_live or state.code_runs:
-        return False
-    return (yield from _is_left_behind(slot, run))
-
-
-def _is_left_behind(slot: Slot, run: Hash) -> Generator[Read | Commit, Any, bool]:
-    """Return whether a mutex section outlived its workflow, and say so in its record.
-
-    It does where the workflow ends while a join in the section waits for a branch: nobody leaves the section then.
-    """
-    live = Members(places.LIVE)
-    if (yield Read((live,), (live.key,), slot))[live]:
-        return False
-    decision = Decision(keeps_entry=True, changes=[SetFields(run.key, RUN.encode(lock="done"))])
-    yield Commit(decision, slot)
-    return True
+        return WORKFLOW_RECORD.decode(snapshot[record]).lock_state in ("", "done")
+    state = RUN.decode(snapshot[run])
+    return state.lock in ("", "done") or state.request != owner.request
 
 
 def _nudge(lock: str, owners: Iterable[str]) -> Steps:
@@ -240,5 +249,7 @@ def _nudge(lock: str, owners: Iterable[str]) -> Steps:
         elif (yield from _is_done(owner)):
             gone.append(name)
     if gone:
-        moved = yield from _drop(lock, (yield from _look(lock, len(gone))), gone)
-        yield from _nudge(lock, moved)
+        view = yield from _look(lock, len(gone))
+        granted = yield from _drop(lock, view, gone)
+        yield from _nudge(lock, granted)
+        yield from _let_in_more(lock, view, granted)

@@ -4,7 +4,7 @@ Every function adds to a `Decision`; none reads. `act` counts the threads that m
 sum of what it enabled and ended, and owes Settle where it may have become zero.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,8 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.ids import thread_id
 from stabilize_celery.engine.past import Past
 from stabilize_celery.engine.plan import StagePlan
-from stabilize_celery.engine.state import RUN, Run, TaskState, WorkflowRecord
+from stabilize_celery.engine.rooms import enter, room_of_section
+from stabilize_celery.engine.state import RUN, Room, Run, TaskState, WorkflowRecord
 from stabilize_celery.engine.steps import (
     Add,
     Append,
@@ -29,7 +30,6 @@ from stabilize_celery.models.messages import (
     ContinueStage,
     EvaluateJoin,
     JudgeInstances,
-    LeaveSection,
     RunTask,
     SettleWorkflow,
     StartStage,
@@ -46,6 +46,7 @@ __all__ = [
     "after_tasks",
     "before_stages",
     "begin_tasks",
+    "bring_to_life",
     "call_sub_workflow",
     "count_moves",
     "enable",
@@ -88,6 +89,11 @@ class Frame:
         """Time of the snapshot, ms."""
         return self.now_us // 1000
 
+    @property
+    def is_guarded(self) -> bool:
+        """Whether a lock covers what the run executes: then code that can't be stopped keeps it until it returns."""
+        return self.run.lock == "held" or bool(self.run.rooms)
+
 
 @dataclass(frozen=True, slots=True)
 class Zone:
@@ -102,21 +108,16 @@ class Zone:
         """Return the zone of a stage."""
         return cls(plan.component, plan.ref, plan.mutex_section)
 
-    def count(self, decision: Decision, workflow_id: str, runs: int) -> None:
+    def count(self, decision: Decision, runs: int) -> None:
         """Count runs that come to live here, or end."""
         if self.component:
             decision.change(Increment(places.component(self.component), "live", runs))
             decision.change(Increment(places.component(self.component), f"r:{self.ref}", runs))
-        self.count_inside(decision, workflow_id, runs)
 
-    def count_inside(self, decision: Decision, workflow_id: str, threads: int) -> None:
-        """Count threads in the mutex section; the last one that leaves owes its end."""
-        if not self.section or not threads:
-            return
-        inside = decision.change(Increment(places.section(self.section), "inside", threads))
-        if threads < 0:
-            message = LeaveSection(workflow_id=workflow_id, ref_id=self.ref, section=self.section)
-            decision.owes.append(Owed(message, publish=lambda results: results[inside] == 0))
+    @property
+    def rooms(self) -> list[Room]:
+        """What a run that comes to live here enters: its mutex section."""
+        return room_of_section(self.section, self.ref)
 
 
 def set_run(decision: Decision, thread: str, **values: Any) -> None:
@@ -133,17 +134,25 @@ def enable(
     past: Past,
     *,
     zone: Zone | None = None,
+    rooms: Iterable[Room] = (),
     **more: Any,
 ) -> None:
-    """Make an enabled run of a stage. The caller counts it in `act`."""
+    """Make an enabled run of a stage, in its zone and in `rooms`. The caller counts it in `act`."""
     values = {"ref": ref_id, "status": "NOT_STARTED", "created_us": now_us, **more}
     if past != Past():
         values["past"] = past
-    set_run(decision, thread, **values)
-    decision.change(Add(places.LIVE, (thread,)))
+    bring_to_life(decision, thread, [*rooms, *(zone.rooms if zone is not None else ())], **values)
     if zone is not None:
-        zone.count(decision, workflow_id, 1)
+        zone.count(decision, 1)
     decision.owes.append(Owed(StartStage(workflow_id=workflow_id, ref_id=ref_id, thread=thread)))
+
+
+def bring_to_life(decision: Decision, thread: str, rooms: Iterable[Room], **values: Any) -> None:
+    """Write a new run, live, and inside its rooms."""
+    once = list({room.thread: room for room in rooms}.values())
+    set_run(decision, thread, **values, **({"rooms": once} if once else {}))
+    decision.change(Add(places.LIVE, (thread,)))
+    enter(decision, once)
 
 
 def start_run(decision: Decision, frame: Frame, planned: dict[str, Any] | None = None, **more: Any) -> None:

@@ -21,6 +21,7 @@ from stabilize_celery.engine.routes import (
 )
 from stabilize_celery.engine.state import RUN, WorkflowRecord
 from stabilize_celery.engine.steps import Decision, DeleteFields, Event, Hash, Owed, Read, SetFields, Snapshot
+from stabilize_celery.engine.telling import whose
 from stabilize_celery.models.messages import StartStage
 
 __all__ = ["choose_member", "close_offer", "leave_offer"]
@@ -36,7 +37,7 @@ def choose_member(
     set_run(decision, thread, status="NOT_STARTED", offer="")
     decision.owes.append(Owed(StartStage(workflow_id=workflow_id, ref_id=ref, thread=thread)))
     decision.forgets.append(f"Choose:{thread}")
-    decision.events.append(Event("stage.chosen", ref, {"group": group}))
+    decision.events.append(Event("stage.chosen", ref, {"group": group, **whose(thread)}))
     return True
 
 

@@ -43,6 +43,7 @@ from stabilize_celery.engine.steps import (
     SetFields,
     Snapshot,
 )
+from stabilize_celery.engine.telling import whose
 from stabilize_celery.models.messages import ResumeParked, RunTask
 
 __all__ = [
@@ -164,7 +165,7 @@ def _wake(
     run_key = places.run(waiter.thread)
     run = RUN.decode((yield Read((Hash(run_key),), (run_key,))).hash(run_key))
     rest = [other for other in box.waiters if other != waiter]
-    decision = Decision(events=[Event("stage.signaled", ref_id, {"signal": sent.name})])
+    decision = Decision(events=[Event("stage.signaled", ref_id, {"signal": sent.name, **whose(waiter.thread)})])
     decision.change(SetFields(places.signals(ref_id), SIGNALS.encode(waiters=rest)))
     set_run(decision, waiter.thread, status="RUNNING", waits="", signal=sent.name, payload=sent.payload)
     message = RunTask(

@@ -25,8 +25,8 @@ __all__ = [
     "ledger",
     "milestone_waiters",
     "offers",
+    "room",
     "run",
-    "section",
     "section_waiters",
     "shut",
     "signals",
@@ -39,7 +39,10 @@ WORKFLOW = "w"
 DEFINITION = "d"
 """HASH, immutable: `meta`, `context`, `joins`, `s:<ref>` the plan of a stage, `x:<ref>` its context."""
 COUNTERS = "c"
-"""HASH: `act` = threads that move. HINCRBY only; WATCHed only by Settle."""
+"""HASH: `act` = threads that move; `kept` = locks of sections and of ended runs, and code of those that still runs.
+
+HINCRBY only; WATCHed only by Settle.
+"""
 LIVE = "lv"
 """SET: threads of runs that are not ended."""
 FAILURES = "fl"
@@ -137,9 +140,12 @@ def milestone_waiters(ref_id: str) -> str:
     return f"mw:{ref_id}"
 
 
-def section(name: str) -> str:
-    """HASH: `inside` = runs and arrivals in a mutex section. HINCRBY; WATCHed by who gives its lock back."""
-    return f"sx:{name}"
+def room(thread: str) -> str:
+    """HASH: `inside` = who is covered by the lock of a section or a run; HINCRBY, WATCHed by who gives it back.
+
+    `waiting`: how many of them are no more than arrivals at a join; with the workflow they end.
+    """
+    return f"rm:{thread}"
 
 
 def section_waiters(name: str) -> str:

@@ -14,6 +14,8 @@ import msgspec
 from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.components import components, telling
 from stabilize_celery.engine.foresight import foresight
+from stabilize_celery.engine.ids import narrowed
+from stabilize_celery.engine.section_names import section_names
 from stabilize_celery.engine.steps import Value
 from stabilize_celery.models.graph import topological_sort
 from stabilize_celery.models.stage.enums import JoinMode, JoinType, SyntheticStageOwner
@@ -149,7 +151,7 @@ class WorkflowPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     """Start stages that are offered, by deferred choice group: ref, component, when they choose themselves (ms)."""
     regions: dict[str, list[str]] = {}
     sections: dict[str, str] = {}
-    """Of the start stages that belong to one."""
+    """Mutex section of each stage that belongs to one."""
     components: dict[str, str] = {}
     """Of the start stages that tell."""
     open_edges: dict[str, int] = {}
@@ -193,7 +195,7 @@ def compile_definition(workflow: Workflow, definition: Mapping[str, Any], retent
         order=[stage.ref_id for stage in topological_sort(top)],
         offers=_start_offers(top, plans),
         regions=_regions(workflow.stages),
-        sections={plan.ref: plan.mutex_section for plan in plans if plan.mutex_section and not plan.requisites},
+        sections={plan.ref: plan.mutex_section for plan in plans if plan.mutex_section},
         components={plan.ref: plan.component for plan in plans if plan.component and not plan.requisites},
         open_edges=_open_edges(plans),
         max_jumps=workflow.max_jumps,
@@ -222,7 +224,7 @@ def _concurrency(workflow: Workflow) -> dict[str, Any]:
     if not (workflow.is_limit_concurrent and workflow.pipeline_config_id):
         return {}
     return {
-        "concurrency_lock": f"PIPELINE:{workflow.application}:{workflow.pipeline_config_id}",
+        "concurrency_lock": narrowed("PIPELINE", workflow.application, workflow.pipeline_config_id),
         "concurrency_limit": max(1, workflow.max_concurrent_executions),
         "keep_waiting": workflow.keep_waiting_pipelines,
     }
@@ -235,6 +237,7 @@ class _Graph:
     component: Mapping[str, str]
     members: Mapping[str, list[str]]
     tells: Collection[str]
+    sections: Mapping[str, str]
 
     def is_alone(self, ref: str) -> bool:
         return len(self.members[self.component[ref]]) == 1
@@ -250,7 +253,7 @@ class _Graph:
         group = stage.deferred_choice_group or "" if position >= 0 else ""
         is_direct = position < 0 or _is_direct(stage)
         after = stage.choose_after_ms or 0
-        section = stage.mutex_section or ""
+        section = self.sections.get(ref, "")
         width = stage.thread_merge or len(stage.requisite_stage_ref_ids)
         need = _need(stage)
         bears = 0 if stage.thread_merge else width - (need or 1)
@@ -273,7 +276,7 @@ def _graph(stages: Sequence[StageExecution]) -> _Graph:
         members[component[ref]].append(ref) if len(members[component[ref]]) == 1 else None
     curious = [stage.ref_id for stage in stages if _wants_to_know(stage)]
     curious += [stage.milestone_ref_id for stage in stages if stage.milestone_ref_id]
-    return _Graph(component, members, telling(targets, curious))
+    return _Graph(component, members, telling(targets, curious), section_names(stages))
 
 
 def _upstream(stages: Mapping[str, StageExecution], ref: str) -> list[str]:
@@ -305,10 +308,13 @@ def _start_offers(top: Iterable[StageExecution], plans: Iterable[StagePlan]) -> 
 
 
 def _wants_to_know(stage: StageExecution) -> bool:
-    """Whether a stage's join decides by what can still come; an AND join only gives up later without it."""
-    return bool(stage.thread_merge) or (
-        len(stage.requisite_stage_ref_ids) > 1 and stage.join_type not in (JoinType.AND, JoinType.MULTI_MERGE)
-    )
+    """Whether a stage's join decides by what can still come.
+
+    An AND join only gives up later without it: but in a mutex section what waits at it keeps the lock.
+    """
+    decides = stage.join_type not in (JoinType.AND, JoinType.MULTI_MERGE)
+    keeps_lock = stage.join_type is JoinType.AND and stage.mutex_section is not None
+    return bool(stage.thread_merge) or (len(stage.requisite_stage_ref_ids) > 1 and (decides or keeps_lock))
 
 
 def _open_edges(plans: Sequence[StagePlan]) -> dict[str, int]:
@@ -346,6 +352,7 @@ def _stage_plans(workflow: Workflow) -> list[StagePlan]:
             upstream=_upstream(stages, ref) if stage.join_mode is JoinMode.CANCELLING else [],
             component=graph.component[ref] if ref in graph.tells else "",
             members=graph.loop_of(ref),
+            mutex_section=graph.sections.get(ref, ""),
             **views[ref],
         )
         for ref, stage in stages.items()
@@ -393,7 +400,6 @@ def _stage_plan(
         mutex_key=stage.mutex_key,
         mutex_scope=stage.mutex_scope.name,
         mutex_limit=stage.mutex_limit,
-        mutex_section=stage.mutex_section or "",
         before=synthetic.get((stage.ref_id, SyntheticStageOwner.STAGE_BEFORE.name), []),
         after=synthetic.get((stage.ref_id, SyntheticStageOwner.STAGE_AFTER.name), []),
         owner=owner.name if owner else None,

@@ -15,6 +15,7 @@ from stabilize_celery.engine.moves import (
 )
 from stabilize_celery.engine.outside import Answer
 from stabilize_celery.engine.plan import StagePlan, decode_plan, decode_workflow_plan
+from stabilize_celery.engine.rooms import arrive_in
 from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD, Run
 from stabilize_celery.engine.steps import (
     Append,
@@ -57,7 +58,7 @@ def restart(workflow_id: str, event_id: str, ref_id: str) -> Generator[Read, Sna
     if past is None:
         return Decision(keeps_entry=True, call=Answer(False, f"stage {ref_id!r} has not run yet; restart one that has"))
     decision = Decision(keeps_entry=True, forgets=["Expire", "Clear", "Settle"])
-    yield from _reset(decision, plans, again, ref_id, snapshot.now_us)
+    yield from _reset(decision, workflow_id, plans, again, ref_id, snapshot.now_us)
     number = record.restarts + 1
     token = thread_id("restart", number, ref_id)
     enable(decision, workflow_id, ref_id, token, snapshot.now_us, past.past, zone=Zone.of(plans[ref_id]))
@@ -119,7 +120,12 @@ def _last_run(ref_id: str) -> Generator[Read, Snapshot, Run | None]:
 
 
 def _reset(
-    decision: Decision, plans: Mapping[str, StagePlan], again: Collection[str], ref_id: str, now_us: int
+    decision: Decision,
+    workflow_id: str,
+    plans: Mapping[str, StagePlan],
+    again: Collection[str],
+    ref_id: str,
+    now_us: int,
 ) -> Generator[Read, Snapshot, None]:
     refs = sorted(again)
     keys = {ref: (Items(places.arrivals(ref)), Hash(places.join(ref))) for ref in refs}
@@ -132,13 +138,16 @@ def _reset(
         of_stage = [kind(ref) for kind in kinds]
         decision.change(Delete((arrivals.key, consumed.key, *of_stage)))
         kept = _kept_arrivals(plans[ref], snapshot[arrivals], refs) if ref != ref_id else []
+        place = place_of(plans[ref], snapshot[arrivals], snapshot[consumed])
+        change = len(kept) - sum(map(len, place.waiting.values()))
+        arrive_in(decision, workflow_id, plans[ref].mutex_section, ref, change)
         for item in kept:
             decision.change(Append(arrivals.key, item))
         if kept:
             decision.change(Increment(places.waiting(ref), "n", len(kept)))
         # The number of firings names the join's threads: it only grows, or a new run would be an old one's.
-        if fired := place_of(plans[ref], snapshot[arrivals], snapshot[consumed]).fired:
-            decision.change(SetFields(consumed.key, {"fired": fired}))
+        if place.fired:
+            decision.change(SetFields(consumed.key, {"fired": place.fired}))
         _reopen(decision, plans, plans[ref], again, kept)
         since[ref] = now_us
     decision.change(SetFields(places.RESTARTED, since))

@@ -10,7 +10,7 @@ import msgspec
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import pack
-from stabilize_celery.engine.endings import release_lock
+from stabilize_celery.engine.endings import end_code
 from stabilize_celery.engine.handler import entry_of, frame_of, nothing, opening, stage_fields, workflow_of
 from stabilize_celery.engine.hooks import ON_TIMEOUT, ask_on_timeout, owe_last_time_out, task_at_work
 from stabilize_celery.engine.moves import (
@@ -35,6 +35,7 @@ from stabilize_celery.engine.steps import (
     SetFields,
     Snapshot,
 )
+from stabilize_celery.engine.telling import whose
 from stabilize_celery.models.messages import RunTask, TimeOut, timer_name
 
 __all__ = [
@@ -101,7 +102,7 @@ def expire(message: RunTask, returned: TaskReturned) -> Handling:
     """Decide about an execution that takes longer than it may, while its code goes on.
 
     Its `on_timeout` is asked, if it has one. Else `returned` counts, which is TERMINAL or RETRY, and what the code
-    still returns comes too late; if its run holds a lock and ends, the lock waits for the code (PROTOCOL 4.3).
+    still returns comes too late; if a lock covers it, that waits for the code (PROTOCOL 4.3).
     """
     run_key = places.run(message.thread)
     snapshot = yield opening(message, Hash(run_key), stage_fields(message.ref_id), watch=[run_key])
@@ -114,14 +115,15 @@ def expire(message: RunTask, returned: TaskReturned) -> Handling:
         return nothing("its run has ended, or its time was over before")
     told = str(returned.error.get("message", ""))
     if ON_TIMEOUT in state.hooks:
-        decision = Decision(keeps_entry=True, events=[Event("stage.timed_out", message.ref_id, {"reason": told})])
+        event = Event("stage.timed_out", message.ref_id, {"reason": told, **whose(message.thread)})
+        decision = Decision(keeps_entry=True, events=[event])
         ask_on_timeout(decision, message, frame, entry, told)
         owe_last_time_out(decision, message, frame)
         return decision
     if returned.status == "RETRY":
         return _again(message, frame, entry, returned)
     decision = end_attempt(message, frame, entry, returned)
-    if entry.own and frame.run.lock == "held":
+    if entry.own and frame.is_guarded:
         decision.keeps_entry = True
         decision.change(SetFields(places.ledger(message.name), ENTRY.encode(cx=True)))
         set_run(decision, frame.thread, code_runs=True)
@@ -153,13 +155,14 @@ def _too_late(message: RunTask, returned: TaskReturned, snapshot: Snapshot) -> D
 
 
 def after_the_end(frame: Frame, entry: Entry, *, has_returned: bool = False) -> Decision:
-    """Handle a run that ended while its code ran: its lock is free once the code has returned (PROTOCOL 4.3)."""
+    """Handle a run that ended while its code ran: the locks that cover it wait for that (PROTOCOL 4.3)."""
     if entry.own and not has_returned:
         return nothing("the run has ended; its code may still run")
     decision = Decision(note=f"the run is {frame.run.status or 'gone'}")
-    if frame.run.code_runs and frame.run.lock == "held":
-        set_run(decision, frame.thread, lock="done", code_runs=False)
-        release_lock(decision, frame)
+    if frame.run.code_runs and frame.run.is_ended:
+        end_code(decision, frame)
+    elif frame.run.code_runs:
+        set_run(decision, frame.thread, code_runs=False)
     return decision
 
 
@@ -261,7 +264,7 @@ def _suspend(message: RunTask, frame: Frame, entry: Entry, returned: TaskReturne
         entry.q,
     )
     decision.change(SetFields(box_key, SIGNALS.encode(waiters=[*box.waiters, waiter])))
-    decision.events.append(Event("stage.suspended", frame.plan.ref, {"signal": returned.signal}))
+    decision.events.append(Event("stage.suspended", frame.plan.ref, {"signal": returned.signal, **whose(frame.thread)}))
     return decision
 
 
@@ -284,7 +287,7 @@ def _take_kept(
     decision.change(SetFields(places.signals(frame.plan.ref), {"kept": pack(rest)}))
     set_run(decision, frame.thread, signal=taken.name, payload=taken.payload)
     decision.nudges.append(message)
-    decision.events.append(Event("stage.signaled", frame.plan.ref, {"signal": taken.name}))
+    decision.events.append(Event("stage.signaled", frame.plan.ref, {"signal": taken.name, **whose(frame.thread)}))
     return decision
 
 
@@ -306,7 +309,7 @@ def _merge(decision: Decision, frame: Frame, index: int, returned: TaskReturned,
         set_run(decision, frame.thread, outputs={**frame.run.outputs, **returned.outputs})
     kind = "task.retried" if returned.status == "RETRY" else f"task.{_TOLD.get(status, status.lower())}"
     if returned.status not in ("RUNNING", "VERIFY"):
-        told = {"task": task_list(frame.plan, frame.run.planned)[index][1]}
+        told = {"task": task_list(frame.plan, frame.run.planned)[index][1], **whose(frame.thread)}
         if returned.error:
             told["error"] = str(returned.error.get("message", ""))[:500]
         decision.events.append(Event(kind, frame.plan.ref, told))

@@ -9,11 +9,11 @@ from typing import Any
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.ids import thread_id
-from stabilize_celery.engine.moves import Frame, Zone, enable, set_run
+from stabilize_celery.engine.moves import Frame, Zone, bring_to_life, enable, set_run
 from stabilize_celery.engine.past import Past, extended, paged
 from stabilize_celery.engine.plan import Edge, StagePlan
+from stabilize_celery.engine.rooms import arrive_in
 from stabilize_celery.engine.steps import (
-    Add,
     Append,
     Decision,
     Event,
@@ -90,9 +90,9 @@ def offer_members(
     for member in members:
         thread = threads[member.target]
         values: dict[str, Any] = {"ref": member.target, "status": "BUFFERED", "created_us": now_us, "offer": name}
-        set_run(decision, thread, **values, **({"past": past} if past != Past() else {}))
-        decision.change(Add(places.LIVE, (thread,)))
-        Zone(member.component, member.target, member.section).count(decision, workflow_id, 1)
+        zone = Zone(member.component, member.target, member.section)
+        bring_to_life(decision, thread, zone.rooms, **values, **({"past": past} if past != Past() else {}))
+        zone.count(decision, 1)
         decision.events.append(Event("stage.offered", member.target, {"thread": thread, "group": group}))
         if member.choose_after_ms:
             timer = ChooseStage(workflow_id=workflow_id, ref_id=member.target, thread=thread)
@@ -103,7 +103,7 @@ def offer_members(
 
 def _arrive_at_join(decision: Decision, frame: Frame, edge: Edge) -> None:
     decision.change(Append(places.arrivals(edge.target), f"{edge.position}:{frame.thread}"))
-    Zone("", edge.target, edge.section).count_inside(decision, frame.workflow_id, 1)
+    arrive_in(decision, frame.workflow_id, edge.section, edge.target, 1)
     if edge.component:
         decision.change(Increment(places.component(edge.component), "live", 1))
     _owe_look(decision, frame.workflow_id, edge, arrived=1)

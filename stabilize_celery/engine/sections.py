@@ -7,14 +7,9 @@ of the request, so that granting, auditing and handing over are those of any run
 from collections.abc import Generator
 
 from stabilize_celery.engine import places
-from stabilize_celery.engine.endings import (
-    lock_name,
-)
-from stabilize_celery.engine.ids import thread_id
-from stabilize_celery.engine.moves import (
-    Frame,
-    set_run,
-)
+from stabilize_celery.engine.moves import Frame, set_run
+from stabilize_celery.engine.plan import WorkflowPlan
+from stabilize_celery.engine.rooms import count_kept, owe_leaving, room_of_section, section_thread
 from stabilize_celery.engine.state import RUN
 from stabilize_celery.engine.steps import (
     Decision,
@@ -26,14 +21,9 @@ from stabilize_celery.engine.steps import (
     SetFields,
     Snapshot,
 )
-from stabilize_celery.models.messages import AcquireLock, ReleaseLock, StartStage
+from stabilize_celery.models.messages import AcquireLock, StartStage
 
-__all__ = ["enter_section", "leave_section", "open_section", "section_thread"]
-
-
-def section_thread(section: str) -> str:
-    """Return the name under which a section asks for its lock."""
-    return thread_id("section", section)
+__all__ = ["close_sections", "enter_section", "open_section", "section_thread"]
 
 
 def enter_section(frame: Frame) -> Generator[Read, Snapshot, tuple[Decision | None, int]]:
@@ -53,6 +43,7 @@ def enter_section(frame: Frame) -> Generator[Read, Snapshot, tuple[Decision | No
         set_run(decision, thread, ref=plan.ref, status="BUFFERED", lock="requested", request=number)
         message = AcquireLock(workflow_id=frame.workflow_id, ref_id=plan.ref, thread=thread, request=number)
         decision.owes.append(Owed(message))
+        count_kept(decision, 1)
     return decision, 0
 
 
@@ -71,21 +62,9 @@ def open_section(decision: Decision, frame: Frame, token: int) -> Generator[Read
     decision.change(Delete((waiters.key,)))
 
 
-def leave_section(frame: Frame) -> Generator[Read, Snapshot, Decision]:
-    """Give the section's lock back if no thread is inside any more."""
-    inside, key = Hash(places.section(frame.plan.mutex_section)), Hash(places.run(frame.thread))
-    snapshot = yield Read((inside, key), (inside.key, key.key))
-    run = RUN.decode(snapshot[key])
-    if int(snapshot[inside].get("inside", b"0")) > 0 or run.lock not in ("requested", "held"):
-        return Decision(note="the section is not empty, or holds no lock")
-    decision = Decision(forgets=[f"Lock:{frame.thread}#{run.request}"])
-    set_run(decision, frame.thread, status="SUCCEEDED", lock="done")
-    message = ReleaseLock(
-        workflow_id=frame.workflow_id,
-        ref_id=frame.plan.ref,
-        thread=frame.thread,
-        request=run.request,
-        lock=lock_name(frame.plan, frame.workflow_id),
-    )
-    decision.owes.append(Owed(message))
-    return decision
+def close_sections(decision: Decision, workflow_id: str, plan: WorkflowPlan) -> None:
+    """Owe a look at every section of a workflow that has ended: arrivals at its joins hold nothing any more."""
+    refs = {section: ref for ref, section in plan.sections.items()}
+    for section, ref in refs.items():
+        for room in room_of_section(section, ref):
+            owe_leaving(decision, workflow_id, room)

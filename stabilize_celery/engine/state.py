@@ -14,6 +14,7 @@ __all__ = [
     "WORKFLOW_RECORD",
     "Entry",
     "KeptSignal",
+    "Room",
     "Run",
     "SignalBox",
     "SubOutcome",
@@ -87,6 +88,13 @@ class SubOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
     outputs: dict[str, Any] = {}
 
 
+class Room(msgspec.Struct, frozen=True, array_like=True):
+    """What a lock covers, by who holds that: the thread of a run or of a section, and a stage that knows the key."""
+
+    thread: str
+    ref: str
+
+
 class Run(msgspec.Struct, frozen=True):
     """The hash `r:<thread>`: one run of a stage. Times in epoch ms unless named `_us`."""
 
@@ -115,10 +123,13 @@ class Run(msgspec.Struct, frozen=True):
     """Empty, requested, held, done."""
     request: int = 0
     token: int = 0
+    """Fencing token of the innermost lock that it executes under."""
+    rooms: list[Room] = []
+    """Whose locks cover it, besides its own: its section's, and those of the run that it is part of."""
     att: int = 0
     """Attempt number that the task's entry comes back with after a wait."""
     code_runs: bool = False
-    """Ended while its task code may still run and hold its lock (PROTOCOL 4.3)."""
+    """Ended, or failed, while its task code may still run under a lock (PROTOCOL 4.3)."""
     waits: str = ""
     """Name of the signal that the suspended task waits for."""
     wait_deadline_ms: int = 0

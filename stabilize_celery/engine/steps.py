@@ -8,9 +8,11 @@ Keys are logical (engine/places.py); a store puts the slot's prefix before them.
 Redis would: text, whole numbers in decimal, or bytes; they are read back as bytes.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
+
+import msgspec
 
 from stabilize_celery.models.messages import Message
 
@@ -52,10 +54,10 @@ __all__ = [
 ]
 
 Value: TypeAlias = str | int | bytes
+R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(msgspec.Struct, frozen=True):
     """All keys that one transaction may touch: those of a workflow, or those of a lock."""
 
     kind: str
@@ -76,60 +78,52 @@ def lock_slot(lock: str) -> Slot:
 # -- queries -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Hash:
+class Hash(msgspec.Struct, frozen=True):
     """A whole hash. Answer: dict of field name to bytes; empty if absent."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Fields:
+class Fields(msgspec.Struct, frozen=True):
     """Some fields of a hash. Answer: dict of the fields that exist."""
 
     key: str
     fields: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Members:
+class Members(msgspec.Struct, frozen=True):
     """A set. Answer: set of text."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Items:
+class Items(msgspec.Struct, frozen=True):
     """A list. Answer: list of text, first first."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(msgspec.Struct, frozen=True):
     """The index of `item` in a list. Answer: int from 0, or None."""
 
     key: str
     item: str
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(msgspec.Struct, frozen=True):
     """How many members a set has. Answer: int."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ranked:
+class Ranked(msgspec.Struct, frozen=True):
     """The first `limit` members of a sorted set (all if 0). Answer: list of (member, score), lowest score first."""
 
     key: str
     limit: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(msgspec.Struct, frozen=True):
     """When each ledger name is due. Answer: dict of name to its time in ms, for those that are in `due`."""
 
     names: tuple[str, ...]
@@ -142,24 +136,21 @@ Query: TypeAlias = Hash | Fields | Members | Items | Position | Count | Ranked |
 # -- changes -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class SetFields:
+class SetFields(msgspec.Struct, frozen=True):
     """HSET."""
 
     key: str
     fields: Mapping[str, Value]
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteFields:
+class DeleteFields(msgspec.Struct, frozen=True):
     """HDEL."""
 
     key: str
     fields: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Increment:
+class Increment(msgspec.Struct, frozen=True):
     """HINCRBY. Result: the new value."""
 
     key: str
@@ -167,39 +158,34 @@ class Increment:
     by: int
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(msgspec.Struct, frozen=True):
     """UNLINK."""
 
     keys: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Add:
+class Add(msgspec.Struct, frozen=True):
     """SADD."""
 
     key: str
     members: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Remove:
+class Remove(msgspec.Struct, frozen=True):
     """SREM."""
 
     key: str
     members: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(msgspec.Struct, frozen=True):
     """RPUSH. Result: the new length."""
 
     key: str
     item: str
 
 
-@dataclass(frozen=True, slots=True)
-class Rank:
+class Rank(msgspec.Struct, frozen=True):
     """ZADD; with `if_absent`, ZADD NX."""
 
     key: str
@@ -208,24 +194,21 @@ class Rank:
     if_absent: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Unrank:
+class Unrank(msgspec.Struct, frozen=True):
     """ZREM."""
 
     key: str
     member: str
 
 
-@dataclass(frozen=True, slots=True)
-class Expire:
+class Expire(msgspec.Struct, frozen=True):
     """PEXPIRE of a key; `ttl_ms` 0 means PERSIST."""
 
     key: str
     ttl_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
+class Index(msgspec.Struct, frozen=True):
     """Where listings find a workflow: in by `status` (None: out of all listings).
 
     The store keeps one sorted set by start time for everything, and one each per application, name and status, plus
@@ -313,8 +296,7 @@ class Decision:
 # -- steps of a handler ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(msgspec.Struct, frozen=True):
     """WATCH and read in one round trip, with the time of that slot's server. Watches add up until the commit."""
 
     queries: tuple[Query, ...]
@@ -323,16 +305,14 @@ class Read:
     """None: the workflow of the message."""
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(msgspec.Struct, frozen=True):
     """EXEC in `slot` what was decided on reads of that slot. A conflict restarts the whole handler."""
 
     decision: Decision
     slot: Slot
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """Ask user code: the stage builders for the work of a stage, or a task how long it may take.
 
     See runtime/planning.py, runtime/attempts.py.
@@ -351,10 +331,11 @@ class UndeclaredReadError(Exception):
 class Snapshot:
     """What a `Read` answered. Asking for anything else raises `UndeclaredReadError`."""
 
-    __slots__ = ("_answers", "now_us")
+    __slots__ = ("_answers", "_records", "now_us")
 
     def __init__(self, answers: Mapping[Query, Any], now_us: int) -> None:
         self._answers = answers
+        self._records: dict[str, Any] = {}
         self.now_us = now_us
 
     @property
@@ -372,9 +353,24 @@ class Snapshot:
         """Return the answer to a query that may not have been asked."""
         return self._answers.get(query, default)
 
+    def answers(self) -> Iterable[tuple[Query, Any]]:
+        """Return all queries with their answers."""
+        return self._answers.items()
+
     def hash(self, key: str) -> dict[str, bytes]:
         """Return a whole hash; empty if absent."""
         return self[Hash(key)]  # type: ignore[no-any-return]
+
+    def record(self, key: str, decode: Callable[[Mapping[str, bytes]], R]) -> R:
+        """Return a whole hash as `decode` reads it, once per key: always give the same one for a key."""
+        if key not in self._records:
+            self._records[key] = decode(self.hash(key))
+        found: R = self._records[key]
+        return found
+
+    def later(self, by_us: int) -> "Snapshot":
+        """Return the same answers at a later time: nothing of them has changed, or the commit will fail."""
+        return Snapshot(self._answers, self.now_us + by_us)
 
     def merged(self, other: "Snapshot") -> "Snapshot":
         """Return a snapshot that answers for both; the later reading's time counts."""

@@ -47,6 +47,7 @@ from stabilize_celery.errors.tree import (
     WorkflowError,
     WorkflowNotFound,
     WorkflowNotFoundError,
+    WritesRefusedError,
 )
 
 __all__ = [
@@ -83,6 +84,7 @@ __all__ = [
     "WorkflowError",
     "WorkflowNotFound",
     "WorkflowNotFoundError",
+    "WritesRefusedError",
     "classify_error",
     "error_chain",
     "find_in_chain",

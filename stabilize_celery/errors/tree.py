@@ -45,6 +45,7 @@ __all__ = [
     "WorkflowError",
     "WorkflowNotFound",
     "WorkflowNotFoundError",
+    "WritesRefusedError",
 ]
 
 
@@ -355,6 +356,16 @@ class UnreachableError(EngineError):
     def __init__(self, service: str, url: str, advice: str, *, cause: BaseException | None = None) -> None:
         self.url = redact_url(url)
         super().__init__(f"can't reach {service} at {self.url}. {advice}", cause=cause)
+
+
+class WritesRefusedError(UnreachableError):
+    """The state server answers but takes no writes now: memory or disk full, no master. Trying again later can help."""
+
+    code = 503
+
+    def __init__(self, told: str, *, cause: BaseException | None = None) -> None:
+        self.url = ""
+        EngineError.__init__(self, told, cause=cause)
 
 
 class VerificationError(EngineError, StabilizeExpectedError):

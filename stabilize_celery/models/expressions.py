@@ -95,7 +95,9 @@ def _parse(expression: str) -> ast.Expression:
     try:
         tree = ast.parse(expression.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ConditionError(f"expression {expression!r} does not parse: {error}") from None
+        # Expressions are short: the parser's file name and line would only confuse.
+        told = error.msg if isinstance(error, SyntaxError) else error
+        raise ConditionError(f"expression {expression!r} does not parse: {told}") from None
     for node in ast.walk(tree):
         if isinstance(node, _FORBIDDEN):
             raise ConditionError(f"expression {expression!r}: {type(node).__name__} is not allowed in a condition")

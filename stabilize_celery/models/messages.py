@@ -25,7 +25,7 @@ __all__ = [
     "ExpireWorkflow",
     "FinalizeStage",
     "JudgeInstances",
-    "LeaveSection",
+    "LeaveLock",
     "Message",
     "NotifyParent",
     "ReleaseLock",
@@ -198,18 +198,18 @@ class AcquireLock(Message, frozen=True, kw_only=True):
         return f"Lock:{self.thread}#{self.request}"
 
 
-class LeaveSection(Message, frozen=True, kw_only=True):
-    """Give a section's mutex back if no thread is in its stages any more."""
+class LeaveLock(Message, frozen=True, kw_only=True):
+    """Give the mutex of a section, or of an ended run, back if nobody is at work under it any more."""
 
     is_merge: ClassVar[bool] = True
     works_after_end: ClassVar[bool] = True
     ref_id: str
-    section: str
+    thread: str
 
     @property
     def name(self) -> str:
-        """`Leave:<section>`."""
-        return f"Leave:{self.section}"
+        """`Leave:<thread>`."""
+        return f"Leave:{self.thread}"
 
 
 class ReleaseLock(Message, frozen=True, kw_only=True):
@@ -384,7 +384,7 @@ MESSAGE_TYPES: dict[str, type[Message]] = {
         JudgeInstances,
         SettleWorkflow,
         AcquireLock,
-        LeaveSection,
+        LeaveLock,
         ReleaseLock,
         TimeOut,
         ClearWorkflow,

@@ -7,7 +7,7 @@ what the shape can't say (`models.checks`). Both take time linear in the size of
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from stabilize_celery.models.workflow import Workflow
 
 __all__ = [
-    "CheckExpression",
     "CircularDependencyError",
     "InvalidStageGraphError",
     "InvalidWorkflowCycleError",
@@ -50,15 +49,12 @@ __all__ = [
 
 _Model = TypeVar("_Model", StageExecution, TaskExecution)
 
-CheckExpression = Callable[[str], str | None]
-"""Says what is wrong with an expression, or None; the engine has one."""
-
 _WORKFLOW_ID = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 _NAMES = re.compile(r"(^|\.)stages(\[\d+\](\.ref_id|\.requisite_stage_ref_ids(\[\d+\])?)?)?\Z")
 _CODES_ABOUT_NAMES = frozenset({"unknown_ref", "not_downstream", "unreachable_join"})
 
 
-def check(workflow: Workflow, check_expression: CheckExpression | None = None) -> None:
+def check(workflow: Workflow) -> None:
     """Check that a workflow can be submitted.
 
     Raises:
@@ -66,33 +62,29 @@ def check(workflow: Workflow, check_expression: CheckExpression | None = None) -
             error is a `CircularDependencyError` too.
 
     """
-    problems = find_problems(workflow, check_expression)
+    problems = find_problems(workflow)
     if problems:
         raise refusal(problems, workflow.name)
 
 
-def find_problems(workflow: Workflow, check_expression: CheckExpression | None = None) -> list[Problem]:
+def find_problems(workflow: Workflow) -> list[Problem]:
     """Return everything that is wrong with a workflow; empty: it can be submitted."""
-    problems = [*_id_problems(workflow)]
-    problems += find_definition_problems(encode_workflow(workflow), check_expression)
-    return problems
+    return [*_id_problems(workflow), *find_definition_problems(encode_workflow(workflow))]
 
 
-def find_definition_problems(raw: object, check_expression: CheckExpression | None = None) -> list[Problem]:
+def find_definition_problems(raw: object) -> list[Problem]:
     """Return everything that is wrong with a definition as it came over the wire."""
-    _definition, problems = read_definition(raw, check_expression)
+    _definition, problems = read_definition(raw)
     return problems
 
 
-def read_definition(
-    raw: object, check_expression: CheckExpression | None = None
-) -> tuple[WorkflowDefinition | None, list[Problem]]:
+def read_definition(raw: object) -> tuple[WorkflowDefinition | None, list[Problem]]:
     """Return the definition in `raw` (None if unreadable), and everything that is wrong with it."""
     shape: list[Problem] = []
     definition = decode_workflow(raw, "", shape)
     if definition is None:
         return None, shape
-    found = list(_apply_rules(definition, "", frozenset(), check_expression))
+    found = list(_apply_rules(definition, "", frozenset()))
     problems = [*shape, *_not_following_from(shape, found)]
     return definition, [*problems, *_size_problems(definition, problems)]
 
@@ -114,16 +106,14 @@ def validate_stage_graph(stages: Iterable[StageExecution]) -> None:
         raise refusal(problems)
 
 
-def _apply_rules(
-    definition: WorkflowDefinition, path: str, outer_names: frozenset[str], check_expression: CheckExpression | None
-) -> Iterator[Problem]:
+def _apply_rules(definition: WorkflowDefinition, path: str, outer_names: frozenset[str]) -> Iterator[Problem]:
     names = outer_names | {definition.name} | definition.sub_workflows.keys()
-    view = View(definition, path, frozenset(name for name in names if name), check_expression)
+    view = View(definition, path, frozenset(name for name in names if name))
     for rule in RULES:
         yield from rule(view)
     for name, inner in definition.sub_workflows.items():
         place = join_path(join_path(path, "sub_workflows"), name)
-        yield from _apply_rules(inner, place, view.callable_names, check_expression)
+        yield from _apply_rules(inner, place, view.callable_names)
 
 
 def _not_following_from(shape: list[Problem], found: list[Problem]) -> Iterator[Problem]:

@@ -174,6 +174,17 @@ class Workflow:
         """Return the outputs of the top-level stages in topological order: lists joined, else the latest wins."""
         return merge_outputs(stage.outputs for stage in topological_sort(self.stages))
 
+    def validate(self) -> None:
+        """Check all that is checked when it is submitted; `find_problems` returns the problems as a list.
+
+        `create` has done so; call it after changes made since, or for what `create_orchestration` returned.
+
+        Raises:
+            InvalidWorkflowError: The definition is not sound; the text lists every problem with its path.
+
+        """
+        check(self)
+
     def update_status(self, status: WorkflowStatus) -> None:
         """Set the status of this object; a running workflow is changed through its handle."""
         self.status = status
@@ -233,5 +244,5 @@ class Workflow:
 
     @classmethod
     def create_orchestration(cls, application: str, name: str, stages: Iterable[StageExecution]) -> Workflow:
-        """Return a new ad-hoc workflow, unchecked until it is submitted."""
+        """Return a new ad-hoc workflow, unchecked until it is submitted or `validate` is called."""
         return cls(type=WorkflowType.ORCHESTRATION, application=application, name=name, stages=list(stages))

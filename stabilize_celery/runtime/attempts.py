@@ -1,7 +1,7 @@
 """Attempts of tasks: claim, execute, record; and the hooks that task code is owed (PROTOCOL 4.1 to 4.3)."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -20,29 +20,45 @@ from stabilize_celery.engine.results import TaskReturned, TooLate, position_of, 
 from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD
 from stabilize_celery.engine.steps import Decision, Handling, Hash, Query, Read, Slot, Snapshot, workflow_slot
 from stabilize_celery.errors import UnreachableError
-from stabilize_celery.models.messages import CancelTask, RunTask
+from stabilize_celery.models.messages import CancelTask, Message, RunTask
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.attached import AttachedWorkflow
 from stabilize_celery.runtime.executor import TaskExecutor
+from stabilize_celery.runtime.fusion import Fusion, Kept, Seed, Taken
 from stabilize_celery.runtime.hydrate import context_queries, stage_of, visible_context
-from stabilize_celery.runtime.ports import Claim, TaskRunner
+from stabilize_celery.runtime.ports import Claim, TaskRunner, queue_of
 from stabilize_celery.runtime.running import RunningBody, call_on_cancel
-from stabilize_celery.runtime.unit import Conflict, Sessions, UnitOfWork
-from stabilize_celery.settings import Settings
+from stabilize_celery.runtime.unit import Conflict, Publishing, Sessions, UnitOfWork
+from stabilize_celery.settings import CONTINUATION, Settings
 from stabilize_celery.tasks.cancellation import CANCELLED, CancellationToken, bind_token
 from stabilize_celery.tasks.options import TaskOptions
 from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.tasks.task import Task
 from stabilize_celery.tasks.variants import RetryableTask
 
-__all__ = ["UNKNOWN_HERE_MS", "Attempts"]
+__all__ = ["MOST_IN_TURN", "UNKNOWN_HERE_MS", "Attempts"]
 
 logger = logging.getLogger("stabilize_celery")
 
+MOST_IN_TURN = 100
+"""Tasks that one process executes without the broker at most, before others get their turn."""
 UNKNOWN_HERE_MS = 500
 """How soon a task is tried again whose type another live worker knows: the broker may hand it to that one."""
+
+
+@dataclass(slots=True)
+class _Turn:
+    """How far one delivery goes: until a time, and for so many tasks."""
+
+    ends_us: int
+    left: int
+
+    def goes_on(self, now_us: int) -> bool:
+        """Whether another task may follow; counts it."""
+        self.left -= 1
+        return self.left > 0 and now_us < self.ends_us
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +69,7 @@ class Attempts:
         new_owner: Returns a name for a claim that no other claim has.
         runner: Returns who watches over bodies while they run.
         read: Reads a whole workflow, for code that looks beyond its stage.
+        clock_us: A clock that only grows.
 
     """
 
@@ -64,19 +81,64 @@ class Attempts:
     new_owner: Callable[[], str]
     runner: Callable[[], TaskRunner]
     read: Callable[[str], Workflow]
+    clock_us: Callable[[], int]
+    fusion: Fusion | None = None
 
     def run(self, message: RunTask) -> str:
-        """Handle a delivery of a RunTask: claim it, execute its body, record the result. Returns a note for the log."""
+        """Handle a delivery of a RunTask: claim it, execute its body, record the result. Returns a note for the log.
+
+        In the mode `continuation` it goes on with the next task of the workflow, for as long as a turn lasts.
+        """
+        return self._go_on(message, self._turn(), "")
+
+    def follow(self, message: Message, serves: Collection[str]) -> str:
+        """Handle a control message in a fused mode; go on with a task if it would come to one of these queues."""
+        assert self.fusion is not None  # noqa: S101 - asked only then
+        turn = self._turn()
+        going_on = _GoingOn(self, serves) if serves and turn.goes_on(self.fusion.clock_us()) else None
+        note, kept = self.fusion.handle(message, going_on)
+        following = going_on.following(kept) if going_on is not None else None
+        return self._go_on(following, turn, note) if isinstance(following, RunTask) else note
+
+    def _go_on(self, following: RunTask | None, turn: _Turn, note: str) -> str:
+        while following is not None:
+            if not note:
+                told, following = self._attempt(following, turn)
+                note = told or "applied"
+                continue
+            message, following = following, None
+            try:
+                with self.runner().going_on(message):
+                    _, following = self._attempt(message, turn)
+            except UnreachableError:
+                raise
+            except Exception:
+                # Not the fault of what was delivered: it comes back by itself, and is counted then.
+                logger.exception("%s of workflow %s failed", message.name, message.workflow_id)
+        return note
+
+    def _turn(self) -> _Turn:
+        if self.fusion is None or self.settings.mode != CONTINUATION:
+            return _Turn(0, 0)
+        return _Turn(self.fusion.clock_us() + self.settings.continuation_ms * 1000, MOST_IN_TURN)
+
+    def _attempt(self, message: RunTask, turn: _Turn) -> tuple[str, RunTask | None]:
+        """Do one attempt of a task, and of those claimed with its result. Returns a note, and a task to go on with."""
         if not self.registry.has(message.task_type):
-            return self._park(message)
-        terms, slot = self._terms(message.task_type), workflow_slot(message.workflow_id)
+            return self._park(message), None
+        terms, slot = self.terms(message.task_type), workflow_slot(message.workflow_id)
         with ExitStack() as stack:
             sessions = Sessions(self.unit.store, stack)
             claimed = self._claim(message, terms, slot, sessions)
             if isinstance(claimed, str):
-                return claimed
+                return claimed, None
             claim = Claim(message.workflow_id, message.name, terms.owner)
-            return self._execute(message, claimed[0], claimed[1], claim, sessions)
+            note, following = self._execute(message, claimed, claim, sessions, turn)
+            while isinstance(following, _Following):
+                message = following.taken.claimed.message
+                with self.runner().going_on(message):
+                    _, following = self._execute(message, following.taken, following.claim, sessions, turn)
+            return note, following
 
     def tell(self, message: CancelTask) -> str:
         """Handle a delivery of a CancelTask: call the task's `on_cancel`. Returns a note for the log."""
@@ -86,6 +148,22 @@ class Attempts:
         slot = workflow_slot(message.workflow_id)
         done = self.unit.run(slot, lambda attempt: cancel_task.handle(message, self.rules, attempt), message.name)
         return done.decision.note or "applied"
+
+    def reads_of_result(self, claimed: ClaimedTask) -> tuple[list[Query], list[str]]:
+        """Return what the result will be decided on, read with the claim: while nothing changes, no more is."""
+        queries, watch = _reads_of_result(claimed.message, claimed)
+        return (queries if self.fusion is None else [*queries, *_ahead(claimed)]), watch
+
+    def terms(self, task_type: str) -> ClaimTerms:
+        """Return the terms on which this process claims a task of a type, under an owner's name used once."""
+        options = self.registry.options(task_type)
+        terms = ClaimTerms(self.new_owner(), options.max_lost or self.settings.max_lost)
+        try:
+            task = self.registry.get(task_type)
+            return replace(terms, hooks=_hooks(task), **_total_limit(task))
+        except Exception:
+            logger.exception("task type %r can't be made; its tasks will fail", task_type)
+            return terms
 
     def time_limit(self, frame: Frame) -> dict[str, Any]:
         """Answer `Plan`, phase `timeout`: how long the task that is about to be executed may take, or its error."""
@@ -112,28 +190,16 @@ class Attempts:
         slot = workflow_slot(message.workflow_id)
         return self.unit.run(slot, lambda _: run_task.park(message, reason, rest_ms), message.name).decision.note
 
-    def _terms(self, task_type: str) -> ClaimTerms:
-        options = self.registry.options(task_type)
-        terms = ClaimTerms(self.new_owner(), options.max_lost or self.settings.max_lost)
-        try:
-            task = self.registry.get(task_type)
-            return replace(terms, hooks=_hooks(task), **_total_limit(task))
-        except Exception:
-            logger.exception("task type %r can't be made; its tasks will fail", task_type)
-            return terms
-
-    def _claim(
-        self, message: RunTask, terms: ClaimTerms, slot: Slot, sessions: Sessions
-    ) -> tuple[ClaimedTask, Snapshot] | str:
+    def _claim(self, message: RunTask, terms: ClaimTerms, slot: Slot, sessions: Sessions) -> Taken | str:
         for attempt in range(self.settings.commit_tries):
             try:
                 decision = self.unit.drive(run_task.handle(message, self.rules, attempt, terms), slot, sessions)
                 if not isinstance(decision.call, ClaimedTask):
                     self.unit.commit(decision, slot, sessions, message.name)
                     return decision.note or "applied"
-                queries, watch = _reads_of_result(message, decision.call)
+                queries, watch = self.reads_of_result(decision.call)
                 if decision.is_empty:
-                    return decision.call, sessions.read(slot, queries, watch)
+                    return Taken(decision.call, sessions.read(slot, queries, watch), watch)
                 prepared = self.unit.prepare(decision, sessions.now_ms(slot), message.name)
                 answer = sessions.of(slot).commit_and_read(prepared.transaction, queries, watch)
             except Conflict:
@@ -141,20 +207,31 @@ class Attempts:
             if answer is not None:
                 self.unit.publish(prepared.to_publish(answer[0]))
                 sessions.saw(slot, answer[1])
-                return decision.call, answer[1]
+                return Taken(decision.call, answer[1], watch)
         return "lost every claim to other workers"
 
     # -- executing -----------------------------------------------------------------------------------------------------
 
     def _execute(
-        self, message: RunTask, claimed: ClaimedTask, snapshot: Snapshot, claim: Claim, sessions: Sessions
-    ) -> str:
-        body = self._body(message, claimed, snapshot)
+        self, message: RunTask, taken: Taken, claim: Claim, sessions: Sessions, turn: _Turn
+    ) -> tuple[str, "RunTask | _Following | None"]:
+        began_us = self.clock_us()
+        body = self._body(message, taken.claimed, taken.snapshot)
         returned = body if isinstance(body, TaskReturned) else self._watched(claim, body)
-        decision = self._record(message, returned, snapshot, sessions)
+        following: RunTask | _Following | None = None
+        snapshot = taken.snapshot.later(self.clock_us() - began_us)
+        if self.fusion is None:
+            decision = self._record(message, returned, snapshot, sessions)
+        else:
+            seed = Seed(sessions, snapshot, taken.watched)
+            going_on = None
+            if turn.goes_on(self.fusion.clock_us()):
+                going_on = _GoingOn(self, (queue_of(message, self.settings),))
+            decision, kept = self.fusion.run(message, lambda _: record(message, returned), seed, going_on)
+            following = going_on.following(kept) if going_on is not None else None
         if isinstance(decision.call, TooLate) and isinstance(body, RunningBody):
             body.came_too_late()
-        return decision.note or returned.status
+        return decision.note or returned.status, following
 
     def _watched(self, claim: Claim, body: RunningBody) -> TaskReturned:
         runner = self.runner()
@@ -168,6 +245,7 @@ class Attempts:
     def _record(self, message: RunTask, returned: TaskReturned, snapshot: Snapshot, sessions: Sessions) -> Decision:
         slot = workflow_slot(message.workflow_id)
         try:
+            sessions.saw(slot, snapshot)
             decision = _fed(record(message, returned), snapshot)
             if decision is not None:
                 self.unit.commit(decision, slot, sessions, message.name)
@@ -240,6 +318,43 @@ class Attempts:
         return ClaimedTask(task, frame, entry.att, 0, (found[position] or 0) + 1, run.tasks[message.task_index], name)
 
 
+@dataclass(frozen=True, slots=True)
+class _Following:
+    """The next task of a turn, claimed already."""
+
+    taken: Taken
+    claim: Claim
+
+
+class _GoingOn:
+    """Goes on with a task that would have come to certain queues, if this process knows its type."""
+
+    def __init__(self, attempts: Attempts, queues: Collection[str]) -> None:
+        self._attempts = attempts
+        self._queues = queues
+        self._owner = ""
+
+    def wants(self, one: Publishing) -> bool:
+        message = one.message
+        if not isinstance(message, RunTask) or one.queue not in self._queues:
+            return False
+        return self._attempts.registry.has(message.task_type)
+
+    def claim(self, message: RunTask) -> Handling:
+        terms = self._attempts.terms(message.task_type)
+        self._owner = terms.owner
+        return run_task.handle(message, self._attempts.rules, 0, terms)
+
+    def reads(self, claimed: ClaimedTask) -> tuple[list[Query], list[str]]:
+        return self._attempts.reads_of_result(claimed)
+
+    def following(self, kept: Kept | None) -> RunTask | _Following | None:
+        if isinstance(kept, Taken):
+            message = kept.claimed.message
+            return _Following(kept, Claim(message.workflow_id, message.name, self._owner))
+        return kept.message if kept is not None and isinstance(kept.message, RunTask) else None
+
+
 def _hooks(task: Task) -> tuple[str, ...]:
     """Return which of the hooks that are owed to tasks are more than the interface's empty ones."""
     return tuple(name for name in (ON_CANCEL, ON_TIMEOUT) if getattr(type(task), name) is not getattr(Task, name))
@@ -268,6 +383,15 @@ def _reads_of_result(message: RunTask, claimed: ClaimedTask) -> tuple[list[Query
     first = next(record(message, TaskReturned(claimed.attempt, "SUCCEEDED")))
     assert isinstance(first, Read)  # noqa: S101 - narrows for the type checker
     return [*first.queries, *context_queries(claimed.frame)], list(first.watch)
+
+
+def _ahead(claimed: ClaimedTask) -> list[Query]:
+    """Return the stages that come next, if they are few: in fused mode they start in the commit of the result."""
+    direct = [edge.target for edge in claimed.frame.plan.edges if edge.is_direct]
+    return [stage_fields(target) for target in direct] if len(direct) <= _FEW else []
+
+
+_FEW = 4
 
 
 def _fed(handling: Handling, snapshot: Snapshot) -> Decision | None:

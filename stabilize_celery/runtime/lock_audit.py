@@ -7,13 +7,15 @@ waits for.
 from collections.abc import Generator
 
 from stabilize_celery.engine import places
+from stabilize_celery.engine.endings import end_code
 from stabilize_celery.engine.handler import stage_fields
 from stabilize_celery.engine.locks import Owner, give_back
-from stabilize_celery.engine.moves import set_run
+from stabilize_celery.engine.moves import Frame
 from stabilize_celery.engine.plan import decode_plan
-from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD, Run, WorkflowRecord
-from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Members, Owed, Read, Snapshot
-from stabilize_celery.models.messages import ReleaseLock, run_name
+from stabilize_celery.engine.rooms import inside, owe_leaving, section_thread
+from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD, Room, Run, WorkflowRecord
+from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Members, Read, Snapshot
+from stabilize_celery.models.messages import run_name
 from stabilize_celery.runtime.findings import Finding
 from stabilize_celery.runtime.inspection import Inspected
 
@@ -45,8 +47,8 @@ def audit_owner(lock: str, name: str, *, mends: bool) -> Handling:
             yield from give_back(lock, owner)
         found = Finding("lock", owner.workflow_id, told, "take it out of the lock", run.ref)
         return Decision(keeps_entry=True, call=Inspected((found,)))
-    if owner.thread and run.lock == "held" and (yield from _is_forgotten(owner, record, run)):
-        return _released(lock, owner, run)
+    if owner.thread and run.lock == "held" and (frame := (yield from _forgotten(owner, record, run))) is not None:
+        return _released(lock, frame)
     return Decision(keeps_entry=True, call=Inspected())
 
 
@@ -59,28 +61,34 @@ def _has_let_go(owner: Owner, record: WorkflowRecord, run: Run) -> bool:
     return run.lock in ("", "done") or run.request != owner.request
 
 
-def _is_forgotten(owner: Owner, record: WorkflowRecord, run: Run) -> Generator[Read, Snapshot, bool]:
-    """Return whether a run holds a lock though it has ended, and nothing is owed that would give it back."""
-    task, clear = (Hash(places.ledger(name)) for name in (run_name(owner.thread, None, run.task_index), "Clear"))
-    seen = yield Read((task, clear, _LIVE, stage_fields(run.ref)), (task.key, clear.key, places.LIVE))
-    if run.is_ended:
-        return not (run.code_runs and seen[task])
-    if record.is_live or seen[clear] or owner.thread in seen[_LIVE]:
-        return False
-    fields = seen[stage_fields(run.ref)]
-    section = decode_plan(fields[f"s:{run.ref}"]).mutex_section if fields else ""
-    leave = Hash(places.ledger(f"Leave:{section}"))
-    return not (yield Read((leave,), (leave.key,)))[leave]
+def _forgotten(owner: Owner, record: WorkflowRecord, run: Run) -> Generator[Read, Snapshot, Frame | None]:
+    """Return a run or section that holds a lock though nobody is at work under it any more, if nothing is owed to it.
+
+    That is what would give the lock back; None: all is well.
+    """
+    names = (run_name(owner.thread, None, run.task_index), "Clear", f"Leave:{owner.thread}")
+    task, clear, leave = (Hash(places.ledger(name)) for name in names)
+    room, fields = Hash(places.room(owner.thread)), stage_fields(run.ref)
+    watch = (task.key, clear.key, leave.key, room.key, places.LIVE)
+    seen = yield Read((task, clear, leave, room, fields, _LIVE), watch)
+    if seen[leave] or seen[clear] or not seen[fields]:
+        return None
+    plan = decode_plan(seen[fields][f"s:{run.ref}"])
+    is_section = owner.thread == section_thread(plan.mutex_section)
+    is_at_work = run.code_runs and bool(seen[task]) if run.is_ended else owner.thread in seen[_LIVE] or record.is_live
+    if inside(seen[room], record) > 0 or (is_at_work and not is_section):
+        return None
+    return Frame(owner.workflow_id, seen.now_us, record, plan, owner.thread, run)
 
 
-def _released(lock: str, owner: Owner, run: Run) -> Decision:
+def _released(lock: str, frame: Frame) -> Decision:
+    run = frame.run
     told = f"{lock} is held by a run of stage {run.ref!r} that has ended"
     decision = Decision(keeps_entry=True)
-    set_run(decision, owner.thread, lock="done", code_runs=False)
-    message = ReleaseLock(
-        workflow_id=owner.workflow_id, ref_id=run.ref, thread=owner.thread, request=owner.request, lock=lock
-    )
-    decision.owes.append(Owed(message))
+    if run.code_runs:
+        end_code(decision, frame)
+    else:
+        owe_leaving(decision, frame.workflow_id, Room(frame.thread, run.ref))
     decision.events.append(Event("workflow.repaired", run.ref, {"found": told, "done": "give it back"}))
-    decision.call = Inspected((Finding("lock", owner.workflow_id, told, "give it back", run.ref),))
+    decision.call = Inspected((Finding("lock", frame.workflow_id, told, "give it back", run.ref),))
     return decision

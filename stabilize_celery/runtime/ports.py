@@ -1,13 +1,15 @@
 """What the runtime needs of the world around it: a publisher, and the shape of what it publishes."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from stabilize_celery.models.messages import CancelTask, Message, RunTask
 from stabilize_celery.settings import Settings
+from stabilize_celery.store.contract import Post
 
-__all__ = ["Body", "Claim", "Outgoing", "Publisher", "TaskRunner", "outgoing", "queue_of"]
+__all__ = ["Body", "Claim", "Outgoing", "Publisher", "RidingPublisher", "TaskRunner", "outgoing", "queue_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,15 @@ class Publisher(Protocol):
             QueueError: the broker did not take (all of) them; safe to ignore, the keeper comes round.
 
         """
+        ...
+
+
+@runtime_checkable
+class RidingPublisher(Publisher, Protocol):
+    """A publisher whose messages can be part of a commit: broker and state are one server."""
+
+    def riding(self, batch: Sequence[Outgoing]) -> Sequence[Post] | None:
+        """Return what a commit writes to send a batch; None: it has to be published after it."""
         ...
 
 
@@ -79,6 +90,10 @@ class TaskRunner(Protocol):
 
     def ended(self, claim: Claim) -> None:
         """Take note: the body has returned or raised."""
+        ...
+
+    def going_on(self, message: RunTask) -> AbstractContextManager[None]:
+        """Make a task known that no broker has delivered: this process goes on with it, inside."""
         ...
 
 

@@ -41,6 +41,8 @@ class StageView:
     """Arrivals at its join that are not used."""
     is_reachable: bool = True
     """A thread may still come (wcp 1.5)."""
+    place: Place | None = None
+    """Its arrivals, what its join has counted, how many runs may still pass their thread on."""
 
     @property
     def newest(self) -> tuple[str, Run] | None:
@@ -111,6 +113,7 @@ def read_view(store: Store, workflow_id: str) -> WorkflowView:
             sorted(by_stage[ref], key=lambda item: item[1].created_us),
             sum(map(len, places_[ref].waiting.values())),
             ref in reachable or plan.owner is not None or record.status == "BUFFERED",
+            places_[ref],
         )
         for ref, plan in plans.items()
     }

@@ -4,6 +4,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -32,17 +33,21 @@ from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.attempts import Attempts
 from stabilize_celery.runtime.executor import TaskExecutor
 from stabilize_celery.runtime.finalizing import finalize
+from stabilize_celery.runtime.fusion import Fusion
 from stabilize_celery.runtime.planning import plan_stage
 from stabilize_celery.runtime.ports import Body, Claim, Publisher, TaskRunner
 from stabilize_celery.runtime.reading import read_workflow
 from stabilize_celery.runtime.unit import UnitOfWork
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Bury, Store, Transaction
+from stabilize_celery.tasks.builders import NoOpStageBuilder, WaitStageBuilder
 from stabilize_celery.tasks.registry import TaskRegistry
 
 __all__ = ["Runtime"]
 
 logger = logging.getLogger("stabilize_celery")
+
+_READY_MADE = (NoOpStageBuilder, WaitStageBuilder)
 
 
 class _NoRunner:
@@ -54,13 +59,17 @@ class _NoRunner:
     def ended(self, claim: Claim) -> None:
         """Ignore."""
 
+    def going_on(self, message: RunTask) -> AbstractContextManager[None]:  # noqa: ARG002 - nobody is told
+        """Ignore."""
+        return nullcontext()
+
 
 class Runtime:
     """One process's engine. Thread-safe: sessions are checked out per unit of work."""
 
     no_runner: ClassVar[TaskRunner] = _NoRunner()
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the world around it, all of it replaceable
         self,
         store: Store,
         registry: TaskRegistry,
@@ -71,12 +80,15 @@ class Runtime:
         executor: TaskExecutor | None = None,
         pause_ms: Callable[[float], None] = lambda ms: time.sleep(ms / 1000),
         new_nonce: Callable[[], str] = lambda: uuid4().hex[:12],
+        clock_us: Callable[[], int] = lambda: time.monotonic_ns() // 1000,
     ) -> None:
         self.store = store
         self.registry = registry
         self.settings = settings
         self.worker_id = worker_id
         self.runner: TaskRunner = self.no_runner
+        self.serves: frozenset[str] = frozenset()
+        """Queues that this process gets messages from, as far as is known."""
         self.unit = UnitOfWork(store, publisher, settings, self._plan, pause_ms)
         self.executor = executor or TaskExecutor(settings.max_output_bytes)
         self._rules = Rules(
@@ -85,6 +97,7 @@ class Runtime:
             lock_look_ms=settings.lock_look_ms,
             republish_ms=settings.republish_ms,
         )
+        self._fusion = Fusion(self.unit, self._rules, settings, clock_us, self._is_code) if settings.is_fused else None
         self.attempts = Attempts(
             self.unit,
             registry,
@@ -94,6 +107,8 @@ class Runtime:
             new_owner=lambda: f"{self.worker_id}/{new_nonce()}",
             runner=lambda: self.runner,
             read=self.read,
+            clock_us=clock_us,
+            fusion=self._fusion,
         )
 
     # -- messages ------------------------------------------------------------------------------------------------------
@@ -122,6 +137,8 @@ class Runtime:
             return self.attempts.tell(message)
         if isinstance(message, FinalizeStage):
             finalize(self.store, self.registry, message)
+        if self._fusion is not None:
+            return self.attempts.follow(message, self.serves)
         handler = HANDLERS[type(message)]
         done = self.unit.run(
             workflow_slot(message.workflow_id), lambda attempt: handler(message, self._rules, attempt), message.name
@@ -132,6 +149,13 @@ class Runtime:
         if step.phase == "timeout":
             return self.attempts.time_limit(step.frame)
         return plan_stage(self.registry, step, self.read)
+
+    def _is_code(self, step: Plan) -> bool:
+        """Whether a step is answered by users' code, which may look at the workflow; ready-made builders do not."""
+        if step.phase == "timeout":
+            return True
+        builders, stage_type = self.registry.builders, step.frame.plan.type
+        return builders.has(stage_type) and type(builders.get(stage_type)) not in _READY_MADE
 
     def _count_failure(self, message: Message, error: Exception) -> str:
         told = "".join(traceback.format_exception(error))[-4000:]

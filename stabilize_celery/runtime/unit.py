@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+import msgspec
+
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.ledger import arguments_of
@@ -28,12 +30,12 @@ from stabilize_celery.engine.steps import (
     always,
 )
 from stabilize_celery.errors import QueueError
-from stabilize_celery.models.messages import LEDGER_VERSION
-from stabilize_celery.runtime.ports import Outgoing, Publisher, outgoing, queue_of
+from stabilize_celery.models.messages import LEDGER_VERSION, Message
+from stabilize_celery.runtime.ports import Outgoing, Publisher, RidingPublisher, outgoing, queue_of
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Drop, Due, LedgerChange, Put, Session, Store, Transaction, Undue
 
-__all__ = ["Conflict", "Prepared", "Sessions", "UnitOfWork", "WorkDone"]
+__all__ = ["Conflict", "Prepared", "Publishing", "Sessions", "UnitOfWork", "WorkDone"]
 
 logger = logging.getLogger("stabilize_celery")
 
@@ -54,15 +56,28 @@ class WorkDone:
 
 
 @dataclass(frozen=True, slots=True)
+class Publishing:
+    """A message that a decision owes now; `wanted` tells from the results of its changes whether to send it."""
+
+    message: Message
+    queue: str
+    wanted: Callable[[Results], bool]
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """A decision as a transaction, and what to publish after it."""
 
     transaction: Transaction
-    publishes: Sequence[tuple[Outgoing, Callable[[Results], bool]]]
+    publishes: Sequence[Publishing]
 
     def to_publish(self, results: Results) -> list[Outgoing]:
         """Return the messages that the results ask for."""
-        return [message for message, wanted in self.publishes if wanted(results)]
+        return [
+            outgoing(publishing.message, publishing.queue)
+            for publishing in self.publishes
+            if publishing.wanted(results)
+        ]
 
 
 class UnitOfWork:
@@ -78,6 +93,7 @@ class UnitOfWork:
     ) -> None:
         self._store = store
         self._publisher = publisher
+        self._rider = publisher if isinstance(publisher, RidingPublisher) else None
         self._settings = settings
         self._planner = planner
         self._pause_ms = pause_ms
@@ -92,7 +108,7 @@ class UnitOfWork:
         """Run a handler to its commit. `own`: the ledger name it handles; None for an outside event."""
         for attempt in range(self._settings.commit_tries):
             if attempt:
-                self._pause_ms(self._random.uniform(2, 10 * 2 ** min(attempt, 3)))
+                self.rest(attempt)
             with ExitStack() as stack:
                 sessions = Sessions(self._store, stack)
                 try:
@@ -103,6 +119,10 @@ class UnitOfWork:
                 return WorkDone(decision, tries=attempt + 1)
         return WorkDone(Decision(keeps_entry=True, note="lost every commit to other workers"), is_applied=False)
 
+    def rest(self, attempt: int) -> None:
+        """Wait before try number `attempt`: longer each time, and not as long as others do."""
+        self._pause_ms(self._random.uniform(2, 10 * 2 ** min(attempt, 3)))
+
     def drive(self, handling: Handling, slot: Slot, sessions: "Sessions") -> Decision:
         """Run a handler to its decision. Raises Conflict if a commit on its way is lost."""
         answer: Any = None
@@ -112,9 +132,10 @@ class UnitOfWork:
             except StopIteration as stop:
                 decision: Decision = stop.value
                 return decision
-            answer = self._answer(step, slot, sessions)
+            answer = self.answer(step, slot, sessions)
 
-    def _answer(self, step: Read | Commit | Plan, slot: Slot, sessions: "Sessions") -> Any:
+    def answer(self, step: Read | Commit | Plan, slot: Slot, sessions: "Sessions") -> Any:
+        """Answer one step of a handler. Raises Conflict if a commit on its way is lost."""
         if isinstance(step, Read):
             if step.slot is None:
                 return sessions.read(slot, step.queries, step.watch)
@@ -128,11 +149,20 @@ class UnitOfWork:
         """Write a decision and publish what it owes. Raises Conflict if a watched key moved."""
         if decision.is_empty and (decision.keeps_entry or own is None):
             return
-        prepared = self.prepare(decision, sessions.now_ms(slot), own)
+        prepared = self.riding(self.prepare(decision, sessions.now_ms(slot), own))
         results = sessions.of(slot).commit(prepared.transaction)
         if results is None:
             raise Conflict
         self.publish(prepared.to_publish(results))
+
+    def riding(self, prepared: Prepared) -> Prepared:
+        """Let the commit itself send what it sends in any case, where that can be."""
+        sure = [outgoing(one.message, one.queue) for one in prepared.publishes if one.wanted is always]
+        posts = self._rider.riding(sure) if sure and self._rider is not None else None
+        if posts is None:
+            return prepared
+        rest = [one for one in prepared.publishes if one.wanted is not always]
+        return Prepared(msgspec.structs.replace(prepared.transaction, posts=posts), rest)
 
     def prepare(self, decision: Decision, now_ms: int, own: str | None) -> Prepared:
         """Return the transaction that a decision means; `own` is forgotten unless it keeps its entry."""
@@ -140,16 +170,16 @@ class UnitOfWork:
         if own is not None and not decision.keeps_entry:
             ledger.append(Drop(own))
         changes: list[Change] = list(decision.changes)
-        publishes: list[tuple[Outgoing, Callable[[Results], bool]]] = []
+        publishes: list[Publishing] = []
         for owed in decision.owes:
             queue = owed.queue or queue_of(owed.message, self._settings)
             ledger.append(self._entry(owed, queue, now_ms))
             if owed.not_before_ms <= now_ms:
-                publishes.append((outgoing(owed.message, queue), owed.publish))
+                publishes.append(Publishing(owed.message, queue, owed.publish))
         for message in decision.nudges:
             changes.append(SetFields(places.ledger(message.name), ENTRY.encode(pub=now_ms, nb=0)))
             ledger.append(Due(message.name, now_ms + self._settings.republish_ms))
-            publishes.append((outgoing(message, queue_of(message, self._settings)), always))
+            publishes.append(Publishing(message, queue_of(message, self._settings), always))
         nudged = {message.name for message in decision.nudges}
         ledger += [Due(name, at_ms) for name, at_ms in decision.defers.items() if name not in nudged]
         ledger += [Undue(name) for name in decision.parks]

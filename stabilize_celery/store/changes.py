@@ -1,7 +1,9 @@
 """A transaction as commands, all of them checked before the first is sent."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, groupby
+from typing import TypeAlias
 
 from stabilize_celery.engine.steps import (
     Add,
@@ -27,6 +29,9 @@ from stabilize_celery.store.values import name_of, number_of, score_of, value_of
 from stabilize_celery.store.wire import Command, Refused, Reply
 
 __all__ = ["Plan", "plan"]
+
+_Single: TypeAlias = Add | Append | Delete | DeleteFields | Expire | Increment | Index | Rank | Remove | Unrank
+"""Changes that have commands of their own."""
 
 
 @dataclass(slots=True)
@@ -54,29 +59,46 @@ class Plan:
 
 
 def plan(address: Address, transaction: Transaction) -> Plan:
-    """Return what to send for `transaction`: changes, ledger, events, in this order.
+    """Return what to send for `transaction`: changes, ledger, events, in this order, in as few commands as will do.
 
     Raises:
         StoreError: a value, name or number can't be stored, or the slot has no such thing.
 
     """
     planned = Plan()
-    for change in transaction.changes:
-        has_result = isinstance(change, Increment | Append)
-        planned.places.append(len(planned.commands) if has_result else None)
-        planned.commands.extend(_change(address, change))
-    for entry in transaction.ledger:
-        planned.commands.extend(_ledger(address, entry))
+    _plan_changes(planned, address, transaction.changes)
+    planned.commands.extend(_ledger_commands(address, transaction.ledger))
     for event in transaction.events:
         address.of_workflow()
         planned.commands.append(("XADD", keys.events(address.prefix), "*", *_flat(event, "an event")))
+    for post in transaction.posts:
+        there, home = post.databases
+        push: Command = ("LPUSH", post.queue, *post.payloads)
+        planned.commands += [push] if there == home else [("SELECT", there), push, ("SELECT", home)]
     return planned
 
 
-def _change(address: Address, change: Change) -> Iterable[Command]:  # noqa: C901, PLR0911, PLR0912 - one row per kind
+def _plan_changes(planned: Plan, address: Address, changes: Sequence[Change]) -> None:
+    """Add commands of changes; fields set of a hash join the HSET that it has, if nothing else came between."""
+    setting: dict[str, int] = {}
+    commands, places = planned.commands, planned.places
+    for change in changes:
+        places.append(len(commands) if isinstance(change, Increment | Append) else None)
+        if not isinstance(change, SetFields):
+            for key in change.keys if isinstance(change, Delete) else (getattr(change, "key", ""),):
+                setting.pop(key, None)
+            commands.extend(_change(address, change))
+        elif not change.fields:
+            continue
+        elif (at := setting.get(change.key)) is not None:
+            commands[at] += tuple(_flat(change.fields, change.key))
+        else:
+            setting[change.key] = len(commands)
+            commands.append(("HSET", address.key(change.key), *_flat(change.fields, change.key)))
+
+
+def _change(address: Address, change: _Single) -> Iterable[Command]:  # noqa: C901, PLR0911 - one row per kind
     match change:
-        case SetFields(key, fields):
-            return [("HSET", address.key(key), *_flat(fields, key))] if fields else []
         case DeleteFields(key, fields):
             return [("HDEL", address.key(key), *_names(fields, f"a field of {key}"))] if fields else []
         case Increment(key, name, by):
@@ -102,30 +124,49 @@ def _change(address: Address, change: Change) -> Iterable[Command]:  # noqa: C90
             return _index(address, change)
 
 
-def _ledger(address: Address, change: LedgerChange) -> Iterator[Command]:
-    entry, member = address.entry(change.name)
-    partition = address.of_partition()
-    due, buried = keys.due(partition), keys.buried(partition)
-    match change:
-        case Put(name, fields, due_ms, keep_earlier):
-            if not fields:
-                raise StoreError(f"ledger entry {name!r} has no fields; nothing was written")
-            yield ("HSET", entry, *_flat(fields, f"ledger entry {name!r}"))
-            yield ("ZADD", due, *(("LT",) if keep_earlier else ()), score_of(due_ms, f"due_ms of {name!r}"), member)
-            yield ("ZREM", buried, member)
-        case Drop():
-            yield ("UNLINK", entry)
-            yield ("ZREM", due, member)
-            yield ("ZREM", buried, member)
-        case Due(name, due_ms, only_if_due):
-            yield ("ZADD", due, *(("XX",) if only_if_due else ()), score_of(due_ms, f"due_ms of {name!r}"), member)
-            if not only_if_due:
-                yield ("ZREM", buried, member)
-        case Undue():
-            yield ("ZREM", due, member)
-        case Bury(name, at_ms):
-            yield ("ZREM", due, member)
-            yield ("ZADD", buried, score_of(at_ms, f"at_ms of {name!r}"), member)
+def _ledger_commands(address: Address, changes: Sequence[LedgerChange]) -> Iterator[Command]:
+    """Yield the commands of ledger changes, in order; neighbours of one kind share theirs."""
+    for kind, group in groupby(changes, type):
+        together = list(group)
+        members = [address.entry(change.name) for change in together]
+        partition = address.of_partition()
+        due, buried = keys.due(partition), keys.buried(partition)
+        names = [member for _, member in members]
+        if kind is Put:
+            yield from _puts(together, members, due)  # type: ignore[arg-type]  # groupby keeps no types
+        elif kind is Drop:
+            yield ("UNLINK", *(entry for entry, _ in members))
+            yield ("ZREM", due, *names)
+        elif kind is Due:
+            yield from _dues(together, names, due)  # type: ignore[arg-type]
+            names = [name for change, name in zip(together, names, strict=True) if not change.only_if_due]  # type: ignore[union-attr]
+        else:
+            yield ("ZREM", due, *names)
+        if kind is Bury:
+            scores = [score_of(change.at_ms, f"at_ms of {change.name!r}") for change in together]  # type: ignore[union-attr]
+            yield ("ZADD", buried, *chain.from_iterable(zip(scores, names, strict=True)))
+        elif names and kind is not Undue:
+            yield ("ZREM", buried, *names)
+
+
+def _puts(changes: Sequence[Put], members: Sequence[tuple[str, str]], due: str) -> Iterator[Command]:
+    scored: dict[bool, list[str]] = {}
+    for put, (entry, member) in zip(changes, members, strict=True):
+        if not put.fields:
+            raise StoreError(f"ledger entry {put.name!r} has no fields; nothing was written")
+        yield ("HSET", entry, *_flat(put.fields, f"ledger entry {put.name!r}"))
+        scored.setdefault(put.keep_earlier, []).extend((score_of(put.due_ms, f"due_ms of {put.name!r}"), member))
+    for keep_earlier, pairs in scored.items():
+        yield ("ZADD", due, *(("LT",) if keep_earlier else ()), *pairs)
+
+
+def _dues(changes: Sequence[Due], names: Sequence[str], due: str) -> Iterator[Command]:
+    scored: dict[bool, list[str]] = {}
+    for change, member in zip(changes, names, strict=True):
+        pair = (score_of(change.due_ms, f"due_ms of {change.name!r}"), member)
+        scored.setdefault(change.only_if_due, []).extend(pair)
+    for only_if_due, pairs in scored.items():
+        yield ("ZADD", due, *(("XX",) if only_if_due else ()), *pairs)
 
 
 def _index(address: Address, index: Index) -> Iterator[Command]:
@@ -167,7 +208,10 @@ def _flat(fields: Mapping[str, Value], what: str) -> list[bytes | str]:
         raise StoreError(f"{what} has no fields; nothing was written")
     flat: list[bytes | str] = []
     for name, value in fields.items():
-        flat += (name_of(name, f"a field of {what}"), value_of(value, f"{what}.{name}"))
+        # Nearly all are plain; what is not is looked at closely.
+        is_plain = type(name) is str and name.isascii() and name
+        flat.append(name if is_plain else name_of(name, f"a field of {what}"))
+        flat.append(value if type(value) is bytes else value_of(value, f"{what}.{name}"))
     return flat
 
 

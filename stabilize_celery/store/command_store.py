@@ -26,6 +26,8 @@ FLEET_MEMORY_MS = 60_000
 logger = logging.getLogger(__name__)
 
 _MAX_PARTITIONS = 1_024
+_BELL_MS = 60_000
+"""How long the bell of a listener that has died stays (ms)."""
 
 _SETTINGS = ("appendonly", "appendfsync", "maxmemory-policy")
 
@@ -204,23 +206,44 @@ class CommandStore:
     def events(self, workflow_id: str, after: str, block_ms: int | None, limit: int) -> list[StoredEvent]:
         """Return events after the stream id `after`; waits up to `block_ms` for the first."""
         key = keys.events(self._address(workflow_slot(workflow_id)).prefix)
-        deadline = time.monotonic() + (block_ms or 0) / 1000
+        return self._streams({key: after}, block_ms or 0, limit).get(key, [])
+
+    def first_events(
+        self, partition: int, after: Mapping[str, str], listener: str, block_ms: int, limit: int
+    ) -> dict[str, list[StoredEvent]]:
+        """Return new events of workflows of one partition, by workflow id; waits for the first, or for the bell."""
+        bell = keys.bell(self._prefix(partition), listener)
+        streams = {keys.events(self._address(workflow_slot(name)).prefix): name for name in after}
+        found = self._streams({bell: "0", **{key: after[name] for key, name in streams.items()}}, block_ms, limit)
+        if found.pop(bell, None):
+            self._one(bell, ("UNLINK", bell))
+        return {streams[key]: events for key, events in found.items()}
+
+    def ring(self, partition: int, listener: str) -> None:
+        """End the `first_events` of a listener: the one that waits now, else the next one."""
+        bell = keys.bell(self._prefix(partition), listener)
+        self._one(bell, ("XADD", bell, "*", "ring", 1), ("PEXPIRE", bell, _BELL_MS))
+
+    def _streams(self, after: Mapping[str, str], block_ms: int, limit: int) -> dict[str, list[StoredEvent]]:
+        deadline = time.monotonic() + block_ms / 1000
         while True:
             left_ms = round((deadline - time.monotonic()) * 1000)
-            found = self._await_events(key, after, min(left_ms, MAX_BLOCK_MS), limit)
+            found = self._await_streams(after, min(left_ms, MAX_BLOCK_MS), limit)
             if found or left_ms <= MAX_BLOCK_MS:
                 return found
 
-    def _await_events(self, key: str, after: str, block_ms: int, limit: int) -> list[StoredEvent]:
+    def _await_streams(self, after: Mapping[str, str], block_ms: int, limit: int) -> dict[str, list[StoredEvent]]:
         block: Command = ("BLOCK", block_ms) if block_ms > 0 else ()
-        batch = Batch(key, [("XREAD", "COUNT", number_of(limit, "limit"), *block, "STREAMS", key, after)])
+        command: Command = ("XREAD", "COUNT", number_of(limit, "limit"), *block, "STREAMS", *after, *after.values())
+        batch = Batch(next(iter(after)), [command])
         try:
             (reply,) = self._wire.wait(batch, block_ms) if block else self._wire.gather([batch])[0]
         except LinkLostError as lost:
             raise unreachable(self._wire, lost) from None
         if isinstance(reply, Refused):
             raise refusal(reply)
-        return [_event(entry) for stream in list_of(reply) for entry in list_of(list_of(stream)[1])]
+        streams = (list_of(stream) for stream in list_of(reply))
+        return {text_of(key): [_event(entry) for entry in list_of(entries)] for key, entries in streams}
 
     def locks(self) -> list[LockState]:
         """Return every lock that is held or waited for."""

@@ -7,20 +7,11 @@ from typing import TypeAlias
 from weakref import WeakSet
 
 from redis.connection import Connection, ConnectionPool
-from redis.exceptions import (
-    AskError,
-    ClusterDownError,
-    ExecAbortError,
-    MovedError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 
 from stabilize_celery.store.pools import Pools
+from stabilize_celery.store.resp import packed, received
 from stabilize_celery.store.wire import MAX_BLOCK_MS, MISROUTED, Batch, Command, LinkLostError, Refused, Reply
 
 __all__ = ["PoolsFactory", "RedisWire"]
@@ -31,17 +22,6 @@ PoolsFactory: TypeAlias = Callable[[float], Pools]
 _GATHER_TRIES = 5
 _MOVE_PAUSE_S = 0.05
 _UNWATCH: Command = ("UNWATCH",)
-
-_CODES: tuple[tuple[type[ResponseError], str], ...] = (
-    # redis-py takes the code off the text of those it knows. A MovedError is an AskError: it comes first.
-    (MovedError, "MOVED"),
-    (AskError, "ASK"),
-    (TryAgainError, "TRYAGAIN"),
-    (ClusterDownError, "CLUSTERDOWN"),
-    (OutOfMemoryError, "OOM"),
-    (ExecAbortError, "EXECABORT"),
-    (ReadOnlyError, "READONLY"),
-)
 
 
 class _Here:
@@ -131,7 +111,7 @@ class RedisWire:
         """Return the idle connections whose last user left keys watched: UNWATCH costs no round trip of its own."""
         return self._here().still_watching
 
-    def lost(self, error: RedisError, *, was_stale: bool) -> LinkLostError:
+    def lost(self, error: Exception, *, was_stale: bool) -> LinkLostError:
         """Return what became of a connection, in words."""
         here = self._here()
         here.pools.lost()
@@ -189,12 +169,14 @@ class _RedisLink:
         sent = (*opening, *commands)
         self._wire.round_trips += 1
         try:
-            packed = connection.pack_commands(sent)  # type: ignore[no-untyped-call]  # redis-py is untyped here
-            connection.send_packed_command(packed, check_health=False)  # type: ignore[no-untyped-call]
-            replies = [_receive(connection, is_exec=command[0] == "EXEC") for command in sent]
-        except RedisError as error:
+            # redis-py is untyped here.
+            connection.send_packed_command(packed(connection, sent), check_health=False)  # type: ignore[no-untyped-call]
+            replies = received(connection, sent)
+        except (RedisError, OSError) as error:
+            # A socket that is reset tells so by an OSError of its own.
             connection.disconnect()  # type: ignore[no-untyped-call]
-            raise self._wire.lost(error, was_stale=isinstance(error, RedisConnectionError)) from None
+            is_stale = isinstance(error, (RedisConnectionError, ConnectionError))
+            raise self._wire.lost(error, was_stale=is_stale) from None
         except BaseException:
             # A time limit may strike between two replies.
             connection.disconnect()  # type: ignore[no-untyped-call]
@@ -207,25 +189,6 @@ class _RedisLink:
         if watching:
             self._wire.still_watching().add(self._connection)
         self._pool.release(self._connection)
-
-
-def _receive(connection: Connection, *, is_exec: bool) -> Reply:
-    try:
-        reply = connection.read_response(disconnect_on_error=True)
-    except ResponseError as error:
-        return _refused(error)
-    if is_exec and isinstance(reply, list):
-        return [_refused(item) if isinstance(item, ResponseError) else item for item in reply]
-    return reply  # type: ignore[no-any-return]
-
-
-def _refused(error: ResponseError) -> Refused:
-    text = str(error)
-    known = next((code for kind, code in _CODES if isinstance(error, kind)), None)
-    if known is not None:
-        return Refused(known, text)
-    code, _, rest = text.partition(" ")
-    return Refused(code, rest) if code.isupper() else Refused("ERR", text)
 
 
 def _misrouting(replies: Sequence[Reply]) -> Refused | None:

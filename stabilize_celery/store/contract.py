@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
+import msgspec
+
 from stabilize_celery.engine.steps import Change, Query, Slot, Snapshot, Value
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "Listed",
     "LockState",
     "Page",
+    "Post",
     "Put",
     "Session",
     "Store",
@@ -37,8 +40,7 @@ def partition_slot(partition: int) -> Slot:
     return Slot("partition", str(partition))
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(msgspec.Struct, frozen=True):
     """HSET m:<name> and ZADD due. `keep_earlier`: never later than it is due already (merge messages, ZADD LT)."""
 
     name: str
@@ -47,15 +49,13 @@ class Put:
     keep_earlier: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(msgspec.Struct, frozen=True):
     """DEL m:<name>, ZREM due (and from the dead letters)."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(msgspec.Struct, frozen=True):
     """ZADD due of an entry that exists; with `only_if_due`, ZADD XX."""
 
     name: str
@@ -63,15 +63,13 @@ class Due:
     only_if_due: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Undue:
+class Undue(msgspec.Struct, frozen=True):
     """ZREM due; the entry stays (parked, or buried)."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Bury:
+class Bury(msgspec.Struct, frozen=True):
     """ZREM due, ZADD dead with its time (ms): a dead letter. The entry stays."""
 
     name: str
@@ -84,13 +82,27 @@ Kind: TypeAlias = Literal["running", "ended"]
 LedgerChange: TypeAlias = Put | Drop | Due | Undue | Bury
 
 
-@dataclass(frozen=True, slots=True)
-class Transaction:
-    """One EXEC, written in this order: changes, ledger, events (each a flat mapping, one XADD to `ev`)."""
+class Post(msgspec.Struct, frozen=True):
+    """LPUSH of broker messages, where the broker is the same server: they are sent if, and when, all else is written.
+
+    Args:
+        queue: The list's whole key, which is no key of ours.
+        databases: Number of the broker's database, and of our own.
+
+    """
+
+    queue: str
+    payloads: Sequence[str]
+    databases: tuple[int, int] = (0, 0)
+
+
+class Transaction(msgspec.Struct, frozen=True):
+    """One EXEC, written in this order: changes, ledger, events (each a flat mapping, one XADD to `ev`), posts."""
 
     changes: Sequence[Change] = ()
     ledger: Sequence[LedgerChange] = ()
     events: Sequence[Mapping[str, Value]] = ()
+    posts: Sequence[Post] = ()
 
 
 class Session(Protocol):
@@ -253,6 +265,25 @@ class Store(Protocol):
 
     def events(self, workflow_id: str, after: str, block_ms: int | None, limit: int) -> list[StoredEvent]:
         """Return events after the stream id `after` ("0": from the beginning); waits up to `block_ms` for the first."""
+        ...
+
+    def first_events(
+        self, partition: int, after: Mapping[str, str], listener: str, block_ms: int, limit: int
+    ) -> dict[str, list[StoredEvent]]:
+        """Return new events of workflows of one partition, by workflow id; waits for the first, or for the bell.
+
+        Args:
+            partition: Where all of them are.
+            after: Workflow id to the stream id after which events are new.
+            listener: Whose bell ends the wait.
+            block_ms: How long it waits at most (ms).
+            limit: At most so many events of each (count).
+
+        """
+        ...
+
+    def ring(self, partition: int, listener: str) -> None:
+        """End the `first_events` of a listener: the one that waits now, else the next one."""
         ...
 
     def locks(self) -> list[LockState]:

@@ -15,6 +15,7 @@ from stabilize_celery.store.errors import StoreError
 __all__ = [
     "DEFAULT_PARTITIONS",
     "STATUSES",
+    "bell",
     "buried",
     "check_namespace",
     "check_workflow_id",
@@ -210,6 +211,11 @@ def is_ledger_name(member: str) -> bool:
 def events(prefix: str) -> str:
     """STREAM: the history of a workflow. Lives as long as the workflow."""
     return f"{prefix}ev"
+
+
+def bell(prefix: str, listener: str) -> str:
+    """STREAM: wakes one listener that waits for events of a partition's workflows. Gone once it has heard it."""
+    return f"{prefix}bell-{listener}"
 
 
 def workflow(prefix: str) -> str:

@@ -54,7 +54,10 @@ class _MemoryWire:
     def gather(self, batches: Sequence[Batch]) -> list[list[Reply]]:
         with self._changed:
             self.round_trips += 1
-            return [[self._run(command) for command in batch.commands] for batch in batches]
+            replies = [[self._run(command) for command in batch.commands] for batch in batches]
+            if any(command[0] == "XADD" for batch in batches for command in batch.commands):
+                self.woken()
+            return replies
 
     def wait(self, batch: Batch, block_ms: int) -> list[Reply]:
         deadline = time.monotonic() + block_ms / 1000

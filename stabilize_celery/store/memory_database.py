@@ -6,6 +6,7 @@ removal of what is absent do not. Source: `signalModifiedKey` in Redis' t_hash.c
 
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
+from itertools import takewhile
 from typing import TypeAlias, TypeVar
 
 from stabilize_celery.store.memory_values import SortedSet, Stream
@@ -17,6 +18,7 @@ _Stored: TypeAlias = dict[bytes, bytes] | set[bytes] | list[bytes] | SortedSet |
 _S = TypeVar("_S", dict[bytes, bytes], set[bytes], list[bytes], SortedSet, Stream, bytes)
 _OK = b"OK"
 _MAX_INT = 2**63
+_ZADD_OPTIONS = frozenset((b"NX", b"XX", b"GT", b"LT", b"CH"))
 
 
 class _RefusedError(Exception):
@@ -218,10 +220,15 @@ class MemoryDatabase:
     # -- sorted sets ---------------------------------------------------------------------------------------------------
 
     def _cmd_zadd(self, arguments: list[bytes]) -> Reply:
-        key, *options, score_text, member = arguments
-        value, score = self._get(key, SortedSet), float(score_text)
+        key, *rest = arguments
+        options = set(takewhile(_ZADD_OPTIONS.__contains__, rest))
+        pairs = iter(rest[len(options) :])
+        return sum(self._rank(key, options, float(score), member) for score, member in zip(pairs, pairs, strict=True))
+
+    def _rank(self, key: bytes, options: set[bytes], score: float, member: bytes) -> int:
+        value = self._get(key, SortedSet)
         old = None if value is None else value.score(member)
-        if not _may_rank(set(options), old, score):
+        if not _may_rank(options, old, score):
             return 0
         if self._make(key, SortedSet).put(member, score):
             self._touch(key)
@@ -259,14 +266,18 @@ class MemoryDatabase:
         return b"%d-%d" % identity
 
     def _cmd_xread(self, arguments: list[bytes]) -> Reply:
-        count, key, after = int(arguments[1]), arguments[-2], arguments[-1]
-        value = self._get(key, Stream)
+        count, places = int(arguments[1]), arguments[arguments.index(b"STREAMS") + 1 :]
+        keys, ids = places[: len(places) // 2], places[len(places) // 2 :]
+        found = [(key, self._entries(key, after, count)) for key, after in zip(keys, ids, strict=True)]
+        return [[key, entries] for key, entries in found if entries] or None
+
+    def _entries(self, key: bytes, after: bytes, count: int) -> list[Reply]:
         ms, _, number = after.partition(b"-")
         if not ms.isdigit() or not (number or b"0").isdigit():
             raise _RefusedError("ERR", "Invalid stream ID specified as stream command argument")
+        value = self._get(key, Stream)
         found = [] if value is None else value.after((int(ms), int(number or 0)), count)
-        entries: list[Reply] = [[b"%d-%d" % identity, list(flat)] for identity, flat in found]
-        return [[key, entries]] if entries else None
+        return [[b"%d-%d" % identity, list(flat)] for identity, flat in found]
 
 
 def _may_rank(options: set[bytes], old: float | None, score: float) -> bool:

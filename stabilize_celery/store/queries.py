@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from stabilize_celery.engine.steps import (
     Count,
@@ -137,7 +137,8 @@ def time_us(reply: Reply) -> int:
 
 
 def _hash(reply: Reply) -> dict[str, bytes]:
-    return {text_of(field): bytes_of(value) for field, value in pairs_of(reply)}
+    flat: list[Any] = list_of(reply)  # of a hash all are strings
+    return dict(zip(map(bytes.decode, flat[::2]), flat[1::2], strict=True))
 
 
 def _texts(reply: Reply) -> list[str]:

@@ -1,11 +1,11 @@
 """WATCH, reads and one EXEC, each step one packed send (PROTOCOL section 4)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from stabilize_celery.engine.steps import Query, Snapshot
-from stabilize_celery.errors import UnreachableError
+from stabilize_celery.errors import EngineError, UnreachableError, WritesRefusedError
 from stabilize_celery.store.addresses import Address
 from stabilize_celery.store.changes import Plan, plan
 from stabilize_celery.store.contract import Transaction
@@ -174,15 +174,20 @@ def _accepted(replies: list[Reply]) -> list[Reply]:
     return replies
 
 
-def refusal(refused: Refused) -> StoreError:
+_NO_WRITES_NOW: Mapping[str, str] = {
+    "OOM": "Redis is out of memory (maxmemory is reached): nothing was written. Give it more memory, or remove old "
+    "workflows; the maxmemory-policy must be noeviction",
+    "READONLY": "this Redis is a read-only replica: nothing was written. Give the URL of the master",
+    "MISCONF": "Redis can't write to its disk: nothing was written. Its log says why; is the disk full?",
+    "NOREPLICAS": "too few replicas of this Redis answer (min-replicas-to-write): nothing was written. Start them",
+}
+"""By code of the refusal: what ends without anything being changed here, and what to do."""
+
+
+def refusal(refused: Refused) -> EngineError:
     """Return the error for a refusal of the server, with what to do about it."""
-    if refused.code == "OOM":
-        return StoreError(
-            "Redis is out of memory (maxmemory is reached): nothing was written. Give it more memory, or remove old "
-            "workflows; the maxmemory-policy must be noeviction"
-        )
-    if refused.code == "READONLY":
-        return StoreError("this Redis is a read-only replica: nothing was written. Give the URL of the master")
+    if refused.code in _NO_WRITES_NOW:
+        return WritesRefusedError(_NO_WRITES_NOW[refused.code])
     if refused.code == "WRONGTYPE":
         return WrongKindError(
             "a key holds another type than this version expects; is the namespace used by others too?"

@@ -17,6 +17,8 @@ def name_of(name: object, what: str) -> str:
         StoreError: it can't; the text says `what` it was for.
 
     """
+    if type(name) is str and name.isascii() and name:
+        return name
     if not isinstance(name, str):
         raise StoreError(f"{what} {name!r} must be text, not {type(name).__name__}; nothing was written")
     if not name:

@@ -51,7 +51,7 @@ class Rehearsed(UnitOfWork):
                 return decision
             if isinstance(step, Commit):
                 raise _HasWritten
-            answer = self._answer(step, slot, sessions)
+            answer = self.answer(step, slot, sessions)
 
 
 def _essence(decision: Decision) -> dict[str, Any]:

@@ -40,6 +40,7 @@ from stabilize_celery.errors import (
     WorkflowError,
     WorkflowNotFound,
     WorkflowNotFoundError,
+    WritesRefusedError,
     classify_error,
     error_chain,
     find_in_chain,
@@ -77,6 +78,7 @@ PARENTS = {
     QueueError: EngineError,
     DeadLetterError: QueueError,
     UnreachableError: EngineError,
+    WritesRefusedError: UnreachableError,
     TransientVerificationError: VerificationError,
 }
 
@@ -92,6 +94,7 @@ MADE = [
     StageError("m", stage_id="s", execution_id="w"),
     InvalidStateTransitionError("A", "B", "stage", "s"),
     UnreachableError("the broker", "redis://:secret@host:1/0", "Start it."),
+    WritesRefusedError("memory is full"),
 ]
 
 

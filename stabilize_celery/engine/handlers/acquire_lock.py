@@ -18,8 +18,9 @@ from stabilize_celery.engine.moves import (
 )
 from stabilize_celery.engine.sections import open_section, section_thread
 from stabilize_celery.engine.starting import plan_and_start
-from stabilize_celery.engine.state import ENTRY, RUN
+from stabilize_celery.engine.state import ENTRY, Run
 from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Owed, SetFields
+from stabilize_celery.engine.telling import whose
 from stabilize_celery.models.messages import AcquireLock, StartStage
 
 __all__ = ["handle"]
@@ -30,14 +31,15 @@ def handle(message: AcquireLock, rules: Rules, attempt: int) -> Handling:
     run_key = places.run(message.thread)
     snapshot = yield opening(message, Hash(run_key), stage_fields(message.ref_id), watch=[run_key])
     owner = Owner(message.workflow_id, message.thread, message.request)
-    if attempt and RUN.decode(snapshot.hash(run_key)).lock == "done":
+    if attempt and snapshot[stage_fields(message.ref_id)]:
         frame = frame_of(message, snapshot, message.ref_id, message.thread)
-        yield from give_back(lock_name(frame.plan, message.workflow_id), owner)
-        return nothing("the run ended while it was granted its lock: given back")
+        if not _is_wanted(frame.run, message):
+            yield from give_back(lock_name(frame.plan, message.workflow_id), owner)
+            return nothing("the lock may have been granted after its request was over: given back")
     if (early := guard(message, snapshot)) is not None:
         return early
     frame = frame_of(message, snapshot, message.ref_id, message.thread)
-    if frame.run.lock != "requested" or frame.run.request != message.request:
+    if frame.run.lock != "requested" or not _is_wanted(frame.run, message):
         return Decision(note=f"the lock is {frame.run.lock or 'not wanted'}")
     token = yield from request(lock_name(frame.plan, message.workflow_id), owner, frame.plan.mutex_limit)
     if token is None:
@@ -48,9 +50,15 @@ def handle(message: AcquireLock, rules: Rules, attempt: int) -> Handling:
         return opened
     if frame.plan.milestone is not None and (yield from milestone_verdict(frame.plan)) != HOLDS:
         return _start_over(frame)
-    decision = Decision(events=[Event("lock.granted", message.ref_id, {"key": frame.plan.mutex_key, "token": token})])
+    told = {"key": frame.plan.mutex_key, "token": token, **whose(message.thread)}
+    decision = Decision(events=[Event("lock.granted", message.ref_id, told)])
     yield from plan_and_start(decision, frame, lock="held", token=token)
     return decision
+
+
+def _is_wanted(run: Run, message: AcquireLock) -> bool:
+    """Return whether this request stands, or has led to what the run holds: its number is used once."""
+    return run.lock in ("requested", "held") and run.request == message.request
 
 
 def _start_over(frame: Frame) -> Decision:

@@ -7,6 +7,7 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.handler import Rules, entry_of, foreign, frame_of, guard, nothing, opening, stage_fields
 from stabilize_celery.engine.moves import task_list
 from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Read, Snapshot
+from stabilize_celery.engine.telling import whose
 from stabilize_celery.models.messages import CancelTask
 
 __all__ = ["handle", "settle"]
@@ -38,4 +39,4 @@ def _told(message: CancelTask, snapshot: Snapshot) -> Decision:
     frame = frame_of(message, snapshot, message.ref_id, message.thread)
     tasks = task_list(frame.plan, frame.run.planned)
     name = tasks[message.task_index][1] if message.task_index < len(tasks) else message.task_type
-    return Decision(events=[Event("task.cancel_told", message.ref_id, {"task": name})])
+    return Decision(events=[Event("task.cancel_told", message.ref_id, {"task": name, **whose(message.thread)})])

@@ -18,14 +18,16 @@ from stabilize_celery.engine.moves import (
     count_moves,
 )
 from stabilize_celery.engine.offers import leave_offer
-from stabilize_celery.engine.plan import decode_plan
+from stabilize_celery.engine.plan import decode_plan, decode_workflow_plan
+from stabilize_celery.engine.sections import close_sections
 from stabilize_celery.engine.state import ENTRY, RUN, Entry, Run
-from stabilize_celery.engine.steps import Decision, Delete, Handling, Hash, Members, Read, Snapshot
+from stabilize_celery.engine.steps import Decision, Delete, Fields, Handling, Hash, Members, Read, Snapshot
 from stabilize_celery.models.messages import ClearWorkflow, run_name
 
 __all__ = ["BATCH", "handle"]
 
 BATCH = 200
+_META = Fields(places.DEFINITION, ("meta",))
 
 
 def handle(message: ClearWorkflow, _rules: Rules, _attempt: int) -> Handling:
@@ -39,6 +41,7 @@ def handle(message: ClearWorkflow, _rules: Rules, _attempt: int) -> Handling:
     live = sorted(snapshot[Members(places.LIVE)])
     if not live:
         decision = Decision()
+        close_sections(decision, message.workflow_id, decode_workflow_plan((yield Read((_META,)))[_META]["meta"]))
         owe_expiry(decision, message.workflow_id, record.ended_ms + record.retention_ms)
         return decision
     runs = yield from _runs(live[:BATCH])

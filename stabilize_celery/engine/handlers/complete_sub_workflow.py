@@ -20,6 +20,7 @@ from stabilize_celery.engine.moves import (
 from stabilize_celery.engine.outputs import workflow_outputs
 from stabilize_celery.engine.state import WORKFLOW_RECORD, SubOutcome
 from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Read, Snapshot, workflow_slot
+from stabilize_celery.engine.telling import whose
 from stabilize_celery.models.messages import CompleteSubWorkflow
 
 __all__ = ["handle"]
@@ -37,7 +38,8 @@ def handle(message: CompleteSubWorkflow, _rules: Rules, _attempt: int) -> Handli
     outcome = yield from _outcome(message.child_id)
     if outcome is None:
         return nothing("the inner workflow has not ended")
-    event = Event("stage.returned", message.ref_id, {"workflow_id": outcome.workflow_id, "status": outcome.status})
+    told = {"workflow_id": outcome.workflow_id, "status": outcome.status, **whose(message.thread)}
+    event = Event("stage.returned", message.ref_id, told)
     if frame.plan.sub_workflow is None:
         return _resume_task(frame, outcome, event)
     return _complete(frame, outcome, event)

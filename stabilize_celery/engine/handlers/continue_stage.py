@@ -6,6 +6,7 @@ failed takes the others away and fails the run; when the run has ended takes all
 
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
@@ -14,10 +15,12 @@ from stabilize_celery.engine.endings import (
 )
 from stabilize_celery.engine.handler import Rules, frame_of, guard, meet, opening, stage_fields
 from stabilize_celery.engine.ids import thread_id
+from stabilize_celery.engine.instances import withdraw_instances
 from stabilize_celery.engine.moves import (
     GOES_ON,
     SYNTHETIC_PHASES,
     Frame,
+    Zone,
     after_stages,
     before_stages,
     begin_tasks,
@@ -29,6 +32,7 @@ from stabilize_celery.engine.moves import (
 )
 from stabilize_celery.engine.past import Past
 from stabilize_celery.engine.plan import decode_plan
+from stabilize_celery.engine.rooms import rooms_in
 from stabilize_celery.engine.routes import (
     past_of,
 )
@@ -52,7 +56,7 @@ def handle(message: ContinueStage, _rules: Rules, _attempt: int) -> Handling:
     groups = _groups(frame)
     children: dict[str, _Child] = yield from _children(frame, [ref for refs in groups.values() for ref in refs])
     if frame.run.is_ended:
-        return _take_all_away(frame, children.values())
+        return (yield from _take_all_away(frame, children.values()))
     group = groups.pop(frame.run.phase)
     left = [children[ref] for refs in groups.values() for ref in refs]
     return (yield from _decide(frame, {ref: children[ref] for ref in group}, left))
@@ -74,9 +78,19 @@ class _Child:
     def is_done(self) -> bool:
         return self.frame.run.status in GOES_ON
 
-    def take_away(self, decision: Decision, reason: str) -> int:
+    def take_away(self, decision: Decision, reason: str) -> Generator[Read, Snapshot, int]:
         forget_waiters(decision, self.frame.plan.ref, self.box, self.frame.thread)
+        yield from withdraw_instances(decision, self.frame, reason)
         return end_run(decision, self.frame, "CANCELED", reason, self.entry)
+
+
+def _take_away(decision: Decision, children: Iterable[_Child], reason: str) -> Generator[Read, Snapshot, int]:
+    """End those of the children that live. Returns the change of `act`."""
+    moves = 0
+    for child in children:
+        if child.is_live:
+            moves += yield from child.take_away(decision, reason)
+    return moves
 
 
 def _groups(frame: Frame) -> dict[str, list[str]]:
@@ -115,11 +129,10 @@ def _child(frame: Frame, group: Snapshot, ref_id: str) -> Frame:
     return Frame(frame.workflow_id, group.now_us, frame.workflow, plan, token, run, context)
 
 
-def _take_all_away(frame: Frame, children: Iterable[_Child]) -> Decision:
+def _take_all_away(frame: Frame, children: Iterable[_Child]) -> Generator[Read, Snapshot, Decision]:
     """End what is left of a run that has ended early; nobody else looks at a standstill of theirs."""
     decision = Decision(note="the run has ended")
-    told = f"stage {frame.plan.ref!r} has ended"
-    moves = sum(child.take_away(decision, told) for child in children if child.is_live)
+    moves = yield from _take_away(decision, children, f"stage {frame.plan.ref!r} has ended")
     owe_settle(decision, frame.workflow_id, decision.change(Increment(places.COUNTERS, "act", moves)))
     return decision
 
@@ -127,11 +140,11 @@ def _take_all_away(frame: Frame, children: Iterable[_Child]) -> Decision:
 def _decide(frame: Frame, group: Mapping[str, _Child], left: Iterable[_Child]) -> Generator[Read, Snapshot, Decision]:
     """`left`: synthetic stages of other phases, which may live on where a time-out ended theirs."""
     decision = Decision()
-    moves = sum(child.take_away(decision, "its phase is over") for child in left if child.is_live)
+    moves = yield from _take_away(decision, left, "its phase is over")
     has_ended = [child for child in group.values() if child.frame.run.status and not child.is_live]
     failed = next((child.frame for child in has_ended if not child.is_done), None)
     if failed is not None:
-        moves += _fail(decision, frame, group, failed)
+        moves += yield from _fail(decision, frame, group, failed)
     elif all(child.is_done for child in group.values()):
         yield from _go_on(decision, frame, group)
     else:
@@ -142,14 +155,20 @@ def _decide(frame: Frame, group: Mapping[str, _Child], left: Iterable[_Child]) -
 
 def _start_ready(decision: Decision, frame: Frame, group: Mapping[str, _Child]) -> Generator[Read, Snapshot, int]:
     moves = 0
-    for ref_id, child in group.items():
+    for child in group.values():
         wanted = [group[requisite] for requisite in child.frame.plan.requisites if requisite in group]
         if not child.frame.run.status and all(one.is_done for one in wanted):
             past = yield from meet([_base(frame), *(one.frame.run.past_out for one in wanted)], {})
-            token = child.frame.thread
-            enable(decision, frame.workflow_id, ref_id, token, frame.now_us, past, parent=frame.thread)
+            _start(decision, frame, child.frame, past)
             moves += 1
     return moves
+
+
+def _start(decision: Decision, frame: Frame, child: Frame, past: Past) -> None:
+    """Enable a synthetic stage: the locks that cover its parent cover it, too."""
+    rooms = [*rooms_in(frame.thread, frame.run), *Zone.of(child.plan).rooms]
+    more: dict[str, Any] = {"parent": frame.thread, **({"token": frame.run.token} if frame.run.token else {})}
+    enable(decision, frame.workflow_id, child.plan.ref, child.thread, frame.now_us, past, rooms=rooms, **more)
 
 
 def _base(frame: Frame) -> Past:
@@ -167,9 +186,10 @@ def _go_on(decision: Decision, frame: Frame, group: Mapping[str, _Child]) -> Gen
     owe_completion(decision, frame)
 
 
-def _fail(decision: Decision, frame: Frame, group: Mapping[str, _Child], failed: Frame) -> int:
-    told = f"stage {failed.plan.ref!r} beside it failed"
-    moves = sum(child.take_away(decision, told) for child in group.values() if child.is_live)
+def _fail(
+    decision: Decision, frame: Frame, group: Mapping[str, _Child], failed: Frame
+) -> Generator[Read, Snapshot, int]:
+    moves = yield from _take_away(decision, group.values(), f"stage {failed.plan.ref!r} beside it failed")
     if frame.run.phase != "failure":
         told = f"{failed.plan.name or failed.plan.ref!r}: {failed.run.reason or failed.run.status}"
         set_run(decision, frame.thread, outcome=failed.run.status, reason=told)

@@ -11,11 +11,13 @@ from stabilize_celery.engine.handler import Rules, entry_of, foreign, nothing, o
 from stabilize_celery.engine.instances import instance_thread
 from stabilize_celery.engine.plan import StagePlan, decode_plan
 from stabilize_celery.engine.sections import section_thread
+from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import (
     Decision,
     Delete,
     DeleteFields,
     Expire,
+    Fields,
     Handling,
     Hash,
     Index,
@@ -28,12 +30,14 @@ from stabilize_celery.models.messages import ExpireWorkflow
 __all__ = ["handle"]
 
 BATCH = 200
+KEPT_LOOK_MS = 10_000
 _DEFINITION = Hash(places.DEFINITION)
+_KEPT = Fields(places.COUNTERS, ("kept",))
 
 
 def handle(message: ExpireWorkflow, _rules: Rules, _attempt: int) -> Handling:
     """Decide which keys go next."""
-    snapshot = yield opening(message, _DEFINITION)
+    snapshot = yield opening(message, _DEFINITION, _KEPT)
     entry, record = entry_of(snapshot, message), workflow_of(snapshot)
     if not entry.exists:
         return nothing("duplicate: nothing is owed under this name")
@@ -43,6 +47,8 @@ def handle(message: ExpireWorkflow, _rules: Rules, _attempt: int) -> Handling:
         return other
     if record.is_live:
         return Decision(note="the workflow was restarted")
+    if record.exists and int(snapshot[_KEPT].get("kept", b"0")) > 0:
+        return _later(message, snapshot.now_ms)
     if record.status != "GONE":
         gone = Decision(keeps_entry=True, nudges=[message])
         gone.change(SetFields(places.WORKFLOW, {"status": "GONE"}))
@@ -51,6 +57,14 @@ def handle(message: ExpireWorkflow, _rules: Rules, _attempt: int) -> Handling:
     stages = [field for field in snapshot[_DEFINITION] if field.startswith("s:")][:BATCH]
     plans = [decode_plan(snapshot[_DEFINITION][field]) for field in stages]
     return (yield from _delete_stages(message, plans)) if plans else _last(record.key, record.retention_ms)
+
+
+def _later(message: ExpireWorkflow, now_ms: int) -> Decision:
+    """Wait: who has a lock only for code that still runs must be found by those who ask for it."""
+    decision = Decision(keeps_entry=True, note="a lock is kept for code that still runs")
+    decision.change(SetFields(places.ledger(message.name), ENTRY.encode(pub=0)))
+    decision.defers[message.name] = now_ms + KEPT_LOOK_MS
+    return decision
 
 
 def _delete_stages(message: ExpireWorkflow, plans: list[StagePlan]) -> Handling:
@@ -70,7 +84,7 @@ def _delete_stages(message: ExpireWorkflow, plans: list[StagePlan]) -> Handling:
 def _keys_of_runs(instances: Mapping[str, int]) -> Iterator[str]:
     """Return the keys of runs, and of as many instances as each has."""
     for thread, total in instances.items():
-        yield from (places.run(thread), places.instances(thread), places.instance_counts(thread))
+        yield from (places.run(thread), places.room(thread), places.instances(thread), places.instance_counts(thread))
         yield from (places.run(instance_thread(thread, index)) for index in range(total))
 
 
@@ -80,8 +94,8 @@ def _keys_of_stages(plans: Iterable[StagePlan]) -> Iterator[str]:
         if plan.choice_group:
             yield places.offers(plan.choice_group)
         if plan.mutex_section:
-            yield from (places.section(plan.mutex_section), places.section_waiters(plan.mutex_section))
-            yield places.run(section_thread(plan.mutex_section))
+            thread = section_thread(plan.mutex_section)
+            yield from (places.run(thread), places.room(thread), places.section_waiters(plan.mutex_section))
 
 
 _OF_STAGE = (

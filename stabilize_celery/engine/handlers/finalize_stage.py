@@ -5,6 +5,7 @@ Pure: the runtime calls the hooks (user code) before this handler forgets the me
 
 from stabilize_celery.engine.handler import Rules, guard, opening
 from stabilize_celery.engine.steps import Decision, Event, Handling
+from stabilize_celery.engine.telling import whose
 from stabilize_celery.models.messages import FinalizeStage
 
 __all__ = ["handle"]
@@ -15,4 +16,4 @@ def handle(message: FinalizeStage, _rules: Rules, _attempt: int) -> Handling:
     snapshot = yield opening(message)
     if (early := guard(message, snapshot)) is not None:
         return early
-    return Decision(events=[Event("stage.finalized", message.ref_id)])
+    return Decision(events=[Event("stage.finalized", message.ref_id, {**whose(message.thread)})])

@@ -90,9 +90,14 @@ def _begin(frame: Frame, config: InstancesPlan) -> Decision:
 
 def _judge(frame: Frame, config: InstancesPlan, crowd: Crowd) -> Handling:
     try:
-        goes_on = not crowd.is_closed and (yield from _may_go_on(frame, config, crowd))
+        return (yield from _judged(frame, config, crowd))
     except ConditionError as error:
         return (yield from _fail(frame, crowd.total, str(error), "TERMINAL"))
+
+
+def _judged(frame: Frame, config: InstancesPlan, crowd: Crowd) -> Handling:
+    """Decide what the ends so far mean. Raises ConditionError: an expression does not say how to go on."""
+    goes_on = not crowd.is_closed and (yield from _may_go_on(frame, config, crowd))
     if crowd.done >= crowd.total:
         return (yield from _end(frame, crowd.total))
     decision = Decision(note=f"{crowd.done} of {crowd.total} instances are done")
@@ -157,7 +162,7 @@ def _go_on(frame: Frame, config: InstancesPlan, total: int) -> Handling:
     set_run(decision, frame.thread, outputs=frame.run.outputs, passed_on=True)
     decision.change(SetFields(places.instances(frame.thread), {"closed": 1}))
     moves = yield from pass_on(decision, frame)
-    Zone.of(frame.plan).count(decision, frame.workflow_id, -1)
+    Zone.of(frame.plan).count(decision, -1)
     count_moves(decision, frame.workflow_id, moves)
     return decision
 

@@ -32,6 +32,7 @@ from stabilize_celery.engine.results import (
 )
 from stabilize_celery.engine.state import ENTRY, Entry, TaskState
 from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Plan, SetFields, Snapshot
+from stabilize_celery.engine.telling import whose
 from stabilize_celery.models.messages import CancelTask, RunTask
 
 __all__ = ["ClaimTerms", "ClaimedTask", "handle", "park"]
@@ -137,7 +138,7 @@ def _claim(message: RunTask, frame: Frame, entry: Entry, rules: Rules, terms: Cl
     if not before.started_ms and terms.timeout_ms is not None:
         decision.owes.append(deadline(message, "task", frame, frame.now_ms + terms.timeout_ms))
     told = {"task": task_name, "attempt": state.attempts, "worker": terms.owner.rsplit("/", 1)[0]}
-    decision.events.append(Event("task.started", frame.plan.ref, told))
+    decision.events.append(Event("task.started", frame.plan.ref, told | whose(frame.thread)))
     decision.call = ClaimedTask(message, frame, entry.att + 1, entry.lost, number, state, task_name, entry.to)
     return decision
 
@@ -169,5 +170,5 @@ def park(message: RunTask | CancelTask, reason: str, again_after_ms: int) -> Han
     decision.change(SetFields(places.ledger(message.name), ENTRY.encode(parked=reason, nb=at_ms, pub=0)))
     decision.defers[message.name] = at_ms
     if entry.parked != reason:
-        decision.events.append(Event("task.parked", message.ref_id, {"reason": reason}))
+        decision.events.append(Event("task.parked", message.ref_id, {"reason": reason, **whose(message.thread)}))
     return decision

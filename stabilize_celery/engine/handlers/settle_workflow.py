@@ -20,6 +20,7 @@ from stabilize_celery.engine.moves import (
 )
 from stabilize_celery.engine.plan import decode_workflow_plan
 from stabilize_celery.engine.region import Region
+from stabilize_celery.engine.sections import close_sections
 from stabilize_celery.engine.state import RUN
 from stabilize_celery.engine.steps import Decision, Fields, Handling, Hash, Members, Read, Snapshot
 from stabilize_celery.models.messages import SettleWorkflow
@@ -116,3 +117,4 @@ def _end(decision: Decision, message: SettleWorkflow, snapshot: Snapshot) -> Non
         reason=reason,
         is_empty=True,
     )
+    close_sections(decision, message.workflow_id, decode_workflow_plan(snapshot[_GRAPH]["meta"]))

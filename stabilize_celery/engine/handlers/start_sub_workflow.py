@@ -16,6 +16,7 @@ from stabilize_celery.engine.moves import (
 )
 from stabilize_celery.engine.plan import WorkflowPlan, decode_workflow_plan
 from stabilize_celery.engine.steps import Commit, Decision, Event, Fields, Handling, Hash, Read, workflow_slot
+from stabilize_celery.engine.telling import whose
 from stabilize_celery.errors import StabilizeError
 from stabilize_celery.models.definition import from_definition, inner_definition
 from stabilize_celery.models.expressions import ConditionError, evaluate, names_in
@@ -47,7 +48,9 @@ def handle(message: StartSubWorkflow, _rules: Rules, _attempt: int) -> Handling:
         child = Decision(keeps_entry=True)
         create_workflow(child, creation, there.now_us)
         yield Commit(child, slot)
-    return Decision(events=[Event("stage.called", message.ref_id, {"workflow_id": message.child_id})])
+    return Decision(
+        events=[Event("stage.called", message.ref_id, {"workflow_id": message.child_id, **whose(message.thread)})]
+    )
 
 
 def _definition(frame: Frame, own: dict[str, Any]) -> Any:

@@ -22,6 +22,7 @@ from stabilize_celery.engine.hooks import (
 from stabilize_celery.engine.moves import Frame, owe_completion, set_run, task_list
 from stabilize_celery.engine.state import ENTRY, SIGNALS, WORKFLOW_RECORD, Entry, SignalBox
 from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Read, SetFields, Snapshot
+from stabilize_celery.engine.telling import whose
 from stabilize_celery.engine.waiters import forget_waiters
 from stabilize_celery.models.messages import RunTask, TimeOut, run_name, timer_name
 
@@ -112,11 +113,11 @@ def _fail(message: TimeOut, frame: Frame, box: SignalBox) -> Generator[Read, Sna
         decision = Decision(note="the task's on_timeout is asked already")
         set_run(decision, frame.thread, late=_told(message, frame))
         return decision
-    decision = Decision(events=[Event("stage.timed_out", message.ref_id, {"reason": told})])
+    decision = Decision(events=[Event("stage.timed_out", message.ref_id, {"reason": told, **whose(message.thread)})])
     end_task(decision, frame, "TERMINAL", "TaskTimeoutError", told)
     set_run(decision, frame.thread, status="RUNNING", outcome="TERMINAL", reason=told, waits="")
     forget_waiters(decision, message.ref_id, box, frame.thread)
-    if entry.own and frame.run.lock == "held":
+    if entry.own and frame.is_guarded:
         set_run(decision, frame.thread, code_runs=True)
         decision.change(SetFields(task_key, ENTRY.encode(cx=True)))
     else:
@@ -141,7 +142,7 @@ def _ask(message: TimeOut, frame: Frame, entry: Entry, box: SignalBox, told: str
         decision = Decision()
         owe_last_time_out(decision, task, frame)
     decision.note = "the task's on_timeout is asked"
-    decision.events.append(Event("stage.timed_out", message.ref_id, {"reason": told}))
+    decision.events.append(Event("stage.timed_out", message.ref_id, {"reason": told, **whose(message.thread)}))
     if message.scope == "stage":
         set_run(decision, frame.thread, late=told)
         decision.forgets.append(timer_name("wait", message.thread, None, index))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from stabilize_celery.models.checks import graph_rules, stage_rules
+from stabilize_celery.models.checks import graph_rules, jump_rules, stage_rules
 from stabilize_celery.models.checks.view import Rule, View
 from stabilize_celery.models.limits import MAX_STAGES
 from stabilize_celery.models.problems import Problem
@@ -37,6 +37,7 @@ RULES: tuple[Rule, ...] = (
     stage_rules.deferred_choices,
     stage_rules.milestones,
     stage_rules.jumps,
+    jump_rules.jump_tasks,
     stage_rules.instances,
     stage_rules.mutexes,
     stage_rules.regions,

@@ -167,7 +167,7 @@ def switches(view: View) -> Iterator[Problem]:
 
 
 def expressions(view: View) -> Iterator[Problem]:
-    """Require that the expression checker has nothing against any expression."""
+    """Require that every expression is one of the language of conditions."""
     for at, stage in view.numbered():
         for place, expression in _expressions_of(stage):
             wrong = view.what_is_wrong_with(expression)

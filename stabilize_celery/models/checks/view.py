@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from stabilize_celery.models.expressions import check_expression
 from stabilize_celery.models.problems import Problem, Suggester, join_path, shown
 from stabilize_celery.models.schema import StageDefinition, WorkflowDefinition
 
@@ -22,14 +23,12 @@ class View:
     Attributes:
         path: Where the definition stands; empty for the outermost one.
         callable_names: The inner workflows that its stages may name.
-        check_expression: Says what is wrong with an expression, or None.
 
     """
 
     definition: WorkflowDefinition
     path: str = ""
     callable_names: frozenset[str] = frozenset()
-    check_expression: Callable[[str], str | None] | None = None
     _expressions: dict[str, str | None] = field(default_factory=dict)
 
     @property
@@ -78,11 +77,9 @@ class View:
         return self.problem(at, place, f"no stage has the ref_id {shown(ref_id)}{hint}", "unknown_ref")
 
     def what_is_wrong_with(self, expression: str) -> str | None:
-        """Return what the expression checker says; each text is asked about once."""
-        if self.check_expression is None:
-            return None
+        """Return what is wrong with an expression, or None; each text is parsed once."""
         if expression not in self._expressions:
-            self._expressions[expression] = self.check_expression(expression)
+            self._expressions[expression] = check_expression(expression)
         return self._expressions[expression]
 
 

@@ -1,6 +1,6 @@
 """Builders for patterns whose stage fields are clumsy: each sets the fields of the user's own stages and returns them.
 
-What is set may be read and changed afterwards; builders and fields mix freely.
+What is set may be read and changed afterwards; builders and fields mix freely. docs/builders.md has an example of each.
 """
 
 from stabilize_celery.models.patterns.choices import deferred_choice, exclusive_choice, multi_choice

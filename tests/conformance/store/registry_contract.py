@@ -380,6 +380,39 @@ class ReadingContract:
 
         assert [event.fields for event in found] == [{"kind": b"k"}]
 
+    def test_one_listener_hears_many_workflows(self, store: Store) -> None:
+        """New events of workflows of one partition, by workflow; what is not new, or not asked for, is left out."""
+        names = [name for at in range(1000) if store.partition_of(name := f"w{at}") == 0][:3]
+        for name in names:
+            with store.session(workflow_slot(name)) as session:
+                session.commit(Transaction(events=[{"n": 1}, {"n": 2}]))
+        first = store.events(names[1], "0", None, 1)[0]
+
+        found = store.first_events(0, {names[0]: "0", names[1]: first.id}, "me", 0, 10)
+
+        assert {name: [int(event.fields["n"]) for event in events] for name, events in found.items()} == {
+            names[0]: [1, 2],
+            names[1]: [2],
+        }
+        assert store.first_events(0, {names[1]: found[names[1]][-1].id}, "me", 20, 10) == {}
+
+    def test_the_bell_ends_a_listeners_wait(self, store: Store) -> None:
+        """Also where it rang before the wait began; once; and only that listener's."""
+        found: list[object] = []
+        listen = lambda: found.append(store.first_events(store.partition_of(W.name), {W.name: "0"}, "me", 30_000, 10))  # noqa: E731
+        store.ring(store.partition_of(W.name), "me")
+        listen()
+        assert found == [{}]
+
+        listener = threading.Thread(target=listen)
+        listener.start()
+        store.ring(store.partition_of(W.name), "another")
+        listener.join(0.05)
+        assert listener.is_alive()
+        store.ring(store.partition_of(W.name), "me")
+        listener.join(10)
+        assert found == [{}, {}]
+
     def test_a_bad_event_id_is_refused(self, store: Store) -> None:
         """An id that no stream gives is an error."""
         with store.session(W) as session:

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from stabilize_celery.engine.steps import Append, Hash, Increment, Items, SetFields, workflow_slot
-from stabilize_celery.errors import UnreachableError
+from stabilize_celery.errors import UnreachableError, WritesRefusedError
 from stabilize_celery.store.contract import Transaction
 from stabilize_celery.store.errors import StoreError
 from stabilize_celery.store.redis_store import RedisStore
@@ -138,7 +138,7 @@ def test_out_of_memory(server: RedisServer, store: RedisStore) -> None:
     """A full server refuses the whole transaction, and the error says so; reading goes on."""
     store.partitions()
     admin(server, "CONFIG", "SET", "maxmemory", "1")
-    with pytest.raises(StoreError, match="out of memory"):
+    with pytest.raises(WritesRefusedError, match="out of memory"):
         commit(store)
     assert number(store) is None
     admin(server, "CONFIG", "SET", "maxmemory", "0")
@@ -151,7 +151,7 @@ def test_a_read_only_replica(server: RedisServer, store: RedisStore) -> None:
     store.partitions()
     admin(server, "REPLICAOF", "127.0.0.1", str(free_port()))
 
-    with pytest.raises(StoreError, match="replica"):
+    with pytest.raises(WritesRefusedError, match="replica"):
         commit(store)
 
 

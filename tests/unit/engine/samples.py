@@ -19,7 +19,7 @@ SAMPLES: dict[str, Message] = {
     "Settle": m.SettleWorkflow(workflow_id=W),
     "Lock:t#1": m.AcquireLock(workflow_id=W, ref_id="a", thread="t", request=1),
     "Unlock:t#1": m.ReleaseLock(workflow_id=W, ref_id="a", thread="t", request=1, lock="GLOBAL:k"),
-    "Leave:s": m.LeaveSection(workflow_id=W, ref_id="a", section="s"),
+    "Leave:t": m.LeaveLock(workflow_id=W, ref_id="a", thread="t"),
     "TO:workflow": m.TimeOut(workflow_id=W, scope="workflow"),
     "TO:stage:t": m.TimeOut(workflow_id=W, scope="stage", ref_id="a", thread="t"),
     "TO:task:t..1": m.TimeOut(workflow_id=W, scope="task", ref_id="a", thread="t", task_index=1),

@@ -11,7 +11,6 @@ from stabilize_celery.engine.steps import (
     SetFields,
     Unrank,
     lock_slot,
-    workflow_slot,
 )
 from stabilize_celery.models.messages import AcquireLock
 from tests.unit.engine.driving import W, World, as_stored
@@ -102,16 +101,23 @@ def test_a_higher_limit_moves_up_several_with_growing_tokens() -> None:
     assert list(tokens.values()) == [token - 2, token - 1, token]
 
 
-def test_a_new_request_brings_its_limit_and_a_repeated_one_does_not() -> None:
-    """The newest request's limit counts; who waits and looks again does not bring an older one back."""
-    other, waits = Owner("w2", "t", 1), Owner("w2", "u", 1)
-    cases = ((ME, [], 3, 1, 3), (ME, [str(ME)], 3, 1, 1), (ME, [str(waits)] * 9 + [str(ME)], 3, 1, 1))
-    for owner, line, asked, stored, kept in cases:
-        world = holder(lock(holders={str(other): 5}, line=line, limit=stored, last=5), other)
-        world.decide(request(LOCK, owner, asked))
+def test_each_request_is_bound_by_its_own_limit_and_by_those_of_who_holds_it() -> None:
+    """Neither a newcomer with a high limit nor one with a low one makes anybody hold it beside more than he allows."""
+    other = Owner("w2", "t", 1)
+    cases = ((1, 3, False), (3, 1, False), (3, 3, True), (2, 3, True))
+    for theirs, mine, is_let_in in cases:
+        world = holder(lock(holders={str(other): 5}, common=theirs, limit=theirs, last=5), other)
 
-        (limit,) = [change.fields["limit"] for change in world.commits[0][1].changes if _is_meta(change)]
-        assert limit == kept
+        assert (world.decide(request(LOCK, ME, mine)) is not None) is is_let_in
+
+
+def test_a_repeated_request_keeps_its_place_in_line() -> None:
+    """It looks again: it moves nobody up whom the first request did not."""
+    other = Owner("w2", "t", 1)
+    world = holder(lock(holders={str(other): 5}, line=[str(ME)], common=1, limit=1, last=5), other)
+
+    assert world.decide(request(LOCK, ME, 1)) is None
+    assert granted(world.commits[0][1]) == {}
 
 
 def test_a_lower_limit_takes_nothing_from_anybody() -> None:
@@ -185,21 +191,6 @@ def test_a_waiter_drops_a_holder_whose_run_has_ended() -> None:
 
         dropped = [change for _, decision in world.commits for change in decision.changes]
         assert DeleteFields("h", (str(ghost),)) in dropped
-
-
-def test_a_section_is_dropped_once_its_workflow_is_over_and_empty() -> None:
-    """A join in it waited for a branch: nobody leaves it. First it is said in its record, which a restart reads."""
-    section = Owner("w2", "section", 1)
-    for status, live, is_dropped in (("CANCELED", (), True), ("CANCELED", ("t",), False), ("RUNNING", (), False)):
-        world = holder(lock(holders={str(section): 5}, limit=1, last=5), section)
-        world.workflow(status, "w2").put("lv", set(live), workflow_slot("w2"))
-        world.decide(request(LOCK, ME, 1))
-
-        told = [decision for slot, decision in world.commits if slot == workflow_slot("w2") and decision.changes]
-        assert [change.fields for one in told for change in one.changes] == ([{"lock": "done"}] if is_dropped else [])
-        dropped = [change for _, decision in world.commits for change in decision.changes]
-        assert (DeleteFields("h", (str(section),)) in dropped) is is_dropped
-        assert {("w2", "w"), ("w2", "r:section")} <= {(slot.name, key) for slot, key in world.watched}
 
 
 def test_a_waiter_lets_a_granted_run_be_that_has_not_started_yet() -> None:

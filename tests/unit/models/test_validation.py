@@ -2,6 +2,7 @@
 
 import pickle
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,10 +17,11 @@ from stabilize_celery.models.problems import (
     InvalidWorkflowError,
     Problem,
 )
-from stabilize_celery.models.stage import JoinType, StageExecution
+from stabilize_celery.models.stage import JoinType, SplitType, StageExecution
 from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.validation import check, find_definition_problems, find_problems
 from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.testing import Simulation
 
 TASKS = [{"implementing_class": "work"}]
 START: dict[str, Any] = {"ref_id": "start"}
@@ -421,29 +423,109 @@ def test_inner_workflows_inside_themselves_come_to_an_end() -> None:
         ]
 
 
-def test_every_expression_is_shown_to_the_checker_once() -> None:
-    """Wherever an expression stands, what the checker says stands at its path."""
-    asked: list[str] = []
-
-    def refuse(expression: str) -> str | None:
-        asked.append(expression)
-        return None if expression == "fine" else f"bad: {expression}"
-
+def test_an_expression_outside_the_language_is_told_at_its_path() -> None:
+    """Wherever an expression stands: what can't be parsed, calls, or is empty."""
     stages: list[dict[str, Any]] = [
-        {"ref_id": "x", "split_type": "OR", "split_conditions": {"a": "e1", "b": "fine"}},
-        after("a", "x", mi_config={"count": 1, "completion_condition": "e2"}),
-        after("b", "x", context={"stageEnabled": {"type": "expression", "expression": "e1"}}),
-        {"ref_id": "s", "sub_workflow": "me", "sub_context": {"n": "e3"}},
+        {"ref_id": "x", "split_type": "OR", "split_conditions": {"a": "n.size", "b": "n > 1"}},
+        after("a", "x", mi_config={"count": 1, "completion_condition": "total >"}),
+        after("b", "x", context={"stageEnabled": {"type": "expression", "expression": "ready()"}}),
+        {"ref_id": "s", "sub_workflow": "me", "sub_context": {"n": "  "}},
     ]
-    found = find_definition_problems({"name": "me", "stages": stages}, refuse)
+    inner = {"stages": [{"ref_id": "i", "context": {"stageEnabled": {"expression": "2 ** 9"}}}]}
 
-    assert [str(problem) for problem in found] == [
-        "stages[0].split_conditions.a: bad: e1",
-        "stages[1].mi_config.completion_condition: bad: e2",
-        "stages[2].context.stageEnabled.expression: bad: e1",
-        "stages[3].sub_context.n: bad: e3",
+    assert told(*stages, name="me", sub_workflows={"inner": inner}) == [
+        "stages[0].split_conditions.a: expression 'n.size': Attribute is not allowed in a condition",
+        "stages[1].mi_config.completion_condition: expression 'total >' does not parse: invalid syntax",
+        "stages[2].context.stageEnabled.expression: expression 'ready()': Call is not allowed in a condition",
+        "stages[3].sub_context.n: an expression must not be empty",
+        "sub_workflows.inner.stages[0].context.stageEnabled.expression: expression '2 ** 9': Pow is not allowed in a condition",
     ]
-    assert sorted(asked) == ["e1", "e2", "e3", "fine"]
+
+
+JUMP = [{"name": "back", "implementing_class": "jump"}]
+
+
+@pytest.mark.parametrize(
+    ("context", "says"),
+    [
+        ({"jump_to": "start", "jump_if": "n >"}, "context.jump_if: expression 'n >' does not parse"),
+        ({"jump_to": "start", "jump_unless": "f()"}, "context.jump_unless: expression 'f()': Call is not allowed"),
+        ({"jump_to": "strat"}, "context.jump_to: no stage has the ref_id 'strat'; did you mean 'start'?"),
+        (
+            {"jump_to": "other"},
+            "context.jump_to: 'other' is not among the stage's jump_targets ('start'): add it there",
+        ),
+        ({"jumps": {"back": {"jump_to": ""}}}, "context.jumps.back.jump_to: no stage has the ref_id ''"),
+        (
+            {"jumps": {"back": {"jump_to": "start", "jump_if": ""}}},
+            "context.jumps.back.jump_if: an expression must not",
+        ),
+        ({"jumps": {"another": {}}, "jump_if": "n."}, "context.jump_if: expression 'n.' does not parse"),
+    ],
+)
+def test_a_ready_made_jump_is_checked_before_it_is_run(context: dict[str, object], says: str) -> None:
+    """The last pass of a loop is no place to learn of a typing error."""
+    stage = after("b", "start", tasks=JUMP, jump_targets=["start"], context=context)
+    (problem,) = told(START, {"ref_id": "other"}, stage)
+
+    assert problem.startswith(f"stages[2].{says}")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tasks": JUMP, "context": {}},
+        {"tasks": JUMP, "context": {"jump_to": 7, "jump_if": ["n"]}},
+        {"tasks": JUMP, "context": {"jumps": "none", "jump_to": "start"}},
+        {"tasks": TASKS, "context": {"jump_to": "nowhere", "jump_if": "n >"}},
+    ],
+)
+def test_what_a_jump_may_get_later_is_left_to_it(fields: dict[str, Any]) -> None:
+    """An earlier task may give the settings; other tasks may use the names for something else."""
+    assert told(START, after("b", "start", jump_targets=["start"], **fields)) == []
+
+
+def chooses(condition: str) -> StageExecution:
+    return StageExecution(ref_id="a", split_type=SplitType.OR, split_conditions={"b": condition})
+
+
+BAD_STAGES: dict[str, Callable[[], list[StageExecution]]] = {
+    "nothing": list,
+    "a forbidden expression": lambda: [chooses("open('x')"), StageExecution(ref_id="b", requisite_stage_ref_ids={"a"})],
+    "an unknown name": lambda: [StageExecution(ref_id="a", requisite_stage_ref_ids={"x"})],
+    "a circle": lambda: [StageExecution(ref_id="a", requisite_stage_ref_ids={"a"})],
+    "no JSON": lambda: [StageExecution(ref_id="a", context={"when": object()})],
+    "a jump to nowhere": lambda: [
+        StageExecution(ref_id="a", context={"jump_to": "x"}, tasks=[TaskExecution.create("back", "jump")])
+    ],
+    "too large": lambda: [StageExecution(ref_id="a", context={"t": "x" * MAX_DEFINITION_BYTES})],
+    "a finished stage's double": lambda: [one := StageExecution(ref_id="a"), one],
+}
+
+
+@pytest.mark.parametrize("bad", BAD_STAGES)
+def test_a_definition_is_refused_when_it_is_made_as_it_is_when_it_is_submitted(bad: str) -> None:
+    """`create`, `validate`, `find_problems` and the submission say the same, word for word."""
+    flow = Workflow(application="shop", name="order", stages=BAD_STAGES[bad]())
+    with pytest.raises(InvalidWorkflowError) as made:
+        Workflow.create("shop", "order", flow.stages)
+    with pytest.raises(InvalidWorkflowError) as validated:
+        flow.validate()
+    with pytest.raises(InvalidWorkflowError) as submitted:
+        Simulation().start(flow)
+
+    assert str(made.value) == str(validated.value) == str(submitted.value)
+    assert validated.value.problems == submitted.value.problems == tuple(find_problems(flow))
+
+
+def test_what_was_changed_since_it_was_made_can_be_checked_again() -> None:
+    """`create` looks once; `validate` looks at the workflow as it is now."""
+    flow = Workflow.create("shop", "order", [StageExecution(ref_id="a")])
+    flow.validate()
+    flow.add_stage(StageExecution(ref_id="b", requisite_stage_ref_ids={"A"}))
+
+    with pytest.raises(InvalidWorkflowError, match=r"no stage has the ref_id 'A'; did you mean 'a'\?"):
+        flow.validate()
 
 
 def test_a_registered_reducer_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

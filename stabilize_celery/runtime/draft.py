@@ -1,0 +1,275 @@
+"""What several decisions about one workflow will write, in one EXEC: each sees what those before it have decided."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+from stabilize_celery.engine import places
+from stabilize_celery.engine.steps import (
+    Append,
+    Change,
+    Delete,
+    DeleteFields,
+    Fields,
+    Hash,
+    Increment,
+    Index,
+    Look,
+    Position,
+    Query,
+    SetFields,
+    Snapshot,
+    Value,
+)
+from stabilize_celery.runtime.definitions import Definitions
+from stabilize_celery.store.contract import Drop, Due, LedgerChange, Put, Session, Transaction
+from stabilize_celery.store.values import value_of
+
+__all__ = ["Draft", "UnfitError"]
+
+
+class UnfitError(Exception):
+    """What is asked can't be told before the draft is written: commit it, and decide this on its own."""
+
+
+class Draft:
+    """One slot as it will be when the draft is written. A `Session` for reads; not shared between threads.
+
+    What was read under WATCH stays WATCHed, so all decisions hold when the EXEC is applied.
+
+    Args:
+        workflow_id: Whose slot it is.
+        session: Reads, on the workflow's slot.
+        clock_us: A clock that only grows, to tell how old the server's time is by now.
+        definitions: What need not be read.
+
+    """
+
+    def __init__(
+        self, workflow_id: str, session: Session, clock_us: Callable[[], int], definitions: Definitions
+    ) -> None:
+        self._workflow_id = workflow_id
+        self._session = session
+        self._clock_us = clock_us
+        self._definitions = definitions
+        self._seen_us = self._at_us = 0
+        self._watched: set[str] = set()
+        self._hashes: dict[str, dict[str, bytes]] = {}
+        """Whole hashes, as they will be."""
+        self._answers: dict[Query, object] = {}
+        """What was read of keys that this draft does not change."""
+        self._pending: dict[str, list[Change]] = defaultdict(list)
+        """Changes per key, to be laid over what is read of it later."""
+        self._changes: list[Change] = []
+        self._ledger: dict[str, list[LedgerChange]] = {}
+        self._events: list[Mapping[str, Value]] = []
+
+    @property
+    def now_us(self) -> int:
+        """The server's time, carried on from the last read by the own clock."""
+        return self._seen_us + self._clock_us() - self._at_us
+
+    @property
+    def _digest(self) -> bytes:
+        """The digest of the workflow's definition, once the workflow was read."""
+        return self._hashes.get(places.WORKFLOW, {}).get("digest", b"")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not (self._changes or self._ledger or self._events)
+
+    def seed(self, snapshot: Snapshot, watched: Sequence[str]) -> None:
+        """Know what the session has read already under WATCH."""
+        self._seen_us, self._at_us = snapshot.now_us, self._clock_us()
+        self._watched.update(watched)
+        answers = snapshot.answers()
+        for query, answer in answers:
+            self._learn(query, answer)
+        if digest := self._digest:
+            for query, answer in answers:
+                self._definitions.learn(self._workflow_id, digest, query, answer)
+
+    def read(self, queries: Sequence[Query], watch: Sequence[str] = ()) -> Snapshot:
+        """Answer as if the draft were written; one round trip, or none if all is known.
+
+        Raises:
+            UnfitError: the draft changes something that is no hash, and is asked about it.
+
+        """
+        answers: dict[Query, object] = {}
+        unread = [key for key in watch if key not in self._watched]
+        missing = [query for query in queries if not self._answer(query, unread, answers)]
+        if missing or unread or not self._seen_us:
+            found = self._session.read(missing, unread)
+            self.seed(found, unread)
+            for query in missing:
+                answers[query] = self._known(query)
+        return Snapshot(answers, self.now_us)
+
+    def add(self, transaction: Transaction) -> slice:
+        """Take a decision's writes into the draft; return where its changes will have their results.
+
+        Raises:
+            UnfitError: it changes an entry that the draft forgets or moves; nothing was taken.
+
+        """
+        self._check(transaction)
+        first = len(self._changes)
+        self._changes.extend(map(self._noted, transaction.changes))
+        for entry in transaction.ledger:
+            self._owe(entry)
+        self._events.extend(transaction.events)
+        return slice(first, len(self._changes))
+
+    def written(self) -> Transaction:
+        """Return all of it as one transaction. The results of its changes are those of the decisions' in order."""
+        ledger = [change for changes in self._ledger.values() for change in changes]
+        ledger.sort(key=_kind_of)
+        return Transaction(self._changes, ledger, self._events)
+
+    def appended(self, query: Position) -> int | None:
+        """Return which change of the draft appends the item asked for: its result is the position, from 1."""
+        for change in self._pending.get(query.key, ()):
+            if isinstance(change, Append) and change.item == query.item:
+                return next(at for at, one in enumerate(self._changes) if one is change)
+        return None
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def _answer(self, query: Query, unread: Sequence[str], answers: dict[Query, object]) -> bool:
+        """Answer a query from what is known; False: it has to be read."""
+        if isinstance(query, Look):
+            if self._ledger:
+                raise UnfitError(f"{query} while entries are drafted")
+            return False
+        pending = self._pending.get(query.key)
+        if isinstance(query, Position) and self.appended(query) is not None:
+            answers[query] = None  # EXEC tells: see `appended`
+            return True
+        if pending and not isinstance(query, Hash | Fields):
+            raise UnfitError(f"{query} of a key that the draft changes")
+        if not pending and (digest := self._digest) and isinstance(query, Fields):
+            foreseen = self._definitions.answer(self._workflow_id, digest, query)
+            if foreseen is not None:
+                answers[query] = foreseen
+                return True
+        is_known = query.key in self._hashes if isinstance(query, Hash | Fields) else False
+        if query.key in unread or not (is_known or query in self._answers):
+            return False
+        answers[query] = self._known(query)
+        return True
+
+    def _known(self, query: Query) -> object:
+        if isinstance(query, Hash | Fields) and (known := self._hashes.get(query.key)) is not None:
+            if isinstance(query, Hash):
+                return dict(known)
+            return {name: known[name] for name in query.fields if name in known}
+        return self._answers[query]
+
+    def _learn(self, query: Query, answer: object) -> None:
+        if isinstance(query, Hash | Fields) and isinstance(answer, dict):
+            told = dict(answer)
+            for change in self._pending.get(query.key, ()):
+                _apply(change, told)
+            if isinstance(query, Hash):
+                self._hashes[query.key] = told
+                return
+            answer = {name: told[name] for name in query.fields if name in told}
+        self._answers[query] = answer
+
+    # -- drafting ------------------------------------------------------------------------------------------------------
+
+    def _check(self, transaction: Transaction) -> None:
+        for change in transaction.changes:
+            key = "" if isinstance(change, Delete | Index) else change.key
+            drafted = self._ledger.get(key[len(_ENTRY) :]) if key.startswith(_ENTRY) else None
+            if drafted and not (isinstance(drafted[-1], Put) and isinstance(change, SetFields)):
+                raise UnfitError(f"{change} of an entry that the draft forgets or moves")
+
+    def _noted(self, change: Change) -> Change:
+        """Lay a change over what is known of its key; one of a drafted entry becomes part of that entry."""
+        if isinstance(change, Delete):
+            for key in change.keys:
+                self._lay_over(key, change)
+        elif not isinstance(change, Index):
+            drafted = self._ledger.get(change.key[len(_ENTRY) :]) if change.key.startswith(_ENTRY) else None
+            if drafted and isinstance(change, SetFields) and isinstance(put := drafted[-1], Put):
+                drafted[-1] = Put(put.name, {**put.fields, **change.fields}, put.due_ms, put.keep_earlier)
+                self._lay_over(change.key, change)
+                return SetFields(change.key, {})
+            self._lay_over(change.key, change)
+        return change
+
+    def _lay_over(self, key: str, change: Change) -> None:
+        if isinstance(change, SetFields) and _is_birth(change):
+            # Its name comes from what is WATCHed here, and is used once: nobody has written it, nobody else will.
+            self._hashes[key] = {}
+            self._watched.add(key)
+        known = self._hashes.get(key)
+        self._pending[key].append(change)
+        if known is not None:
+            _apply(change, known)
+        for query in [query for query in self._answers if query.key == key]:
+            del self._answers[query]
+
+    def _owe(self, change: LedgerChange) -> None:
+        name, key = change.name, places.ledger(change.name)
+        drafted = self._ledger.setdefault(name, [])
+        if isinstance(change, Put):
+            self._note_put(key, change)
+            drafted.append(change)
+        elif isinstance(change, Drop):
+            # Whatever was drafted under this name is over; what stands on the server, if anything, goes too.
+            drafted[:] = [change]
+            self._lay_over(key, Delete((key,)))
+            self._hashes[key] = {}
+            self._watched.add(key)
+        elif isinstance(change, Due) and drafted and isinstance(put := drafted[-1], Put) and not put.keep_earlier:
+            drafted[-1] = Put(put.name, put.fields, change.due_ms)
+        else:
+            drafted.append(change)
+
+    def _note_put(self, key: str, put: Put) -> None:
+        change = SetFields(key, put.fields)
+        self._lay_over(key, change)
+        if not put.keep_earlier and key not in self._hashes:
+            # Only a merge message is owed by several under one name.
+            self._hashes[key] = _stored(put.fields)
+            self._watched.add(key)
+
+
+_ENTRY = places.ledger("")
+_KINDS = (Drop, Put)
+
+
+def _kind_of(change: LedgerChange) -> int:
+    """Return where a change of the ledger stands among those of other names: neighbours share a command."""
+    return _KINDS.index(type(change)) if isinstance(change, _KINDS) else len(_KINDS)
+
+
+def _is_birth(change: SetFields) -> bool:
+    return "created_us" in change.fields and change.key.startswith(_RUN)
+
+
+_RUN = places.run("")
+
+
+def _stored(fields: Mapping[str, Value]) -> dict[str, bytes]:
+    return {name: value_of(value, name) for name, value in fields.items()}
+
+
+def _apply(change: Change, to: dict[str, bytes]) -> None:
+    match change:
+        case SetFields(_, fields):
+            to.update(_stored(fields))
+        case DeleteFields(_, fields):
+            for name in fields:
+                to.pop(name, None)
+        case Increment(_, name, by):
+            to[name] = b"%d" % (int(to.get(name, b"0")) + by)
+        case Delete():
+            to.clear()
+        case Append():
+            raise UnfitError(f"{change} of what is read as a hash")
+        case _:
+            pass

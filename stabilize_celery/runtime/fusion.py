@@ -1,0 +1,308 @@
+"""Fused mode: control messages that follow from a decision are decided in the same EXEC, not sent (decision 011).
+
+The decisions, their events and the ledger are those of the messages one by one. What can't be told before the EXEC (a
+counter that others change, another slot) is decided right after it. Whatever is left when a turn is over, or when the
+process dies, is owed in the ledger like any message.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeAlias
+
+from stabilize_celery.engine.handler import Rules
+from stabilize_celery.engine.handlers.run_task import ClaimedTask
+from stabilize_celery.engine.registry import HANDLERS
+from stabilize_celery.engine.results import position_of
+from stabilize_celery.engine.steps import Decision, Handling, Plan, Query, Read, Slot, Snapshot, always, workflow_slot
+from stabilize_celery.errors import UnreachableError
+from stabilize_celery.models.messages import CancelTask, FinalizeStage, Message, RunTask
+from stabilize_celery.runtime.definitions import Definitions
+from stabilize_celery.runtime.draft import Draft, UnfitError
+from stabilize_celery.runtime.ports import outgoing
+from stabilize_celery.runtime.unit import Conflict, Prepared, Publishing, Sessions, UnitOfWork
+from stabilize_celery.settings import Settings
+
+__all__ = ["Fusion", "GoingOn", "Kept", "Seed", "Taken"]
+
+logger = logging.getLogger("stabilize_celery")
+
+MOST_DECISIONS = 32
+"""Decisions in one EXEC at most: what it WATCHes others may change, and then all are decided anew."""
+TURN_US = 100_000
+"""How long one delivery goes on with control messages; what is left then is sent, for others to share (us)."""
+
+_USER_CODE = (RunTask, CancelTask, FinalizeStage)
+First = Callable[[int], Handling]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A claim, with what its result will be decided on, and what of that is WATCHed."""
+
+    claimed: ClaimedTask
+    snapshot: Snapshot
+    watched: Sequence[str]
+
+
+Kept: TypeAlias = Publishing | Taken
+"""A task that this process goes on with: to be claimed yet, or claimed in the EXEC that made it due."""
+
+
+class GoingOn(Protocol):
+    """Says with which task a process goes on, and how it is claimed."""
+
+    def wants(self, one: Publishing) -> bool:
+        """Whether this process can execute a task."""
+        ...
+
+    def claim(self, message: RunTask) -> Handling:
+        """Return the handler that claims it for this process."""
+        ...
+
+    def reads(self, claimed: ClaimedTask) -> tuple[list[Query], list[str]]:
+        """Return what to read for the result of a claim, and what of that to WATCH."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """What was read before: the sessions it was read on, the answers at the time of now, and what is WATCHed."""
+
+    sessions: Sessions
+    snapshot: Snapshot
+    watched: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """Decides messages and what follows from them.
+
+    Args:
+        clock_us: A clock that only grows.
+        is_code: Whether users' code answers a step: it may read what was decided before, so that must be written.
+
+    """
+
+    unit: UnitOfWork
+    rules: Rules
+    settings: Settings
+    clock_us: Callable[[], int]
+    is_code: Callable[[Plan], bool]
+    definitions: Definitions = field(default_factory=Definitions)
+
+    def handle(self, message: Message, going_on: GoingOn | None = None) -> tuple[str, Kept | None]:
+        """Handle one delivery of a control message and what follows. Returns a note for the log; the rest as `run`."""
+        decision, kept = self.run(message, self._first(message), None, going_on)
+        return decision.note or "applied", kept
+
+    def run(
+        self, message: Message, first: First, seed: Seed | None = None, going_on: GoingOn | None = None
+    ) -> tuple[Decision, Kept | None]:
+        """Decide what `first` does about a delivery, and what follows, and send the tasks.
+
+        Args:
+            message: What was delivered.
+            first: Decides about it, given the number of the try.
+            seed: What it will ask for was read already.
+            going_on: Which task is to be returned, not sent; at most one is.
+
+        Raises:
+            UnreachableError: the state server is away; what is not decided stays owed.
+
+        """
+        ends_us = self.clock_us() + TURN_US
+        decision, waiting, kept = self._committed(message, first, (), seed, going_on)
+        agenda = deque(waiting)
+        while agenda:
+            if self.clock_us() > ends_us:
+                self.send(agenda)
+                break
+            head = agenda.popleft()
+            still = going_on if kept is None else None
+            try:
+                _, waiting, found = self._committed(head.message, self._first(head.message), agenda, None, still)
+            except UnreachableError:
+                raise
+            except Exception:
+                # Its delivery will fail likewise, and be counted.
+                logger.debug("%s is left to a delivery of its own", head.message.name, exc_info=True)
+                self.send([head])
+                continue
+            agenda = deque(waiting)
+            kept = kept or found
+        return decision, kept
+
+    def send(self, publishings: Iterable[Publishing]) -> None:
+        """Publish messages."""
+        self.unit.publish([outgoing(one.message, one.queue) for one in publishings])
+
+    def _first(self, message: Message) -> First:
+        return lambda attempt: _handling(message, self.rules, attempt)
+
+    def _committed(
+        self, message: Message, first: First, beside: Iterable[Publishing], seed: Seed | None, going_on: GoingOn | None
+    ) -> tuple[Decision, list[Publishing], Kept | None]:
+        """Decide, commit and send; return the first decision, control messages that wait now, and the task kept."""
+        beside = list(beside)
+        for attempt in range(self.settings.commit_tries):
+            if attempt:
+                self.unit.rest(attempt)
+            with ExitStack() as stack:
+                sessions = Sessions(self.unit.store, stack) if seed is None else seed.sessions
+                fused = _Fused(self, message.workflow_id, sessions, [] if attempt else beside)
+                if seed is not None:
+                    fused.draft.seed(seed.snapshot, seed.watched)
+                try:
+                    # After a conflict alone: what it WATCHes is then as little as can be.
+                    decision = fused.decide(message, first(attempt), 1 if attempt else MOST_DECISIONS)
+                    waiting, kept = fused.commit(going_on, may_claim=seed is not None)
+                except Conflict:
+                    seed = None
+                    continue
+            return decision, [*waiting, *(beside if attempt else ())], kept
+        return Decision(keeps_entry=True, note="lost every commit to other workers"), beside, None
+
+
+class _Fused:
+    """One EXEC in the making."""
+
+    def __init__(self, fusion: Fusion, workflow_id: str, sessions: Sessions, beside: Iterable[Publishing]) -> None:
+        self._unit, self._rules, self._is_code = fusion.unit, fusion.rules, fusion.is_code
+        self._slot: Slot = workflow_slot(workflow_id)
+        self._sessions = sessions
+        self._session = sessions.of(self._slot)
+        self._agenda = deque(beside)
+        self._agreed: list[tuple[Publishing, slice]] = []
+        self.draft = Draft(workflow_id, self._session, fusion.clock_us, fusion.definitions)
+
+    def decide(self, message: Message, first: Handling, most: int) -> Decision:
+        """Take the decision of `first`, and of what follows, up to `most`, into the draft."""
+        decision = self._drive(first)
+        self._take(decision, message.name)
+        for number in range(1, most):
+            if not self._agenda:
+                break
+            if number % _LOOK_AHEAD == 1:
+                self._look_ahead()
+            following = self._agenda[0].message
+            try:
+                self._take(self._drive(_handling(following, self._rules, 0)), following.name)
+            except (UnreachableError, Conflict):
+                raise
+            except UnfitError:
+                break
+            except Exception:  # noqa: BLE001 - it is decided alone later, and fails there
+                break
+            self._agenda.popleft()
+        return decision
+
+    def commit(self, going_on: GoingOn | None, *, may_claim: bool) -> tuple[list[Publishing], Kept | None]:
+        """Write the draft and send what it owes to others; return control messages that wait now, and the task kept.
+
+        Args:
+            going_on: Which task is kept.
+            may_claim: Claim the task that is kept in the same EXEC.
+
+        Raises:
+            Conflict: a watched key moved; nothing was written.
+
+        """
+        if self.draft.is_empty:
+            return [], None
+        kept = self._kept(going_on) if going_on is not None else None
+        claimed = self._claimed(going_on, kept) if going_on and kept and may_claim else None
+        sent = [(one, where) for one, where in self._agreed if one is not kept]
+        prepared = self._unit.riding(Prepared(self.draft.written(), [one for one, _ in sent if one.wanted is always]))
+        results, taken = self._written(prepared, going_on, claimed)
+        wanted = [one for one, where in sent if one.wanted is not always and one.wanted(results[where])]
+        tasks = [one for one in wanted if isinstance(one.message, _USER_CODE)]
+        self._unit.publish([outgoing(one.message, one.queue) for one in (*prepared.publishes, *tasks)])
+        waiting = {one.message.name: one for one in self._agenda}
+        waiting |= {one.message.name: one for one in wanted if not isinstance(one.message, _USER_CODE)}
+        return list(waiting.values()), taken or kept
+
+    def _written(
+        self, prepared: Prepared, going_on: GoingOn | None, claimed: ClaimedTask | None
+    ) -> tuple[Sequence[int | None], Taken | None]:
+        if claimed is None or going_on is None:
+            results = self._session.commit(prepared.transaction)
+            if results is None:
+                raise Conflict
+            return results, None
+        queries, watch = going_on.reads(claimed)
+        answer = self._session.commit_and_read(prepared.transaction, queries, watch)
+        if answer is None:
+            raise Conflict
+        started = self.draft.appended(position_of(claimed.message))
+        number = claimed.run_number if started is None else answer[0][started] or 0
+        return answer[0], Taken(replace(claimed, run_number=number), answer[1], watch)
+
+    def _kept(self, going_on: GoingOn) -> Publishing | None:
+        return next((one for one, _ in self._agreed if one.wanted is always and going_on.wants(one)), None)
+
+    def _claimed(self, going_on: GoingOn, kept: Publishing) -> ClaimedTask | None:
+        """Take the claim of a task into the draft; None: it has to be claimed on its own."""
+        if not isinstance(kept.message, RunTask):
+            return None
+        try:
+            decision = self._drive(going_on.claim(kept.message))
+            if not isinstance(decision.call, ClaimedTask):
+                return None
+            self._take(decision, kept.message.name)
+        except UnfitError:
+            return None
+        return decision.call
+
+    def _take(self, decision: Decision, own: str) -> None:
+        if decision.is_empty and decision.keeps_entry:
+            return
+        prepared = self._unit.prepare(decision, self.draft.now_us // 1000, own)
+        where = self.draft.add(prepared.transaction)
+        for one in prepared.publishes:
+            if one.wanted is always and not isinstance(one.message, _USER_CODE):
+                self._agenda.append(one)
+            else:
+                self._agreed.append((one, where))
+
+    def _drive(self, handling: Handling) -> Decision:
+        answer: Any = None
+        while True:
+            try:
+                step = handling.send(answer)
+            except StopIteration as stop:
+                decision: Decision = stop.value
+                return decision
+            if isinstance(step, Read) and step.slot is None:
+                answer = self.draft.read(step.queries, step.watch)
+            elif self.draft.is_empty or (isinstance(step, Plan) and not self._is_code(step)):
+                answer = self._unit.answer(step, self._slot, self._sessions)
+            else:
+                handling.close()
+                raise UnfitError(f"{step} while something is drafted")
+
+    def _look_ahead(self) -> None:
+        """Read at once what the next handlers begin with."""
+        queries: list[Query] = []
+        watch: list[str] = []
+        for one in list(self._agenda)[:_LOOK_AHEAD]:
+            handling = _handling(one.message, self._rules, 0)
+            step = next(handling)
+            handling.close()
+            if isinstance(step, Read) and step.slot is None:
+                queries += step.queries
+                watch += step.watch
+        if len(self._agenda) > 1:
+            try:
+                self.draft.read(list(dict.fromkeys(queries)), list(dict.fromkeys(watch)))
+            except UnfitError:
+                return
+
+
+_LOOK_AHEAD = 16
+
+
+def _handling(message: Message, rules: Rules, attempt: int) -> Handling:
+    return HANDLERS[type(message)](message, rules, attempt)

@@ -1,0 +1,100 @@
+"""Commands to bytes and bytes to replies: with hiredis without a detour through redis-py, which costs more than Redis.
+
+redis-py packs a command in 2 us and reads a reply in 2 us, a third of what a message costs us. Where hiredis is not
+installed, or a connection is not as expected, redis-py's own ways serve.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from redis.connection import Connection
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    ExecAbortError,
+    MovedError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+
+from stabilize_celery.store.wire import Command, Refused, Reply
+
+_pack: Callable[[Command], bytes] | None = None
+_NOTHING_YET: object = None
+try:
+    from hiredis import pack_command as _pack  # type: ignore[assignment]
+    from redis._parsers.hiredis import NOT_ENOUGH_DATA as _NOTHING_YET
+except ImportError:
+    _pack = None
+
+__all__ = ["packed", "received"]
+
+_CODES: tuple[tuple[type[ResponseError], str], ...] = (
+    # redis-py takes the code off the text of those it knows. A MovedError is an AskError: it comes first.
+    (MovedError, "MOVED"),
+    (AskError, "ASK"),
+    (TryAgainError, "TRYAGAIN"),
+    (ClusterDownError, "CLUSTERDOWN"),
+    (OutOfMemoryError, "OOM"),
+    (ExecAbortError, "EXECABORT"),
+    (ReadOnlyError, "READONLY"),
+)
+
+
+def packed(connection: Connection, commands: Sequence[Command]) -> list[bytes]:
+    """Return commands as a server takes them."""
+    if _pack is None:
+        return connection.pack_commands(commands)  # type: ignore[no-any-return,no-untyped-call]
+    return [b"".join(map(_pack, commands))]
+
+
+def received(connection: Connection, commands: Sequence[Command]) -> list[Reply]:
+    """Return one reply for each command that was sent; an error reply is a `Refused`, also inside EXEC's list.
+
+    Raises:
+        redis.exceptions.RedisError: the connection broke.
+
+    """
+    parser = getattr(connection, "_parser", None)
+    gets = getattr(getattr(parser, "_reader", None), "gets", None)
+    # A kind of connection that reads in its own way (fakeredis does) has no socket to read from.
+    is_usual = type(connection).read_response is Connection.read_response
+    if _pack is None or gets is None or not is_usual:
+        replies = [_read(connection) for _ in commands]
+    else:
+        replies = [_got(gets, parser) for _ in commands]
+    for at, reply in enumerate(replies):
+        if isinstance(reply, RedisError):
+            if not isinstance(reply, ResponseError):
+                raise reply
+            replies[at] = _refused(reply)
+        elif type(reply) is list and commands[at][0] == "EXEC":
+            replies[at] = [_refused(item) if isinstance(item, ResponseError) else item for item in reply]
+    return replies
+
+
+def _got(gets: Callable[[], Any], parser: Any) -> Any:
+    reply = gets()
+    while reply is _NOTHING_YET:
+        parser.read_from_socket()
+        reply = gets()
+    return reply
+
+
+def _read(connection: Connection) -> Any:
+    try:
+        return connection.read_response(disconnect_on_error=True)
+    except ResponseError as error:
+        return error
+
+
+def _refused(error: ResponseError) -> Refused:
+    text = str(error)
+    known = next((code for kind, code in _CODES if isinstance(error, kind)), None)
+    if known is not None:
+        return Refused(known, text)
+    code, _, rest = text.partition(" ")
+    return Refused(code, rest) if code.isupper() else Refused("ERR", text)
