@@ -6,13 +6,18 @@ from celery import Celery
 
 from stabilize_celery.settings import Settings
 from stabilize_celery.transport.app import Stabilize
+from stabilize_celery.transport.broker import broker_settings
 
 __all__ = ["app", "settings", "stabilize"]
 
 settings = Settings.from_env(os.environ)
 
-app = Celery("stabilize", broker=settings.broker_url or settings.redis_url or "redis://localhost:6379/0")
+broker = broker_settings(
+    settings.broker_url or settings.redis_url or "redis://localhost:6379/0", settings.socket_timeout_ms / 1000
+)
+app = Celery("stabilize", broker=broker["broker_url"])
 app.conf.update(
+    broker,
     # Read by the worker when it starts: they may import `stabilize` from this module.
     imports=[name for name in os.environ.get("STABILIZE_TASK_MODULES", "").replace(",", " ").split() if name],
     task_ignore_result=True,
@@ -20,11 +25,6 @@ app.conf.update(
     worker_hijack_root_logger=False,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
-    broker_transport_options={
-        "socket_timeout": settings.socket_timeout_ms / 1000,
-        "socket_connect_timeout": settings.socket_timeout_ms / 1000,
-        "socket_keepalive": True,
-        "health_check_interval": 10,
-    },
+    broker_transport_options={**broker.get("broker_transport_options", {}), "health_check_interval": 10},
 )
 stabilize = Stabilize(app, settings=settings)

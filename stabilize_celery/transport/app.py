@@ -3,7 +3,7 @@
 import os
 import secrets
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 
 from stabilize_celery.errors import ConfigurationError, redact_url
 from stabilize_celery.runtime.service import Runtime
-from stabilize_celery.settings import Settings
+from stabilize_celery.settings import CONTINUATION, LEDGER, Settings
 from stabilize_celery.store.contract import Store
 from stabilize_celery.tasks.builders import StageDefinitionBuilder
 from stabilize_celery.tasks.finalizers import Finalizer
@@ -25,7 +25,8 @@ from stabilize_celery.transport.celery_tasks import add_tasks
 from stabilize_celery.transport.process import Process, make_process, open_store
 from stabilize_celery.transport.publish import CeleryPublisher
 from stabilize_celery.transport.reports import Reports
-from stabilize_celery.transport.worker_steps import add_queues, has_worker_step, worker_step
+from stabilize_celery.transport.turns import TaskEvents, Turns
+from stabilize_celery.transport.worker_steps import add_queues, forget_acks, has_worker_step, is_ours_alone, worker_step
 
 __all__ = ["Stabilize"]
 
@@ -73,6 +74,9 @@ class Stabilize:
         )
         self.reports = Reports()
         self.worker_id = _new_worker_id(socket.gethostname())
+        self.turns: Turns | None = None
+        self._serves: frozenset[str] = frozenset()
+        self._events: TaskEvents | None = None
         self._processes: dict[int, Process] = {}
         self.registry.add_resolver(PREFIX, partial(resolve_celery_task, app))
         add_tasks(app, self)
@@ -167,14 +171,34 @@ class Stabilize:
         """Give this worker, and the processes it will fork, an id of their own: called once, before it forks."""
         self.worker_id = _new_worker_id(node)
 
+    def watch_turns(self, node: str, queues: Sequence[str], *, sends_events: bool) -> None:
+        """Prepare for processes that go on with tasks by themselves: called once in a worker, before it forks."""
+        if self.settings.mode == CONTINUATION:
+            self._serves = frozenset(queues)
+            self.turns = Turns()
+            self._events = TaskEvents(self.app, node) if sends_events else None
+
     def _make_process(self, pid: int) -> Process:
         store = open_store(self.state_url, self.settings)
-        publisher = CeleryPublisher(self.app)
-        return make_process(store, publisher, self.registry, self.settings, f"{self.worker_id}:{pid}")
+        publisher = CeleryPublisher(self.app, self.state_url)
+        process = make_process(
+            store,
+            publisher,
+            self.registry,
+            self.settings,
+            f"{self.worker_id}:{pid}",
+            turns=self.turns,
+            events=self._events,
+        )
+        process.runtime.serves = self._serves
+        return process
 
-    def _on_worker_init(self, instance: Any = None, **_: Any) -> None:
-        if getattr(instance, "app", None) is self.app:
-            add_queues(self.app, self.queues())
+    def _on_worker_init(self, instance: Any = None, options: Mapping[str, Any] | None = None, **_: Any) -> None:
+        if getattr(instance, "app", None) is not self.app:
+            return
+        add_queues(self.app, self.queues())
+        if self.settings.acks == LEDGER and is_ours_alone((options or {}).get("queues"), self.queues()):
+            forget_acks(self.app)
 
 
 def _new_worker_id(node: str) -> str:

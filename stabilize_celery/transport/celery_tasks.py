@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, ClassVar, Protocol
 
 import msgspec
@@ -10,7 +11,7 @@ from celery import Celery, Task
 from celery.exceptions import Reject
 
 from stabilize_celery.errors import IdempotencyConflictError, UnreachableError
-from stabilize_celery.models.messages import MESSAGE_TYPES, Message, RunTask
+from stabilize_celery.models.messages import MESSAGE_TYPES, Message
 from stabilize_celery.models.problems import InvalidWorkflowError
 from stabilize_celery.runtime.probes import PROBE
 from stabilize_celery.store.contract import Store
@@ -97,9 +98,8 @@ def message_of(kind: type[Message], task_id: str, kwargs: Mapping[str, Any]) -> 
 
     """
     # Ids that are empty are not sent (see `runtime.ports.outgoing`).
-    empty = {item.name: "" for item in msgspec.structs.fields(kind) if item.required}
     try:
-        message = msgspec.convert({**empty, **kwargs}, kind)
+        message = msgspec.convert({**_empty(kind), **kwargs}, kind)
     except msgspec.ValidationError as error:
         raise ForeignMessageError(
             f"{task_name(kind.__name__)} {task_id}: not a message that this version knows: {error}"
@@ -114,6 +114,11 @@ def message_of(kind: type[Message], task_id: str, kwargs: Mapping[str, Any]) -> 
     except (StoreError, ValueError, OverflowError) as error:
         raise ForeignMessageError(f"{task_name(kind.__name__)} {task_id!r}: {error}") from None
     return message
+
+
+@cache
+def _empty(kind: type[Message]) -> dict[str, str]:
+    return {item.name: "" for item in msgspec.structs.fields(kind) if item.required}
 
 
 def split_task_id(task_id: str) -> tuple[str, str]:
@@ -135,8 +140,9 @@ def split_task_id(task_id: str) -> tuple[str, str]:
 def add_tasks(app: Celery, bridge: Bridge) -> None:
     """Add our Celery tasks to the app, made when the app is finalized, so that its configuration stays open."""
     for kind, message in MESSAGE_TYPES.items():
-        more = {"Request": "stabilize_celery.transport.request:AttemptRequest"} if message is RunTask else {}
-        _add(app, bridge, kind, _handler(message), throws=(ForeignMessageError,), **more)
+        # Any of them may go on with a task: see `Settings.mode`.
+        request = "stabilize_celery.transport.request:AttemptRequest"
+        _add(app, bridge, kind, _handler(message), throws=(ForeignMessageError,), Request=request)
     _add(app, bridge, PROBE, _come_back)
     _add(app, bridge, SUBMIT, _submit, throws=_REFUSALS)
 

@@ -3,7 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from billiard.common import terminate_handler_fired
@@ -12,9 +13,11 @@ from stabilize_celery.engine.places import WORKFLOW, ledger
 from stabilize_celery.engine.state import WORKFLOW_RECORD
 from stabilize_celery.engine.steps import Fields, workflow_slot
 from stabilize_celery.errors import UnreachableError
+from stabilize_celery.models.messages import RunTask
 from stabilize_celery.runtime.leases import is_owned_by
 from stabilize_celery.runtime.ports import Body, Claim
 from stabilize_celery.store.contract import Store
+from stabilize_celery.transport.turns import TaskEvents, Turns
 
 __all__ = ["LONGEST_LOOK_S", "LocalClaims"]
 
@@ -43,15 +46,25 @@ class LocalClaims:
 
     Args:
         is_ending: Whether this process was told to end; default: whether a pool's child was.
+        turns: Where the main process learns what this one goes on with.
+        events: Where others learn of it; None: they do not want to.
 
     """
 
     def __init__(
-        self, store: Store, look_every_s: float, *, is_ending: Callable[[], bool] = terminate_handler_fired
+        self,
+        store: Store,
+        look_every_s: float,
+        *,
+        is_ending: Callable[[], bool] = terminate_handler_fired,
+        turns: Turns | None = None,
+        events: TaskEvents | None = None,
     ) -> None:
         self._store = store
         self._look_every_s = min(look_every_s, LONGEST_LOOK_S)
         self._is_ending = is_ending
+        self._turns = turns
+        self._events = events
         self._bodies: dict[Claim, _Watched] = {}
         self._wake = threading.Event()
         self._is_idle = False
@@ -78,6 +91,15 @@ class LocalClaims:
         self._bodies.pop(claim, None)
         if self._is_ending():
             raise SystemExit
+
+    @contextmanager
+    def going_on(self, message: RunTask) -> Iterator[None]:
+        """Make a task known that this process goes on with: to the main process, and to who watches with Flower."""
+        task_id = f"{message.workflow_id}/{message.name}"
+        known = self._turns.going_on(task_id, message.task_type) if self._turns else nullcontext()
+        seen = self._events.around(message) if self._events else nullcontext()
+        with known, seen:
+            yield
 
     def look(self, older_than_s: float = 0.0) -> list[Claim]:
         """Look at the bodies that run for longer; ask those to stop whose claim is gone or time is over, return them.

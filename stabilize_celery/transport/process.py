@@ -9,6 +9,7 @@ from stabilize_celery.store.redis_store import RedisStore
 from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.transport.claims import LocalClaims
 from stabilize_celery.transport.publish import CeleryPublisher
+from stabilize_celery.transport.turns import TaskEvents, Turns
 
 __all__ = ["Process", "make_process", "open_store"]
 
@@ -34,10 +35,17 @@ def open_store(url: str, settings: Settings) -> Store:
 
 
 def make_process(
-    store: Store, publisher: CeleryPublisher, registry: TaskRegistry, settings: Settings, worker_id: str
+    store: Store,
+    publisher: CeleryPublisher,
+    registry: TaskRegistry,
+    settings: Settings,
+    worker_id: str,
+    *,
+    turns: Turns | None = None,
+    events: TaskEvents | None = None,
 ) -> Process:
-    """Return a process that writes `worker_id` into its claims."""
-    claims = LocalClaims(store, settings.lease_ms / 3000)
+    """Return a process that writes `worker_id` into its claims; the rest is as for `LocalClaims`."""
+    claims = LocalClaims(store, settings.lease_ms / 3000, turns=turns, events=events)
     runtime = Runtime(store, registry, publisher, settings, worker_id)
     runtime.runner = claims
     return Process(store, publisher, claims, runtime)

@@ -1,7 +1,8 @@
 """Putting messages on the broker through Celery."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
@@ -9,8 +10,10 @@ from kombu.exceptions import KombuError
 
 from stabilize_celery.errors import QueueError, redact_url
 from stabilize_celery.runtime.ports import Outgoing
+from stabilize_celery.store.contract import Post
+from stabilize_celery.transport.payloads import Payloads, readable
 
-__all__ = ["BATCH_SIZE", "CeleryPublisher", "queue_named", "task_name"]
+__all__ = ["BATCH_SIZE", "CeleryPublisher", "databases_of_one_server", "queue_named", "task_name"]
 
 BATCH_SIZE = 500
 """Messages per flush of a batch."""
@@ -30,11 +33,50 @@ def queue_named(app: Celery, name: str) -> Any:
     return queues[name]
 
 
-class CeleryPublisher:
-    """Publishes with an app's pooled producers; connects at the first message. Safe to share between threads."""
+def databases_of_one_server(app: Celery, state_url: str) -> tuple[int, int] | None:
+    """Return the numbers of the broker's database and the state's if one server, and one user, has both; else None."""
+    broker, state = urlsplit(str(app.conf.broker_write_url or "")), urlsplit(state_url)
+    is_one = broker.scheme == state.scheme == "redis" and broker.netloc == state.netloc
+    if not is_one or broker.query or state.query or app.conf.broker_use_ssl:
+        return None
+    if (app.conf.broker_transport_options or {}).get("global_keyprefix"):
+        return None
+    numbers = [parts.path.strip("/") or "0" for parts in (broker, state)]
+    return (int(numbers[0]), int(numbers[1])) if all(number.isdecimal() for number in numbers) else None
 
-    def __init__(self, app: Celery) -> None:
+
+class CeleryPublisher:
+    """Publishes with an app's pooled producers; connects at the first message. Safe to share between threads.
+
+    To a Redis it writes the lists itself, with messages as Celery makes them (`Payloads`); any other broker, and
+    whatever is not plain, gets them through Celery and kombu.
+
+    Args:
+        state_url: Where workflows are kept; where that is the broker's server, commits send what follows from them.
+
+    """
+
+    def __init__(self, app: Celery, state_url: str = "") -> None:
         self._app = app
+        self._payloads = Payloads(app, self._send_each)
+        self._plain: dict[str, bool] = {}
+        self._databases = databases_of_one_server(app, state_url)
+
+    def riding(self, batch: Sequence[Outgoing]) -> Sequence[Post] | None:
+        """Return what a commit writes to send a batch, if the state's server is the broker; None: it is not."""
+        if self._databases is None:
+            return None
+        lists = self._posts(batch)
+        return None if lists is None else [Post(queue, texts, self._databases) for queue, texts in lists.items()]
+
+    def _posts(self, batch: Sequence[Outgoing]) -> dict[str, list[str]] | None:
+        """Return what to push on which lists of a Redis that is the broker; None: it must go through Celery."""
+        if not self._payloads.is_fit() or not all(map(self._is_plain, batch)):
+            return None
+        lists: dict[str, list[str]] = {}
+        for message in batch:
+            lists.setdefault(message.queue, []).append(self._payloads.of(message))
+        return lists
 
     def publish(self, batch: Sequence[Outgoing]) -> None:
         """Publish in order, as one batch where the broker can.
@@ -62,7 +104,24 @@ class CeleryPublisher:
         connection = self._app.connection_for_write()
         return (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
 
+    def _is_plain(self, message: Outgoing) -> bool:
+        """Whether a queue is a list of that name, as far as kombu is concerned."""
+        is_plain = self._plain.get(message.queue)
+        if is_plain is None:
+            queue = queue_named(self._app, message.queue)
+            special = (queue.expires, queue.message_ttl, queue.max_length, queue.max_priority, queue.queue_arguments)
+            is_direct = queue.exchange.type == "direct" and queue.routing_key == queue.name
+            is_plain = self._plain[message.queue] = is_direct and not any(special)
+        return is_plain and message.priority is None
+
     def _send(self, producer: Any, batch: Sequence[Outgoing]) -> None:
+        is_redis = producer.connection.transport.driver_type == "redis"
+        if is_redis and (lists := self._posts(batch)) is not None:
+            client = producer.channel.client
+            for queue, payloads in lists.items():
+                for first in range(0, len(payloads), BATCH_SIZE):
+                    client.lpush(queue, *payloads[first : first + BATCH_SIZE])
+            return
         if len(batch) > 1 and producer.supports_batch_publish:
             with producer.batch(max_size=BATCH_SIZE):
                 self._send_each(producer, batch)
@@ -81,12 +140,7 @@ class CeleryPublisher:
                 retry=False,
                 ignore_result=True,
                 argsrepr="()",
-                kwargsrepr=_readable(message.kwargs),
+                kwargsrepr=readable(message.kwargs),
                 add_to_parent=False,
                 **({} if message.priority is None else {"priority": message.priority}),
             )
-
-
-def _readable(kwargs: Mapping[str, Any]) -> str:
-    """Return the kwargs as Flower and the log show them: whole, since they are ids only."""
-    return repr(dict(kwargs))

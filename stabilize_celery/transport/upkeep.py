@@ -6,7 +6,7 @@ import platform
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 
 from stabilize_celery.engine.steps import Value
@@ -19,6 +19,7 @@ from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Store
 from stabilize_celery.transport.celery_tasks import split_task_id
 from stabilize_celery.transport.reports import Report, Reports
+from stabilize_celery.transport.turns import Turns
 
 __all__ = ["Attempt", "Upkeep", "fleet_line"]
 
@@ -41,10 +42,11 @@ class Upkeep:
         running: Returns the attempts that run on this worker now.
         line: Returns what the fleet registry says of this worker.
         time_limit_s: Returns how long one execution of a task type may take (s), or None.
+        turns: What its processes go on with, beside that.
 
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a main process has
         self,
         store: Store,
         publisher: Publisher,
@@ -55,6 +57,7 @@ class Upkeep:
         running: Callable[[], Sequence[Attempt]],
         line: Callable[[], Mapping[str, Value]],
         time_limit_s: Callable[[str], float | None],
+        turns: Turns | None = None,
     ) -> None:
         self.keeper = Keeper(store, publisher, settings, worker_id)
         self.sweep = Sweep(store, publisher, settings)
@@ -66,6 +69,7 @@ class Upkeep:
         self._running = running
         self._line = line
         self._time_limit_s = time_limit_s
+        self._turns = turns
         self._renew_at = self._announce_at = self._beat_at = 0.0
         self._sweep_at = time.monotonic() + SWEEP_EVERY_MS / 1000
 
@@ -119,11 +123,15 @@ class Upkeep:
 
     def _claims(self) -> list[Claim]:
         claims = []
-        for attempt in self._running():
+        for attempt in self._attempts():
             limit_s = self._time_limit_s(attempt.task_type)
             if limit_s is None or time.time() - attempt.since_s <= limit_s:
                 claims.append(Claim(*split_task_id(attempt.task_id), self._worker_id))
         return claims
+
+    def _attempts(self) -> list[Attempt]:
+        going = self._turns.all() if self._turns is not None else []
+        return [*self._running(), *(Attempt(one.task_id, one.task_type, one.since_s) for one in going)]
 
     def _act_on_reports(self) -> None:
         while report := self._reports.first():
@@ -131,6 +139,11 @@ class Upkeep:
             self._reports.done()
 
     def _act_on(self, report: Report) -> None:
+        going = self._turns.lost(report.pid) if self._turns is not None else []
+        for one in (report, *(replace(report, task_id=one.task_id) for one in going)):
+            self._act_on_one(one)
+
+    def _act_on_one(self, report: Report) -> None:
         workflow_id, name = split_task_id(report.task_id)
         if not report.is_lost:
             self._leases.hand_back(workflow_id, name, self._worker_id)
@@ -141,7 +154,7 @@ class Upkeep:
 
     def _hand_all_back(self) -> None:
         self._act_on_reports()
-        for attempt in self._running():
+        for attempt in self._attempts():
             if self._leases.hand_back(*split_task_id(attempt.task_id), self._worker_id):
                 logger.info("%s: handed back at shutdown", attempt.task_id)
 

@@ -18,9 +18,19 @@ from stabilize_celery.transport.duty import Duty
 from stabilize_celery.transport.publish import queue_named, task_name
 from stabilize_celery.transport.reconnecting import reconnecting
 from stabilize_celery.transport.reports import Reports
+from stabilize_celery.transport.turns import Turns
 from stabilize_celery.transport.upkeep import Attempt, Upkeep, fleet_line
 
-__all__ = ["WorkerBridge", "WorkerStep", "add_queues", "has_worker_step", "running_attempts", "worker_step"]
+__all__ = [
+    "WorkerBridge",
+    "WorkerStep",
+    "add_queues",
+    "forget_acks",
+    "has_worker_step",
+    "is_ours_alone",
+    "running_attempts",
+    "worker_step",
+]
 
 _RUN_TASK = task_name(RunTask.__name__)
 _JOIN_S = 2.0
@@ -35,6 +45,7 @@ class WorkerBridge(Protocol):
     registry: TaskRegistry
     reports: Reports
     worker_id: str
+    turns: Turns | None
 
     @property
     def store(self) -> Store:
@@ -52,6 +63,10 @@ class WorkerBridge(Protocol):
 
     def name_worker(self, node: str) -> None:
         """Give this worker, and the processes it will fork, an id of their own."""
+        ...
+
+    def watch_turns(self, node: str, queues: Sequence[str], *, sends_events: bool) -> None:
+        """Prepare for processes that go on with tasks by themselves."""
         ...
 
 
@@ -73,6 +88,7 @@ class WorkerStep(bootsteps.StartStopStep):
             # Workers that are embedded in a program are not told by `celeryd_init`.
             if name not in known:
                 known.select_add(queue_named(self.bridge.app, name))
+        self.bridge.watch_turns(worker.hostname, list(known.consume_from), sends_events=bool(worker.task_events))
 
     def start(self, worker: Any) -> None:
         """Start the keeper and the heartbeats, on threads of the main process."""
@@ -84,6 +100,7 @@ class WorkerStep(bootsteps.StartStopStep):
             bridge.worker_id,
             bridge.reports,
             running=running_attempts,
+            turns=bridge.turns,
             line=lambda: fleet_line(worker.hostname, _types(bridge), list(bridge.app.amqp.queues.consume_from)),
             time_limit_s=lambda task_type: _time_limit_s(bridge.registry, task_type),
         )
@@ -134,6 +151,17 @@ def add_queues(app: Celery, names: Sequence[str]) -> None:
     """Let workers of the app consume these queues beside those they would anyway; `-Q` and `-X` still choose."""
     for name in names:
         app.amqp.queues.select_add(queue_named(app, name))
+
+
+def is_ours_alone(chosen: str | Sequence[str] | None, ours: Sequence[str]) -> bool:
+    """Return whether a worker was told to consume queues (as `-Q` takes them), and all of them are ours."""
+    names = chosen.split(",") if isinstance(chosen, str) else list(chosen or ())
+    return bool(names) and {name.strip() for name in names} <= set(ours)
+
+
+def forget_acks(app: Celery) -> None:
+    """Let workers of the app take messages off a Redis for good: what they lose with them the ledger sends again."""
+    app.conf.broker_transport_options = {**(app.conf.broker_transport_options or {}), "ack_emulation": False}
 
 
 def running_attempts() -> list[Attempt]:

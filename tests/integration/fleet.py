@@ -70,14 +70,16 @@ class Worker:
 
 
 class Fleet:
-    """One server, any number of workers, and a producer."""
+    """One server, any number of workers, and a producer. `broker` and `state` are URLs in place of the server's."""
 
-    def __init__(self, server: RedisServer, folder: Path, **settings: str) -> None:
+    def __init__(
+        self, server: RedisServer, folder: Path, *, broker: str = "", state: str = "", **settings: str
+    ) -> None:
         self.folder = folder
         self.journal_file = folder / "journal"
         self.journal_file.touch()
         base = server.url.rsplit("/", 1)[0]
-        self.broker_url, self.state_url = f"{base}/0", f"{base}/1"
+        self.broker_url, self.state_url = broker or f"{base}/0", state or f"{base}/1"
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("STABILIZE_")},
             "SHOP_BROKER": self.broker_url,

@@ -19,6 +19,7 @@ SAYS = {
     "approval": ["waits for signal 'approve'", "SUCCEEDED", "by leave of Ann"],
     "existing_celery_task": ["SUCCEEDED", "'invoice': 'invoice-7.pdf'", "'sent': 'Your order 7 to ann@example.org'"],
     "fan_out": ["SUCCEEDED", " words; the longest is "],
+    "patterns": ["SUCCEEDED", "[[7, 6, 8], 'contract at 4 %', 'seal at 4 %', None]"],
     "retries": ["SUCCEEDED", "['ann', 'bob', 'cy', 'dee']"],
     "shop": ["SUCCEEDED", "'label': 'parcel with receipt of order 7'"],
 }

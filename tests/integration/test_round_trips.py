@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
+import redis
 
 from stabilize_celery.models.messages import MESSAGE_TYPES
 from stabilize_celery.models.multi_instance import MultiInstanceConfig
@@ -16,7 +17,7 @@ from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.ports import Outgoing
 from stabilize_celery.runtime.service import Runtime
-from stabilize_celery.settings import Settings
+from stabilize_celery.settings import CONTINUATION, FUSED, PER_MESSAGE, Settings
 from stabilize_celery.store.redis_store import RedisStore
 from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.transport.celery_tasks import message_of
@@ -27,7 +28,7 @@ Ledger = dict[tuple[str, str], list[int]]
 class Counted:
     """One worker without a broker: messages are handled in the order of their publication, and their cost is kept."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, mode: str = PER_MESSAGE) -> None:
         registry = TaskRegistry()
         registry.task("work")(lambda stage: TaskResult.success(outputs={stage.ref_id: stage.context.get("n", 0) + 1}))
         registry.task("add_up")(lambda stage: TaskResult.success({"sum": sum(stage.context[name] for name in "bc")}))
@@ -35,7 +36,7 @@ class Counted:
         registry.task("crash")(_crash)
         self.store = RedisStore(url)
         self.store.partitions()
-        self.runtime = Runtime(self.store, registry, self, Settings(), "counted")
+        self.runtime = Runtime(self.store, registry, self, Settings(mode=mode), "counted")
         self.sent: deque[Outgoing] = deque()
         self.costs: Ledger = defaultdict(list)
         """Round trips of each delivery, by kind of message and stage."""
@@ -209,6 +210,49 @@ def test_a_condition_on_a_large_value_costs_one_more(counted: Counted) -> None:
 
     assert done.status.name == "SUCCEEDED"
     assert counted.of("StartStage") == {"a": [2], "b": [3]}
+
+
+class CountedCommands:
+    """Commands that a server has carried out, but for those that look at this."""
+
+    def __init__(self, url: str) -> None:
+        self._client = redis.Redis.from_url(url)
+
+    def per_stage(self, worker: Counted, stages: int) -> float:
+        self._client.config_resetstat()
+        worker.run(*long_chain(stages))
+        stats: dict[str, dict[str, int]] = self._client.info("commandstats")
+        spared = ("cmdstat_config", "cmdstat_info", "cmdstat_client", "cmdstat_hello", "cmdstat_select")
+        return sum(stat["calls"] for name, stat in stats.items() if not name.startswith(spared)) / stages
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def long_chain(length: int) -> list[StageExecution]:
+    return [stage(f"s{at}", *([f"s{at - 1}"] if at else []), context={"n": 1}) for at in range(length)]
+
+
+@pytest.mark.parametrize(
+    ("mode", "round_trips", "commands", "messages"),
+    [(PER_MESSAGE, 7, 95, 3), (FUSED, 3, 64, 1), (CONTINUATION, 1, 52, 0)],
+)
+def test_a_stage_of_a_chain_costs_so_much_in_each_mode(
+    redis_url: str, mode: str, round_trips: int, commands: int, messages: int
+) -> None:
+    """Round trips, commands and messages per stage of 40; the beginning and the end of the workflow are in it."""
+    worker, counter = Counted(redis_url, mode), CountedCommands(redis_url)
+    try:
+        before = worker.store.round_trips
+        per_stage = counter.per_stage(worker, 40)
+        delivered = sum(len(costs) for costs in worker.costs.values())
+
+        assert (worker.store.round_trips - before) / 40 <= round_trips + 0.5
+        assert per_stage <= commands
+        assert delivered / 40 <= messages + 0.1
+    finally:
+        counter.close()
+        worker.store.close()
 
 
 @pytest.mark.parametrize("kind", ["StartStage", "RunTask", "CompleteStage"])

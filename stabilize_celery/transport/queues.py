@@ -1,0 +1,42 @@
+"""How long the broker's queues are, on any broker that tells it."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from stabilize_celery.errors import QueueError, redact_url
+from stabilize_celery.settings import Settings
+from stabilize_celery.transport.producer import ProducerPublisher
+
+__all__ = ["queue_lengths"]
+
+
+def queue_lengths(broker_url: str, settings: Settings, queues: Iterable[str]) -> dict[str, int]:
+    """Return how many messages wait in each queue for a worker (count); one that does not exist has none.
+
+    Messages that a worker has fetched already don't count.
+
+    Raises:
+        QueueError: the broker does not answer.
+        ConfigurationError: Celery can't use such a broker.
+
+    """
+    producer = ProducerPublisher(broker_url, settings)
+    try:
+        with producer.app.connection_for_read() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=settings.socket_timeout_ms / 1000)
+            return {queue: _length(connection, queue) for queue in queues}
+    except Exception as error:
+        # Each broker's client has errors of its own.
+        told = f"the broker at {redact_url(broker_url)} does not say how long its queues are"
+        raise QueueError(told, cause=error) from error
+    finally:
+        producer.close()
+
+
+def _length(connection: Any, queue: str) -> int:
+    # A refused declaration closes the channel: each queue gets one of its own.
+    with connection.channel() as channel:
+        try:
+            return int(channel.queue_declare(queue, passive=True).message_count)
+        except connection.channel_errors:
+            return 0

@@ -1,0 +1,130 @@
+"""Tasks that a process goes on with (mode `continuation`): Celery knows nothing of them, so they are told of here.
+
+What runs is written into memory that a worker's main process shares with its children: it extends their leases, and
+reports them lost if the child dies. Flower sees them by the same events that Celery sends for a delivery.
+"""
+
+import logging
+import mmap
+import os
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from billiard.process import current_process
+from celery import Celery
+
+from stabilize_celery.models.messages import RunTask
+from stabilize_celery.runtime.ports import outgoing
+from stabilize_celery.transport.payloads import readable
+from stabilize_celery.transport.publish import task_name
+
+__all__ = ["Going", "TaskEvents", "Turns"]
+
+logger = logging.getLogger(__name__)
+
+_SLOTS = 1_024
+_SIZE = 1_024
+_HEAD = struct.Struct("=HId")
+_RUN_TASK = task_name(RunTask.__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Going:
+    """A task that the process `pid` executes though no broker has delivered it; `since_s` is epoch time."""
+
+    task_id: str
+    task_type: str
+    pid: int
+    since_s: float
+
+
+class Turns:
+    """What the processes of one worker go on with. Made before they are forked."""
+
+    def __init__(self) -> None:
+        self._shared = mmap.mmap(-1, _SLOTS * _SIZE)
+        self._threads: dict[int, Going] = {}
+        self._main_pid = os.getpid()
+
+    @contextmanager
+    def going_on(self, task_id: str, task_type: str) -> Iterator[None]:
+        """Make a task known, inside."""
+        going = Going(task_id, task_type, os.getpid(), time.time())
+        if os.getpid() == self._main_pid:
+            thread = threading.get_ident()
+            self._threads[thread] = going
+            try:
+                yield
+            finally:
+                # Another one may have begun inside, after this one had ended.
+                self._threads.pop(thread, None)
+            return
+        at = _SIZE * (getattr(current_process(), "index", going.pid) % _SLOTS)
+        self._write(at, going)
+        try:
+            yield
+        finally:
+            self._shared[at : at + 2] = b"\0\0"
+
+    def all(self) -> list[Going]:
+        """Return what goes on now. Called in the main process."""
+        slots = (self._read(at) for at in range(0, _SLOTS * _SIZE, _SIZE))
+        return [*self._threads.values(), *(going for going in slots if going is not None)]
+
+    def lost(self, pid: int | None) -> list[Going]:
+        """Return what a process went on with that has died, and forget it."""
+        found = [going for going in self.all() if going.pid == pid]
+        for at in range(0, _SLOTS * _SIZE, _SIZE):
+            if (going := self._read(at)) is not None and going in found:
+                self._shared[at : at + 2] = b"\0\0"
+        return found
+
+    def _write(self, at: int, going: Going) -> None:
+        text = f"{going.task_id}\n{going.task_type}".encode()[: _SIZE - _HEAD.size]
+        # The length comes last: who reads meanwhile sees nothing, and looks again at the next heartbeat.
+        self._shared[at : at + 2] = b"\0\0"
+        self._shared[at + _HEAD.size : at + _HEAD.size + len(text)] = text
+        self._shared[at : at + _HEAD.size] = _HEAD.pack(len(text), going.pid, going.since_s)
+
+    def _read(self, at: int) -> Going | None:
+        length, pid, since_s = _HEAD.unpack_from(self._shared, at)
+        if not length:
+            return None
+        text = self._shared[at + _HEAD.size : at + _HEAD.size + length].decode(errors="replace")
+        task_id, _, task_type = text.partition("\n")
+        return Going(task_id, task_type, pid, since_s)
+
+
+class TaskEvents:
+    """Sends the events of a delivery for a task that was not delivered.
+
+    Args:
+        hostname: The worker's name, as in the events that it sends itself.
+
+    """
+
+    def __init__(self, app: Celery, hostname: str) -> None:
+        self._app = app
+        self._hostname = hostname
+
+    @contextmanager
+    def around(self, message: RunTask) -> Iterator[None]:
+        """Tell that a task was received and starts, then that it has succeeded; its outcome stands in the workflow."""
+        sent = outgoing(message, "")
+        began = time.monotonic()
+        self._tell("task-received", sent.task_id, name=_RUN_TASK, args="()", kwargs=readable(sent.kwargs), retries=0)
+        self._tell("task-started", sent.task_id)
+        yield
+        self._tell("task-succeeded", sent.task_id, result="'continued'", runtime=time.monotonic() - began)
+
+    def _tell(self, kind: str, task_id: str, **fields: object) -> None:
+        try:
+            with self._app.events.default_dispatcher(hostname=self._hostname) as dispatcher:
+                dispatcher.send(kind, uuid=task_id, root_id=task_id, parent_id=None, **fields)
+        except Exception:
+            # Who watches sees less; the work goes on.
+            logger.warning("%s of %s could not be told", kind, task_id, exc_info=True)

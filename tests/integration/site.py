@@ -1,0 +1,109 @@
+"""The page on a port of its own, in a thread of the test process, and workflows to look at."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import uvicorn
+
+from stabilize_celery.client import Client
+from stabilize_celery.models.multi_instance import MultiInstanceConfig
+from stabilize_celery.models.stage import StageExecution
+from stabilize_celery.models.task import TaskExecution
+from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.web import WebSettings, make_web_app
+from tests.integration.fleet import eventually
+
+API = "/api/v1"
+
+
+class Site:
+    """A page that is served; `http` asks it as a program would."""
+
+    def __init__(self, client: Client, port: int, settings: WebSettings) -> None:
+        self.client = client
+        self.url = f"http://127.0.0.1:{port}"
+        self.settings = settings
+        headers = {"authorization": f"Bearer {settings.token}"} if settings.token else {}
+        # A proxy of the environment is for other hosts.
+        self.http = httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+
+    def get(self, path: str, **query: Any) -> Any:
+        answer = self.http.get(API + path, params=query)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def post(self, path: str, body: Any = None, **headers: str) -> httpx.Response:
+        return self.http.post(API + path, json={} if body is None else body, headers=headers)
+
+
+@contextmanager
+def served(client: Client, settings: WebSettings | None = None) -> Iterator[Site]:
+    """Serve a page for as long as the context lasts."""
+    chosen = settings or WebSettings()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(
+            make_web_app(client, chosen), proxy_headers=False, log_level="error", timeout_graceful_shutdown=2, ws="none"
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        site = Site(client, listener.getsockname()[1], chosen)
+        try:
+            eventually(lambda: server.started)
+            yield site
+        finally:
+            site.http.close()
+            server.should_exit = True
+            thread.join(20)
+
+
+def stage(ref_id: str, *after: str, does: str = "work", **given: Any) -> StageExecution:
+    """A stage of one task."""
+    task = TaskExecution.create(does, does)
+    return StageExecution(
+        ref_id=ref_id, type=does, name=ref_id, tasks=[task], requisite_stage_ref_ids=set(after), **given
+    )
+
+
+def order() -> Workflow:
+    """A pipeline with something of everything: a gate that is closed, a failure that is borne, instances, a mutex."""
+    return Workflow.create(
+        "shop",
+        "order",
+        [
+            stage("charge", context={"order_id": 7}),
+            stage("pack", "charge", context={"sleep_s": 0.2}, mi_config=MultiInstanceConfig(count=5)),
+            stage("label", "charge", does="shell", context={"command": "echo no printer; exit 3", **BORNE}),
+            stage("weigh", "label", mutex_key="scales"),
+            stage("approve", "charge", does="approval", context={"signal": "approve"}),
+            stage("ship", "pack", "weigh", "approve", mutex_key="dock-4"),
+            stage("invoice", "ship"),
+        ],
+    )
+
+
+BORNE = {"continuePipelineOnFailure": True}
+
+
+def fan(number: int, name: str = "fan") -> Workflow:
+    """A stage, `number` stages alike after it, one after them all."""
+    wide = [f"part{at}" for at in range(number)]
+    return Workflow.create(
+        "bench", name, [stage("first"), *(stage(one, "first") for one in wide), stage("last", *wide)]
+    )
+
+
+def lattice(layers: int, width: int, name: str = "lattice") -> Workflow:
+    """A graph where no two stages are alike: each follows two of the layer before."""
+    stages = [stage(f"s{0}_{row}") for row in range(width)]
+    for layer in range(1, layers):
+        for row in range(width):
+            before = {f"s{layer - 1}_{row}", f"s{layer - 1}_{(row * 7 + layer) % width}"}
+            stages.append(stage(f"s{layer}_{row}", *before))
+    return Workflow.create("bench", name, stages)

@@ -1,0 +1,55 @@
+"""The URLs of state servers are URLs of brokers, too, as far as Celery can use them."""
+
+from __future__ import annotations
+
+import pytest
+
+from stabilize_celery.errors import ConfigurationError
+from stabilize_celery.transport.broker import broker_settings
+
+SOCKET = {"socket_timeout": 5.0, "socket_connect_timeout": 5.0, "socket_keepalive": True}
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://host:6379/2", "redis://host:6379/2"),
+        ("rediss://host/0", "rediss://host/0"),
+        ("amqp://guest@host//", "amqp://guest@host//"),
+        ("unix:///run/redis.sock?db=3", "redis+socket:///run/redis.sock?virtual_host=3"),
+        ("sentinel://a:1,b/4?master=shop", "sentinel://a:1/4;sentinel://b:26379/4"),
+    ],
+)
+def test_a_broker_url_in_kombus_words(url: str, told: str) -> None:
+    """What Celery knows is left as it is; a socket and sentinels are spelled otherwise there."""
+    assert broker_settings(url, 5.0)["broker_url"] == told
+
+
+def test_sentinels() -> None:
+    """All of them, the master's name, and the password of either kind of server."""
+    found = broker_settings("sentinel://me:p%40ss@a:1,b/4?master=shop&sentinel_password=other&ssl=true", 5.0)
+
+    assert found["broker_url"] == "sentinel://me:p%40ss@a:1/4;sentinel://me:p%40ss@b:26379/4"
+    assert found["broker_use_ssl"] is True
+    options = found["broker_transport_options"]
+    assert options == SOCKET | {"master_name": "shop", "sentinel_kwargs": SOCKET | {"password": "other"}}
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis+cluster://:secret@host:6379", "Cluster, which Celery can't use"),
+        ("sentinel://:secret@a:26379;sentinel://b:26379", r"sentinel://host:26379,host:26379/0\?master=name"),
+    ],
+)
+def test_what_celery_cannot_use(url: str, told: str) -> None:
+    """One error that says what to write instead, without the password."""
+    with pytest.raises(ConfigurationError, match=told) as caught:
+        broker_settings(url, 5.0)
+    assert "secret" not in str(caught.value)
+
+
+def test_only_redis_gets_options_of_redis() -> None:
+    """Other transports would not know them."""
+    assert broker_settings("redis://h", 5.0)["broker_transport_options"] == SOCKET
+    assert "broker_transport_options" not in broker_settings("amqp://h", 5.0)

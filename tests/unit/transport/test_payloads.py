@@ -1,0 +1,155 @@
+"""Messages made without Celery are those that Celery makes; and they can be part of a commit."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+from celery.signals import before_task_publish
+from kombu.entity import Queue
+
+from stabilize_celery.engine.steps import Hash, SetFields, workflow_slot
+from stabilize_celery.models.messages import RunTask, StartStage
+from stabilize_celery.runtime.ports import Outgoing, outgoing
+from stabilize_celery.store.contract import Transaction
+from stabilize_celery.store.redis_store import RedisStore
+from stabilize_celery.transport.payloads import Payloads
+from stabilize_celery.transport.publish import CeleryPublisher, databases_of_one_server
+
+QUEUE = "stabilize.work"
+AWKWARD = RunTask(
+    workflow_id="01HW", ref_id='späte "Zahlung"\\1', thread="abc", task_index=0, task_type="stabilize.id", instance=3
+)
+PLAIN = StartStage(workflow_id="01HW", ref_id="a", thread="abc")
+VARIES = {"delivery_tag", "reply_to"}
+
+
+def app(url: str, **conf: Any) -> Celery:
+    made = Celery("test", broker=url, set_as_current=False)
+    made.conf.update(conf)
+    return made
+
+
+def waiting(url: str, queue: str = QUEUE) -> list[dict[str, Any]]:
+    with redis.Redis.from_url(url) as client:
+        return [json.loads(item) for item in reversed(client.lrange(queue, 0, -1))]
+
+
+def essence(message: dict[str, Any]) -> dict[str, Any]:
+    """A message without what is drawn at random, its body decoded."""
+    properties = {name: value for name, value in message["properties"].items() if name not in VARIES}
+    return {**message, "properties": properties, "body": json.loads(base64.b64decode(message["body"]))}
+
+
+@pytest.mark.parametrize("message", [PLAIN, AWKWARD], ids=["plain", "awkward"])
+@pytest.mark.parametrize("conf", [{}, {"task_default_priority": None, "task_default_exchange": "x"}])
+def test_a_message_is_the_one_that_celery_makes(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, message: RunTask | StartStage, conf: dict[str, Any]
+) -> None:
+    """Header by header, property by property; but for what is drawn at random for each."""
+    publisher = CeleryPublisher(app(redis_url, **conf))
+    publisher.publish([outgoing(message, QUEUE)])
+    with monkeypatch.context() as patched:
+        patched.setattr(Payloads, "is_fit", lambda _: False)
+        publisher.publish([outgoing(message, QUEUE)])
+
+    ours, celerys = waiting(redis_url)
+    assert essence(ours) == essence(celerys)
+    assert ours["properties"]["delivery_tag"] != celerys["properties"]["delivery_tag"]
+
+
+@pytest.mark.parametrize("conf", [{"task_send_sent_event": True}, {"task_compression": "gzip"}, {"task_protocol": 1}])
+def test_what_is_not_plain_goes_through_celery(redis_url: str, conf: dict[str, Any]) -> None:
+    """Whatever the app wants of messages, it gets."""
+    publisher = CeleryPublisher(app(redis_url, **conf), redis_url)
+
+    assert publisher.riding([outgoing(PLAIN, QUEUE)]) is None
+    publisher.publish([outgoing(PLAIN, QUEUE)])
+    assert len(waiting(redis_url)) == 1
+
+
+def test_who_listens_to_messages_being_sent_hears_of_them(redis_url: str) -> None:
+    """Tracing of Celery works by this signal."""
+    seen: list[str] = []
+
+    def note(sender: str, **_: Any) -> None:
+        seen.append(sender)
+
+    before_task_publish.connect(note)
+    try:
+        CeleryPublisher(app(redis_url)).publish([outgoing(PLAIN, QUEUE)])
+    finally:
+        before_task_publish.disconnect(note)
+
+    assert seen == ["stabilize.StartStage"]
+
+
+@pytest.mark.parametrize("options", [{"max_priority": 5}, {"expires": 60.0}, {"routing_key": "other"}])
+def test_a_queue_with_rules_of_its_own_is_left_to_kombu(redis_url: str, options: dict[str, Any]) -> None:
+    """A list of its name might not be what is consumed."""
+    queue = Queue(QUEUE, **options)  # type: ignore[no-untyped-call]
+    publisher = CeleryPublisher(app(redis_url, task_queues=[queue]), redis_url)
+
+    assert publisher.riding([outgoing(PLAIN, QUEUE)]) is None
+    assert publisher.riding([Outgoing("StartStage", "w/n", {}, "another", priority=3)]) is None
+
+
+@pytest.mark.parametrize(
+    ("broker", "state", "expected"),
+    [
+        ("redis://h:1/0", "redis://h:1/1", (0, 1)),
+        ("redis://h:1", "redis://h:1", (0, 0)),
+        ("redis://u:p@h:1/2", "redis://u:p@h:1/2", (2, 2)),
+        ("redis://u:p@h:1/2", "redis://v:p@h:1/2", None),
+        ("redis://h:1/0", "redis://h:2/0", None),
+        ("rediss://h:1/0", "redis://h:1/0", None),
+        ("amqp://h:1//", "redis://h:1/0", None),
+        ("sentinel://h:1/0", "sentinel://h:1/0", None),
+        ("redis://h:1/0;redis://g:1/0", "redis://h:1/0", None),
+        ("redis://h:1/0", "", None),
+    ],
+)
+def test_a_commit_sends_only_where_one_server_has_both(
+    broker: str, state: str, expected: tuple[int, int] | None
+) -> None:
+    """By name, port and user: what can't be told from the URLs is not assumed."""
+    assert databases_of_one_server(app(broker), state) == expected
+
+
+@pytest.fixture
+def store(redis_url: str) -> Iterator[RedisStore]:
+    made = RedisStore(f"{redis_url.rsplit('/', 1)[0]}/1")
+    yield made
+    made.close()
+
+
+def test_a_commit_sends_what_follows_from_it(redis_url: str, store: RedisStore) -> None:
+    """In one EXEC, though broker and state are different databases; and the connection finds its own again."""
+    base = redis_url.rsplit("/", 1)[0]
+    posts = CeleryPublisher(app(f"{base}/0"), f"{base}/1").riding([outgoing(PLAIN, QUEUE)])
+    assert posts is not None
+
+    with store.session(workflow_slot("w")) as session:
+        assert session.commit(Transaction([SetFields("h", {"a": "1"})], posts=posts)) == [None]
+        assert session.read((Hash("h"),)).hash("h") == {"a": b"1"}
+
+    assert [message["headers"]["id"] for message in waiting(f"{base}/0")] == ["01HW/Start:abc"]
+
+
+def test_a_commit_that_is_not_applied_sends_nothing(redis_url: str, store: RedisStore) -> None:
+    """Somebody else was first."""
+    base = redis_url.rsplit("/", 1)[0]
+    posts = CeleryPublisher(app(f"{base}/0"), f"{base}/1").riding([outgoing(PLAIN, QUEUE)])
+    slot = workflow_slot("w")
+
+    with store.session(slot) as session, store.session(slot) as other:
+        session.read((Hash("h"),), ("h",))
+        other.commit(Transaction([SetFields("h", {"a": "1"})]))
+        assert session.commit(Transaction([SetFields("h", {"a": "2"})], posts=posts or ())) is None
+
+    assert waiting(f"{base}/0") == []
