@@ -16,6 +16,9 @@ class Faults:
         die: Between two steps of a handler its worker dies.
         max_delay_ms: How late a message may come (milliseconds); within that, in any order.
 
+    Raises:
+        ValueError: a probability is not within 0 to 1, or the delay is negative.
+
     """
 
     duplicate: float = 0.1
@@ -23,6 +26,14 @@ class Faults:
     preempt: float = 0.2
     die: float = 0.02
     max_delay_ms: int = 40
+
+    def __post_init__(self) -> None:
+        """Refuse what is no probability."""
+        for name in ("duplicate", "lose", "preempt", "die"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} is no probability: give a number from 0 to 1")
+        if self.max_delay_ms < 0:
+            raise ValueError(f"max_delay_ms={self.max_delay_ms} is negative: give milliseconds, 0 or more")
 
     @classmethod
     def none(cls) -> "Faults":

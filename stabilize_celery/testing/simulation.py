@@ -26,9 +26,9 @@ from stabilize_celery.runtime.probes import PROBE
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Transaction
-from stabilize_celery.tasks.registry import TaskImplementation, TaskRegistry
 from stabilize_celery.testing.faults import Faults
-from stabilize_celery.testing.interruptions import InterruptedStore
+from stabilize_celery.testing.registering import Tasks, registry_of
+from stabilize_celery.testing.simulated_store import SimulatedStore
 from stabilize_celery.testing.waiting import waits_of
 
 __all__ = ["MAX_STEPS", "Faults", "Simulation", "SimulationStuckError"]
@@ -46,8 +46,10 @@ AFTERWARDS_MS = 60_000
 """How long the fleet goes on when a workflow has ended: finalizers and hooks still run (ms)."""
 
 
-class SimulationStuckError(AssertionError):
+class SimulationStuckError(AssertionError, TimeoutError):
     """The workflow does not end; the text says what it waits for, or was doing.
+
+    Also a `TimeoutError`, which is what `handle.wait(timeout_s=…)` raises: in virtual time it is known at once.
 
     Args:
         workflow: The workflow as it was then.
@@ -75,28 +77,32 @@ class Simulation:
 
     Args:
         seed: Names the schedule.
-        tasks: Task type to a function of the stage, a `Task` class or instance; the ready-made ones are there.
+        tasks: Task type to a function of the stage, a `Task` class or instance, beside the ready-made ones; or the
+            registry of an app, used itself.
         faults: What goes wrong; nothing but reordering by default.
         settings: Those of its workers.
+
+    Raises:
+        TypeError: `seed` is no whole number, or `tasks` is nothing of what it may be.
 
     """
 
     def __init__(
         self,
         seed: int = 0,
-        tasks: Mapping[str, TaskImplementation] | None = None,
+        tasks: Tasks | None = None,
         *,
         faults: Faults | None = None,
         settings: Settings | None = None,
     ) -> None:
+        if not isinstance(seed, int):
+            raise TypeError(f"seed= must be a whole number, not {seed!r}: the same seed is the same run")
         self.random = Random(seed)  # noqa: S311 - a schedule, not a secret
         self.faults = faults or Faults.none()
         self.settings = settings or Settings()
         self.now_us = START_US
-        self.store = InterruptedStore(self, self.settings.partitions)
-        self.registry = TaskRegistry()
-        for name, task in (tasks or {}).items():
-            self.registry.register(name, task)
+        self.store = SimulatedStore(self, self.settings.partitions)
+        self.registry = registry_of(tasks)
         self.observers: list[Callable[[Slot, Transaction], None]] = []
         """Told of every commit, right after it."""
         self.delivered = 0
@@ -124,6 +130,7 @@ class Simulation:
             # How long it wants to pause is drawn by a generator of its own, which no seed rules.
             pause_ms=lambda _: self.advance_us(self.random.randint(2_000, 40_000)),
             new_nonce=lambda: UUID(int=self.random.getrandbits(128)).hex[:12],
+            clock_us=self.clock_us,
         )
 
     # -- the broker ----------------------------------------------------------------------------------------------------
@@ -229,7 +236,7 @@ class Simulation:
                     return
         finally:
             self._is_calm = True
-        raise self._stuck(f"has not ended after {max_steps} steps", workflow_ids)
+        raise self.stuck(f"has not ended after {max_steps} steps; give max_steps= if it is only long", workflow_ids)
 
     def finish(self, workflow_id: str, max_steps: int = MAX_STEPS) -> Workflow:
         """Go on until this workflow has ended, and what remains to be done behind it, too; return it.
@@ -240,11 +247,12 @@ class Simulation:
         """
         self.run(workflow_id, max_steps=max_steps)
         if not self._have_ended((workflow_id,)):
-            raise self._stuck("does not end by itself", (workflow_id,))
+            raise self.stuck("does not end by itself", (workflow_id,))
         self.pass_time(AFTERWARDS_MS)
         return self.read(workflow_id)
 
-    def _stuck(self, what: str, workflow_ids: Sequence[str]) -> SimulationStuckError:
+    def stuck(self, what: str, workflow_ids: Sequence[str]) -> SimulationStuckError:
+        """Return the error that says what the first of these workflows that has not ended waits for."""
         stuck = next((name for name in workflow_ids if not self._have_ended((name,))), workflow_ids[0])
         workflow = self.read(stuck)
         waits = self.store.calmly(lambda: waits_of(self.store, self.registry, stuck))

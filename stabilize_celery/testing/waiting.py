@@ -15,6 +15,8 @@ __all__ = ["waits_of"]
 
 _MOST = 20
 """How many lines a workflow gets: hundreds of instances wait for the same."""
+_MANY = 20
+"""So many runs of one stage are worth a word: a loop may not end."""
 
 
 def waits_of(store: Store, registry: TaskRegistry, workflow_id: str) -> list[str]:
@@ -33,7 +35,9 @@ def _of_workflow(store: Store, registry: TaskRegistry, workflow_id: str) -> Iter
         live = [run for _, run in stage.runs if not run.is_ended]
         for run in [run for run in live if run.instance is not None] or live:
             instance = "" if run.instance is None else f", instance {run.instance},"
-            yield f"stage {ref!r}{instance} {_of_run(registry, stage, run)}"
+            runs = sum(run.instance is None for _, run in stage.runs)
+            again = f" for the {runs}th time," if runs > _MANY else ""
+            yield f"stage {ref!r}{instance}{again} {_of_run(registry, stage, run)}"
             if run.child and run.sub is None:
                 yield from (f"  {line}" for line in _of_workflow(store, registry, run.child))
     yield from _dead_letters(store, workflow_id)

@@ -5,10 +5,12 @@ scenario in it that passes fails its test. `more_scenarios.json` has what the fi
 """
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from stabilize_celery.settings import CONTINUATION, FUSED
 from stabilize_celery.testing.conformance.report import told
 from stabilize_celery.testing.conformance.scenario import Scenario, load_scenarios
 from stabilize_celery.testing.conformance.simulator_backend import run_simulated
@@ -17,6 +19,7 @@ from stabilize_celery.testing.conformance.verdicts import judge
 HERE = Path(__file__).parent
 SCENARIOS = [*load_scenarios(HERE / "scenarios.json"), *load_scenarios(HERE / "more_scenarios.json")]
 SEEDS = range(int(os.environ.get("CONFORMANCE_SEEDS", "3")))
+MODE_SEEDS = range(int(os.environ.get("CONFORMANCE_SEEDS", "1")))
 NOT_YET = set((HERE / "not_yet.txt").read_text().split())
 
 
@@ -29,6 +32,15 @@ def test_a_scenario_holds_under_every_seed(scenario: Scenario) -> None:
         assert not verdict.has_passed, f"{scenario.id} passes: take it off not_yet.txt"
     else:
         assert verdict.has_passed, told(verdict)
+
+
+@pytest.mark.parametrize("mode", [FUSED, CONTINUATION])
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.id)
+def test_a_scenario_holds_in_every_mode(scenario: Scenario, mode: str) -> None:
+    """Messages that are not sent, and tasks that follow at once, are decided as if they had been."""
+    verdict = judge(scenario, MODE_SEEDS, partial(run_simulated, mode=mode))
+
+    assert verdict.has_passed or scenario.id in NOT_YET, told(verdict)
 
 
 def test_the_list_of_what_is_not_done_yet_names_scenarios() -> None:

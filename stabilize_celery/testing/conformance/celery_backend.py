@@ -14,6 +14,7 @@ from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.outside import Answer
 from stabilize_celery.engine.steps import Handling
 from stabilize_celery.runtime.service import Runtime
+from stabilize_celery.settings import PER_MESSAGE
 from stabilize_celery.store.contract import Filter, StoredEvent
 from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.testing.conformance.definitions import Definitions
@@ -46,10 +47,15 @@ class CeleryBackendError(Exception):
 
 
 class CeleryBackend:
-    """A context: the fleet runs inside. Raises CeleryBackendError when it does not come up."""
+    """A context: the fleet runs inside, in that mode (`Settings.mode`).
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._fleet = Fleet(paths)
+    Raises:
+        CeleryBackendError: the fleet does not come up.
+
+    """
+
+    def __init__(self, paths: Sequence[Path], mode: str = PER_MESSAGE) -> None:
+        self._fleet = Fleet(paths, mode)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from stabilize_celery.settings import Settings
+from stabilize_celery.settings import PER_MESSAGE, Settings
 from stabilize_celery.testing.conformance.server import PrivateServer
 from stabilize_celery.transport.worker_command import worker_argv
 
@@ -39,8 +39,9 @@ class FleetError(Exception):
 class Fleet:
     """A context: a server and workers in process groups of their own, gone when it ends."""
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    def __init__(self, files: Sequence[Path], mode: str = PER_MESSAGE) -> None:
         self._files = files
+        self._mode = mode
         self._stack = ExitStack()
         self._workers: list[subprocess.Popen[bytes]] = []
         self.folder = Path()
@@ -56,7 +57,7 @@ class Fleet:
             self.folder = Path(tempfile.mkdtemp(prefix="conformance-"))
             stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
             server = stack.enter_context(PrivateServer(self.folder))
-            self.settings = Settings(redis_url=server.url(1), broker_url=server.url(0))
+            self.settings = Settings(redis_url=server.url(1), broker_url=server.url(0), mode=self._mode)
             stack.callback(self._stop_workers)
             self._start_workers()
             self._stack = stack.pop_all()
@@ -90,6 +91,7 @@ class Fleet:
         return foreign | {
             "STABILIZE_REDIS_URL": self.settings.redis_url,
             "STABILIZE_BROKER_URL": self.settings.broker_url,
+            "STABILIZE_MODE": self._mode,
             "STABILIZE_TASK_MODULES": _TASK_MODULE,
             FILES: json.dumps([str(path.absolute()) for path in self._files]),
             JOURNAL: str(self.journal_file),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.outside import Answer
 from stabilize_celery.engine.steps import Handling, Slot
-from stabilize_celery.settings import Settings
+from stabilize_celery.settings import PER_MESSAGE, Settings
 from stabilize_celery.store.contract import Transaction
 from stabilize_celery.testing.conformance.actions import PREFIX, Scripts
 from stabilize_celery.testing.conformance.asking import add_instances
@@ -26,22 +26,22 @@ TICK_US = 600_000_000
 """How long a tick of a trigger or a choice is: all that can happen without waiting happens within one."""
 
 _PREFIX = "s."
-_SETTINGS = Settings(partitions=2)
+_PARTITIONS = 2
 _IDLE_STEPS = 400
 """After so many steps without a commit that tells something, what it waits for will not come."""
 _MAX_STEPS = 200_000
 
 
-def run_simulated(scenario: Scenario, seed: int) -> Outcome:
-    """Run a scenario once; the same seed gives the same run."""
-    return _SimulatedRun(scenario, seed).run()
+def run_simulated(scenario: Scenario, seed: int, mode: str = PER_MESSAGE) -> Outcome:
+    """Run a scenario once, with workers in that mode (`Settings.mode`); the same seed gives the same run."""
+    return _SimulatedRun(scenario, seed, mode).run()
 
 
 class _SimulatedRun:
-    def __init__(self, scenario: Scenario, seed: int) -> None:
+    def __init__(self, scenario: Scenario, seed: int, mode: str) -> None:
         self.scenario = scenario
         self.journal = MemoryJournal()
-        self.simulation = Simulation(seed, faults=CRASH_FREE, settings=_SETTINGS)
+        self.simulation = Simulation(seed, faults=CRASH_FREE, settings=Settings(partitions=_PARTITIONS, mode=mode))
         self.simulation.registry.add_resolver(PREFIX, Scripts([[scenario]], self.journal, self._add_instance))
         self.simulation.observers.append(self._noticed)
         self.world = World(self.simulation.store, self.simulation.store.calmly)

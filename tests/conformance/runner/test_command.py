@@ -53,7 +53,6 @@ def test_everything_as_one_object(path: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--fused"], "fused mode is not in this version"),
         (["--only", "nobody"], "no file has the scenario 'nobody'"),
         (["--seeds", "0"], "at least 1"),
         (["missing.json"], "missing.json: No such file"),

@@ -1,0 +1,129 @@
+"""Redis is killed, emptied, away or full, as the state's server and as the broker's, while every kind of work runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+
+from stabilize_celery.errors import UnreachableError, WritesRefusedError
+from tests.chaos.crowds import Crowd
+from tests.chaos.fleet import ChaosFleet
+from tests.chaos.flows import make
+from tests.integration.fleet import eventually
+from tests.servers import RedisServer
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+
+AWAY_S = 8.0
+"""How long a server is away: longer than a worker's socket timeout, shorter than a test's patience."""
+
+
+@pytest.fixture
+def broker() -> Iterator[RedisServer]:
+    """A server for messages alone."""
+    with RedisServer() as server:
+        yield server
+
+
+def test_redis_is_killed_and_comes_back_with_its_log(fleet: ChaosFleet, server: RedisServer) -> None:
+    """State and broker at once, three times; what it had acknowledged is there, so nothing has to be repaired."""
+    worker = fleet.add_worker()
+    crowd = Crowd(fleet, 88)
+    for ended in (15, 40, 65):
+        crowd.wait_until_ended(ended)
+        server.kill()
+        time.sleep(1)
+        server.start()
+
+    crowd.check()
+    assert worker.process.poll() is None
+
+
+def test_the_broker_forgets_everything_again_and_again(fleet: ChaosFleet) -> None:
+    """Messages are only nudges: what was in the queues is published again, and nothing happens twice."""
+    fleet.add_worker()
+    crowd = Crowd(fleet, 66)
+    with redis.Redis.from_url(fleet.broker_url) as client:
+        for ended in range(0, 60, 12):
+            crowd.wait_until_ended(ended)
+            client.flushdb()
+
+    crowd.check()
+
+
+def test_the_broker_is_away_for_a_while(new_fleet: Callable[..., ChaosFleet], broker: RedisServer) -> None:
+    """On a server of its own, without a log: producers still start workflows, which go on once it is back, empty."""
+    fleet = new_fleet(broker=broker.url)
+    worker = fleet.add_worker()
+    crowd = Crowd(fleet, 44)
+    crowd.wait_until_ended(10)
+    broker.kill()
+    late = fleet.client.start(make(0))
+    time.sleep(AWAY_S)
+    broker.start()
+
+    assert late.wait(120).status.name == "SUCCEEDED"
+    crowd.check()
+    assert worker.process.poll() is None
+
+
+def test_the_state_is_away_for_a_while(
+    new_fleet: Callable[..., ChaosFleet], server: RedisServer, broker: RedisServer
+) -> None:
+    """While the broker goes on handing out messages that nobody can look up."""
+    fleet = new_fleet(broker=broker.url)
+    worker = fleet.add_worker()
+    crowd = Crowd(fleet, 44)
+    crowd.wait_until_ended(10)
+    server.kill()
+    with pytest.raises(UnreachableError):
+        fleet.client.start(make(0))
+    time.sleep(AWAY_S)
+    server.start()
+
+    crowd.check()
+    assert worker.process.poll() is None
+
+
+@pytest.mark.parametrize("is_apart", [False, True], ids=["with the broker", "of the state alone"])
+def test_memory_is_full(
+    new_fleet: Callable[..., ChaosFleet], server: RedisServer, broker: RedisServer, *, is_apart: bool
+) -> None:
+    """Producers are told so; running workflows wait, no try of theirs is counted, and go on when there is memory."""
+    fleet = new_fleet(broker=broker.url) if is_apart else new_fleet()
+    worker = fleet.add_worker()
+    crowd = Crowd(fleet, 44)
+    crowd.wait_until_ended(10)
+    with redis.Redis.from_url(fleet.state_url) as client:
+        client.config_set("maxmemory", "1")
+        with pytest.raises(WritesRefusedError, match="out of memory"):
+            fleet.client.start(make(0))
+        ended = crowd.ended()
+        time.sleep(AWAY_S)
+        assert crowd.ended() <= ended + 1, "the server was not full"
+        client.config_set("maxmemory", "0")
+
+    crowd.check()
+    assert worker.process.poll() is None
+    assert " failed, try " not in worker.log
+
+
+def test_a_workflow_that_was_sent_while_memory_was_full_is_not_lost(
+    new_fleet: Callable[..., ChaosFleet], server: RedisServer, broker: RedisServer
+) -> None:
+    """A message of a producer that has only Celery is all there is of it: it goes back to its queue."""
+    fleet = new_fleet(broker=broker.url)
+    worker = fleet.add_worker()
+    tasks = [{"name": "work", "implementing_class": "work"}]
+    definition = {"application": "crowd", "name": "sent", "stages": [{"ref_id": "only", "tasks": tasks}]}
+    with redis.Redis.from_url(fleet.state_url) as client:
+        client.config_set("maxmemory", "1")
+        fleet.celery.send_task("stabilize.SubmitWorkflow", kwargs={"definition": definition})
+        eventually(lambda: "It goes back to its queue" in worker.log)
+        client.config_set("maxmemory", "0")
+
+    eventually(lambda: fleet.journal("end", "only"), 60)
+    Crowd.check_all(fleet)

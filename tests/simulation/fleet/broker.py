@@ -1,0 +1,77 @@
+"""A simulated broker: it drops, doubles, delays and reorders, is away, and is flushed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from stabilize_celery.errors import QueueError
+from stabilize_celery.runtime.ports import Outgoing
+from stabilize_celery.runtime.probes import PROBE
+from tests.simulation.fleet.actors import Loop
+from tests.simulation.fleet.troubles import Troubles
+
+__all__ = ["SimulatedBroker"]
+
+
+@dataclass(slots=True)
+class SimulatedBroker:
+    """All queues of one broker.
+
+    Args:
+        take: Gives a message to a worker; False: none has room for it now.
+
+    """
+
+    loop: Loop
+    troubles: Troubles
+    take: Callable[[Outgoing], bool]
+    log: Callable[[str], None]
+    away_until_us: int = 0
+    generation: int = 0
+    waiting: list[Outgoing] = field(default_factory=list)
+    """Messages for which no worker has room."""
+    under_way: int = 0
+
+    def publish(self, batch: Sequence[Outgoing]) -> None:
+        """Take messages: they come later, in any order, perhaps twice, perhaps never.
+
+        Raises:
+            QueueError: it is away.
+
+        """
+        self.loop.check()
+        if self.loop.now_us < self.away_until_us:
+            raise QueueError("the broker is away")
+        for message in batch:
+            if self.loop.random.random() < self.troubles.lose:
+                if message.kind != PROBE:
+                    self.log(f"the broker loses {message.task_id}")
+                continue
+            self.send(message)
+            if self.loop.random.random() < self.troubles.duplicate:
+                self.send(message)
+
+    def send(self, message: Outgoing) -> None:
+        """Let a message come after a while."""
+        generation = self.generation
+
+        def arrive() -> None:
+            self.under_way -= 1
+            if generation == self.generation and not self.take(message):
+                self.waiting.append(message)
+
+        self.under_way += 1
+        delay_us = self.loop.random.randint(0, self.troubles.max_delay_ms * 1000)
+        self.loop.spawn(f"broker: {message.task_id}", arrive, after_us=delay_us)
+
+    def offer(self) -> None:
+        """Give out what waits, in any order: a worker has room again."""
+        while self.waiting:
+            message = self.waiting[at := self.loop.random.randrange(len(self.waiting))]
+            if not self.take(message):
+                return
+            del self.waiting[at]
+
+    def flush(self) -> None:
+        """Forget everything."""
+        self.generation += 1
+        self.waiting.clear()
