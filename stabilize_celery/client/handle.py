@@ -7,7 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from stabilize_celery.client.events import WorkflowEvent
-from stabilize_celery.client.following import EventFeed, wait_for_end
+from stabilize_celery.client.following import follow as follow_steps
+from stabilize_celery.client.following import history, walk
+from stabilize_celery.client.following import wait as wait_steps
 from stabilize_celery.client.outcomes import Outcome, act, no_such_workflow
 from stabilize_celery.client.why import Reason, explain
 from stabilize_celery.engine import outside, places
@@ -63,7 +65,8 @@ class WorkflowHandle:
             WorkflowNotFoundError: there is no such workflow (any more).
 
         """
-        wait_for_end(self._runtime.store, self.id, timeout_s)
+        for _ in walk(wait_steps(self.id, timeout_s), self._runtime.store, self.id):
+            pass
         return self.get()
 
     def events(self, from_id: str = "0", follow: bool = False) -> Iterator[WorkflowEvent]:
@@ -71,8 +74,8 @@ class WorkflowHandle:
 
         Following ends with the workflow.
         """
-        feed = EventFeed(self._runtime.store, self.id, from_id)
-        return feed.follow() if follow else feed.history()
+        steps = follow_steps(from_id) if follow else history(from_id)
+        return walk(steps, self._runtime.store, self.id)
 
     def why(self) -> list[Reason]:
         """Return what each unfinished stage waits for; once the workflow has ended, why it failed, by stage."""

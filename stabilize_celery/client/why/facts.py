@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from stabilize_celery.client.why.branches import Reach, evaluation_name
 from stabilize_celery.client.why.deadlocks import Deadlocks, find_deadlocks, workflow_node
 from stabilize_celery.client.why.fleet import Fleet
 from stabilize_celery.client.why.locks import LockFacts, read_locks
@@ -11,11 +12,10 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.endings import (
     lock_name,
 )
-from stabilize_celery.engine.joins import place_of
-from stabilize_celery.engine.region import Place
+from stabilize_celery.engine.instances import Crowd
 from stabilize_celery.engine.state import ENTRY, Entry, Run
-from stabilize_celery.engine.steps import Hash, Items, Look, Query, workflow_slot
-from stabilize_celery.models.messages import run_name
+from stabilize_celery.engine.steps import Hash, Look, Query, workflow_slot
+from stabilize_celery.models.messages import run_name, timer_name
 from stabilize_celery.runtime.reading import StageView, WorkflowView
 from stabilize_celery.store.contract import Store
 
@@ -28,12 +28,14 @@ class Facts:
 
     view: WorkflowView
     fleet: Fleet
+    reach: Reach
+    """What can still arrive at its joins."""
     entries: Mapping[str, Entry] = field(default_factory=dict)
     """What is owed to the workflow, by ledger name."""
     due: Mapping[str, int] = field(default_factory=dict)
     """When that is looked at next, by ledger name (epoch ms)."""
-    joins: Mapping[str, Place] = field(default_factory=dict)
-    """Joins that have not fired, by the stage's ref_id."""
+    crowds: Mapping[str, Crowd] = field(default_factory=dict)
+    """The instances of its live runs that have some, by thread."""
     locks: Mapping[str, LockFacts] = field(default_factory=dict)
     """The locks that its runs, or itself, ask for, by full name."""
     deadlocks: Deadlocks = field(default_factory=Deadlocks)
@@ -60,31 +62,37 @@ def gather(store: Store, view: WorkflowView) -> Facts:
     Where it waits for locks or inner workflows that wait themselves, about five for each lock on the way.
     """
     names = list(_names(view))
-    joins = [ref for ref, stage in view.stages.items() if _is_open_join(stage)]
     hashes = {name: Hash(places.ledger(name)) for name in names}
-    lists = {ref: (Items(places.arrivals(ref)), Hash(places.join(ref))) for ref in joins}
+    crowds = {thread: _crowd_queries(thread) for thread in _threads_with_instances(view)}
     look = Look(tuple(names))
-    queries: list[Query] = [look, *hashes.values(), *(query for pair in lists.values() for query in pair)]
+    queries: list[Query] = [look, *hashes.values(), *(query for pair in crowds.values() for query in pair)]
     snapshot = store.look(workflow_slot(view.id), queries)
     return Facts(
         view,
         Fleet(store.fleet(), view.now_ms),
+        Reach(view),
         {name: ENTRY.decode(snapshot[key]) for name, key in hashes.items()},
         snapshot[look],
-        {
-            ref: place_of(view.stages[ref].plan, snapshot[arrived], snapshot[used])
-            for ref, (arrived, used) in lists.items()
-        },
+        {thread: Crowd.of(snapshot[totals], snapshot[counts]) for thread, (totals, counts) in crowds.items()},
         read_locks(store, _wanted_locks(view)),
         find_deadlocks(store, [workflow_node(view.id)], {view.id: Seen.of(view)}),
     )
 
 
+def _crowd_queries(thread: str) -> tuple[Hash, Hash]:
+    return Hash(places.instances(thread)), Hash(places.instance_counts(thread))
+
+
+def _threads_with_instances(view: WorkflowView) -> list[str]:
+    runs = [item for stage in view.stages.values() for item in stage.runs]
+    return [thread for thread, run in runs if run.phase == "instances" and not run.is_ended]
+
+
 def _names(view: WorkflowView) -> Iterator[str]:
     yield from ("Begin", "Settle", "Clear", "Unpark")
-    for ref, stage in view.stages.items():
-        if _is_open_join(stage):
-            yield f"Eval:{stage.plan.component or ref}"
+    for stage in view.stages.values():
+        if not stage.plan.is_direct:
+            yield evaluation_name(stage.plan)
         for thread, run in stage.runs:
             if not run.is_ended:
                 yield from _names_of_run(thread, run)
@@ -92,13 +100,8 @@ def _names(view: WorkflowView) -> Iterator[str]:
 
 def _names_of_run(thread: str, run: Run) -> Sequence[str]:
     task = run_name(thread, None, run.task_index)
-    plain = (f"{kind}:{thread}" for kind in ("Start", "Done", "Continue", "Child", "ChildDone"))
-    return (*plain, f"Lock:{thread}#{run.request}", task)
-
-
-def _is_open_join(stage: StageView) -> bool:
-    is_idle = stage.newest is None or stage.newest[1].is_ended
-    return is_idle and len(stage.plan.requisites) > 1 and stage.plan.join != "MULTI_MERGE"
+    plain = (f"{kind}:{thread}" for kind in ("Start", "Done", "Continue", "Child", "ChildDone", "Inst", "Choose"))
+    return (*plain, f"Lock:{thread}#{run.request}", task, timer_name("task", thread, None, run.task_index))
 
 
 def _wanted_locks(view: WorkflowView) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from urllib.parse import unquote
 
 from stabilize_celery.client.why.fleet import worker_of
 from stabilize_celery.client.words import short_id
@@ -61,7 +62,7 @@ class LockFacts:
     @property
     def within(self) -> str:
         """What the scope is narrowed to: an application's name, a workflow's id; empty for GLOBAL."""
-        return "" if self.scope == "GLOBAL" else self.name.split(":", 2)[1]
+        return "" if self.scope == "GLOBAL" else unquote(self.name.split(":", 2)[1])
 
     @property
     def key(self) -> str:
@@ -81,7 +82,7 @@ def told_key(name: str) -> str:
     owner, _, key = rest.partition(":")
     if scope == "GLOBAL":
         return repr(rest)
-    return f"{key!r} (scope {scope})" if scope == "WORKFLOW" else f"{key!r} (scope {scope} {owner})"
+    return f"{key!r} (scope {scope})" if scope == "WORKFLOW" else f"{key!r} (scope {scope} {unquote(owner)})"
 
 
 def granted_ms(token: int) -> int:

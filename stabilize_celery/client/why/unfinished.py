@@ -1,16 +1,23 @@
 """What one unfinished stage waits for."""
 
+from collections import Counter
 from collections.abc import Sequence
 
+from stabilize_celery.client.why.branches import is_at_work
+from stabilize_celery.client.why.doing import doing
 from stabilize_celery.client.why.facts import Facts
 from stabilize_celery.client.why.held import mutex_reason
+from stabilize_celery.client.why.joins import branch_reason
 from stabilize_celery.client.why.owed import message_reason
 from stabilize_celery.client.why.reason import Reason
 from stabilize_celery.client.why.tasks import task_reason
-from stabilize_celery.client.words import clock_time, duration, listed, plural
+from stabilize_celery.client.words import clock_time, duration, listed
+from stabilize_celery.engine.completion import failure_status
 from stabilize_celery.engine.endings import (
     lock_name,
 )
+from stabilize_celery.engine.hooks import ON_TIMEOUT, task_at_work
+from stabilize_celery.engine.instances import Crowd
 from stabilize_celery.engine.sections import section_thread
 from stabilize_celery.engine.state import Run
 from stabilize_celery.models.status import WorkflowStatus
@@ -19,22 +26,43 @@ from stabilize_celery.settings import Settings
 
 __all__ = ["reason_of_stage"]
 
+_MOST_TOLD = 5
+"""So many different reasons of the runs of one stage are told (count)."""
+
 
 def reason_of_stage(facts: Facts, ref_id: str, stage: StageView, settings: Settings) -> Reason:
     """Return what a stage waits for that has not ended."""
-    if stage.newest is None or stage.newest[1].is_ended:
+    live = [(thread, run) for thread, run in stage.runs if run.instance is None and not run.is_ended]
+    if not live:
         return _before_its_start(facts, ref_id, stage)
-    thread, run = stage.newest
-    if run.phase == "instances" and not run.is_ended:
-        return _instances(facts, ref_id, stage, settings)
-    return _of_run(facts, ref_id, stage, thread, run, settings)
+    reasons = [_of_run(facts, ref_id, stage, thread, run, settings) for thread, run in live]
+    return reasons[0] if len(reasons) == 1 else _of_several(ref_id, reasons)
+
+
+def _of_several(ref_id: str, reasons: Sequence[Reason]) -> Reason:
+    """Return the reasons of runs that live at the same time as one; those that read the same are counted."""
+    counts = Counter(reason.text for reason in reasons)
+    told = [
+        f"{number} of them: {text}" if number > 1 else f"one: {text}" for text, number in counts.most_common(_MOST_TOLD)
+    ]
+    more = len(reasons) - sum(number for _, number in counts.most_common(_MOST_TOLD))
+    text = f"{len(reasons)} runs are under way; {'; '.join(told)}{f'; and {more} more' if more else ''}"
+    kinds = {reason.kind for reason in reasons}
+    detail, advice = (next((value for value in values if value), "") for values in _columns(reasons))
+    return Reason(ref_id, kinds.pop() if len(kinds) == 1 else "runs", text, detail, advice)
+
+
+def _columns(reasons: Sequence[Reason]) -> tuple[list[str], list[str]]:
+    return [reason.detail for reason in reasons], [reason.advice for reason in reasons]
 
 
 def _of_run(facts: Facts, ref_id: str, stage: StageView, thread: str, run: Run, settings: Settings) -> Reason:
+    if run.phase == "instances":
+        return _instances(facts, ref_id, stage, thread, run, settings)
     if run.status == "BUFFERED":
         return _held(facts, ref_id, stage, thread, run)
     if run.status == "SUSPENDED":
-        return _signal(facts, ref_id, run)
+        return _signal(facts, ref_id, stage, run)
     if run.status == "NOT_STARTED":
         return _start(facts, ref_id, thread)
     return _at_work(facts, ref_id, stage, thread, run, settings)
@@ -43,9 +71,9 @@ def _of_run(facts: Facts, ref_id: str, stage: StageView, thread: str, run: Run, 
 def _held(facts: Facts, ref_id: str, stage: StageView, thread: str, run: Run) -> Reason:
     """Return what keeps an enabled run from starting: a choice, a milestone, its section's or its own mutex."""
     if run.offer:
-        return _offered(facts, ref_id, stage)
+        return _offered(facts, ref_id, stage, thread, run)
     if run.held_for:
-        return _milestone(ref_id, stage)
+        return _milestone(facts, ref_id, stage)
     name, section = lock_name(stage.plan, facts.view.id), stage.plan.mutex_section
     if section:
         return mutex_reason(facts, ref_id, name, section_thread(section))
@@ -55,55 +83,61 @@ def _held(facts: Facts, ref_id: str, stage: StageView, thread: str, run: Run) ->
     return mutex_reason(facts, ref_id, name, thread)
 
 
-def _instances(facts: Facts, ref_id: str, stage: StageView, settings: Settings) -> Reason:
-    live = [(thread, run) for thread, run in stage.runs if run.instance is not None and not run.is_ended]
-    told = [f"#{run.instance} {_of_run(facts, ref_id, stage, thread, run, settings).text}" for thread, run in live[:5]]
+def _instances(facts: Facts, ref_id: str, stage: StageView, thread: str, run: Run, settings: Settings) -> Reason:
+    crowd = facts.crowds.get(thread, Crowd())
+    live = [(name, one) for name, one in stage.runs if one.parent == thread and one.instance is not None]
+    live = [(name, one) for name, one in live if not one.is_ended]
+    if not live:
+        what = "its instances have ended; what follows" if crowd.exists else "the start of its instances"
+        return message_reason(facts, ref_id, f"Inst:{thread}", what)
+    told = [f"#{one.instance} {_of_run(facts, ref_id, stage, name, one, settings).text}" for name, one in live[:5]]
     more = [f"and {len(live) - len(told)} more"] if len(live) > len(told) else []
-    text = f"waits for {plural(len(live), 'instance', 'instances')}: {'; '.join([*told, *more])}"
-    return Reason(ref_id, "instances", text if live else "its instances are being judged")
+    turns = crowd.total - crowd.begun
+    more += [f"{turns} {'wait' if turns > 1 else 'waits'} for a turn"] if turns > 0 else []
+    text = f"{crowd.done} of {crowd.total} instances done{_goes_on(stage, run)}; {'; '.join([*told, *more])}"
+    return Reason(ref_id, "instances", text)
 
 
-def _offered(facts: Facts, ref_id: str, stage: StageView) -> Reason:
+def _goes_on(stage: StageView, run: Run) -> str:
+    """Return when the thread of a run with instances goes on, if that is not with the last of them."""
+    if run.passed_on:
+        return " (its thread has gone on)"
+    config = stage.plan.instances
+    if config is not None and config.condition:
+        return f" (goes on as soon as {config.condition})"
+    return f" (goes on after {config.threshold})" if config is not None and config.threshold else ""
+
+
+def _offered(facts: Facts, ref_id: str, stage: StageView, thread: str, run: Run) -> Reason:
     group = stage.plan.choice_group
-    others = [ref for ref, view in facts.view.stages.items() if view.plan.choice_group == group and ref != ref_id]
-    text = f"is offered in the choice {group!r}, beside {listed(others)}; nobody has chosen"
-    return Reason(ref_id, "choice", text, "", f"stabilize-celery choose {facts.view.id} {ref_id}")
+    others = [
+        ref
+        for ref, view in facts.view.stages.items()
+        if ref != ref_id and any(one.offer == run.offer and not one.is_ended for _, one in view.runs)
+    ]
+    beside = f", beside {listed(others)}" if others else ""
+    text = f"is offered in the choice {group!r}{beside}; nobody has chosen"
+    timer = facts.entry(f"Choose:{thread}")
+    left = f"It is chosen by itself at {clock_time(timer.nb, facts.now_ms)} if nobody does" if timer else ""
+    return Reason(ref_id, "choice", text, left, f"stabilize-celery choose {facts.view.id} {ref_id}")
 
 
-def _milestone(ref_id: str, stage: StageView) -> Reason:
-    plan = stage.plan
-    return Reason(ref_id, "milestone", f"waits until stage {plan.milestone} is {plan.milestone_status}")
+def _milestone(facts: Facts, ref_id: str, stage: StageView) -> Reason:
+    ref, wanted = str(stage.plan.milestone), stage.plan.milestone_status
+    milestone = facts.view.stages[ref]
+    at = f", and {doing(facts, ref)}" if is_at_work(milestone) else ""
+    detail = f"{ref} is {milestone.status(facts.view.record)} now{at}"
+    return Reason(ref_id, "milestone", f"waits until stage {ref} is {wanted}", detail)
 
 
 def _before_its_start(facts: Facts, ref_id: str, stage: StageView) -> Reason:
     plan = stage.plan
-    if plan.owner is not None:
-        place = "is planned before" if plan.owner == "STAGE_BEFORE" else "is planned after the tasks of"
-        return Reason(ref_id, "requisites", f"{place} stage {plan.parent}")
+    if plan.owner is None:
+        return branch_reason(facts, facts.reach, ref_id)
+    place = "is planned before" if plan.owner == "STAGE_BEFORE" else "is planned after the tasks of"
     unfinished = [ref for ref in plan.requisites if not _is_complete(facts, ref)]
-    if ref_id in facts.joins:
-        return _join(facts, ref_id, plan.requisites, unfinished)
-    if unfinished:
-        return Reason(ref_id, "requisites", f"can't start before {listed(unfinished)}")
-    return Reason(ref_id, "not_reached", f"was not reached: {listed(plan.requisites)} went another way")
-
-
-def _join(facts: Facts, ref_id: str, requisites: Sequence[str], unfinished: Sequence[str]) -> Reason:
-    state = facts.joins[ref_id]
-    missing = [
-        ref
-        for position, ref in enumerate(requisites)
-        if not state.waiting.get(position) and position not in state.counted
-    ]
-    if not missing:
-        return message_reason(facts, ref_id, f"Eval:{ref_id}", "all branches have arrived; its join")
-    arrived = len(requisites) - len(missing)
-    text = f"can't start before {listed(missing)}"
-    if arrived:
-        text = f"join waits for {len(missing)} of {plural(len(requisites), 'branch', 'branches')}"
-        text += f": {listed(missing)}"
-    lost = [ref for ref in missing if ref not in unfinished]
-    return Reason(ref_id, "join", text, f"{listed(lost)} ended and went another way" if lost else "")
+    after = f", and can't start before {listed(unfinished)}" if unfinished else ""
+    return Reason(ref_id, "requisites", f"{place} stage {plan.parent}{after}")
 
 
 def _is_complete(facts: Facts, ref_id: str) -> bool:
@@ -111,15 +145,24 @@ def _is_complete(facts: Facts, ref_id: str) -> bool:
     return WorkflowStatus[stage.status(facts.view.record)].is_complete
 
 
-def _signal(facts: Facts, ref_id: str, run: Run) -> Reason:
+def _signal(facts: Facts, ref_id: str, stage: StageView, run: Run) -> Reason:
     name = run.waits
     text = f"waits for signal {name!r}" if name else "waits for any signal"
+    end = ""
     if run.wait_deadline_ms:
         left = duration(run.wait_deadline_ms - facts.now_ms)
         text += f", until {clock_time(run.wait_deadline_ms, facts.now_ms)} (in {left})"
-    detail = "Nobody has sent it" + ("; it ends TERMINAL if nobody does" if run.wait_deadline_ms else "")
-    advice = f"stabilize-celery signal {facts.view.id} {ref_id} {name or 'NAME'} '{{}}'"
-    return Reason(ref_id, "signal", text, detail, advice)
+        end = f"; {_without_signal(stage, run)} if nobody does"
+    which = "" if run.instance is None else f" --instance {run.instance}"
+    advice = f"stabilize-celery signal {facts.view.id} {ref_id} {name or 'NAME'} '{{}}'{which}"
+    return Reason(ref_id, "signal", text, f"Nobody has sent it{end}", advice)
+
+
+def _without_signal(stage: StageView, run: Run) -> str:
+    state = task_at_work(run)
+    if state is not None and ON_TIMEOUT in state.hooks:
+        return "its on_timeout is asked"
+    return f"it ends {failure_status({**stage.context, **run.context})}"
 
 
 def _start(facts: Facts, ref_id: str, thread: str) -> Reason:

@@ -17,11 +17,19 @@ def test_an_ended_workflow_is_returned_at_once(world: World):
     assert handle.wait(timeout_s=0).status is WorkflowStatus.SUCCEEDED
 
 
-def test_time_that_runs_out_is_a_timeout_error(world: World):
+def test_time_that_runs_out_is_a_timeout_error(redis_url: str):
     """The text names the workflow and what to ask next."""
+    with Client(redis_url) as client:
+        handle = client.start(workflow(gate()))
+        with pytest.raises(TimeoutError, match=f"{handle.id}.*why"):
+            handle.wait(timeout_s=0.05)
+
+
+def test_in_a_simulation_time_that_would_run_out_is_a_timeout_error_at_once(world: World):
+    """Nobody else will ever come: the text says what it waits for."""
     handle = world.start(gate())
-    with pytest.raises(TimeoutError, match=f"{handle.id}.*why"):
-        handle.wait(timeout_s=0.05)
+    with pytest.raises(TimeoutError, match=f"(?s){handle.id}.*signal 'approve'"):
+        handle.wait(timeout_s=3_600)
 
 
 def test_an_unknown_workflow_is_not_waited_for(world: World):

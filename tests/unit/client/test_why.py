@@ -1,17 +1,22 @@
 """What each stage waits for, and why workflows failed: a state per reason."""
 
+import re
+
 import pytest
 
 from stabilize_celery.client import Reason
+from stabilize_celery.client.why.explain import explain_view
 from stabilize_celery.engine.places import ledger
 from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import Delete, SetFields, workflow_slot
 from stabilize_celery.errors import TransientError
 from stabilize_celery.models.messages import AcquireLock, StartStage
+from stabilize_celery.models.multi_instance import MultiInstanceConfig
 from stabilize_celery.models.patterns import instances
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage.enums import SplitType, SyntheticStageOwner
 from stabilize_celery.models.stage.stage import StageExecution
+from stabilize_celery.runtime.reading import read_view
 from stabilize_celery.store.contract import Bury, Drop, Due, LedgerChange, Transaction
 from tests.unit.client.world import World, gate, stage, workflow
 
@@ -81,13 +86,6 @@ def test_a_slot_of_its_pipeline(world: World):
     assert list(found) == [""]
     assert (found[""].kind, "nightly" in found[""].text) == ("slot", True)
     assert str(found[""]).startswith("workflow: ")
-
-
-def test_a_join_names_the_branches_that_have_not_arrived(world: World):
-    found = said(world, stage("a"), gate("b"), gate("c"), stage("last", "a", "b", "c"))
-
-    assert found["last"].text == "join waits for 2 of 3 branches: b, c"
-    assert found["last"].kind == "join"
 
 
 def test_a_retry():
@@ -430,3 +428,75 @@ def test_a_failed_instance(goes_on: bool, told: str):
     assert reason.text == told
     assert "Traceback" in reason.traceback
     assert "Task third, 1 attempt" in reason.detail
+
+
+def test_what_instances_are_at():
+    """How many are done, what the first ones wait for, and whether the stage goes on before the last."""
+    handle = World().start(gate("many", mi_config=MultiInstanceConfig(count=7, join_threshold=3)))
+    handle.signal("many", "approve")
+
+    (reason,) = handle.why()
+
+    assert reason.kind == "instances"
+    assert reason.text.startswith("0 of 7 instances done (goes on after 3); #0 ")
+    assert "; #1 waits for signal 'approve'; " in reason.text
+    assert reason.text.endswith("; and 2 more")
+
+
+def test_instances_that_wait_for_their_turn():
+    handle = World().start(gate("many", mi_config=MultiInstanceConfig(count=7, max_concurrent=2)))
+
+    (reason,) = handle.why()
+
+    assert reason.text == (
+        "0 of 7 instances done; #0 waits for signal 'approve'; #1 waits for signal 'approve'; 5 wait for a turn"
+    )
+
+
+def test_a_choice_tells_what_is_beside_it_and_when_it_chooses_itself(world: World):
+    stages = [
+        stage(ref, deferred_choice_group="way", choose_after_ms=after) for ref, after in (("a", 60_000), ("b", None))
+    ]
+
+    found = said(world, *stages)
+
+    assert found["a"].text == "is offered in the choice 'way', beside b; nobody has chosen"
+    assert re.fullmatch(r"It is chosen by itself at [\d:]+ if nobody does", found["a"].detail)
+    assert found["b"].detail == ""
+
+
+def test_a_milestone_tells_what_its_stage_is_at(world: World):
+    late = stage("late", milestone_ref_id="gate", milestone_status="SUCCEEDED")
+
+    found = said(world, gate(), late)
+
+    assert str(found["late"]) == (
+        "late: waits until stage gate is SUCCEEDED. gate is SUSPENDED now, and waits for signal 'approve'"
+    )
+
+
+def test_what_moves_while_it_is_read_is_no_alarm(world: World):
+    """The state is read piece by piece: that something seems to be lost is told only if it stays so."""
+    world.announce("work")
+    handle = world.client.start(workflow(stage("a")))
+    old = read_view(world.fleet.store, handle.id)
+    world.settle()
+
+    assert explain_view(world.fleet.store, old, world.fleet.settings) == []
+
+
+def test_no_alarm_however_it_is_looked_at(world: World):
+    """At every step of a workflow there is a reason for each unfinished stage, and never that something was lost."""
+    world.announce("work")
+    outer = stage("outer", mutex_key="dock")
+    before = stage("before", parent_stage_id=outer.id, synthetic_stage_owner=SyntheticStageOwner.STAGE_BEFORE)
+    stages = [outer, before, stage("x", "outer"), stage("y", "outer"), instances(stage("many", "x", "y"), count=3)]
+    handle = world.client.start(workflow(*stages))
+
+    kinds = set()
+    while not handle.status().is_complete and world.fleet.step():
+        kinds |= {reason.kind for reason in handle.why()}
+
+    assert handle.status().name == "SUCCEEDED"
+    assert "stuck" not in kinds
+    assert {"queued", "synthetic", "requisites", "join", "instances"} <= kinds

@@ -1,0 +1,321 @@
+"""AsyncClient: the client for programs with an event loop; the same names, awaited."""
+
+import asyncio
+import contextvars
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeAlias, TypeVar
+
+from stabilize_celery.client.client import Client
+from stabilize_celery.client.events import WorkflowEvent, event_of
+from stabilize_celery.client.following import (
+    MAX_BATCH,
+    Following,
+    LookAt,
+    NextEvents,
+    Pause,
+    Tell,
+    history,
+    look_at,
+)
+from stabilize_celery.client.following import follow as follow_steps
+from stabilize_celery.client.following import wait as wait_steps
+from stabilize_celery.client.handle import WorkflowHandle
+from stabilize_celery.client.listening import Listener
+from stabilize_celery.client.outcomes import Outcome
+from stabilize_celery.client.pages import Page
+from stabilize_celery.client.why import Reason
+from stabilize_celery.errors import UnreachableError
+from stabilize_celery.models.status import WorkflowStatus
+from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.runtime.ports import Publisher
+from stabilize_celery.settings import Settings
+from stabilize_celery.store.contract import Store
+
+__all__ = ["AsyncClient", "AsyncWorkflowHandle"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class AsyncClient:
+    """Starts workflows and gives handles to them, without ever blocking the event loop.
+
+    Calls are carried out by a few threads. Waiting is not: any number of `wait` and `events(follow=True)` share one
+    connection per partition. Connects at its first use; close it at the end, or use it as `async with`.
+
+    Args:
+        redis_url: Where workflows are kept. Default: `STABILIZE_REDIS_URL`.
+        broker_url: Where workers take their messages from. Default: `STABILIZE_BROKER_URL`, else `redis_url`.
+        namespace: Start of all keys in Redis, as the workers have it. Default: `STABILIZE_NAMESPACE`, else `stabilize`.
+        threads: How many calls may be under way at once (count); more of them queue.
+        settings: All settings, in place of the environment's; the arguments above win.
+        store: A store in place of the one that the URL tells, for tests.
+        publisher: A publisher in place of the one that the URL tells, for tests.
+
+    Raises:
+        ConfigurationError: nobody said where Redis is.
+
+    """
+
+    def __init__(
+        self,
+        redis_url: str | None = None,
+        broker_url: str | None = None,
+        namespace: str | None = None,
+        *,
+        threads: int = 16,
+        settings: Settings | None = None,
+        store: Store | None = None,
+        publisher: Publisher | None = None,
+    ) -> None:
+        self._client = Client(redis_url, broker_url, namespace, settings=settings, store=store, publisher=publisher)
+        self._line = _Line(self._client.store, threads)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def settings(self) -> Settings:
+        """All settings."""
+        return self._client.settings
+
+    async def close(self) -> None:
+        """End what waits, and close all connections."""
+        await self._line.close()
+        self._client.close()
+
+    async def start(
+        self, workflow: Workflow | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> "AsyncWorkflowHandle":
+        """Start a workflow, or find the one that was started under the same key (or the same id).
+
+        Args:
+            workflow: A `Workflow`, or its definition as JSON has it.
+            idempotency_key: The same key starts one workflow however often it is used.
+
+        Raises:
+            InvalidWorkflowError: the definition is not sound; the text lists every problem. Nothing was started.
+            IdempotencyConflictError: the key (or the id) stands for another definition already.
+            UnreachableError: the state server is away. With a key it is safe to try again.
+
+        """
+        started = await self._line.call(self._client.start, workflow, idempotency_key=idempotency_key)
+        return AsyncWorkflowHandle(started, self._line)
+
+    async def start_many(self, workflows: Iterable[Workflow | Mapping[str, Any]]) -> "Handles":
+        """Start several workflows, each for itself; their messages go to the broker in one batch at the end.
+
+        Raises:
+            InvalidWorkflowError: one is not sound. Those before it are started.
+            IdempotencyConflictError: an id stands for another definition already. Those before it are started.
+
+        """
+        started = await self._line.call(self._client.start_many, workflows)
+        return [AsyncWorkflowHandle(one, self._line) for one in started]
+
+    def handle(self, workflow_id: str) -> "AsyncWorkflowHandle":
+        """Return the handle of a workflow; looks nowhere."""
+        return AsyncWorkflowHandle(self._client.handle(workflow_id), self._line)
+
+    async def get(self, workflow_id: str) -> Workflow:
+        """Return a whole workflow as it is now. Raises WorkflowNotFoundError."""
+        return await self._line.call(self._client.get, workflow_id)
+
+    async def list(
+        self,
+        *,
+        application: str | None = None,
+        name: str | None = None,
+        status: WorkflowStatus | str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page:
+        """Return a page of workflows, newest first.
+
+        Args:
+            application: Only those of this application.
+            name: Only those of this name.
+            status: Only those in this status, given as such or by its name.
+            limit: At most so many (count).
+            cursor: That of the page before.
+
+        Raises:
+            ValueError: there is no such status.
+
+        """
+        return await self._line.call(
+            self._client.list, application=application, name=name, status=status, limit=limit, cursor=cursor
+        )
+
+
+class AsyncWorkflowHandle:
+    """A workflow by its id. Making one does no I/O; every method may raise `UnreachableError`.
+
+    What acts on the workflow returns an `Outcome`: truthy if it had an effect, with the reason in words if not.
+    """
+
+    def __init__(self, handle: WorkflowHandle, line: "_Line") -> None:
+        self._handle = handle
+        self._line = line
+        self.id = handle.id
+
+    def __repr__(self) -> str:
+        return f"AsyncWorkflowHandle({self.id!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AsyncWorkflowHandle) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    async def status(self) -> WorkflowStatus:
+        """Return the workflow's status, in one read. Raises WorkflowNotFoundError."""
+        return await self._line.call(self._handle.status)
+
+    async def get(self) -> Workflow:
+        """Return the whole workflow as it is now. Raises WorkflowNotFoundError."""
+        return await self._line.call(self._handle.get)
+
+    async def wait(self, timeout_s: float | None = None) -> Workflow:
+        """Wait until the workflow has ended and return it; a short outage of Redis is waited for, too.
+
+        Raises:
+            TimeoutError: it has not ended within `timeout_s`.
+            WorkflowNotFoundError: there is no such workflow (any more).
+
+        """
+        async for _ in self._line.walk(wait_steps(self.id, timeout_s), self.id):
+            pass
+        return await self.get()
+
+    def events(self, from_id: str = "0", follow: bool = False) -> AsyncIterator[WorkflowEvent]:
+        """Yield what happened after the event `from_id`, oldest first; with `follow`, also what happens from now on.
+
+        Following ends with the workflow. Raises WorkflowNotFoundError.
+        """
+        return self._line.walk(follow_steps(from_id) if follow else history(from_id), self.id)
+
+    async def why(self) -> list[Reason]:
+        """Return what each unfinished stage waits for; once the workflow has ended, why it failed, by stage."""
+        return await self._line.call(self._handle.why)
+
+    # -- acting --------------------------------------------------------------------------------------------------------
+
+    async def cancel(self, reason: str = "") -> Outcome:
+        """End the workflow CANCELED: nothing new begins, and what runs is asked to stop."""
+        return await self._line.call(self._handle.cancel, reason)
+
+    async def pause(self) -> Outcome:
+        """Hold back what would begin work; what runs goes on to its end."""
+        return await self._line.call(self._handle.pause)
+
+    async def resume(self) -> Outcome:
+        """Go on after a pause."""
+        return await self._line.call(self._handle.resume)
+
+    async def restart(self, ref_id: str) -> Outcome:
+        """Run a stage of an ended workflow, and what follows it, again; the rest keeps its results."""
+        return await self._line.call(self._handle.restart, ref_id)
+
+    async def signal(
+        self, ref_id: str, name: str, payload: Any = None, transient: bool = False, *, instance: int | None = None
+    ) -> Outcome:
+        """Wake a task of the stage that waits for this signal; if none does yet, it is kept unless `transient`.
+
+        `instance`: only that instance of a multi-instance stage takes it (index from 0).
+
+        Raises:
+            ValueError: the payload is not JSON.
+
+        """
+        return await self._line.call(self._handle.signal, ref_id, name, payload, transient, instance=instance)
+
+    async def skip_stage(self, ref_id: str) -> Outcome:
+        """Let the thread in a stage go on without the rest of its work."""
+        return await self._line.call(self._handle.skip_stage, ref_id)
+
+    async def cancel_stage(self, ref_id: str) -> Outcome:
+        """Take the thread out of a stage that is at work; other branches go on."""
+        return await self._line.call(self._handle.cancel_stage, ref_id)
+
+    async def choose(self, ref_id: str) -> Outcome:
+        """Choose an offered stage of a deferred choice (WCP-16); the others of its group are withdrawn."""
+        return await self._line.call(self._handle.choose, ref_id)
+
+    async def cancel_region(self, name: str) -> Outcome:
+        """Take away the threads that are in the stages of a region now (WCP-25)."""
+        return await self._line.call(self._handle.cancel_region, name)
+
+    async def complete_instances(self, ref_id: str) -> Outcome:
+        """End a multi-instance stage early: open instances are withdrawn, the thread goes on (WCP-27)."""
+        return await self._line.call(self._handle.complete_instances, ref_id)
+
+    async def add_instances(self, ref_id: str, n: int, context: Mapping[str, Any] | None = None) -> Outcome:
+        """Add `n` instances to a stage that allows it; `context`: more names that they see (WCP-15)."""
+        return await self._line.call(self._handle.add_instances, ref_id, n, context)
+
+
+Handles: TypeAlias = list[AsyncWorkflowHandle]
+
+
+class _Line:
+    """What carries a client's calls and its waiting out, beside the event loop."""
+
+    def __init__(self, store: Store, threads: int) -> None:
+        self._store = store
+        self._pool = ThreadPoolExecutor(threads, "stabilize-client")
+        self._listener = Listener(store)
+
+    async def close(self) -> None:
+        await self.call(self._listener.close)
+        self._pool.shutdown()
+
+    async def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Carry a call out in a thread, in the caller's context."""
+        context = contextvars.copy_context()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, partial(context.run, function, *args, **kwargs))
+
+    async def walk(self, steps: Following, workflow_id: str) -> AsyncIterator[WorkflowEvent]:
+        """Carry steps out in the event loop; yield what they tell."""
+        answer: Any = None
+        lost: UnreachableError | None = None
+        while True:
+            try:
+                step = steps.send(answer) if lost is None else steps.throw(lost)
+            except StopIteration:
+                return
+            answer, lost = None, None
+            try:
+                match step:
+                    case Tell():
+                        for event in step.events:
+                            yield event
+                    case LookAt():
+                        answer = await self.call(look_at, self._store, workflow_id)
+                    case NextEvents():
+                        answer = await self._next_events(workflow_id, step)
+                    case Pause():
+                        await asyncio.sleep(step.pause_s)
+            except UnreachableError as error:
+                lost = error
+
+    async def _next_events(self, workflow_id: str, step: NextEvents) -> list[WorkflowEvent]:
+        if not step.block_s:
+            stored = await self.call(self._store.events, workflow_id, step.after, None, MAX_BATCH)
+            return [event_of(one) for one in stored]
+        future = await self.call(self._listener.want, workflow_id, step.after, asyncio.get_running_loop())
+        try:
+            return [event_of(one) for one in await asyncio.wait_for(future, step.block_s)]
+        except TimeoutError:
+            return []

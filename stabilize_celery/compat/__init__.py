@@ -1,0 +1,56 @@
+"""Stand-ins under the names of `stabilize`: a program written for it runs here with changed imports.
+
+They are thin: `RedisWorkflowStore` and `Orchestrator` are a `Client`, `CeleryQueue` publishes to the broker that your
+Celery workers serve, and `QueueProcessor` is a worker inside this process, for tests and small programs.
+See docs/migrating.md for what changes and what does not.
+"""
+
+from stabilize_celery.compat.control import (
+    AddMultiInstance,
+    CancelRegion,
+    CancelStage,
+    CancelWorkflow,
+    ControlMessage,
+    RestartStage,
+    ResumeStage,
+    SignalStage,
+    SkipStage,
+    StartWorkflow,
+)
+from stabilize_celery.compat.orchestrator import Orchestrator, approve, reject, send_signal
+from stabilize_celery.compat.processor import QueueProcessor, QueueProcessorConfig
+from stabilize_celery.compat.queue import CeleryQueue
+from stabilize_celery.compat.recovery import RecoveryResult, WorkflowRecovery, recover_on_startup
+from stabilize_celery.compat.store import RedisWorkflowStore, create_store
+from stabilize_celery.tasks.registry import TaskRegistry
+
+Queue = CeleryQueue
+WorkflowStore = RedisWorkflowStore
+
+__all__ = [
+    "AddMultiInstance",
+    "CancelRegion",
+    "CancelStage",
+    "CancelWorkflow",
+    "CeleryQueue",
+    "ControlMessage",
+    "Orchestrator",
+    "Queue",
+    "QueueProcessor",
+    "QueueProcessorConfig",
+    "RecoveryResult",
+    "RedisWorkflowStore",
+    "RestartStage",
+    "ResumeStage",
+    "SignalStage",
+    "SkipStage",
+    "StartWorkflow",
+    "TaskRegistry",
+    "WorkflowRecovery",
+    "WorkflowStore",
+    "approve",
+    "create_store",
+    "recover_on_startup",
+    "reject",
+    "send_signal",
+]

@@ -1,0 +1,253 @@
+"""QueueProcessor: a worker inside this process. For fleets, run `celery worker` with `Stabilize(app)` instead."""
+
+import logging
+import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+from stabilize_celery.compat.queue import CeleryQueue
+from stabilize_celery.compat.store import RedisWorkflowStore
+from stabilize_celery.errors import UnreachableError
+from stabilize_celery.models.messages import MESSAGE_TYPES
+from stabilize_celery.runtime.keeper import Keeper
+from stabilize_celery.runtime.leases import Leases
+from stabilize_celery.runtime.ports import Claim, Outgoing
+from stabilize_celery.runtime.probes import PROBE
+from stabilize_celery.runtime.service import Runtime
+from stabilize_celery.tasks.registry import TaskRegistry
+from stabilize_celery.transport.celery_tasks import message_of, split_task_id
+from stabilize_celery.transport.claims import LocalClaims
+
+__all__ = ["QueueProcessor", "QueueProcessorConfig"]
+
+logger = logging.getLogger("stabilize_celery")
+
+_LOOK_S = 0.02
+"""How long the processor waits at most for a message before it looks after what is due (s)."""
+
+
+@dataclass
+class QueueProcessorConfig:
+    """Settings of a processor. Those without an effect here are accepted: recovery and de-duplication are always on."""
+
+    poll_frequency_ms: int = 50
+    max_workers: int = 10
+    retry_delay: float = 15.0
+    stop_on_error: bool = False
+    enable_deduplication: bool = True
+    dedup_trust_negative_cache: bool = False
+    enable_lock_heartbeat: bool = True
+    lock_heartbeat_interval_seconds: float | None = None
+    dlq_check_interval_seconds: float = 30.0
+    retention_sweep_interval_seconds: float = 0.0
+    processed_messages_max_age_hours: float = 24.0
+    retention_batch_size: int = 0
+    retention_max_rows_per_sweep: int = 0
+    shutdown_timeout_seconds: float = 60.0
+    recover_on_start: bool = False
+    recovery_interval_seconds: float = 0.0
+    recovery_application: str | None = None
+    recovery_max_age_hours: float = 24.0
+
+
+class QueueProcessor:
+    """Executes what workflows owe, in this process.
+
+    Args:
+        queue: Whose messages it takes; they stay in this process from now on, until `close`.
+        config: `max_workers` and `shutdown_timeout_seconds` have an effect.
+        store: Where workflows are kept; default: the store that the queue serves.
+        task_registry: The task types it knows.
+
+    """
+
+    def __init__(
+        self,
+        queue: CeleryQueue,
+        config: QueueProcessorConfig | None = None,
+        store: RedisWorkflowStore | None = None,
+        task_registry: TaskRegistry | None = None,
+    ) -> None:
+        self.queue, self.config = queue, config or QueueProcessorConfig()
+        self.store = queue.serve(store)
+        kept, name = self.store.client.store, f"in-process-{uuid4().hex[:8]}"
+        self._settings = replace(self.store.client.settings, keeper_busy_ms=10, keeper_idle_ms=100)
+        self.task_registry = task_registry or TaskRegistry()
+        self._runtime = Runtime(kept, self.task_registry, queue, self._settings, name)
+        self._runtime.runner = LocalClaims(kept, self._settings.lease_ms / 3000)
+        self._keeper = Keeper(kept, queue, self._settings, name)
+        self._leases = Leases(kept, queue, self._settings, name)
+        self._name = name
+        self._renew_at = self._beat_at = self._look_at = 0.0
+        self._busy: dict[Future[None], Outgoing] = {}
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        queue.attach()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- running to the end --------------------------------------------------------------------------------------------
+
+    def process_all(self, timeout: float = 60.0) -> int:
+        """Handle messages until nothing will be due within `timeout` seconds; return how many were handled.
+
+        A workflow that waits for a signal, or for a task type that this process does not know, ends the call.
+
+        Raises:
+            RuntimeError: the processor runs in the background.
+            UnreachableError: the state server is away.
+
+        """
+        if self.is_running:
+            raise RuntimeError("the processor runs in the background: stop it first, or wait for the workflow")
+        deadline = time.monotonic() + timeout
+        handled, self._look_at = 0, 0.0
+        while True:
+            handled += self._turn()
+            left_s = deadline - time.monotonic()
+            if left_s <= 0 or not (self._busy or self.queue.size() or self._is_due_within(left_s)):
+                return handled + self._finish()
+
+    def process_one(self) -> bool:
+        """Handle one message; False: there is none now."""
+        self._look_after()
+        message = self.queue.take()
+        if message is not None:
+            self._handle(message)
+        return message is not None
+
+    def _is_due_within(self, left_s: float) -> bool:
+        kept = self.store.client.store
+        now_ms, due = kept.first_due(range(kept.partitions()), 1)
+        return any(entries[0].due_ms <= now_ms + left_s * 1000 for entries in due.values() if entries)
+
+    # -- running in the background -------------------------------------------------------------------------------------
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it runs in the background."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was asked to stop."""
+        return self._stopping.is_set()
+
+    @property
+    def active_count(self) -> int:
+        """How many messages are being handled now."""
+        return len(self._busy)
+
+    def start(self) -> None:
+        """Run in the background until `stop`."""
+        if not self.is_running:
+            self._stopping.clear()
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
+
+    def request_stop(self) -> None:
+        """Take no more messages; what is being handled goes on to its end."""
+        self._stopping.set()
+
+    def stop(self, wait: bool = True, timeout: float | None = None) -> None:
+        """Take no more messages; with `wait`, return when what is being handled has ended, or after `timeout` (s)."""
+        self.request_stop()
+        if wait and self._thread is not None:
+            self._thread.join(self.config.shutdown_timeout_seconds if timeout is None else timeout)
+
+    def close(self) -> None:
+        """Stop, and let messages go to the broker again."""
+        self.stop()
+        self.queue.detach()
+
+    def run_recovery(self) -> None:
+        """Look after what is owed at the next turn. It does so by itself all the time."""
+        self._look_at = 0.0
+
+    def register_handler(self, handler: Any) -> None:
+        """Refuse.
+
+        Raises:
+            TypeError: always: the engine's handlers are pure and can't be replaced.
+
+        """
+        raise TypeError(
+            f"{type(handler).__name__}: handlers can't be replaced here; change what tasks do, or follow the events"
+        )
+
+    replace_handler = register_handler_func = register_handler
+
+    def _run(self) -> None:
+        self._look_at = 0.0
+        while not self._stopping.is_set():
+            try:
+                self._turn()
+            except UnreachableError as error:
+                logger.warning("in-process worker: %s", error)
+                self._stopping.wait(0.5)
+        self._finish()
+
+    # -- one turn ------------------------------------------------------------------------------------------------------
+
+    def _turn(self) -> int:
+        """Look after what is due, hand messages to threads; return how many have been handled meanwhile."""
+        self._look_after()
+        if len(self._busy) < self.config.max_workers:
+            message = self.queue.take(0.0 if self._busy else _LOOK_S)
+            while message is not None:
+                self._busy[self._threads().submit(self._handle, message)] = message
+                message = self.queue.take() if len(self._busy) < self.config.max_workers else None
+        if not self._busy:
+            return 0
+        done, _ = wait(self._busy, _LOOK_S, FIRST_COMPLETED)
+        return self._collect(done)
+
+    def _collect(self, done: set[Future[None]]) -> int:
+        for future in done:
+            del self._busy[future]
+            future.result()
+        return len(done)
+
+    def _finish(self) -> int:
+        done, _ = wait(self._busy, self.config.shutdown_timeout_seconds)
+        handled = self._collect(done)
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
+            self._pool = None
+        self._keeper.give_back()
+        self._renew_at = 0.0
+        return handled
+
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.config.max_workers, self._name)
+        return self._pool
+
+    def _handle(self, message: Outgoing) -> None:
+        if message.kind == PROBE:
+            self.store.client.store.probe_came_back(str(message.kwargs["queue"]), int(message.kwargs["sent_ms"]))
+            return
+        self._runtime.handle(message_of(MESSAGE_TYPES[message.kind], message.task_id, message.kwargs))
+
+    def _look_after(self) -> None:
+        now = time.monotonic()
+        if now >= self._renew_at:
+            self._keeper.renew()
+            self._renew_at = now + self._keeper.lease_ms / 3000
+        if now >= self._beat_at:
+            claims = [Claim(*split_task_id(one.task_id), self._name) for one in self._busy.values()]
+            self._leases.extend([claim for claim in claims if claim.name.startswith("Run:")])
+            self._beat_at = now + self._settings.lease_ms / 3000
+        if now >= self._look_at:
+            self._look_at = now + self._keeper.tick() / 1000

@@ -1,0 +1,118 @@
+"""CeleryQueue: where messages go: to the broker of your Celery workers, or to the processor in this process."""
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from stabilize_celery.compat.control import ControlMessage
+from stabilize_celery.compat.store import RedisWorkflowStore
+from stabilize_celery.errors import ConfigurationError
+from stabilize_celery.runtime.ports import Outgoing, Publisher
+from stabilize_celery.settings import Settings
+from stabilize_celery.transport.producer import ProducerPublisher
+from stabilize_celery.transport.publish import CeleryPublisher
+
+__all__ = ["CeleryQueue"]
+
+
+class CeleryQueue:
+    """Takes messages for workers. As long as a `QueueProcessor` of this process serves it, they stay in the process.
+
+    Args:
+        app_or_url: A Celery app, or a broker's URL. Default: no broker; a `QueueProcessor` must serve it, or workers
+            find what is owed a little later by themselves.
+        table_name: Accepted; there are no tables.
+
+    """
+
+    def __init__(self, app_or_url: Any = None, table_name: str = "") -> None:
+        del table_name
+        self._given = app_or_url
+        self._broker: Publisher | None = None
+        self._store: RedisWorkflowStore | None = None
+        self._ready: deque[Outgoing] = deque()
+        self._arrived = threading.Condition()
+        self._is_served = False
+
+    @property
+    def store(self) -> RedisWorkflowStore:
+        """The store whose workflows it serves.
+
+        Raises:
+            ConfigurationError: nobody has told yet.
+
+        """
+        if self._store is None:
+            raise ConfigurationError("which store? Give store= to Orchestrator, QueueProcessor or send_signal once")
+        return self._store
+
+    def serve(self, store: RedisWorkflowStore | None) -> RedisWorkflowStore:
+        """Send what this store's workflows owe through this queue; None: that of before."""
+        if store is not None and store is not self._store:
+            self._store = store
+            store.publish_to(self)
+        return self.store
+
+    def push(self, message: ControlMessage, delay: Any = None) -> Any:
+        """Apply a message at once and return what came of it.
+
+        Raises:
+            ValueError: a delay was asked for; `scheduled_time` of a stage, or a `wait` task, does that.
+            WorkflowNotFoundError: there is no such workflow.
+            KeyError: there is no such stage.
+
+        """
+        if delay:
+            raise ValueError("a message can't be delayed: use scheduled_time, or a stage with a `wait` task")
+        return message.apply(self.store)
+
+    def publish(self, batch: Sequence[Outgoing]) -> None:
+        """Hand messages to this process' processor if there is one, else to the broker. Raises QueueError."""
+        if self._is_served:
+            with self._arrived:
+                self._ready.extend(batch)
+                self._arrived.notify_all()
+        elif self._given is not None:
+            self._publisher().publish(batch)
+
+    def attach(self) -> None:
+        """Keep messages in this process from now on: a processor serves them."""
+        self._is_served = True
+
+    def detach(self) -> None:
+        """Send messages to the broker again."""
+        self._is_served = False
+
+    def take(self, wait_s: float = 0.0) -> Outgoing | None:
+        """Return the next message, waiting up to `wait_s` for one."""
+        with self._arrived:
+            if not self._ready and wait_s > 0:
+                self._arrived.wait(wait_s)
+            return self._ready.popleft() if self._ready else None
+
+    def size(self) -> int:
+        """Return how many messages wait in this process."""
+        return len(self._ready)
+
+    def clear(self) -> None:
+        """Forget the messages that wait in this process; what is owed comes back by itself."""
+        self._ready.clear()
+
+    def close(self) -> None:
+        """Close the connection to the broker."""
+        if isinstance(self._broker, ProducerPublisher):
+            self._broker.close()
+
+    def _create_table(self) -> None:
+        """Do nothing: there are no tables."""
+
+    def _publisher(self) -> Publisher:
+        if self._broker is None:
+            if isinstance(self._given, str):
+                self._broker = ProducerPublisher(self._given, Settings())
+            elif self._given is not None:
+                self._broker = CeleryPublisher(self._given)
+            else:
+                raise ConfigurationError("this queue has no broker")
+        return self._broker

@@ -1,0 +1,203 @@
+"""RedisWorkflowStore: workflows by id, as `SqliteWorkflowStore` had them."""
+
+import time
+from collections.abc import Iterator
+from copy import deepcopy
+from types import TracebackType
+from typing import Any, Self
+
+from stabilize_celery.client.client import Client
+from stabilize_celery.client.handle import WorkflowHandle
+from stabilize_celery.client.outcomes import Outcome
+from stabilize_celery.errors import UnreachableError, WorkflowNotFoundError
+from stabilize_celery.models.stage import StageExecution
+from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.runtime.ports import Outgoing, Publisher
+from stabilize_celery.settings import Settings
+from stabilize_celery.store.contract import Store
+from stabilize_celery.store.memory import MemoryStore
+
+__all__ = ["RedisWorkflowStore", "create_store"]
+
+_PAGE = 200
+
+
+class RedisWorkflowStore:
+    """Workflows on Redis. What is stored but not started is kept by this object until `Orchestrator.start`.
+
+    Args:
+        url: `redis://...`, or `memory://` for one process and no server.
+        create_tables: Accepted; there are none.
+        namespace: Start of all keys.
+        settings: All settings, in place of the environment's.
+
+    """
+
+    def __init__(
+        self,
+        url: str = "",
+        create_tables: bool = True,
+        *,
+        namespace: str | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        del create_tables
+        in_memory = url.startswith("memory:")
+        kept: Store | None = MemoryStore(lambda: time.time_ns() // 1000) if in_memory else None
+        self._relay = _Relay()
+        self.client = Client(
+            None if in_memory else url or None, None, namespace, settings=settings, store=kept, publisher=self._relay
+        )
+        self._drafts: dict[str, Workflow] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.client.close()
+
+    def publish_to(self, publisher: Publisher) -> None:
+        """Send what this store's workflows owe there, from now on."""
+        self._relay.publisher = publisher
+
+    # -- workflows -----------------------------------------------------------------------------------------------------
+
+    def store(self, workflow: Workflow) -> None:
+        """Keep a workflow until it is started. Raises InvalidWorkflowError: the text lists every problem."""
+        workflow.validate()
+        self._drafts[workflow.id] = deepcopy(workflow)
+
+    def start(self, workflow: Workflow | str) -> WorkflowHandle:
+        """Start a workflow, stored or not, once.
+
+        Raises:
+            InvalidWorkflowError: the definition is not sound; nothing was started.
+            WorkflowNotFoundError: an id was given, and nothing is stored under it.
+
+        """
+        workflow_id = workflow if isinstance(workflow, str) else workflow.id
+        draft = self._drafts.get(workflow_id, workflow)
+        if isinstance(draft, str):
+            return self._known(draft)
+        handle = self.client.start(draft)
+        self._drafts.pop(workflow_id, None)
+        return handle
+
+    def retrieve(self, workflow_id: str) -> Workflow:
+        """Return a workflow as it is now. Raises WorkflowNotFoundError."""
+        draft = self._drafts.get(workflow_id)
+        return self.client.get(workflow_id) if draft is None else deepcopy(draft)
+
+    def retrieve_stage(self, stage_id: str, workflow_id: str) -> StageExecution:
+        """Return a stage by its id or `ref_id`. Raises WorkflowNotFoundError, KeyError."""
+        return stage_of(self.retrieve(workflow_id), stage_id)
+
+    def retrieve_by_application(self, application: str) -> Iterator[Workflow]:
+        """Yield all workflows of an application, newest first."""
+        for workflow_id in self._ids(application):
+            yield self.retrieve(workflow_id)
+
+    def retrieve_by_pipeline_config_id(self, pipeline_config_id: str) -> Iterator[Workflow]:
+        """Yield all workflows of a pipeline, newest first. Reads every workflow there is."""
+        for workflow_id in self._ids(None):
+            workflow = self.retrieve(workflow_id)
+            if workflow.pipeline_config_id == pipeline_config_id:
+                yield workflow
+
+    def count_by_application(self, application: str) -> int:
+        """Return how many workflows of an application there are."""
+        return sum(1 for _ in self._ids(application))
+
+    def exists(self, workflow_id: str) -> bool:
+        """Return whether there is such a workflow."""
+        if workflow_id in self._drafts:
+            return True
+        try:
+            self.client.handle(workflow_id).status()
+        except WorkflowNotFoundError:
+            return False
+        return True
+
+    def delete(self, workflow_id: str) -> None:
+        """Forget a workflow that was not started. One that was expires by itself, after its retention."""
+        self._drafts.pop(workflow_id, None)
+
+    def is_healthy(self) -> bool:
+        """Return whether the state server answers."""
+        try:
+            self.client.store.time_ms()
+        except UnreachableError:
+            return False
+        return True
+
+    # -- control -------------------------------------------------------------------------------------------------------
+
+    def handle(self, workflow: Workflow | str) -> WorkflowHandle:
+        """Return the handle of a workflow that was started; looks nowhere."""
+        return self.client.handle(workflow if isinstance(workflow, str) else workflow.id)
+
+    def pause(self, workflow_id: str, user: str = "") -> Outcome:
+        """Hold a workflow; `user` is accepted, events name who this process runs as."""
+        del user
+        return self.handle(workflow_id).pause()
+
+    def resume(self, workflow_id: str, user: str = "") -> Outcome:
+        """Let a paused workflow go on."""
+        del user
+        return self.handle(workflow_id).resume()
+
+    def cancel(self, workflow_id: str, user: str = "", reason: str = "") -> Outcome:
+        """End a workflow CANCELED."""
+        return self.handle(workflow_id).cancel(f"{reason} ({user})".strip() if user else reason)
+
+    def wait(self, workflow: Workflow | str, timeout: float | None = None) -> Workflow:
+        """Wait until a workflow has ended and return it (`timeout` in s). Raises TimeoutError."""
+        return self.handle(workflow).wait(timeout)
+
+    def _known(self, workflow_id: str) -> WorkflowHandle:
+        handle = self.client.handle(workflow_id)
+        handle.status()
+        return handle
+
+    def _ids(self, application: str | None) -> Iterator[str]:
+        for draft in list(self._drafts.values()):
+            if application in (None, draft.application):
+                yield draft.id
+        cursor = None
+        while True:
+            page = self.client.list(application=application, limit=_PAGE, cursor=cursor)
+            yield from (line.id for line in page.items)
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+
+class _Relay:
+    """Publishes wherever a queue says; while none has, the keeper of any worker finds what is owed."""
+
+    def __init__(self) -> None:
+        self.publisher: Publisher | None = None
+
+    def publish(self, batch: list[Outgoing] | Any) -> None:
+        if self.publisher is not None:
+            self.publisher.publish(batch)
+
+
+def stage_of(workflow: Workflow, stage_id: str) -> StageExecution:
+    """Return a stage by its id or `ref_id`. Raises KeyError: there is none."""
+    for stage in workflow.stages:
+        if stage_id in (stage.id, stage.ref_id):
+            return stage
+    known = ", ".join(stage.ref_id for stage in workflow.stages)
+    raise KeyError(f"workflow {workflow.id} has no stage {stage_id!r}; its stages: {known}")
+
+
+def create_store(url: str, create_tables: bool = True) -> RedisWorkflowStore:
+    """Return a store by its URL."""
+    return RedisWorkflowStore(url, create_tables)
