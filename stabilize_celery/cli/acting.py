@@ -13,6 +13,9 @@ from stabilize_celery.client import Outcome
 
 __all__ = ["add_acting", "tell"]
 
+_MOST_SHOWN = 200
+"""So much of what can't be read is shown (characters)."""
+
 RefId = Annotated[str, typer.Argument(metavar="REF", help="A stage's ref_id.")]
 
 
@@ -37,7 +40,7 @@ def tell(session: Session, workflow_id: str, outcome: Outcome) -> int:
         session.print_json({"id": workflow_id, "took_effect": outcome.took_effect, "told": outcome.told})
     elif outcome:
         session.print(f"{workflow_id}: {outcome.told}")
-    else:
+    if not outcome:
         session.err.print(f"{workflow_id}: no effect: {outcome.told}", markup=False)
     return DONE if outcome else MISTAKE
 
@@ -74,19 +77,30 @@ def signal(
     payload: Annotated[str | None, typer.Argument(metavar="[JSON]", help="What the task gets with it.")] = None,
     transient: Annotated[bool, typer.Option("--transient", help="Not kept if nobody waits for it now.")] = False,
     instance: Annotated[
-        int | None, typer.Option("--instance", metavar="N", help="Only this instance's, from 0.")
+        int | None, typer.Option("--instance", min=0, metavar="N", help="Only this instance's, from 0.")
     ] = None,
 ) -> int:
     """Send a signal to a stage."""
+    given = _json(payload)
     handle = session.client().handle(workflow_id)
-    return tell(session, workflow_id, handle.signal(ref_id, name, _json(payload), transient, instance=instance))
+    try:
+        return tell(session, workflow_id, handle.signal(ref_id, name, given, transient, instance=instance))
+    except ValueError as error:
+        raise Mistake(str(error)) from None
 
 
 def _json(text: str | None, what: str = "the payload") -> Any:
     try:
         return None if text is None else json.loads(text)
     except json.JSONDecodeError as error:
-        raise Mistake(f"{what} {text!r} is not JSON: {error}; write text as '\"text\"'") from None
+        raise Mistake(f"{what} {_cut(text)!r} is not JSON: {error}; write text as '\"text\"'") from None
+    except RecursionError:
+        raise Mistake(f"{what} {_cut(text)!r} is nested too deeply") from None
+
+
+def _cut(text: str | None) -> str:
+    shown = text or ""
+    return shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]}…"
 
 
 def skip_stage(session: Session, workflow_id: WorkflowId, ref_id: RefId) -> int:
@@ -117,14 +131,18 @@ def add_instances(
     session: Session,
     workflow_id: WorkflowId,
     ref_id: RefId,
-    number: Annotated[int, typer.Argument(metavar="N", help="How many.")] = 1,
-    context: Annotated[str | None, typer.Argument(metavar="[JSON]", help="More names that they see.")] = None,
+    number: Annotated[int, typer.Argument(min=1, metavar="N", help="How many.")] = 1,
+    names: Annotated[str | None, typer.Argument(metavar="[JSON]", help="More names that they see.")] = None,
 ) -> int:
     """Add instances to a stage that allows it."""
-    names = _json(context, "the context")
-    if not isinstance(names, dict | None):
-        raise Mistake(f"the context {context!r} is no JSON object; write it as '{{\"name\": 1}}'")
-    return tell(session, workflow_id, session.client().handle(workflow_id).add_instances(ref_id, number, names))
+    seen = _json(names, "the context")
+    if not isinstance(seen, dict | None):
+        raise Mistake(f"the context {_cut(names)!r} is no JSON object; write it as '{{\"name\": 1}}'")
+    handle = session.client().handle(workflow_id)
+    try:
+        return tell(session, workflow_id, handle.add_instances(ref_id, number, seen))
+    except ValueError as error:
+        raise Mistake(str(error)) from None
 
 
 def complete_instances(session: Session, workflow_id: WorkflowId, ref_id: RefId) -> int:

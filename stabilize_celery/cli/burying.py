@@ -54,7 +54,7 @@ def _object(letter: DeadLetter) -> dict[str, object]:
 
 def show(session: Session, letter_id: LetterId) -> int:
     """Show one message with its whole error."""
-    letter = read_letter(session.client().store, letter_id)
+    letter = read_letter(session.client().store, _checked(letter_id))
     if letter is None:
         raise Mistake(f"nothing is owed under {letter_id!r}; `stabilize-celery dead list` shows what is")
     if session.as_json:
@@ -66,11 +66,20 @@ def show(session: Session, letter_id: LetterId) -> int:
     return DONE
 
 
+def _checked(letter_id: str) -> str:
+    workflow_id, _, name = letter_id.partition("/")
+    if not (workflow_id and name):
+        raise Mistake(
+            f"{letter_id!r} names no message: write WORKFLOW/MESSAGE, as `stabilize-celery dead list` shows it"
+        )
+    return letter_id
+
+
 def replay_one(session: Session, letter_id: LetterId) -> int:
     """Let a dead letter be handled again."""
-    return tell(session, letter_id, replay(session.client().runtime, letter_id))
+    return tell(session, letter_id, replay(session.client().runtime, _checked(letter_id)))
 
 
 def drop_one(session: Session, letter_id: LetterId) -> int:
     """Give a dead letter up: its workflow ends TERMINAL."""
-    return tell(session, letter_id, drop(session.client().runtime, letter_id))
+    return tell(session, letter_id, drop(session.client().runtime, _checked(letter_id)))

@@ -1,8 +1,18 @@
 """What goes wrong on the command line, as one sentence and an exit code."""
 
-from stabilize_celery.errors import QueueError, StabilizeError, UnreachableError
+from stabilize_celery.errors import QueueError, StabilizeError, UnreachableError, WritesRefusedError
 
-__all__ = ["DONE", "FAILED", "MISTAKE", "UNREACHABLE", "Mistake", "NoServerError", "code_of", "sentence_of"]
+__all__ = [
+    "DONE",
+    "FAILED",
+    "MISTAKE",
+    "UNREACHABLE",
+    "Mistake",
+    "NoServerError",
+    "code_of",
+    "failure_object",
+    "sentence_of",
+]
 
 DONE = 0
 FAILED = 1
@@ -28,10 +38,19 @@ def code_of(error: StabilizeError | TimeoutError) -> int:
     return FAILED if isinstance(error, TimeoutError) else MISTAKE
 
 
+def failure_object(error: StabilizeError | TimeoutError | str, code: int) -> dict[str, object]:
+    """Return what is printed for an error as JSON; a text is bad usage."""
+    kind = "UsageError" if isinstance(error, str) else type(error).__name__
+    told = error if isinstance(error, str) else sentence_of(error)
+    return {"error": {"kind": kind, "message": told, "exit_code": code}}
+
+
 def sentence_of(error: StabilizeError | TimeoutError) -> str:
     """Return what is printed for an error."""
     text = str(error)
-    told = text[:1].upper() + text[1:]
-    if isinstance(error, UnreachableError):
+    first = text.partition(" ")[0].rstrip(":,;")
+    # A file, an id or an option stays as it is written.
+    told = text[:1].upper() + text[1:] if first.replace("'", "").isalpha() and not text.startswith("'") else text
+    if isinstance(error, UnreachableError) and not isinstance(error, WritesRefusedError):
         told += " Set STABILIZE_REDIS_URL or --redis-url; without a URL an embedded server is used."
     return told

@@ -89,7 +89,9 @@ def watch(session: Session, workflow_id: WorkflowId) -> int:
     """Follow a workflow to its end as a live tree (in a pipe: as lines). Exit code 1 if it fails."""
     client = session.client()
     ended = watch_until_the_end(session, client, workflow_id)
-    if not session.is_live:
+    if session.as_json:
+        session.print_json_line({"id": workflow_id, "status": ended.name})
+    elif not session.is_live:
         session.print(f"{workflow_id} is {ended.name}")
     return DONE if ended is WorkflowStatus.SUCCEEDED else FAILED
 
@@ -118,11 +120,8 @@ def events(
     """Print the history of a workflow, oldest first."""
     handle = session.client().handle(workflow_id)
     handle.status()
-    happened = handle.events(from_id, follow)
-    if not session.as_json:
-        print_events(session, happened)
-        return DONE
-    for event in happened:
-        told = {"id": event.id, "kind": event.kind, "ref_id": event.ref_id, "at_ms": event.at_ms}
-        session.print_json({**told, "data": dict(event.data)})
+    try:
+        print_events(session, handle.events(from_id, follow))
+    except ValueError as error:
+        raise Mistake(str(error)) from None
     return DONE

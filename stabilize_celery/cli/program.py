@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from stabilize_celery.cli.acting import add_acting
+from stabilize_celery.cli.bench import add_bench
 from stabilize_celery.cli.burying import dead_app
 from stabilize_celery.cli.commands import remember
 from stabilize_celery.cli.demonstration import add_demo
@@ -16,6 +17,7 @@ from stabilize_celery.cli.failures import code_of, sentence_of
 from stabilize_celery.cli.locking import add_locking
 from stabilize_celery.cli.looking import add_looking
 from stabilize_celery.cli.starting import add_starting
+from stabilize_celery.cli.web import add_web
 from stabilize_celery.cli.working import add_working
 from stabilize_celery.errors import StabilizeError
 
@@ -32,7 +34,17 @@ def make_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(remember)
-    for add in (add_demo, add_working, add_starting, add_looking, add_locking, add_acting, add_doctor):
+    for add in (
+        add_demo,
+        add_working,
+        add_starting,
+        add_looking,
+        add_locking,
+        add_acting,
+        add_doctor,
+        add_web,
+        add_bench,
+    ):
         add(app)
     app.add_typer(dead_app(), name="dead")
     app.command("version")(version)

@@ -66,6 +66,10 @@ class Session:
         """Print one JSON value."""
         typer.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
+    def print_json_line(self, value: Any) -> None:
+        """Print one JSON value on a line of its own, one of many."""
+        typer.echo(json.dumps(value, ensure_ascii=False, default=str))
+
     def say(self, text: str) -> None:
         """Tell something that is not data: to stderr."""
         self.err.print(text, markup=False, style="dim")
@@ -116,4 +120,7 @@ class Session:
                 f"no server is given: set STABILIZE_REDIS_URL or --redis-url. (There is no embedded server in {home} "
                 "either; `stabilize-celery demo`, `start` and `worker` make one.)"
             )
-        return self.stack.enter_context(server).url
+        try:
+            return self.stack.enter_context(server).url
+        except OSError as error:
+            raise Mistake(f"{home} can't be the data folder of an embedded server: {error}") from None

@@ -86,9 +86,21 @@ def _folded(reasons: Sequence[Reason]) -> tuple[list[Reason], dict[str, list[str
 
 
 def print_events(session: Session, events: Iterable[WorkflowEvent]) -> None:
-    """Print events, a line each as they come; what many instances of a stage do alike takes few lines."""
+    """Print events, a line each as they come; what many instances of a stage do alike takes few lines.
+
+    As JSON each line is an object, and none is left out.
+    """
+    if session.as_json:
+        for event in events:
+            session.print_json_line(_event_object(event))
+        return
     for line in folded_events(events):
         session.out.print(line, markup=False, soft_wrap=True)
+
+
+def _event_object(event: WorkflowEvent) -> dict[str, Any]:
+    told = {name: getattr(event, name) for name in ("id", "kind", "ref_id", "at_ms")}
+    return {**told, **({"run": event.run} if event.run else {}), "data": dict(event.data), "told": event.told}
 
 
 def print_status(

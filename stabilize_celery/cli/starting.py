@@ -1,12 +1,13 @@
 """Commands about pipeline files: start, validate, graph."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stabilize_celery.cli.commands import command
-from stabilize_celery.cli.failures import DONE, FAILED, Mistake
+from stabilize_celery.cli.failures import DONE, FAILED, Mistake, sentence_of
 from stabilize_celery.cli.graph import draw
 from stabilize_celery.cli.pipeline_file import PipelineFile, read_pipeline, refused, unknown_tasks
 from stabilize_celery.cli.session import Session
@@ -44,6 +45,7 @@ def start(
     settings: Set = None,
 ) -> int:
     """Start a pipeline file."""
+    _check_timeout(timeout, wait=wait)
     pipeline = read_pipeline(file, settings or ())
     _check(pipeline, "nothing was started")
     client = session.client(creates=True)
@@ -56,6 +58,15 @@ def start(
         _tell_started(session, pipeline, handle)
         return DONE
     return _wait(session, client, pipeline, handle, timeout)
+
+
+def _check_timeout(timeout_s: float | None, *, wait: bool) -> None:
+    if timeout_s is None:
+        return
+    if not 0 <= timeout_s < math.inf:
+        raise Mistake(f"--timeout {timeout_s:g}: give a number of seconds, 0 or more; without it there is no limit")
+    if not wait:
+        raise Mistake("--timeout bounds --wait: give both, or neither")
 
 
 def _tell_started(session: Session, pipeline: PipelineFile, handle: WorkflowHandle) -> None:
@@ -74,7 +85,10 @@ def _wait(
     else:
         if not session.as_json:
             _tell_started(session, pipeline, handle)
-        status = handle.wait(timeout_s).status
+        try:
+            status = handle.wait(timeout_s).status
+        except TimeoutError as error:
+            return _still_runs(session, handle, error)
     if session.as_json:
         session.print_json({"id": handle.id, "status": status.name})
     elif status is not WorkflowStatus.SUCCEEDED:
@@ -83,6 +97,13 @@ def _wait(
     elif not session.is_live:
         session.print(f"{handle.id} ended {status.name}")
     return DONE if status is WorkflowStatus.SUCCEEDED else FAILED
+
+
+def _still_runs(session: Session, handle: WorkflowHandle, error: TimeoutError) -> int:
+    if session.as_json:
+        session.print_json({"id": handle.id, "status": handle.status().name})
+    session.err.print(sentence_of(error), markup=False, soft_wrap=True)
+    return FAILED
 
 
 def validate(session: Session, file: File, settings: Set = None) -> int:
@@ -125,5 +146,9 @@ def graph(
         raise Mistake(f"{what}: there is no such file")
     else:
         workflow = session.client().get(what)
-    typer.echo(draw(workflow, form))
+    drawn = draw(workflow, form)
+    if session.as_json:
+        session.print_json({"format": form, "graph": drawn})
+    else:
+        typer.echo(drawn)
     return DONE

@@ -1,0 +1,113 @@
+"""The ASGI application: the table of endpoints, streams, signing in, and the page's files."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+
+from stabilize_celery.client import Client
+from stabilize_celery.errors import StabilizeError
+from stabilize_celery.web import bodies
+from stabilize_celery.web.answers import on_bug, on_error, on_http_error, reply
+from stabilize_celery.web.desk import Desk, query_of, user_of
+from stabilize_celery.web.endpoints import ENDPOINTS, Ask, Endpoint
+from stabilize_celery.web.files import file_routes
+from stabilize_celery.web.following import stream_routes
+from stabilize_celery.web.guard import API, HEALTH_PATH, SECURITY_HEADERS, SESSION_PATH, Guard
+from stabilize_celery.web.openapi import document
+from stabilize_celery.web.queries import NoQuery
+from stabilize_celery.web.settings import WebSettings
+
+__all__ = ["make_web_app"]
+
+
+def make_web_app(client: Client, settings: WebSettings | None = None) -> Starlette:
+    """Return the ASGI application of the page and its API; any ASGI server serves it, under any path.
+
+    Args:
+        client: Whose workflows are shown. It is not closed with the application.
+        settings: Who may see it, who may act. Default: this machine's users, without a token.
+
+    """
+    chosen = settings or WebSettings()
+    desk = Desk(client, chosen)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await desk.close()
+
+    api: list[BaseRoute] = [*_session_routes(desk), *stream_routes(desk), *(_route(desk, one) for one in ENDPOINTS)]
+    return Starlette(
+        routes=[Mount(API, routes=api), Route(HEALTH_PATH, _healthy, methods=["GET"]), *file_routes()],
+        middleware=[Middleware(Guard, settings=chosen, sessions=desk.sessions)],
+        exception_handlers={StabilizeError: on_error, HTTPException: on_http_error, Exception: _on_bug},
+        lifespan=lifespan,
+    )
+
+
+def _route(desk: Desk, endpoint: Endpoint) -> Route:
+    async def answer(request: Request) -> Response:
+        query = query_of(request, endpoint.query)
+        body = bodies.Nothing() if request.method == "GET" else await desk.body(request, endpoint.takes)
+        ask = Ask(desk.service, request.path_params, query, body, f"{user_of(request)} (web)")
+        return reply(await desk.in_thread(lambda: endpoint.answer(ask)), endpoint.status)
+
+    return Route(endpoint.path, answer, methods=[endpoint.method])
+
+
+def _session_routes(desk: Desk) -> list[Route]:
+    cookie = desk.sessions.cookie
+
+    async def describe(request: Request) -> Response:
+        query_of(request, NoQuery)
+        return reply(desk.service_line(user_of(request)))
+
+    async def sign_in(request: Request) -> Response:
+        shown = await desk.body(request, bodies.SignIn)
+        if not desk.sessions.is_token(shown.token):
+            raise HTTPException(HTTPStatus.UNAUTHORIZED, "That is not the token.")
+        answer = reply(desk.service_line("token"))
+        value, age_s, is_secure = desk.sessions.made(time.time()), desk.settings.session_s, _is_secure(request, desk)
+        answer.set_cookie(cookie, value, max_age=age_s, httponly=True, samesite="strict", secure=is_secure)
+        return answer
+
+    async def sign_out(request: Request) -> Response:
+        answer = reply(desk.service_line(""))
+        answer.delete_cookie(cookie, httponly=True, samesite="strict", secure=_is_secure(request, desk))
+        return answer
+
+    async def schema(_: Request) -> Response:
+        return JSONResponse(document(desk.service.version), headers={"cache-control": "no-cache"})
+
+    session = SESSION_PATH.removeprefix(API)
+    return [
+        Route("/service", describe, methods=["GET"]),
+        Route(session, sign_in, methods=["POST"]),
+        Route(session, sign_out, methods=["DELETE"]),
+        Route("/openapi.json", schema, methods=["GET"]),
+    ]
+
+
+def _is_secure(request: Request, desk: Desk) -> bool:
+    peer = request.client.host if request.client else ""
+    told = request.headers.get("x-forwarded-proto", "") if peer in desk.settings.trusted_proxies else ""
+    return (told or request.url.scheme) == "https"
+
+
+async def _on_bug(request: Request, error: Exception) -> Response:
+    answer = await on_bug(request, error)
+    # It is made outside of the guard.
+    answer.headers.update(SECURITY_HEADERS)
+    return answer
+
+
+async def _healthy(_: Request) -> Response:
+    return PlainTextResponse("ok\n")

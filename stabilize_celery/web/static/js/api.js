@@ -1,0 +1,82 @@
+// Asking the API: errors are those of the server, in its words.
+
+const BASE = "api/v1";
+
+/** An answer that is a problem; `status` is HTTP's, 0: no answer at all. */
+export class Refused extends Error {
+  constructor(status, told, problems = []) {
+    super(told);
+    this.status = status;
+    this.problems = problems;
+  }
+}
+
+async function ask(method, path, body, signal) {
+  const options = { method, headers: { accept: "application/json" }, credentials: "same-origin", signal };
+  if (method !== "GET") {
+    options.headers["content-type"] = "application/json";
+    options.body = JSON.stringify(body ?? {});
+  }
+  let answer;
+  try {
+    answer = await fetch(`${BASE}${path}`, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused(0, "The page's server does not answer.");
+  }
+  const told = await answer.json().catch(() => ({}));
+  if (answer.ok) return told;
+  if (answer.status === 401) dispatchEvent(new CustomEvent("signed-out"));
+  throw new Refused(answer.status, told.detail || told.title || answer.statusText, told.problems ?? []);
+}
+
+export const get = (path, signal) => ask("GET", path, undefined, signal);
+export const post = (path, body) => ask("POST", path, body);
+export const remove = (path) => ask("DELETE", path);
+
+/** Put names and values behind a path; empty ones are left out. */
+export function withQuery(path, values) {
+  const given = Object.entries(values).filter(([, value]) => value !== "" && value !== null && value !== undefined);
+  const query = new URLSearchParams(given).toString();
+  return query ? `${path}?${query}` : path;
+}
+
+export const part = (text) => encodeURIComponent(text);
+
+/**
+ * Follow a stream of server-sent events while the page is seen; `on` has a function per kind of event.
+ * `path` may be a function: it is asked each time that the stream is opened. Returns a function that ends it.
+ */
+export function follow(path, on, onState = () => {}) {
+  let source = null;
+  let retry = 0;
+  const close = () => {
+    clearTimeout(retry);
+    source?.close();
+    source = null;
+  };
+  const open = () => {
+    close();
+    source = new EventSource(`${BASE}${typeof path === "function" ? path() : path}`);
+    source.onopen = () => onState("live");
+    source.onerror = () => {
+      onState("away");
+      // A stream that was refused is not tried again by the browser itself.
+      if (source?.readyState === EventSource.CLOSED) retry = setTimeout(open, 3000);
+    };
+    for (const [kind, act] of Object.entries(on)) {
+      source.addEventListener(kind, (event) => act(JSON.parse(event.data), event.lastEventId));
+    }
+  };
+  const onSight = () => {
+    if (document.hidden) close();
+    else if (source === null) open();
+  };
+  document.addEventListener("visibilitychange", onSight);
+  open();
+  return () => {
+    document.removeEventListener("visibilitychange", onSight);
+    close();
+    onState("");
+  };
+}

@@ -1,0 +1,135 @@
+// The page: which view the address asks for, who is signed in, light or dark.
+
+import { get, post, remove } from "./api.js";
+import { deadView } from "./dead.js";
+import { fill, h, Life, say } from "./dom.js";
+import { fleetView } from "./fleet.js";
+import { listView } from "./list.js";
+import { locksView } from "./locks.js";
+import { startView } from "./start.js";
+import { learnTime } from "./words.js";
+import { workflowView } from "./workflow.js";
+
+const SECTIONS = [
+  ["workflows", "Workflows"],
+  ["locks", "Locks"],
+  ["fleet", "Fleet"],
+  ["dead", "Dead letters"],
+  ["start", "Start"],
+];
+const main = document.getElementById("main");
+let life = new Life();
+let service = null;
+
+/** What the address behind the # says: its parts, and what stands behind the ?. */
+function place() {
+  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  return { parts: path.split("/").filter(Boolean).map(decodeURIComponent), query: new URLSearchParams(query) };
+}
+
+const VIEWS = { locks: locksView, fleet: fleetView, dead: deadView, start: startView };
+let shownPath = "";
+
+async function show() {
+  const { parts, query } = place();
+  const [section = "workflows", id] = parts;
+  // Within one workflow the view itself follows the address.
+  const path = `${section}/${id ?? ""}`;
+  if (id !== undefined && path === shownPath && life.moved) return void life.moved(parts, query);
+  shownPath = path;
+  life.end();
+  life = new Life();
+  for (const link of document.querySelectorAll("#sections a")) {
+    if (link.dataset.section === section) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  const view = section === "workflows" ? (id === undefined ? listView : workflowView) : VIEWS[section];
+  if (view === undefined) return void fill(main, h("p", { class: "pad" }, "There is no such page."));
+  const own = life;
+  try {
+    await view({ main, life: own, parts, query, service, setState });
+  } catch (error) {
+    if (own.isOver || error.name === "AbortError" || error.status === 401) return;
+    fill(main, h("div", { class: "pad" }, h("h1", {}, "That did not work"), h("p", {}, error.message)));
+    if (!("status" in error)) throw error;
+  }
+}
+
+function setState(state) {
+  const told = { live: "● live", away: "○ not connected", "": "" };
+  const element = document.getElementById("live");
+  element.textContent = told[state];
+  element.className = `live ${state}`;
+}
+
+function showSections() {
+  const links = SECTIONS.filter(([name]) => name !== "start" || !service.read_only).map(([name, title]) =>
+    h("a", { href: `#/${name}`, dataset: { section: name } }, title),
+  );
+  fill(document.getElementById("sections"), links);
+  const kind = service.read_only ? "read-only" : "";
+  const told = [service.namespace !== "stabilize" && service.namespace, service.user !== "local" && service.user, kind];
+  document.getElementById("who").textContent = told.filter(Boolean).join(" · ");
+  document.getElementById("sign-out").hidden = !service.asks_for_token;
+}
+
+function signIn() {
+  life.end();
+  const input = h("input", { type: "password", id: "token", autocomplete: "current-password", required: true });
+  const form = h(
+    "form",
+    { class: "card narrow", onsubmit: (event) => void (event.preventDefault(), send()) },
+    h("h1", {}, "Sign in"),
+    h("label", { for: "token" }, "Token"),
+    input,
+    h("p", { class: "dim" }, "The one that the page was started with (STABILIZE_WEB_TOKEN)."),
+    h("button", { class: "first" }, "Sign in"),
+  );
+  async function send() {
+    try {
+      await post("/session", { token: input.value });
+      await begin();
+    } catch (error) {
+      say(error.message, true);
+    }
+  }
+  fill(main, form);
+  input.focus();
+}
+
+async function begin() {
+  service = await get("/service");
+  learnTime(service.now_ms);
+  showSections();
+  shownPath = "";
+  await show();
+}
+
+const THEMES = ["auto", "light", "dark"];
+
+function setTheme(name) {
+  localStorage.setItem("theme", name);
+  if (name === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = name;
+  const button = document.getElementById("theme");
+  button.textContent = { auto: "◐ Auto", light: "☀ Light", dark: "☾ Dark" }[name];
+  button.setAttribute("aria-label", `Colours: ${name}. Change`);
+  dispatchEvent(new Event("colours"));
+}
+
+document.getElementById("theme").addEventListener("click", () => {
+  const at = THEMES.indexOf(localStorage.getItem("theme") ?? "auto");
+  setTheme(THEMES[(at + 1) % THEMES.length]);
+});
+document.getElementById("sign-out").addEventListener("click", async () => {
+  await remove("/session");
+  signIn();
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => dispatchEvent(new Event("colours")));
+addEventListener("signed-out", signIn);
+addEventListener("hashchange", () => service && show());
+const kept = localStorage.getItem("theme");
+setTheme(THEMES.includes(kept) ? kept : "auto");
+begin().catch((error) => {
+  if (error.status !== 401) fill(main, h("p", { class: "pad" }, error.message));
+});

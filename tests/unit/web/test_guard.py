@@ -1,0 +1,167 @@
+"""What every request passes before anything is read or changed."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from stabilize_celery.client import Client
+from stabilize_celery.store.memory import MemoryStore
+from stabilize_celery.web import WebSettings, make_web_app
+from stabilize_celery.web.guard import API, SECURITY_HEADERS
+
+TOKEN = "a token that is long enough"
+JSON = {"content-type": "application/json"}
+
+
+class Nobody:
+    """Publishes to nobody."""
+
+    def publish(self, batch: object) -> None:
+        """Drop it."""
+
+
+def ask(settings: WebSettings, method: str, path: str, **given: Any) -> httpx.Response:
+    """Ask an application that has a memory store behind it."""
+    client = Client("redis://unused", store=MemoryStore(), publisher=Nobody())
+    base = given.pop("base", "http://localhost:5556")
+
+    async def asking() -> httpx.Response:
+        transport = httpx.ASGITransport(make_web_app(client, settings), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url=base) as http:
+            return await http.request(method, path, **given)
+
+    return asyncio.run(asking())
+
+
+def test_every_answer_forbids_frames_inline_code_and_other_sites() -> None:
+    """The page, its files, the API and its errors."""
+    for path in ("/", "/static/js/main.js", f"{API}/service", f"{API}/nothing", "/nothing"):
+        headers = ask(WebSettings(), "GET", path).headers
+        assert {name: headers.get(name) for name in SECURITY_HEADERS} == SECURITY_HEADERS, path
+
+
+def test_the_policy_allows_no_inline_code_and_the_page_has_none() -> None:
+    """No script or style of the page needs what the policy forbids."""
+    page = ask(WebSettings(), "GET", "/").text
+
+    assert "unsafe" not in SECURITY_HEADERS["content-security-policy"]
+    assert "<style" not in page
+    assert "style=" not in page
+    assert "onclick" not in page
+    assert page.count("<script") == page.count("<script type=") == 1
+
+
+def test_another_name_for_this_machine_is_refused_while_nobody_is_asked() -> None:
+    """A site whose name suddenly stands for 127.0.0.1 (DNS rebinding) reads nothing."""
+    answer = ask(WebSettings(), "GET", f"{API}/workflows", base="http://evil.example")
+
+    assert answer.status_code == 421
+    assert "evil.example" in answer.json()["detail"]
+    assert ask(
+        WebSettings(allowed_hosts=("ops.example",)), "GET", f"{API}/workflows", base="http://ops.example:80"
+    ).is_success
+
+
+def test_the_api_is_closed_without_the_token_and_the_shell_is_open() -> None:
+    """Whoever opens the page can sign in; no data is there before."""
+    settings = WebSettings(token=TOKEN)
+
+    answer = ask(settings, "GET", f"{API}/workflows", base="http://any.example")
+    assert (answer.status_code, answer.headers["content-type"]) == (401, "application/problem+json")
+    assert "Bearer" in answer.headers["www-authenticate"]
+    assert ask(settings, "GET", "/").is_success
+    assert ask(settings, "GET", f"{API}/workflows", headers={"authorization": f"Bearer {TOKEN}"}).is_success
+
+
+def test_signing_in_gives_a_cookie_that_scripts_and_other_sites_do_not_get() -> None:
+    """HttpOnly and SameSite=Strict; Secure where the proxy says that it speaks TLS."""
+    settings = WebSettings(token=TOKEN)
+    behind = {"x-forwarded-proto": "https"}
+
+    plain = ask(settings, "POST", f"{API}/session", json={"token": TOKEN}).headers["set-cookie"].lower()
+    secure = (
+        ask(settings, "POST", f"{API}/session", json={"token": TOKEN}, headers=behind).headers["set-cookie"].lower()
+    )
+    assert "httponly" in plain
+    assert "samesite=strict" in plain
+    assert "secure" not in plain
+    assert "secure" in secure
+    assert ask(settings, "POST", f"{API}/session", json={"token": TOKEN + "x"}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 404),
+        ({"origin": "http://localhost:5556", "sec-fetch-site": "same-origin"}, 404),
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": "http://localhost:9999"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"content-type": "text/plain"}, 415),
+        ({"content-type": "application/x-www-form-urlencoded"}, 415),
+    ],
+)
+def test_what_another_site_made_the_browser_send_changes_nothing(headers: dict[str, str], status: int) -> None:
+    """404 stands for what got through: there is no such workflow."""
+    answer = ask(WebSettings(), "POST", f"{API}/workflows/x/cancel", content=b"{}", headers=JSON | headers)
+
+    assert answer.status_code == status
+
+
+def test_read_only_refuses_every_change_and_shows_everything() -> None:
+    """Signing in is no change."""
+    settings = WebSettings(token=TOKEN, is_read_only=True)
+    known = {"authorization": f"Bearer {TOKEN}"}
+
+    for path in ("/workflows", "/workflows/x/cancel", "/workflows/x/stages/a/signal", "/dead/x/y/drop"):
+        assert ask(settings, "POST", API + path, json={}, headers=known).status_code == 403, path
+    assert ask(settings, "GET", f"{API}/workflows", headers=known).is_success
+    assert ask(settings, "POST", f"{API}/session", json={"token": TOKEN}).is_success
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_kept() -> None:
+    """Also where nobody said before how large it is."""
+    settings = WebSettings(max_body_bytes=1000)
+
+    async def parts() -> Any:
+        for _ in range(100):
+            yield b" " * 100
+
+    whole = ask(settings, "POST", f"{API}/workflows", content=b" " * 5000, headers=JSON)
+    assert whole.status_code == 413
+    assert "1,000" in whole.json()["detail"]
+    assert ask(settings, "POST", f"{API}/workflows", content=parts(), headers=JSON).status_code == 413
+
+
+def test_no_path_leads_out_of_the_folder_of_files() -> None:
+    """However it is written."""
+    for path in ("/static/../app.py", "/static/%2e%2e/app.py", "/static/js/..%2f..%2fapp.py"):
+        assert ask(WebSettings(), "GET", path).status_code == 404
+
+
+def test_whether_it_lives_is_told_to_whoever_asks() -> None:
+    """A probe knows neither the token nor the name of the page."""
+    assert ask(WebSettings(token=TOKEN), "GET", "/healthz", base="http://10.1.2.3").text == "ok\n"
+
+
+def test_a_defect_tells_nothing_of_the_inside() -> None:
+    """The traceback is for the log, not for who asks."""
+
+    class Broken(MemoryStore):
+        def time_ms(self) -> int:
+            raise ZeroDivisionError("the secret")
+
+    async def asking() -> httpx.Response:
+        client = Client("redis://unused", store=Broken(), publisher=Nobody())
+        transport = httpx.ASGITransport(make_web_app(client), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            return await http.get(f"{API}/workflows")
+
+    answer = asyncio.run(asking())
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert answer.headers["content-security-policy"] == SECURITY_HEADERS["content-security-policy"]
