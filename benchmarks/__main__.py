@@ -2,22 +2,88 @@
 
 import argparse
 import json
+import os
 import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import idle, scaling
+from benchmarks import charts, idle, keeping, memory, scaling
+from benchmarks.compare import Comparison
+from benchmarks.findings import as_json
+from benchmarks.peers import PEERS, REFERENCE
+from benchmarks.plan import FULL, MODES, QUICK
+from benchmarks.report import report
 
 RESULTS = Path(__file__).parent / "results"
+_QUIET_LOAD = 0.5
 
 
 def main() -> int:
-    """Run the benchmarks that the command line names; all of them by default."""
+    """Run the benchmarks that the command line names; all of our own by default."""
     options = _parser().parse_args()
-    results = [BENCHMARKS[name](options) for name in options.only or BENCHMARKS]
+    results = [BENCHMARKS[name](options) for name in options.only or ("scaling", "idle")]
     return 0 if all(results) else 1
+
+
+def _compare(options: argparse.Namespace) -> bool:
+    plan = QUICK if options.quick else FULL
+    # As it is before our own work begins.
+    note = options.note or _note()
+    with Comparison(plan, options.peers, lambda text: print(f"  {text}", file=sys.stderr, flush=True)) as run:
+        run.run()
+        weighed = [*memory.weigh(plan.memory), keeping.keeper_rate(plan.memory)]
+        if plan.worker_messages:
+            weighed += memory.worker_memory(plan.worker_messages)
+        results = as_json(run, " ".join(["python -m benchmarks", *sys.argv[1:]]), note, weighed)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "latest.json").write_text(json.dumps(results, indent=2) + "\n")
+    told = report(results)
+    (RESULTS / "latest.md").write_text(told)
+    _draw(results)
+    print(told)
+    missed = [
+        name for name, peer in results["peers"].items() if name in MODES and "does not start" in peer.get("skipped", "")
+    ]
+    return not missed and (not options.strict or _reaches(results))
+
+
+def _reaches(results: dict[str, Any]) -> bool:
+    return all(
+        ratio <= results["targets"][shape].get(mode, ratio)
+        for shape, by_mode in results["ratios"].items()
+        for mode, ratio in by_mode.items()
+    )
+
+
+def _note() -> str:
+    load, processors = os.getloadavg()[0], os.cpu_count() or 1
+    if load < _QUIET_LOAD * processors:
+        return ""
+    return (
+        f"Preliminary: when this run began, other work kept {load:.1f} of {processors} processors busy. Run it again."
+    )
+
+
+def _draw(results: dict[str, Any]) -> None:
+    for name, shape in results["shapes"].items():
+        reference = shape["peers"].get(REFERENCE, {}).get("median")
+        if not reference:
+            continue
+        bars = [
+            charts.Bar(
+                results["peers"][peer]["title"],
+                cell["minimum"] / reference,
+                cell["median"] / reference,
+                cell["maximum"] / reference,
+                peer in MODES,
+            )
+            for peer, cell in shape["peers"].items()
+            if "median" in cell
+        ]
+        unit = "wall time, Celery's canvas (median) = 1; bar: median, line: minimum to maximum; left is faster"
+        (RESULTS / f"{name}.svg").write_text(charts.bar_chart(shape["about"], unit, bars, mark=1))
 
 
 def _scaling(options: argparse.Namespace) -> bool:
@@ -34,7 +100,11 @@ def _idle(options: argparse.Namespace) -> bool:
     return all(row.is_within for row in rows)
 
 
-BENCHMARKS: dict[str, Callable[[argparse.Namespace], bool]] = {"scaling": _scaling, "idle": _idle}
+BENCHMARKS: dict[str, Callable[[argparse.Namespace], bool]] = {
+    "compare": _compare,
+    "scaling": _scaling,
+    "idle": _idle,
+}
 
 
 def _write(name: str, measured: list[dict[str, Any]]) -> None:
@@ -46,11 +116,22 @@ def _write(name: str, measured: list[dict[str, Any]]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("only", nargs="*", metavar="NAME", choices=[[], *BENCHMARKS], help=", ".join(BENCHMARKS))
-    parser.add_argument("--repetitions", type=int, default=5, help="of each comparison (default 5)")
-    parser.add_argument("--small", type=int, default=100, help="stages of the small workflow (default 100)")
-    parser.add_argument("--large", type=int, default=1_000, help="stages of the large workflow (default 1000)")
-    parser.add_argument("--no-fleet", action="store_true", help="in process only")
-    parser.add_argument("--seconds", type=float, default=30, help="that an idle worker is watched (default 30)")
+    parser.add_argument("--quick", action="store_true", help="compare: fewer shapes, less than five minutes")
+    parser.add_argument("--strict", action="store_true", help="compare: exit code 1 if a ratio misses its aim")
+    parser.add_argument("--note", default="", help="compare: what readers of the results should know first")
+    parser.add_argument(
+        "--peers",
+        nargs="+",
+        metavar="PEER",
+        default=[],
+        choices=[entry.name for entry in PEERS],
+        help=f"compare: only these ({', '.join(entry.name for entry in PEERS)})",
+    )
+    parser.add_argument("--repetitions", type=int, default=5, help="scaling: of each comparison (default 5)")
+    parser.add_argument("--small", type=int, default=100, help="scaling: stages of the small workflow (default 100)")
+    parser.add_argument("--large", type=int, default=1_000, help="scaling: stages of the large workflow (default 1000)")
+    parser.add_argument("--no-fleet", action="store_true", help="scaling: in process only")
+    parser.add_argument("--seconds", type=float, default=30, help="idle: how long a worker is watched (default 30)")
     return parser
 
 

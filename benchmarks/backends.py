@@ -58,12 +58,21 @@ class InProcess:
         """Return how long the handling of all messages took (s)."""
         workflow_id = self.runtime.submit(workflow)
         began = time.perf_counter()
-        while self._sent:
-            sent = self._sent.popleft()
-            self.runtime.handle(message_of(MESSAGE_TYPES[sent.kind], sent.task_id, sent.kwargs))
+        self.handle_all()
         seconds = time.perf_counter() - began
         _check(self.runtime.read(workflow_id))
         return seconds
+
+    def handle_all(self, leaving: str = "") -> None:
+        """Handle messages until none is left but those of the kind `leaving`."""
+        left = []
+        while self._sent:
+            sent = self._sent.popleft()
+            if sent.kind == leaving:
+                left.append(sent)
+            else:
+                self.runtime.handle(message_of(MESSAGE_TYPES[sent.kind], sent.task_id, sent.kwargs))
+        self._sent.extend(left)
 
 
 class OnCelery:

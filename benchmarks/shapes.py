@@ -3,7 +3,7 @@
 from stabilize_celery import StageExecution, TaskExecution, Workflow
 from stabilize_celery.models.patterns import instances
 
-__all__ = ["chain", "fan_out", "many_instances"]
+__all__ = ["chain", "fan_in", "fan_out", "many_instances", "one_after_another", "signalled"]
 
 
 def chain(length: int, task: str) -> Workflow:
@@ -17,6 +17,25 @@ def fan_out(width: int, task: str) -> Workflow:
     middle = [f"m{at}" for at in range(width)]
     stages = [_stage("first", [], task), *(_stage(ref_id, ["first"], task) for ref_id in middle)]
     return Workflow.create("benchmarks", f"fan-{width}", [*stages, _stage("last", middle, task)])
+
+
+def fan_in(width: int, task: str) -> Workflow:
+    """Return `width` stages side by side from the beginning, and the stage that joins them: what a chord is."""
+    middle = [f"m{at}" for at in range(width)]
+    stages = [*(_stage(ref_id, [], task) for ref_id in middle), _stage("last", middle, task)]
+    return Workflow.create("benchmarks", f"fan-in-{width}", stages)
+
+
+def one_after_another(task: str, ref_id: str, mutex_key: str) -> Workflow:
+    """Return one stage that holds a mutex."""
+    stage = _stage(ref_id, [], task)
+    stage.mutex_key = mutex_key
+    return Workflow.create("benchmarks", "mutex", [stage])
+
+
+def signalled(waiting_task: str, task: str) -> Workflow:
+    """Return a stage `ask` whose task waits for a signal, and the stage `after` it."""
+    return Workflow.create("benchmarks", "signalled", [_stage("ask", [], waiting_task), _stage("after", ["ask"], task)])
 
 
 def many_instances(number: int, task: str) -> Workflow:

@@ -1,0 +1,177 @@
+"""What a comparison found, as it is kept: `results/latest.json`."""
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.arithmetic import Spread, paired_ratios, percentile
+from benchmarks.compare import Cell, Comparison, Growth
+from benchmarks.peers import PEERS, REFERENCE, REFERENCE_WITHOUT_ACKS
+from benchmarks.plan import JUDGED, MODES, Shape
+
+__all__ = ["HOPS", "as_json", "delay_ratios", "ratios_to", "targets"]
+
+HOPS = {"send": "send", "wake": "send", "after": "send", "hop": "hop", "release": "hop", "join": "hop"}
+"""The delay of bare Celery tasks that each kind of delay is compared with."""
+_BARE = "celery_tasks"
+
+_TARGETS = {
+    "per_message": (1.1, 1.4, 1.5),
+    "fused": (0.4, 0.5, 0.55),
+    "continuation": (0.15, 0.3, None),
+}
+"""Ratios to Celery's canvas that are to be reached, by mode, in the order of `JUDGED`."""
+
+Cells = Mapping[str, Mapping[str, Cell]]
+
+
+def targets() -> dict[str, dict[str, float]]:
+    """Return what is to be reached: shape, mode, largest ratio to Celery's canvas."""
+    return {
+        shape: {mode: limit for mode in MODES if (limit := _TARGETS[mode][at]) is not None}
+        for at, shape in enumerate(JUDGED)
+    }
+
+
+def ratios_to(cells: Mapping[str, Cell], reference: str, names: tuple[str, ...]) -> dict[str, list[float]]:
+    """Return each peer's paired ratios to the reference in one shape; those that have none are left out."""
+    if reference not in cells:
+        return {}
+    pairs = {name: paired_ratios(cells[name].seconds, cells[reference].seconds) for name in names if name in cells}
+    return {name: ratios for name, ratios in pairs.items() if ratios}
+
+
+def delay_ratios(cells: Cells, shapes: Mapping[str, Shape], shape: Shape, name: str) -> list[float]:
+    """Return p95 of a peer's delays over that of a plain Celery hop, for each repetition that has both."""
+    hop = next((one.name for one in shapes.values() if one.kind == HOPS[shape.kind]), "")
+    ours, plain = cells.get(shape.name, {}).get(name), cells.get(hop, {}).get(_BARE)
+    if ours is None or plain is None:
+        return []
+    return paired_ratios(_p95(ours), _p95(plain))
+
+
+def _p95(cell: Cell) -> dict[int, float]:
+    return {repetition: percentile(delays, 0.95) for repetition, delays in cell.delays_ms.items() if delays}
+
+
+def as_json(run: Comparison, command: str, note: str, memory: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return everything that was measured, and what is made of it."""
+    shapes = {shape.name: shape for shape in run.plan.shapes}
+    names = tuple(run.processes)
+    others = [name for name in names if name not in MODES]
+    compared = {
+        shape: {
+            mode: found
+            for mode in MODES
+            if (found := {one: _spread(ratios_to(cells, one, (mode,)).get(mode, [])) for one in others})
+            and (found := {one: spread for one, spread in found.items() if spread})
+        }
+        for shape, cells in run.cells.items()
+        if not shapes[shape].is_latency
+    }
+    return {
+        "note": note,
+        "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": command,
+        "machine": machine(),
+        "ratios": _medians(run.cells, REFERENCE),
+        "ratios_without_acks": _medians(run.cells, REFERENCE_WITHOUT_ACKS),
+        "targets": targets(),
+        "compared": compared,
+        "peers": _peers(run),
+        "shapes": {name: _shape(shapes, shapes[name], cells, run.cells) for name, cells in run.cells.items()},
+        "growth": [_growth(one) for one in run.growths],
+        "memory": memory,
+    }
+
+
+def _medians(cells: Cells, reference: str) -> dict[str, dict[str, float]]:
+    return {
+        shape: {mode: Spread.of(found).median for mode, found in ratios_to(cells[shape], reference, MODES).items()}
+        for shape in JUDGED
+        if shape in cells
+    }
+
+
+def _spread(values: list[float]) -> dict[str, float] | None:
+    return {**Spread.of(values).as_json(), "repetitions": len(values)} if values else None
+
+
+def _peers(run: Comparison) -> dict[str, dict[str, Any]]:
+    lacking, versions = run.lacking(), run.versions()
+    return {
+        entry.name: {
+            "title": entry.title,
+            "versions": versions.get(entry.name, {}),
+            **({"skipped": lacking[entry.name]} if entry.name in lacking else {}),
+        }
+        for entry in PEERS
+        if entry.name in run.processes
+    }
+
+
+def _shape(shapes: Mapping[str, Shape], shape: Shape, cells: Mapping[str, Cell], every: Cells) -> dict[str, Any]:
+    return {
+        "about": shape.about,
+        "kind": shape.kind,
+        "stages": shape.stages,
+        "peers": {
+            name: _cell(cell, _spread(delay_ratios(every, shapes, shape, name)) if shape.is_latency else None)
+            for name, cell in cells.items()
+        },
+    }
+
+
+def _cell(cell: Cell, to_hop: dict[str, float] | None) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    if cell.seconds:
+        told |= {"seconds": list(cell.seconds.values()), **Spread.of(list(cell.seconds.values())).as_json()}
+    if delays := [delay for several in cell.delays_ms.values() for delay in several]:
+        told |= {"p50_ms": percentile(delays, 0.5), "p95_ms": percentile(delays, 0.95), "samples": len(delays)}
+        told |= {"p95_to_plain_hop": to_hop} if to_hop else {}
+    if cell.extras:
+        told |= {"median_of": {name: Spread.of([one[name] for one in cell.extras]).median for name in cell.extras[0]}}
+    if cell.skipped:
+        told["skipped"] = cell.skipped
+    return told
+
+
+def _growth(one: Growth) -> dict[str, Any]:
+    told = {"mode": one.mode, "kind": one.kind, "small": one.small, "large": one.large, "ratios": one.ratios}
+    return {**told, "ratio": _spread(one.ratios), **({"skipped": one.skipped} if one.skipped else {})}
+
+
+def machine() -> dict[str, Any]:
+    """Return what figures depend on, as far as a program can tell."""
+    return {
+        "processors": os.cpu_count(),
+        "architecture": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "processor": _processor(),
+        "python": platform.python_version(),
+        "implementation": sys.implementation.name,
+        "commit": _commit(),
+        "load_average": list(os.getloadavg()),
+    }
+
+
+def _processor() -> str:
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        told = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=False
+        )
+    except OSError:
+        return ""
+    return told.stdout.strip()

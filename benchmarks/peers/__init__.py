@@ -1,0 +1,49 @@
+"""Who is measured side by side: one module each, one process each, the same small interface."""
+
+from dataclasses import dataclass, field
+
+__all__ = ["PEERS", "REFERENCE", "REFERENCE_WITHOUT_ACKS", "Entry"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A peer: `python -m benchmarks.peers.<module> <arguments>` speaks as `serving` says."""
+
+    name: str
+    title: str
+    module: str
+    arguments: tuple[str, ...] = ()
+    is_judged: bool = False
+    """Measured in each repetition; the others in a few."""
+    shapes: frozenset[str] = field(default_factory=frozenset)
+    """Kinds of shapes that it is for; empty: all. What it cannot do of them it says itself.
+
+    Limits, and settings that differ in throughput only, have no delays of their own.
+    """
+
+
+_WALL = frozenset({"chain", "many", "fan", "submit"})
+
+PEERS = (
+    Entry("per_message", "stabilize_celery, per message", "ours", ("per_message",), is_judged=True),
+    Entry("fused", "stabilize_celery, fused", "ours", ("fused",), is_judged=True),
+    Entry("continuation", "stabilize_celery, local continuation", "ours", ("continuation",), is_judged=True),
+    Entry("celery", "Celery chain, group, chord", "canvas", ("acks",), is_judged=True),
+    Entry("celery_no_acks", "the same, ack emulation off", "canvas", ("no_acks",), is_judged=True),
+    Entry("celery_tasks", "limit: bare Celery tasks", "bare", ("acks",)),
+    Entry("celery_tasks_no_acks", "limit: the same, ack emulation off", "bare", ("no_acks",)),
+    Entry("in_process", "limit: our engine and commits, no Celery", "in_process", shapes=_WALL),
+    Entry("redis_only", "limit: our Redis commands, no code of ours", "redis_only", shapes=_WALL),
+    Entry("dramatiq", "Dramatiq pipeline, group", "dramatiq_actors"),
+    Entry("dbos", "DBOS, SQLite (its default)", "dbos_workflows"),
+    Entry("upstream_file", "stabilize, SQLite file, best settings", "upstream", ("file", "best")),
+    Entry("upstream_memory", "stabilize, SQLite memory, best settings", "upstream", ("memory", "best"), shapes=_WALL),
+    Entry("upstream_file_default", "stabilize, SQLite file, defaults", "upstream", ("file", "default"), shapes=_WALL),
+    Entry(
+        "upstream_memory_default", "stabilize, SQLite memory, defaults", "upstream", ("memory", "default"), shapes=_WALL
+    ),
+)
+
+REFERENCE = "celery"
+"""Ratios are to this one."""
+REFERENCE_WITHOUT_ACKS = "celery_no_acks"
