@@ -30,9 +30,9 @@ chaos: setup ## kill workers and Redis under load; takes minutes
 	@test -d tests/chaos || { echo "make chaos: tests/chaos does not exist yet" >&2; exit 1; }
 	$(BIN)/python -m pytest tests/chaos $(TEST_ARGS)
 
-bench: setup ## measure side by side, write JSON and a table (BENCH_ARGS="...")
-	@test -f benchmarks/__main__.py || { echo "make bench: benchmarks/ is empty yet" >&2; exit 1; }
-	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+bench: setup ## measure beside other engines, write JSON, tables, charts (QUICK=1, BENCH_ARGS="...")
+	@benchmarks/setup
+	.venv-bench/bin/python -m benchmarks $(or $(BENCH_ARGS),compare $(if $(QUICK),--quick))
 
 fmt: setup ## format the code and repair what the linter can
 	$(BIN)/ruff format .
