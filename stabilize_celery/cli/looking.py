@@ -77,12 +77,14 @@ def list_workflows(
 
 def _summary(item: WorkflowSummary) -> dict[str, object]:
     fields = ("id", "application", "name", "started_ms", "ended_ms")
-    return {**{name: getattr(item, name) for name in fields}, "status": item.status.name}
+    dead = list(item.dead_letters)
+    return {**{name: getattr(item, name) for name in fields}, "status": item.status.name, "dead_letters": dead}
 
 
 def _line(item: WorkflowSummary, now_ms: int) -> tuple[str, ...]:
     took = duration((item.ended_ms or now_ms) - item.started_ms)
-    return (item.id, item.status.name, item.application, item.name, clock_time(item.started_ms, now_ms), took)
+    status = f"{item.status.name}, dead letter" if item.dead_letters else item.status.name
+    return (item.id, status, item.application, item.name, clock_time(item.started_ms, now_ms), took)
 
 
 def watch(session: Session, workflow_id: WorkflowId) -> int:

@@ -147,7 +147,8 @@ class Client:
 
         """
         wanted = Filter(application, name, None if status is None else status_named(status))
-        return page_of(self.store.listing(wanted, limit, cursor))
+        page = self.store.listing(wanted, limit, cursor)
+        return page_of(page, self.store.dead_letters() if page.items else ())
 
     def _runtime(self, publisher: Publisher) -> Runtime:
         return Runtime(self.store, TaskRegistry(), publisher, self.settings, "client")

@@ -89,7 +89,10 @@ def replay(runtime: Runtime, letter_id: str) -> Outcome:
 
 
 def drop(runtime: Runtime, letter_id: str) -> Outcome:
-    """Give a dead letter up: what it would have moved on ends TERMINAL, since nothing else would. See `replay`."""
+    """Give a dead letter, or a message that fails or rests, up: its workflow ends TERMINAL, since nothing else would.
+
+    A message that is being handled as it should is refused. Raises WorkflowNotFoundError.
+    """
     workflow_id, name = _parsed(letter_id)
     return _asked(runtime, workflow_id, lambda: _dropping(workflow_id, name))
 
@@ -128,11 +131,14 @@ def _replaying(workflow_id: str, name: str) -> Handling:
 
 
 def _dropping(workflow_id: str, name: str) -> Handling:
-    key, record = Hash(places.ledger(name)), Hash(places.WORKFLOW)
-    snapshot = yield Read((key, record), (key.key, places.WORKFLOW))
+    key, record, look = Hash(places.ledger(name)), Hash(places.WORKFLOW), Look((name,))
+    snapshot = yield Read((key, record, look), (key.key, places.WORKFLOW))
     entry, workflow = ENTRY.decode(snapshot[key]), workflow_of(snapshot)
     if (refused := _refusal(workflow.exists, entry, name)) is not None:
         return refused
+    is_in_trouble = entry.tries or entry.error or entry.parked or entry.t not in MESSAGE_TYPES
+    if name in snapshot[look] and not is_in_trouble:
+        return _answer(Decision(), took_effect=False, told=f"{name} is no dead letter: it is being handled")
     decision = Decision()
     if workflow.is_live:
         last = entry.error.strip().splitlines()[-1] if entry.error else "it was never handled"

@@ -1,5 +1,6 @@
 """Listings of workflows."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from stabilize_celery.models.problems import Suggester
@@ -19,6 +20,8 @@ class WorkflowSummary:
     status: WorkflowStatus
     started_ms: int
     ended_ms: int | None
+    dead_letters: tuple[str, ...] = ()
+    """Names of its messages that nobody handles any more (`dead list` has more): it waits for somebody to look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +32,20 @@ class Page:
     cursor: str | None
 
 
-def page_of(page: contract.Page) -> Page:
-    """Return a store's page as clients see it."""
+def page_of(page: contract.Page, dead: Iterable[contract.DueEntry] = ()) -> Page:
+    """Return a store's page as clients see it; `dead` are all dead letters."""
+    letters: dict[str, tuple[str, ...]] = {}
+    for letter in dead:
+        letters[letter.workflow_id] = (*letters.get(letter.workflow_id, ()), letter.name)
     items = [
         WorkflowSummary(
-            line.id, line.application, line.name, WorkflowStatus[line.status], line.started_ms, line.ended_ms
+            line.id,
+            line.application,
+            line.name,
+            WorkflowStatus[line.status],
+            line.started_ms,
+            line.ended_ms,
+            letters.get(line.id, ()),
         )
         for line in page.items
     ]

@@ -224,6 +224,9 @@ def _again(message: RunTask, frame: Frame, entry: Entry, returned: TaskReturned)
     key = places.ledger(message.name)
     decision.change(DeleteFields(key, ("own",)))
     decision.change(SetFields(key, ENTRY.encode(att=entry.att + 1, lost=0, nb=at_ms, pub=0)))
+    if entry.tries:
+        # Failures of ours count in a row: a task that polls for weeks must not collect them.
+        decision.change(SetFields(key, ENTRY.encode(tries=0, error="")))
     decision.defers[message.name] = at_ms
     _merge(decision, frame, message.task_index, returned, "RUNNING")
     if returned.held:

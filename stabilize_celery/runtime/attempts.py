@@ -38,7 +38,7 @@ from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.tasks.task import Task
 from stabilize_celery.tasks.variants import RetryableTask
 
-__all__ = ["MOST_IN_TURN", "UNKNOWN_HERE_MS", "Attempts"]
+__all__ = ["MOST_IN_TURN", "UNKNOWN_HERE_MS", "AttemptFailedError", "Attempts"]
 
 logger = logging.getLogger("stabilize_celery")
 
@@ -46,6 +46,15 @@ MOST_IN_TURN = 100
 """Tasks that one process executes without the broker at most, before others get their turn."""
 UNKNOWN_HERE_MS = 500
 """How soon a task is tried again whose type another live worker knows: the broker may hand it to that one."""
+
+
+class AttemptFailedError(Exception):
+    """What a body returned can't be recorded, by a fault of ours: its claim is still held, and nobody executes it."""
+
+    def __init__(self, message: RunTask, owner: str) -> None:
+        super().__init__(f"{message.name} of workflow {message.workflow_id}: its result can't be recorded")
+        self.message = message
+        self.owner = owner
 
 
 @dataclass(slots=True)
@@ -133,12 +142,22 @@ class Attempts:
             if isinstance(claimed, str):
                 return claimed, None
             claim = Claim(message.workflow_id, message.name, terms.owner)
-            note, following = self._execute(message, claimed, claim, sessions, turn)
+            note, following = self._executed(message, claimed, claim, sessions, turn)
             while isinstance(following, _Following):
                 message = following.taken.claimed.message
                 with self.runner().going_on(message):
-                    _, following = self._execute(message, following.taken, following.claim, sessions, turn)
+                    _, following = self._executed(message, following.taken, following.claim, sessions, turn)
             return note, following
+
+    def _executed(
+        self, message: RunTask, taken: Taken, claim: Claim, sessions: Sessions, turn: _Turn
+    ) -> tuple[str, "RunTask | _Following | None"]:
+        try:
+            return self._execute(message, taken, claim, sessions, turn)
+        except UnreachableError:
+            raise
+        except Exception as error:
+            raise AttemptFailedError(message, claim.owner) from error
 
     def tell(self, message: CancelTask) -> str:
         """Handle a delivery of a CancelTask: call the task's `on_cancel`. Returns a note for the log."""

@@ -6,6 +6,7 @@ from typing import Any
 from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.plan import StagePlan, TaskPlan
 from stabilize_celery.engine.steps import Plan
+from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.graph import StageGraphBuilder
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.workflow import Workflow
@@ -21,6 +22,10 @@ def plan_stage(registry: TaskRegistry, step: Plan, load: Callable[[str], Workflo
     """Return what the builder of a stage's type plans: tasks, refs of before, after or failure stages, their plans.
 
     A builder that raises fails the stage: the answer is its error.
+
+    Raises:
+        UnreachableError: Redis is away, and the builder wanted to look at the workflow: it is asked again.
+
     """
     frame = step.frame
     if not registry.builders.has(frame.plan.type):
@@ -31,6 +36,8 @@ def plan_stage(registry: TaskRegistry, step: Plan, load: Callable[[str], Workflo
     stage = stage_of(frame, dict(frame.context), workflow)
     try:
         return _planned(registry.builders.get(frame.plan.type), stage, frame.plan, step.phase)
+    except UnreachableError:
+        raise
     except Exception as error:  # noqa: BLE001 - user code: its error becomes the stage's
         return {"error": f"planning stage {frame.plan.ref!r} failed: {type(error).__name__}: {error}"}
 

@@ -16,7 +16,9 @@ from stabilize_celery.engine.outside import Answer
 from stabilize_celery.engine.registry import HANDLERS
 from stabilize_celery.engine.state import ENTRY, WORKFLOW_RECORD
 from stabilize_celery.engine.steps import (
+    Change,
     Decision,
+    DeleteFields,
     Handling,
     Hash,
     Plan,
@@ -30,7 +32,7 @@ from stabilize_celery.models.limits import MAX_IDEMPOTENCY_KEY_LENGTH
 from stabilize_celery.models.messages import CancelTask, FinalizeStage, Message, RunTask
 from stabilize_celery.models.problems import Problem, refusal, shown
 from stabilize_celery.models.workflow import Workflow
-from stabilize_celery.runtime.attempts import Attempts
+from stabilize_celery.runtime.attempts import AttemptFailedError, Attempts
 from stabilize_celery.runtime.executor import TaskExecutor
 from stabilize_celery.runtime.finalizing import finalize
 from stabilize_celery.runtime.fusion import Fusion
@@ -39,7 +41,7 @@ from stabilize_celery.runtime.ports import Body, Claim, Publisher, TaskRunner
 from stabilize_celery.runtime.reading import read_workflow
 from stabilize_celery.runtime.unit import UnitOfWork
 from stabilize_celery.settings import Settings
-from stabilize_celery.store.contract import Bury, Store, Transaction
+from stabilize_celery.store.contract import Bury, Due, Store, Transaction
 from stabilize_celery.tasks.builders import NoOpStageBuilder, WaitStageBuilder
 from stabilize_celery.tasks.registry import TaskRegistry
 
@@ -124,6 +126,9 @@ class Runtime:
             note = self._handled(message)
         except UnreachableError:
             raise
+        except AttemptFailedError as failed:
+            logger.exception("%s of workflow %s failed", failed.message.name, failed.message.workflow_id)
+            return self._count_failure(failed.message, failed.__cause__ or failed, failed.owner)
         except Exception as error:
             logger.exception("%s of workflow %s failed", message.name, message.workflow_id)
             return self._count_failure(message, error)
@@ -157,7 +162,8 @@ class Runtime:
         builders, stage_type = self.registry.builders, step.frame.plan.type
         return builders.has(stage_type) and type(builders.get(stage_type)) not in _READY_MADE
 
-    def _count_failure(self, message: Message, error: Exception) -> str:
+    def _count_failure(self, message: Message, error: BaseException, owner: str = "") -> str:
+        """Count a failure of ours. `owner`: of the claim that it leaves behind, which is no loss of a worker."""
         told = "".join(traceback.format_exception(error))[-4000:]
         slot = workflow_slot(message.workflow_id)
         with self.store.session(slot) as session:
@@ -168,12 +174,14 @@ class Runtime:
                 return "failed, but nothing is owed any more"
             tries = entry.tries + 1
             fields = ENTRY.encode(tries=tries, error=told, pub=0)
+            freed: list[Change] = [DeleteFields(key.key, ("own",))] if owner and entry.own == owner else []
             if tries >= self.settings.max_handler_tries:
-                session.commit(Transaction([SetFields(key.key, fields)], [Bury(message.name, snapshot.now_ms)]))
+                changes = [*freed, SetFields(key.key, fields)]
+                session.commit(Transaction(changes, [Bury(message.name, snapshot.now_ms)]))
                 return f"dead letter after {tries} tries"
-            again = Decision(keeps_entry=True, defers={message.name: snapshot.now_ms + 1000 * 2**tries})
-            again.change(SetFields(key.key, {**fields, "nb": again.defers[message.name]}))
-            session.commit(self.unit.prepare(again, snapshot.now_ms, None).transaction)
+            at_ms = snapshot.now_ms + 1000 * 2**tries
+            changes = [*freed, SetFields(key.key, {**fields, "nb": at_ms})]
+            session.commit(Transaction(changes, [Due(message.name, at_ms)]))
         return f"failed, try {tries}"
 
     # -- workflows -----------------------------------------------------------------------------------------------------

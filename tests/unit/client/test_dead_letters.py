@@ -110,3 +110,26 @@ def test_a_letter_of_an_ended_workflow_is_just_forgotten():
 
     assert outcome
     assert outcome.told.endswith("the workflow is TERMINAL")
+
+
+def test_a_message_that_is_handled_as_it_should_is_not_dropped(world: World):
+    """A mistyped name must not end a healthy workflow."""
+    handle = world.start(gate())
+    with world.fleet.store.session(workflow_slot(handle.id)) as session:
+        session.commit(Transaction(ledger=[Put("Start:x", {"t": "StartStage"}, world.now_ms + 5000)]))
+
+    outcome = drop(world.client.runtime, f"{handle.id}/Start:x")
+
+    assert not outcome
+    assert "no dead letter" in outcome.told
+    assert handle.status() is WorkflowStatus.RUNNING
+
+
+def test_a_listing_tells_which_workflows_have_dead_letters(world: World):
+    """Such a workflow waits for somebody to look: a list must not show it like any other."""
+    handle, letter_id = buried(world)
+    healthy = world.client.start(workflow(stage("b")))
+
+    found = {item.id: item.dead_letters for item in world.client.list().items}
+
+    assert found == {handle.id: (letter_id.partition("/")[2],), healthy.id: ()}

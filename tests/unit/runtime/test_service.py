@@ -20,12 +20,14 @@ from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.validation import InvalidWorkflowError
 from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.runtime import attempts
 from stabilize_celery.runtime.attempts import UNKNOWN_HERE_MS
 from stabilize_celery.runtime.ports import Body, Claim, Outgoing
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Transaction
 from stabilize_celery.store.memory import MemoryStore
+from stabilize_celery.tasks.builders import StageDefinitionBuilder
 from stabilize_celery.tasks.registry import TaskRegistry
 from tests.unit.runtime.world import START_MS, RecordingPublisher
 
@@ -232,6 +234,66 @@ def test_a_handler_that_raises_is_tried_again_later_and_then_a_dead_letter(monke
     assert "our bug" in process.entry(workflow_id, name).error
     assert [letter.name for letter in process.store.dead_letters()] == [name]
     assert "nothing is owed" in process.runtime.handle(StartStage(workflow_id="w9", ref_id="a", thread="t"))
+
+
+def test_a_result_that_we_cannot_record_is_our_failure_and_no_loss_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The claim is given up with the count, so that losses of workers, which end a task for good, stay what they are."""
+    process = Process()
+    workflow_id = process.runtime.submit(workflow(stage("a")))
+    process.deliver(process.publisher.take()[0])
+    (run,) = process.publisher.take("RunTask")
+
+    def broken(*_: Any) -> Any:
+        raise ZeroDivisionError("our bug")
+
+    with monkeypatch.context() as patch:
+        # The claim looks ahead with it once; what comes after that is the result.
+        good, asked = attempts.record, iter([True])
+        patch.setattr(attempts, "record", lambda *given: good(*given) if next(asked, False) else broken())
+        note = process.deliver(run)
+    entry = process.entry(workflow_id, run.task_id.split("/", 1)[1])
+    assert (note, entry.own, entry.lost, entry.tries) == ("failed, try 1", "", 0, 1)
+    assert "our bug" in entry.error
+
+    process.now_ms = entry.nb
+    process.deliver(run)
+    process.deliver_all()
+    assert process.runtime.read(workflow_id).status.name == "SUCCEEDED"
+    assert process.bodies == ["a", "a"]
+
+
+def test_failures_of_ours_count_in_a_row() -> None:
+    """A task that polls for weeks does not collect them until it is a dead letter."""
+    process = Process()
+    process.registry.register("poll", lambda _: TaskResult.running())
+    workflow_id = process.runtime.submit(workflow(stage("a", does="poll")))
+    process.deliver(process.publisher.take()[0])
+    (run,) = process.publisher.take("RunTask")
+    name = run.task_id.split("/", 1)[1]
+    with process.store.session(workflow_slot(workflow_id)) as session:
+        session.commit(Transaction([SetFields(places.ledger(name), ENTRY.encode(tries=9, error="once"))]))
+
+    process.deliver(run)
+
+    assert (process.entry(workflow_id, name).tries, process.entry(workflow_id, name).error) == (0, "")
+
+
+def test_a_builder_that_cannot_look_at_the_workflow_is_asked_again() -> None:
+    """Redis being away while it looks is no failure of the stage."""
+    process = Process()
+
+    class Planner(StageDefinitionBuilder):
+        type = "planned"
+
+        def build_tasks(self, stage: StageExecution) -> list[TaskExecution]:
+            raise UnreachableError("redis is away", "redis://nowhere", "start it")
+
+    process.registry.register_builder(Planner())
+    workflow_id = process.runtime.submit(workflow(StageExecution(ref_id="a", type="planned")))
+    with pytest.raises(UnreachableError):
+        process.deliver(process.publisher.take()[0])
+
+    assert process.runtime.read(workflow_id).status.name == "RUNNING"
 
 
 def test_a_state_server_that_is_away_is_nobodys_bug(monkeypatch: pytest.MonkeyPatch) -> None:
