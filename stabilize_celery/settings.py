@@ -4,23 +4,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-__all__ = ["BROKER", "CONTINUATION", "FUSED", "LEDGER", "MODES", "PER_MESSAGE", "Settings"]
+__all__ = ["BROKER", "CONTINUATION", "FUSED", "LEDGER", "MODES", "PER_MESSAGE", "SECRET_KEYS", "Settings"]
 
 BROKER, LEDGER = "broker", "ledger"
+SECRET_KEYS = (
+    "*password*,*passwd*,*passphrase*,*secret*,*credential*,*api_key*,*apikey*,*access_key*,*private_key*,token,*_token,"  # noqa: S105 - names of keys
+    "*bearer*,authorization,*cookie*"
+)
+"""Keys of a context whose values nobody is shown, where nothing else is said."""
 MODES = PER_MESSAGE, FUSED, CONTINUATION = "per_message", "fused", "continuation"
+
+
+_NAMESPACE, _CONTROL_QUEUE, _WORK_QUEUE = "stabilize", "stabilize.control", "stabilize.work"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What can be set; each field is `STABILIZE_<FIELD>` in the environment. Times in ms, sizes in bytes."""
 
-    namespace: str = "stabilize"
+    namespace: str = _NAMESPACE
     redis_url: str = ""
     broker_url: str = ""
     partitions: int = 16
     """Partitions of a new namespace; later changes have no effect."""
-    control_queue: str = "stabilize.control"
-    work_queue: str = "stabilize.work"
+    control_queue: str = _CONTROL_QUEUE
+    work_queue: str = _WORK_QUEUE
+    """Where nothing is said, a namespace of another name has queues of its own, `<namespace>.control` and `.work`:
+    on one broker, workers would take each other's messages, and find nothing that is owed for them."""
     task_queues: Mapping[str, str] = field(default_factory=dict)
     """Task type to the queue its RunTask goes to; others go to `work_queue`."""
     lease_ms: int = 9_000
@@ -47,6 +57,8 @@ class Settings:
     max_output_bytes: int = 4 * 1024 * 1024
     """Largest outputs of one task, encoded."""
     socket_timeout_ms: int = 5_000
+    redact_keys: str = SECRET_KEYS
+    """Patterns of keys whose values are shown as `***` on the command line, the web page and in error texts."""
     mode: str = PER_MESSAGE
     """How messages follow each other: `per_message` each over the broker; `fused` only tasks; `continuation` tasks of
     one workflow too, one after another in one process for up to `continuation_ms`."""
@@ -64,6 +76,11 @@ class Settings:
             ValueError: there is no such mode, or no such `acks`.
 
         """
+        if self.namespace != _NAMESPACE:
+            for name, default in (("control_queue", _CONTROL_QUEUE), ("work_queue", _WORK_QUEUE)):
+                if getattr(self, name) == default:
+                    # The class is frozen; this is part of making one.
+                    object.__setattr__(self, name, f"{self.namespace}.{default.rpartition('.')[2]}")
         if self.mode not in MODES:
             raise ValueError(f"mode {self.mode!r} (STABILIZE_MODE): use one of {', '.join(MODES)}")
         if self.acks not in (BROKER, LEDGER):

@@ -21,6 +21,7 @@ from stabilize_celery.cli.watching import watch as watch_until_the_end
 from stabilize_celery.client.pages import WorkflowSummary
 from stabilize_celery.client.why.explain import explain_view
 from stabilize_celery.client.words import clock_time, duration
+from stabilize_celery.models.redaction import Redaction
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.runtime.reading import read_view, workflow_from
 
@@ -44,7 +45,8 @@ def status(session: Session, workflow_id: WorkflowId) -> int:
     view = read_view(client.store, workflow_id)
     reasons, instances = explain_view(client.store, view, client.settings), read_instances(client.store, view)
     if session.as_json:
-        session.print_json(workflow_object(workflow_from(view), reasons, instances))
+        redaction = Redaction(client.settings.redact_keys)
+        session.print_json(workflow_object(workflow_from(view), reasons, instances, redaction))
     else:
         print_status(session, view, reasons, instances)
     return DONE

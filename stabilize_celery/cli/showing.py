@@ -14,6 +14,7 @@ from stabilize_celery.cli.tree import COLOURS, Tree
 from stabilize_celery.client.events import WorkflowEvent
 from stabilize_celery.client.why import Reason
 from stabilize_celery.client.words import plural
+from stabilize_celery.models.redaction import Redaction
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.reading import WorkflowView
 
@@ -125,9 +126,13 @@ def reason_object(reason: Reason) -> dict[str, Any]:
 
 
 def workflow_object(
-    workflow: Workflow, reasons: Sequence[Reason], instances: Mapping[str, Instances] | None = None
+    workflow: Workflow,
+    reasons: Sequence[Reason],
+    instances: Mapping[str, Instances] | None = None,
+    redaction: Redaction | None = None,
 ) -> dict[str, Any]:
     """Return a workflow's state as JSON has it; stages that have instances, with their counts."""
+    shown = redaction.shown if redaction is not None else dict
     counted = {ref_id: {"instances": of_stage.as_json()} for ref_id, of_stage in (instances or {}).items()}
     return {
         "id": workflow.id,
@@ -145,7 +150,7 @@ def workflow_object(
                 "status": stage.status.name,
                 "started_ms": stage.start_time,
                 "ended_ms": stage.end_time,
-                "outputs": stage.outputs,
+                "outputs": shown(stage.outputs),
                 **counted.get(stage.ref_id, {}),
                 "tasks": [
                     {

@@ -11,10 +11,12 @@ from stabilize_celery.engine.results import TaskReturned
 from stabilize_celery.errors import TaskTimeoutError, truncate_error
 from stabilize_celery.models.json_values import copy_json
 from stabilize_celery.models.problems import Problem
+from stabilize_celery.models.redaction import KnownSecrets, Redaction
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.runtime.verifying import held_answer, verified
+from stabilize_celery.settings import SECRET_KEYS
 from stabilize_celery.tasks.call import SubWorkflowOutcome, TaskCall, bind_call
 from stabilize_celery.tasks.cancellation import CancellationToken, bind_token
 from stabilize_celery.tasks.options import TaskOptions
@@ -32,12 +34,16 @@ MAX_TOLD_BYTES = 4_000
 """How much of a task's own error text is kept beside its context (bytes)."""
 
 
+_REDACTION = Redaction(SECRET_KEYS)
+
+
 @dataclass(frozen=True, slots=True)
 class TaskExecutor:
-    """Executes claimed tasks. `jitter`: a number in [0, 1) per call."""
+    """Executes claimed tasks. `jitter`: a number in [0, 1) per call; `redaction`: what no error tells."""
 
     max_output_bytes: int
     jitter: Callable[[], float] = random.random
+    redaction: Redaction = _REDACTION
 
     def execute(
         self,
@@ -54,6 +60,9 @@ class TaskExecutor:
         """
         with bind_call(call_of(claimed, options)), bind_token(token):
             returned = self._executed(claimed, task, options, stage, verifiers)
+        if returned.error:
+            # Only now: a context may have to be fetched.
+            returned = _without(self.redaction.known_to(stage.context), returned)
         return replace(returned, is_time_out=True) if claimed.time_over else returned
 
     def too_long(self, claimed: ClaimedTask, options: TaskOptions, limit_s: float) -> TaskReturned:
@@ -173,6 +182,14 @@ class TaskExecutor:
                 most = self.max_output_bytes
                 return f"{kind} take {size} bytes, at most {most} are stored; the largest is {kind}.{largest}"
         return ""
+
+
+def _without(secrets: KnownSecrets, returned: TaskReturned) -> TaskReturned:
+    """Return a failure that does not tell secrets: its error is shown wherever people look."""
+    context = dict(returned.context)
+    if "error" in context:
+        context["error"] = secrets.hidden_in(context["error"])
+    return replace(returned, error=secrets.hidden_in(returned.error), context=context)
 
 
 def _bounded_ms(pause_ms: float) -> int:

@@ -31,6 +31,7 @@ from stabilize_celery.models.json_values import copy_json
 from stabilize_celery.models.limits import MAX_IDEMPOTENCY_KEY_LENGTH
 from stabilize_celery.models.messages import CancelTask, FinalizeStage, Message, RunTask
 from stabilize_celery.models.problems import Problem, refusal, shown
+from stabilize_celery.models.redaction import Redaction
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.attempts import AttemptFailedError, Attempts
 from stabilize_celery.runtime.executor import TaskExecutor
@@ -92,7 +93,7 @@ class Runtime:
         self.serves: frozenset[str] = frozenset()
         """Queues that this process gets messages from, as far as is known."""
         self.unit = UnitOfWork(store, publisher, settings, self._plan, pause_ms)
-        self.executor = executor or TaskExecutor(settings.max_output_bytes)
+        self.executor = executor or TaskExecutor(settings.max_output_bytes, redaction=Redaction(settings.redact_keys))
         self._rules = Rules(
             lease_ms=settings.lease_ms,
             max_lost=settings.max_lost,

@@ -60,7 +60,10 @@ class CommandStore:
         """Return the namespace's number of partitions; the first client of a namespace writes it, for ever."""
         if not self._partition_count:
             key = keys.partitions(self.namespace)
-            _, stored = self._one(key, ("SET", key, self._new_partitions, "NX"), ("GET", key))
+            (stored,) = self._one(key, ("GET", key))
+            if stored is None:
+                # Not asked of those who only look: they may not write, and find a namespace that is there.
+                _, stored = self._one(key, ("SET", key, self._new_partitions, "NX"), ("GET", key))
             self._partition_count = int(bytes_of(stored))
         return self._partition_count
 

@@ -45,11 +45,14 @@ class RedisWire:
 
     def link(self, key: str) -> "_RedisLink":
         """Check out a connection to the server that has `key`."""
-        here = self._here()
+        pool = self._pool_for(key, self._here().pools)
         try:
-            return _RedisLink(self, here.pools.pool_for(key))
-        except RedisError as error:
-            raise self.lost(error, was_stale=False) from None
+            return _RedisLink(self, pool)
+        except LinkLostError:
+            other = self._other_than(pool, key, self._here().pools)
+            if other is None:
+                raise
+            return _RedisLink(self, other)
 
     def redirected(self, refused: Refused) -> None:
         """Learn who has the key now; wait a little if nobody has it at the moment."""
@@ -80,21 +83,36 @@ class RedisWire:
         replies: list[list[Reply]] = [[] for _ in batches]
         positions = [position for position, batch in enumerate(batches) if batch.commands]
         for _ in range(_GATHER_TRIES):
+            left: list[int] = []
             for pool, here in self._by_pool(batches, positions).items():
-                answers = iter(self._converse(pool, [command for at in here for command in batches[at].commands]))
+                try:
+                    answers = iter(self._converse(pool, [command for at in here for command in batches[at].commands]))
+                except LinkLostError:
+                    if pool in self._by_pool(batches, here):
+                        raise
+                    # A replica has taken over: the map, read anew, names another node.
+                    left += here
+                    continue
                 for at in here:
                     replies[at] = [next(answers) for _ in batches[at].commands]
-            refusals = {at: refused for at in positions if (refused := _misrouting(replies[at]))}
-            if not refusals:
+            refusals = {at: found for at in positions if at not in left and (found := _misrouting(replies[at]))}
+            positions = [*left, *refusals]
+            if not positions:
                 return replies
-            positions = list(refusals)
-            self.redirected(refusals[positions[0]])
+            if refusals:
+                self.redirected(next(iter(refusals.values())))
         raise LinkLostError("the keys are being moved to another node", was_stale=False)
 
     def wait(self, batch: Batch, block_ms: int) -> list[Reply]:  # noqa: ARG002 - all patient sockets wait long enough
         """Carry out commands of which one blocks, on a connection that is patient enough."""
         for _ in range(_GATHER_TRIES):
-            replies = self._converse(self._pool_for(batch.key, self._here().patient_pools), batch.commands)
+            pool = self._pool_for(batch.key, self._here().patient_pools)
+            try:
+                replies = self._converse(pool, batch.commands)
+            except LinkLostError:
+                if self._other_than(pool, batch.key, self._here().patient_pools) is None:
+                    raise
+                continue
             refused = _misrouting(replies)
             if refused is None:
                 return replies
@@ -128,6 +146,11 @@ class RedisWire:
         for at in positions:
             pools.setdefault(self._pool_for(batches[at].key, self._here().pools), []).append(at)
         return pools
+
+    def _other_than(self, pool: ConnectionPool, key: str, pools: Pools) -> ConnectionPool | None:
+        """Return the pool of the node that has taken over from one that can't be reached, or None."""
+        now = self._pool_for(key, pools)
+        return None if now is pool else now
 
     def _pool_for(self, key: str, pools: Pools) -> ConnectionPool:
         try:

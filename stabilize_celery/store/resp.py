@@ -13,6 +13,7 @@ from redis.exceptions import (
     ClusterDownError,
     ExecAbortError,
     MovedError,
+    NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
@@ -41,6 +42,7 @@ _CODES: tuple[tuple[type[ResponseError], str], ...] = (
     (OutOfMemoryError, "OOM"),
     (ExecAbortError, "EXECABORT"),
     (ReadOnlyError, "READONLY"),
+    (NoPermissionError, "NOPERM"),
 )
 
 

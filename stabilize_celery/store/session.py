@@ -192,6 +192,11 @@ def refusal(refused: Refused) -> EngineError:
         return WrongKindError(
             "a key holds another type than this version expects; is the namespace used by others too?"
         )
+    if refused.code == "NOPERM":
+        return StoreError(
+            f"Redis refused (NOPERM): {refused.text.rstrip('.')}. Nothing was written. deploy/users.conf has what each "
+            "kind of user needs"
+        )
     return StoreError(f"Redis refused ({refused.code}): {refused.text}. Nothing was written")
 
 

@@ -144,7 +144,8 @@ def add_tasks(app: Celery, bridge: Bridge) -> None:
         request = "stabilize_celery.transport.request:AttemptRequest"
         _add(app, bridge, kind, _handler(message), throws=(ForeignMessageError,), Request=request)
     _add(app, bridge, PROBE, _come_back)
-    _add(app, bridge, SUBMIT, _submit, throws=_REFUSALS)
+    submission = "stabilize_celery.transport.request:SubmitRequest"
+    _add(app, bridge, SUBMIT, _submit, throws=_REFUSALS, Request=submission)
 
 
 def _add(app: Celery, bridge: Bridge, kind: str, run: Callable[..., Any], **attributes: Any) -> None:

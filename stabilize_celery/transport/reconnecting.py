@@ -34,9 +34,13 @@ def reconnecting(consumer: Any) -> type:
 
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
-            self.connection_errors = (*self.connection_errors, *_refusals(self))
+            self._refusals = _refusals(self)
+            self.connection_errors = (*self.connection_errors, *self._refusals)
 
         def on_connection_error_after_connected(self, exc: BaseException) -> None:
+            if isinstance(exc, self._refusals):
+                # Celery tells its class only, and people have to know what is refused.
+                logger.error("the broker refuses what this worker asks of it: %s", exc)
             bound_open_broker_sockets(self.connection, _SOCKET_TIMEOUT_S)
             close_channels(self.connection)
             super().on_connection_error_after_connected(exc)

@@ -14,6 +14,7 @@ from stabilize_celery.client.why.fleet import Fleet
 from stabilize_celery.client.why.locks import all_locks
 from stabilize_celery.engine import outside
 from stabilize_celery.errors import QueueError
+from stabilize_celery.models.redaction import Redaction
 from stabilize_celery.runtime.reading import read_view
 from stabilize_celery.transport.queues import queue_lengths
 from stabilize_celery.web import bodies
@@ -24,6 +25,7 @@ from stabilize_celery.web.shapes import (
     letter_line,
     lock_line,
     reason_line,
+    redacted,
     stage_detail,
     stage_line,
     workflow_state,
@@ -71,11 +73,15 @@ class Service:
         part = read_part(self.store, workflow_id, {ref})
         if ref not in part.stages:
             raise NotFoundError(f"workflow {workflow_id} has no stage {ref!r}")
-        return stage_detail(ref, part.stages[ref], part.record, part.crowds.get(ref), part.now_ms)
+        detail = stage_detail(ref, part.stages[ref], part.record, part.crowds.get(ref), part.now_ms)
+        return redacted(detail, Redaction(self.client.settings.redact_keys))
 
     def definition(self, workflow_id: str) -> dict[str, Any]:
-        """Return the definition that a workflow was started with. Raises WorkflowNotFoundError."""
-        return dict(read_view(self.store, workflow_id).definition)
+        """Return the definition that a workflow was started with, secrets left out. Raises WorkflowNotFoundError."""
+        shown: dict[str, Any] = Redaction(self.client.settings.redact_keys).shown(
+            read_view(self.store, workflow_id).definition
+        )
+        return shown
 
     def events(self, workflow_id: str, from_id: str) -> bodies.EventPage:
         """Return what happened after an event, oldest first, at most 1,000. Raises WorkflowNotFoundError."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+import msgspec
+
 from stabilize_celery.client.dead_letters import DeadLetter
 from stabilize_celery.client.events import WorkflowEvent
 from stabilize_celery.client.pages import WorkflowSummary
@@ -11,6 +13,7 @@ from stabilize_celery.engine.instances import Crowd
 from stabilize_celery.engine.moves import task_list
 from stabilize_celery.engine.plan import StagePlan
 from stabilize_celery.engine.state import Run, TaskState, WorkflowRecord
+from stabilize_celery.models.redaction import Redaction
 from stabilize_celery.runtime.reading import StageView, WorkflowView
 from stabilize_celery.web.bodies import (
     DeadLetterLine,
@@ -33,6 +36,7 @@ __all__ = [
     "letter_line",
     "lock_line",
     "reason_line",
+    "redacted",
     "stage_detail",
     "stage_line",
     "workflow_line",
@@ -157,6 +161,15 @@ def stage_detail(ref: str, view: StageView, record: WorkflowRecord, crowd: Crowd
             by_parent.setdefault(run.parent, []).append(run)
     lines = [_run(thread, run, view.plan, by_parent.get(thread, ())) for thread, run in runs[: -_MOST_RUNS - 1 : -1]]
     return StageDetail(stage_line(ref, view, record, crowd), dict(view.context), lines, len(runs), now_ms)
+
+
+def redacted(detail: StageDetail, redaction: Redaction) -> StageDetail:
+    """Return a stage without the values of secrets in its contexts and outputs."""
+    runs = [
+        msgspec.structs.replace(run, context=redaction.shown(run.context), outputs=redaction.shown(run.outputs))
+        for run in detail.runs
+    ]
+    return msgspec.structs.replace(detail, context=redaction.shown(detail.context), runs=runs)
 
 
 def _run(thread: str, run: Run, plan: StagePlan, instances: Sequence[Run]) -> RunLine:

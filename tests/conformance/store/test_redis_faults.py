@@ -8,11 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from redis.connection import ConnectionPool
 
 from stabilize_celery.engine.steps import Append, Hash, Increment, Items, SetFields, workflow_slot
 from stabilize_celery.errors import UnreachableError, WritesRefusedError
 from stabilize_celery.store.contract import Transaction
 from stabilize_celery.store.errors import StoreError
+from stabilize_celery.store.pools import Pools, new_pool
 from stabilize_celery.store.redis_store import RedisStore
 from tests.servers import RedisServer, free_port
 
@@ -249,3 +251,39 @@ def test_many_sessions_at_once(store: RedisStore) -> None:
 def _blocked_clients(server: RedisServer) -> int:
     with redis.Redis.from_url(server.url) as client:
         return int(client.info("clients")["blocked_clients"])
+
+
+class Replaced(Pools):
+    """Two nodes of a cluster: what is known of who has the keys is out of date until a loss puts it in doubt."""
+
+    def __init__(self, lost: RedisServer, successor: RedisServer) -> None:
+        self._nodes = [
+            new_pool({"port": node.port, "socket_timeout": 1.0, "protocol": 2}) for node in (lost, successor)
+        ]
+        self._is_known = False
+
+    def pool_for(self, _key: str) -> ConnectionPool:
+        return self._nodes[self._is_known]
+
+    def lost(self) -> None:
+        self._is_known = True
+
+    def close(self) -> None:
+        for node in self._nodes:
+            node.disconnect()
+
+
+@pytest.mark.parametrize("act", ["commit", "look", "wait"])
+def test_who_took_over_is_asked_at_once(server: RedisServer, act: str) -> None:
+    """A node is gone, and another one has its slots already: nobody has to be told that it can't be reached."""
+    with RedisServer() as gone:
+        store = RedisStore(server.url, make_pools=lambda _: Replaced(gone, server))
+        gone.kill()
+        acts = {
+            "commit": lambda: commit(store),
+            "look": lambda: number(store),
+            "wait": lambda: store.events(W.name, "0", 10, 5),
+        }
+
+        assert acts[act]() == {"commit": [1], "look": None, "wait": []}[act]
+        store.close()

@@ -259,3 +259,22 @@ def test_the_call_tells_the_body_which_attempt_it_is() -> None:
     assert call.idempotency_key == "w1/a/t/1"
     assert call.sub_workflow is not None
     assert (call.sub_workflow.status, call.sub_workflow.outputs) == ("SUCCEEDED", {"o": 1})
+
+
+def test_no_error_tells_a_secret_of_the_context() -> None:
+    """Its text, its traceback and the context that it leaves are shown to many; the body itself got the value."""
+    context = {"login": {"db_password": "hunter-2"}, "host": "db.example"}
+    stage = StageExecution(ref_id="a", type="t", name="a", context=context)
+
+    def body(found: StageExecution) -> TaskResult:
+        raise PermissionError(f"no {found.context['login']['db_password']} at {found.context['host']}")
+
+    def answers(found: StageExecution) -> TaskResult:
+        return TaskResult.terminal(error=f"refused {found.context['login']['db_password']}")
+
+    raised = TaskExecutor(1_000).execute(claimed(), Body(body), TaskOptions(), stage, CancellationToken())
+    told = TaskExecutor(1_000).execute(claimed(), Body(answers), TaskOptions(), stage, CancellationToken())
+
+    assert raised.error["message"] == "PermissionError: no *** at db.example"
+    assert "hunter-2" not in str(raised)
+    assert (told.error["message"], told.context["error"]) == ("refused ***", "refused ***")

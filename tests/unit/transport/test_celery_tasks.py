@@ -22,7 +22,7 @@ from stabilize_celery.settings import Settings
 from stabilize_celery.transport import celery_tasks
 from stabilize_celery.transport.app import Stabilize
 from stabilize_celery.transport.celery_tasks import message_of, split_task_id
-from stabilize_celery.transport.request import AttemptRequest
+from stabilize_celery.transport.request import AttemptRequest, SubmitRequest
 from stabilize_celery.transport.worker_command import worker_argv
 
 RUN = RunTask(workflow_id="W", ref_id="a/b:c", thread="t", task_index=2, task_type="charge", instance=1)
@@ -216,3 +216,35 @@ def test_the_workers_command_has_roles() -> None:
     assert queues(control=True) == ["--queues=stabilize.control"]
     assert queues(tasks=True) == ["--queues=stabilize.work,gpu,celery"]
     assert queues() == queues(control=True, tasks=True) == []
+
+
+def test_a_submission_does_not_show_its_definition() -> None:
+    """Flower and `inspect active` tell what it is about: contexts may hold secrets."""
+    app = Celery("test", broker="redis://127.0.0.1:1/0", set_as_current=False)
+    Stabilize(app, settings=Settings())
+    definition = {
+        "application": "shop",
+        "name": "order",
+        "stages": [{"ref_id": "a", "context": {"password": "hunter2"}}],
+    }
+    kwargs = {"definition": definition, "idempotency_key": "order-7"}
+    headers = {"task": "stabilize.SubmitWorkflow", "id": "s1", "argsrepr": "()", "kwargsrepr": repr(kwargs)}
+    body = ([], kwargs, {})
+    delivery = Delivery({"body": "", "headers": headers, "properties": {"delivery_tag": "1", "delivery_info": {}}})
+
+    request = SubmitRequest(delivery, app=app, body=body, headers=headers, decoded=True)
+
+    assert request.kwargsrepr == "application=shop name=order stages=1 idempotency_key=order-7"
+    assert "hunter2" not in repr((request.info(), request))
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"definition": 7}, {"definition": {"stages": 3, "name": []}}])
+def test_a_submission_that_is_none_shows_nothing(kwargs: dict[str, Any]) -> None:
+    app = Celery("test", broker="redis://127.0.0.1:1/0", set_as_current=False)
+    Stabilize(app, settings=Settings())
+    headers = {"task": "stabilize.SubmitWorkflow", "id": "s1"}
+    delivery = Delivery({"body": "", "headers": headers, "properties": {"delivery_tag": "1", "delivery_info": {}}})
+
+    request = SubmitRequest(delivery, app=app, body=([], kwargs, {}), headers=headers, decoded=True)
+
+    assert request.kwargsrepr == ""

@@ -9,7 +9,7 @@ import pytest
 from celery import Celery
 from celery.worker.consumer.consumer import Consumer
 from kombu.exceptions import OperationalError
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import NoPermissionError, OutOfMemoryError
 
 from stabilize_celery.transport.reconnecting import close_channels, reconnecting
 
@@ -76,3 +76,18 @@ def test_a_consumer_of_the_apps_own_stays_in_use() -> None:
         pass
 
     assert isinstance(made(reconnecting(Own), "memory://"), Own)
+
+
+def test_what_the_broker_refuses_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Celery names the error's class only: a worker without a right would try again for ever, and nobody knew why."""
+    consumer = made(reconnecting(Consumer), "redis://127.0.0.1:1/0")
+    consumer.connection = Connection()
+    monkeypatch.setattr(Consumer, "on_connection_error_after_connected", lambda *_: None)
+
+    consumer.on_connection_error_after_connected(NoPermissionError("no permissions to run the 'brpop' command"))
+    consumer.on_connection_error_after_connected(OperationalError("connection reset"))
+
+    told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert told == [
+        "the broker refuses what this worker asks of it: no permissions to run the 'brpop' command",
+    ]

@@ -1,0 +1,84 @@
+"""What is not shown of a workflow's data: values whose key says that they are secrets.
+
+One rule for all places where people look: the command line, the web page and its API, Flower, and the texts of errors.
+The data itself is stored as it is, and programs get it as it is. Pure.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from fnmatch import translate
+from typing import Any
+
+__all__ = ["HIDDEN", "KnownSecrets", "Redaction"]
+
+HIDDEN = "***"
+"""What is shown in place of a secret."""
+_SHORTEST = 4
+"""A secret with fewer characters is not looked for in texts: it would be found in the middle of words (count)."""
+
+
+class Redaction:
+    """Hides what stands under keys that fit a pattern.
+
+    Args:
+        patterns: As a shell matches names (`*`, `?`), with a comma between them; case does not matter, and `-` is `_`.
+            Empty: nothing is hidden.
+
+    """
+
+    def __init__(self, patterns: str) -> None:
+        names = [name.strip().lower().replace("-", "_") for name in patterns.split(",") if name.strip()]
+        self._fits = re.compile("|".join(map(translate, names))) if names else None
+
+    def hides(self, key: str) -> bool:
+        """Return whether a key is one of a secret."""
+        return self._fits is not None and self._fits.match(key.lower().replace("-", "_")) is not None
+
+    def shown(self, value: Any) -> Any:
+        """Return JSON-like data with `***` for whatever stands under a secret's key; null, true and false stay."""
+        if self._fits is None:
+            return value
+        if isinstance(value, Mapping):
+            return {key: self._under(str(key), below) for key, below in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.shown(item) for item in value]
+        return value
+
+    def _under(self, key: str, value: Any) -> Any:
+        if not self.hides(key):
+            return self.shown(value)
+        return value if value is None or isinstance(value, bool) else HIDDEN
+
+    def known_to(self, context: Mapping[str, Any]) -> "KnownSecrets":
+        """Return the secrets that a context holds, to hide them in texts."""
+        return KnownSecrets(set(self._texts(context, is_secret=False)))
+
+    def _texts(self, value: Any, *, is_secret: bool) -> Iterator[str]:
+        if isinstance(value, Mapping):
+            for key, below in value.items():
+                yield from self._texts(below, is_secret=is_secret or self.hides(str(key)))
+        elif isinstance(value, list | tuple):
+            for item in value:
+                yield from self._texts(item, is_secret=is_secret)
+        elif is_secret and isinstance(value, str) and len(value) >= _SHORTEST:
+            yield value
+
+
+class KnownSecrets:
+    """Values that no text may show."""
+
+    def __init__(self, values: Collection[str]) -> None:
+        # The longest first: one may be part of another.
+        self._values = sorted(values, key=len, reverse=True)
+
+    def hidden_in(self, value: Any) -> Any:
+        """Return texts, and what is made of texts, without the secrets."""
+        if not self._values:
+            return value
+        if isinstance(value, str):
+            for secret in self._values:
+                value = value.replace(secret, HIDDEN)
+            return value
+        if isinstance(value, Mapping):
+            return {key: self.hidden_in(below) for key, below in value.items()}
+        return value

@@ -1,0 +1,78 @@
+"""Secrets are told by their keys, at any depth, and by their values in texts."""
+
+import pytest
+
+from stabilize_celery.models.redaction import HIDDEN, Redaction
+from stabilize_celery.settings import SECRET_KEYS
+
+DEFAULT = Redaction(SECRET_KEYS)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "password",
+        "DB_PASSWORD",
+        "api-key",
+        "apiKey",
+        "aws_secret_access_key",
+        "Authorization",
+        "token",
+        "session_token",
+    ],
+)
+def test_hides_what_is_named_like_a_secret(key: str) -> None:
+    """In any case, with `-` for `_`."""
+    assert DEFAULT.hides(key)
+
+
+@pytest.mark.parametrize("key", ["tokens_used", "monkey", "key", "author", "pass", "host"])
+def test_shows_what_only_sounds_alike(key: str) -> None:
+    assert not DEFAULT.hides(key)
+
+
+def test_hides_at_any_depth_and_keeps_the_rest() -> None:
+    """A list of objects, an object under a secret's key, a number; what is not set, or a flag, is no secret."""
+    data = {
+        "items": [{"name": "a", "password": "x"}],
+        "credentials": {"user": "u", "pin": 1},
+        "token": 7,
+        "secret": None,
+        "has_secret": True,
+    }
+
+    shown = DEFAULT.shown(data)
+
+    assert shown == {
+        "items": [{"name": "a", "password": HIDDEN}],
+        "credentials": HIDDEN,
+        "token": HIDDEN,
+        "secret": None,
+        "has_secret": True,
+    }
+    assert data["items"] == [{"name": "a", "password": "x"}]
+
+
+def test_without_patterns_all_is_shown() -> None:
+    assert Redaction("").shown({"password": "x"}) == {"password": "x"}
+    assert Redaction(" , ").shown({"password": "x"}) == {"password": "x"}
+
+
+def test_ones_own_patterns_replace_the_default() -> None:
+    """As a shell matches names."""
+    mine = Redaction("iban, card_*")
+
+    assert mine.shown({"IBAN": "DE1", "card-number": "4", "password": "x"}) == {
+        "IBAN": HIDDEN,
+        "card-number": HIDDEN,
+        "password": "x",
+    }
+
+
+def test_texts_lose_the_values_that_stand_under_such_keys() -> None:
+    """The longest first, as one may be part of another; short ones would be found in the middle of words."""
+    secrets = DEFAULT.known_to({"password": "abcd", "more": [{"token": "abcdef"}], "secret": "ab", "host": "h.example"})
+
+    told = secrets.hidden_in({"message": "abcdef, abcd and ab at h.example", "code": 3})
+
+    assert told == {"message": "***, *** and ab at h.example", "code": 3}
