@@ -4,9 +4,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-__all__ = ["BROKER", "CONTINUATION", "FUSED", "LEDGER", "MODES", "PER_MESSAGE", "SECRET_KEYS", "Settings"]
+__all__ = [
+    "BROKER",
+    "CONTINUATION",
+    "FUSED",
+    "JSON",
+    "LEDGER",
+    "MODES",
+    "OFF",
+    "ON",
+    "PER_MESSAGE",
+    "SECRET_KEYS",
+    "TEXT",
+    "Settings",
+]
 
 BROKER, LEDGER = "broker", "ledger"
+OFF, ON = "off", "on"
+TEXT, JSON = "text", "json"
 SECRET_KEYS = (
     "*password*,*passwd*,*passphrase*,*secret*,*credential*,*api_key*,*apikey*,*access_key*,*private_key*,token,*_token,"  # noqa: S105 - names of keys
     "*bearer*,authorization,*cookie*"
@@ -69,11 +84,23 @@ class Settings:
     """Who brings lost deliveries back, in workers that were told to consume our queues only: `broker`, or `ledger`
     alone: kombu's own book-keeping of unacknowledged messages, most of what a message costs a worker, is then off."""
 
+    metrics_port: int = 0
+    """Port on which a worker's main process serves its metrics to Prometheus (`/metrics`); 0: not at all."""
+    metrics_host: str = "127.0.0.1"
+    """Address to serve them on; `0.0.0.0` for a Prometheus on another machine. Nobody is asked who they are."""
+    traces: str = OFF
+    """`on`: spans of workflows, stages and tasks go to OpenTelemetry, as its own variables (`OTEL_...`) say."""
+    log_format: str = TEXT
+    """`json`: a worker logs one JSON object per line, with the ids of workflow, stage and message."""
+
+    alive_file: str = ""
+    """A file that a worker's main process touches at least every 20 s while it lives, for probes: `workers.alive`."""
+
     def __post_init__(self) -> None:
         """Check what can be checked.
 
         Raises:
-            ValueError: there is no such mode, or no such `acks`.
+            ValueError: something has a value that it can't have; the text names the variable.
 
         """
         if self.namespace != _NAMESPACE:
@@ -85,6 +112,10 @@ class Settings:
             raise ValueError(f"mode {self.mode!r} (STABILIZE_MODE): use one of {', '.join(MODES)}")
         if self.acks not in (BROKER, LEDGER):
             raise ValueError(f"acks {self.acks!r} (STABILIZE_ACKS): use {BROKER} or {LEDGER}")
+        if self.traces not in (OFF, ON):
+            raise ValueError(f"traces {self.traces!r} (STABILIZE_TRACES): use {OFF} or {ON}")
+        if self.log_format not in (TEXT, JSON):
+            raise ValueError(f"log format {self.log_format!r} (STABILIZE_LOG_FORMAT): use {TEXT} or {JSON}")
 
     @property
     def is_fused(self) -> bool:

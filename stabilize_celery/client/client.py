@@ -18,6 +18,7 @@ from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Filter, Store
 from stabilize_celery.tasks.registry import TaskRegistry
+from stabilize_celery.telemetry.carrying import current_traceparent
 from stabilize_celery.transport.process import open_store
 from stabilize_celery.transport.producer import ProducerPublisher
 
@@ -94,7 +95,7 @@ class Client:
             UnreachableError: the state server is away. With a key it is safe to try again.
 
         """
-        return self.handle(self.runtime.submit(workflow, idempotency_key))
+        return self.handle(self.runtime.submit(workflow, idempotency_key, trace=current_traceparent()))
 
     def start_many(self, workflows: Iterable[Workflow | Mapping[str, Any]]) -> Handles:
         """Start several workflows, each for itself; their messages go to the broker in one batch at the end.
@@ -108,7 +109,8 @@ class Client:
         runtime = self._runtime(batch)
         handles: Handles = []
         try:
-            handles.extend(self.handle(runtime.submit(workflow)) for workflow in workflows)
+            trace = current_traceparent()
+            handles.extend(self.handle(runtime.submit(workflow, trace=trace)) for workflow in workflows)
         finally:
             try:
                 batch.flush()

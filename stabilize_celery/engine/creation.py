@@ -39,6 +39,7 @@ class Creation:
     meta: WorkflowPlan
     retention_ms: int
     key: str = ""
+    trace: str = ""
     parent: tuple[str, str, str] = ("", "", "")
     """Calling workflow, thread and stage, of an inner workflow."""
     depth: int = 0
@@ -77,6 +78,7 @@ def create_workflow(decision: Decision, creation: Creation, now_us: int) -> None
         parent_ref=creation.parent[2],
         depth=creation.depth,
         key=creation.key,
+        trace=creation.trace,
         retention_ms=creation.retention_ms,
         lock=meta.concurrency_lock,
         lock_state="requested" if waits else "",

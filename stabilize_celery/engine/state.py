@@ -48,6 +48,8 @@ class WorkflowRecord(msgspec.Struct, frozen=True):
     depth: int = 0
     restarts: int = 0
     key: str = ""
+    trace: str = ""
+    """The span in which a producer started it, as W3C `traceparent` names it."""
     retention_ms: int = 0
     lock: str = ""
     """Name of the concurrency lock of its pipeline, and what became of it: requested, held, done."""

@@ -137,7 +137,7 @@ class Attempts:
             return self._park(message), None
         terms, slot = self.terms(message.task_type), workflow_slot(message.workflow_id)
         with ExitStack() as stack:
-            sessions = Sessions(self.unit.store, stack)
+            sessions = self.unit.sessions(stack)
             claimed = self._claim(message, terms, slot, sessions)
             if isinstance(claimed, str):
                 return claimed, None
@@ -256,8 +256,9 @@ class Attempts:
         runner = self.runner()
         with bind_token(body.token):
             runner.began(claim, body)
+            observer = self.unit.observer
             try:
-                return body.execute()
+                return observer.around_body(body.claimed, body.execute) if observer else body.execute()
             finally:
                 runner.ended(claim)
 

@@ -151,7 +151,7 @@ class Fusion:
             if attempt:
                 self.unit.rest(attempt)
             with ExitStack() as stack:
-                sessions = Sessions(self.unit.store, stack) if seed is None else seed.sessions
+                sessions = self.unit.sessions(stack) if seed is None else seed.sessions
                 fused = _Fused(self, message.workflow_id, sessions, [] if attempt else beside)
                 if seed is not None:
                     fused.draft.seed(seed.snapshot, seed.watched)

@@ -5,6 +5,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -37,6 +38,7 @@ from stabilize_celery.runtime.attempts import AttemptFailedError, Attempts
 from stabilize_celery.runtime.executor import TaskExecutor
 from stabilize_celery.runtime.finalizing import finalize
 from stabilize_celery.runtime.fusion import Fusion
+from stabilize_celery.runtime.observing import Observer
 from stabilize_celery.runtime.planning import plan_stage
 from stabilize_celery.runtime.ports import Body, Claim, Publisher, TaskRunner
 from stabilize_celery.runtime.reading import read_workflow
@@ -84,6 +86,7 @@ class Runtime:
         pause_ms: Callable[[float], None] = lambda ms: time.sleep(ms / 1000),
         new_nonce: Callable[[], str] = lambda: uuid4().hex[:12],
         clock_us: Callable[[], int] = lambda: time.monotonic_ns() // 1000,
+        observer: Observer | None = None,
     ) -> None:
         self.store = store
         self.registry = registry
@@ -92,7 +95,7 @@ class Runtime:
         self.runner: TaskRunner = self.no_runner
         self.serves: frozenset[str] = frozenset()
         """Queues that this process gets messages from, as far as is known."""
-        self.unit = UnitOfWork(store, publisher, settings, self._plan, pause_ms)
+        self.unit = UnitOfWork(store, publisher, settings, self._plan, pause_ms, observer)
         self.executor = executor or TaskExecutor(settings.max_output_bytes, redaction=Redaction(settings.redact_keys))
         self._rules = Rules(
             lease_ms=settings.lease_ms,
@@ -123,6 +126,12 @@ class Runtime:
             UnreachableError: the state server is away; the message stays owed.
 
         """
+        observer = self.unit.observer
+        if observer is None:
+            return self._handle(message)
+        return observer.around_delivery(message, partial(self._handle, message))
+
+    def _handle(self, message: Message) -> str:
         try:
             note = self._handled(message)
         except UnreachableError:
@@ -165,6 +174,8 @@ class Runtime:
 
     def _count_failure(self, message: Message, error: BaseException, owner: str = "") -> str:
         """Count a failure of ours. `owner`: of the claim that it leaves behind, which is no loss of a worker."""
+        if self.unit.observer is not None:
+            self.unit.observer.failed(message)
         told = "".join(traceback.format_exception(error))[-4000:]
         slot = workflow_slot(message.workflow_id)
         with self.store.session(slot) as session:
@@ -193,8 +204,9 @@ class Runtime:
         idempotency_key: str | None = None,
         *,
         workflow_id: str | None = None,
+        trace: str = "",
     ) -> str:
-        """Start a workflow, once per id or key; return its id.
+        """Start a workflow, once per id or key; return its id. `trace`: the producer's span, as `traceparent` names it.
 
         Raises:
             InvalidWorkflowError: names every problem; nothing was written.
@@ -208,7 +220,9 @@ class Runtime:
         elif isinstance(definition, Workflow):
             workflow_id = workflow_id or definition.id
         chosen = workflow_id or Workflow().id
-        creation = Creation.of(chosen, definition, retention_ms=self.settings.retention_ms, key=idempotency_key or "")
+        creation = Creation.of(
+            chosen, definition, retention_ms=self.settings.retention_ms, key=idempotency_key or "", trace=trace
+        )
         slot = workflow_slot(chosen)
         done = self.unit.run(slot, lambda _: _creating(creation))
         if not done.is_applied:

@@ -31,6 +31,7 @@ from stabilize_celery.engine.steps import (
 )
 from stabilize_celery.errors import QueueError
 from stabilize_celery.models.messages import LEDGER_VERSION, Message
+from stabilize_celery.runtime.observing import ObservedSession, Observer
 from stabilize_celery.runtime.ports import Outgoing, Publisher, RidingPublisher, outgoing, queue_of
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Drop, Due, LedgerChange, Put, Session, Store, Transaction, Undue
@@ -90,8 +91,10 @@ class UnitOfWork:
         settings: Settings,
         planner: Callable[[Plan], dict[str, Any]],
         pause_ms: Callable[[float], None],
+        observer: Observer | None = None,
     ) -> None:
         self._store = store
+        self.observer = observer
         self._publisher = publisher
         self._rider = publisher if isinstance(publisher, RidingPublisher) else None
         self._settings = settings
@@ -110,7 +113,7 @@ class UnitOfWork:
             if attempt:
                 self.rest(attempt)
             with ExitStack() as stack:
-                sessions = Sessions(self._store, stack)
+                sessions = self.sessions(stack)
                 try:
                     decision = self.drive(handler(attempt), slot, sessions)
                     self.commit(decision, slot, sessions, own)
@@ -118,6 +121,10 @@ class UnitOfWork:
                     continue
                 return WorkDone(decision, tries=attempt + 1)
         return WorkDone(Decision(keeps_entry=True, note="lost every commit to other workers"), is_applied=False)
+
+    def sessions(self, stack: ExitStack) -> "Sessions":
+        """Return the sessions of one unit of work, to be closed with `stack`."""
+        return Sessions(self._store, stack, self.observer)
 
     def rest(self, attempt: int) -> None:
         """Wait before try number `attempt`: longer each time, and not as long as others do."""
@@ -213,9 +220,10 @@ class UnitOfWork:
 class Sessions:
     """The sessions of one unit of work: one per slot, with what it watches."""
 
-    def __init__(self, store: Store, stack: ExitStack) -> None:
+    def __init__(self, store: Store, stack: ExitStack, observer: Observer | None = None) -> None:
         self._store = store
         self._stack = stack
+        self._observer = observer
         self._open: dict[Slot, Session] = {}
         self._now_ms: dict[Slot, int] = {}
         self._relays: Sessions | None = None
@@ -224,7 +232,7 @@ class Sessions:
     def relays(self) -> "Sessions":
         """Sessions for commits on the way, also in the own slot: an EXEC there must not end what is WATCHed here."""
         if self._relays is None:
-            self._relays = Sessions(self._store, self._stack)
+            self._relays = Sessions(self._store, self._stack, self._observer)
         return self._relays
 
     def read(self, slot: Slot, queries: Sequence[Query], watch: Sequence[str]) -> Snapshot:
@@ -244,7 +252,8 @@ class Sessions:
     def of(self, slot: Slot) -> Session:
         """Return the session of a slot, opened when first asked for."""
         if slot not in self._open:
-            self._open[slot] = self._stack.enter_context(self._store.session(slot))
+            session = self._stack.enter_context(self._store.session(slot))
+            self._open[slot] = ObservedSession(session, slot, self._observer) if self._observer else session
         return self._open[slot]
 
 

@@ -13,7 +13,7 @@ from stabilize_celery.store.addresses import Address, address_of
 from stabilize_celery.store.contract import DueEntry, Filter, Kind, LockState, Page, Session, StoredEvent
 from stabilize_celery.store.errors import StoreError
 from stabilize_celery.store.listing import Listing
-from stabilize_celery.store.queries import bytes_of, list_of, pairs_of, scored, text_of, time_us, whole
+from stabilize_celery.store.queries import bytes_of, int_of, list_of, pairs_of, scored, text_of, time_us, whole
 from stabilize_celery.store.session import PackedSession, Reading, refusal, unreachable
 from stabilize_celery.store.values import name_of, number_of, score_of, value_of
 from stabilize_celery.store.wire import MAX_BLOCK_MS, Batch, Command, LinkLostError, Refused, Reply, Wire
@@ -265,6 +265,16 @@ class CommandStore:
         all_keys = [keys.buried(self._prefix(number)) for number in range(self.partitions())]
         replies = self._gather([Batch(key, [("ZRANGE", key, 0, -1, "WITHSCORES")]) for key in all_keys])
         return [_due_entry(member, score) for (reply,) in replies for member, score in scored(reply)]
+
+    def counts(self) -> tuple[dict[str, int], int]:
+        """Return how many workflows are listed in each status that any is in, and how many dead letters there are."""
+        prefixes = [self._prefix(number) for number in range(self.partitions())]
+        asked = [(prefix, [keys.index_status(prefix, name) for name in keys.STATUSES]) for prefix in prefixes]
+        batches = [
+            Batch(prefix, [("ZCARD", key) for key in (*listed, keys.buried(prefix))]) for prefix, listed in asked
+        ]
+        sums = [sum(map(int_of, column)) for column in zip(*self._gather(batches), strict=True)]
+        return {name: count for name, count in zip(keys.STATUSES, sums, strict=False) if count}, sums[-1]
 
     def health(self) -> dict[str, str]:
         """Return what `doctor` looks at; what the server does not tell is `unknown`."""

@@ -294,6 +294,10 @@ class Store(Protocol):
         """Return all buried entries, with the time of their burial as `due_ms`."""
         ...
 
+    def counts(self) -> tuple[dict[str, int], int]:
+        """Return how many workflows are listed in each status that any is in, and how many dead letters there are."""
+        ...
+
     def health(self) -> dict[str, str]:
         """Return what `doctor` looks at: redis_version, appendonly, appendfsync, maxmemory_policy, ping_ms, url.
 

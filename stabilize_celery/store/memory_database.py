@@ -241,6 +241,10 @@ class MemoryDatabase:
             return 0
         return self._shrunk(key, value, sum(value.discard(member) for member in members))
 
+    def _cmd_zcard(self, arguments: list[bytes]) -> Reply:
+        value = self._get(arguments[0], SortedSet)
+        return 0 if value is None else len(value)
+
     def _cmd_zmscore(self, arguments: list[bytes]) -> Reply:
         key, *members = arguments
         value = self._get(key, SortedSet) or SortedSet()

@@ -14,14 +14,16 @@ from typing_extensions import Unpack
 
 from stabilize_celery.errors import ConfigurationError, redact_url
 from stabilize_celery.runtime.service import Runtime
-from stabilize_celery.settings import CONTINUATION, LEDGER, Settings
+from stabilize_celery.settings import CONTINUATION, JSON, LEDGER, Settings
 from stabilize_celery.store.contract import Store
 from stabilize_celery.tasks.builders import StageDefinitionBuilder
 from stabilize_celery.tasks.finalizers import Finalizer
 from stabilize_celery.tasks.options import OptionFields, TaskOptions
 from stabilize_celery.tasks.registry import TaskImplementation, TaskRegistry
+from stabilize_celery.telemetry.telemetry import Telemetry
 from stabilize_celery.transport.celery_call import PREFIX, resolve_celery_task
 from stabilize_celery.transport.celery_tasks import add_tasks
+from stabilize_celery.transport.logs import log_as_json
 from stabilize_celery.transport.process import Process, make_process, open_store
 from stabilize_celery.transport.publish import CeleryPublisher
 from stabilize_celery.transport.reports import Reports
@@ -77,6 +79,7 @@ class Stabilize:
         self.turns: Turns | None = None
         self._serves: frozenset[str] = frozenset()
         self._events: TaskEvents | None = None
+        self.telemetry: Telemetry | None = None
         self._processes: dict[int, Process] = {}
         self.registry.add_resolver(PREFIX, partial(resolve_celery_task, app))
         add_tasks(app, self)
@@ -178,6 +181,10 @@ class Stabilize:
             self.turns = Turns()
             self._events = TaskEvents(self.app, node) if sends_events else None
 
+    def watch_work(self) -> None:
+        """Prepare for the metrics and traces that the settings ask for: called once in a worker, before it forks."""
+        self.telemetry = Telemetry.of(self.settings)
+
     def _make_process(self, pid: int) -> Process:
         store = open_store(self.state_url, self.settings)
         publisher = CeleryPublisher(self.app, self.state_url)
@@ -189,6 +196,7 @@ class Stabilize:
             f"{self.worker_id}:{pid}",
             turns=self.turns,
             events=self._events,
+            observer=self.telemetry.observer() if self.telemetry is not None else None,
         )
         process.runtime.serves = self._serves
         return process
@@ -197,6 +205,8 @@ class Stabilize:
         if getattr(instance, "app", None) is not self.app:
             return
         add_queues(self.app, self.queues())
+        if self.settings.log_format == JSON:
+            log_as_json()
         if self.settings.acks == LEDGER and is_ours_alone((options or {}).get("queues"), self.queues()):
             forget_acks(self.app)
 

@@ -17,6 +17,7 @@ from stabilize_celery.runtime.probes import PROBE
 from stabilize_celery.store.contract import Store
 from stabilize_celery.store.errors import StoreError
 from stabilize_celery.store.keys import check_workflow_id
+from stabilize_celery.telemetry.carrying import is_traceparent
 from stabilize_celery.transport.publish import task_name
 from stabilize_celery.transport.reports import Reports
 
@@ -49,7 +50,7 @@ class Handles(Protocol):
         """Handle one delivery; return a short note."""
         ...
 
-    def submit(self, definition: Mapping[str, Any], idempotency_key: str | None) -> str:
+    def submit(self, definition: Mapping[str, Any], idempotency_key: str | None, *, trace: str = "") -> str:
         """Start a workflow, or find the one that the key stands for; return its id."""
         ...
 
@@ -181,13 +182,19 @@ def _come_back(self: LedgerTask, queue: str, sent_ms: int, **_: Any) -> str:
     return f"{queue} is drained up to {sent_ms}"
 
 
+def _trace(task: Task) -> str:
+    """Return the span that the sender was in, if its headers tell one (as OpenTelemetry's Celery support does)."""
+    sent = (task.request.headers or {}).get("traceparent", "")
+    return sent if is_traceparent(sent) else ""
+
+
 def _submit(
     self: LedgerTask, definition: Mapping[str, Any] | None = None, idempotency_key: str | None = None, **_: Any
 ) -> str:
     """Start a workflow for a producer that has only Celery; without a key, the Celery task id is the key."""
     key = idempotency_key or self.request.id
     try:
-        return self.bridge.runtime.submit(definition if definition is not None else {}, key)
+        return self.bridge.runtime.submit(definition if definition is not None else {}, key, trace=_trace(self))
     except _REFUSALS as error:
         logger.error("%s %s was refused, nothing was started: %s", self.name, self.request.id, error)  # noqa: TRY400 -- the sender's mistake: its text, not our traceback
         raise

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from stabilize_celery.runtime.observing import Observer
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Store
@@ -43,9 +44,10 @@ def make_process(
     *,
     turns: Turns | None = None,
     events: TaskEvents | None = None,
+    observer: Observer | None = None,
 ) -> Process:
     """Return a process that writes `worker_id` into its claims; the rest is as for `LocalClaims`."""
     claims = LocalClaims(store, settings.lease_ms / 3000, turns=turns, events=events)
-    runtime = Runtime(store, registry, publisher, settings, worker_id)
+    runtime = Runtime(store, registry, publisher, settings, worker_id, observer=observer)
     runtime.runner = claims
     return Process(store, publisher, claims, runtime)

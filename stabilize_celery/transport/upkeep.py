@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
+from pathlib import Path
 
 from stabilize_celery.engine.steps import Value
 from stabilize_celery.errors import UnreachableError
@@ -17,6 +18,7 @@ from stabilize_celery.runtime.ports import Claim, Publisher
 from stabilize_celery.runtime.sweep import SWEEP_EVERY_MS, Sweep
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Store
+from stabilize_celery.telemetry.tally import Count
 from stabilize_celery.transport.celery_tasks import split_task_id
 from stabilize_celery.transport.reports import Report, Reports
 from stabilize_celery.transport.turns import Turns
@@ -70,6 +72,7 @@ class Upkeep:
         self._line = line
         self._time_limit_s = time_limit_s
         self._turns = turns
+        self._lost = 0
         self._renew_at = self._announce_at = self._beat_at = 0.0
         self._sweep_at = time.monotonic() + SWEEP_EVERY_MS / 1000
 
@@ -80,6 +83,7 @@ class Upkeep:
             UnreachableError: Redis is away.
 
         """
+        self._show_life()
         now = time.monotonic()
         if now >= self._announce_at:
             self._store.announce(self._worker_id, {**self._line(), **self._repairs()})
@@ -116,6 +120,30 @@ class Upkeep:
                 logger.warning("shutdown: %s What was held runs out by itself.", error)
                 return
 
+    def _show_life(self) -> None:
+        """Touch the file that probes look at; that Redis is away is not this worker's death."""
+        if not self._settings.alive_file:
+            return
+        try:
+            Path(self._settings.alive_file).touch()
+        except OSError as error:
+            logger.warning("STABILIZE_ALIVE_FILE can't be written: %s", error)
+
+    def counts(self) -> list[Count]:
+        """Return what this worker's main process has done, and does now, as metrics."""
+        keeper, sweep = self.keeper.stats, self.sweep.stats
+        return [
+            ("stabilize_keeper_published", ("due",), keeper.published),
+            ("stabilize_keeper_published", ("lost",), keeper.again),
+            ("stabilize_lease_losses", (), keeper.reaped + self._lost),
+            ("stabilize_repairs", (), keeper.repaired + sweep.repaired),
+            ("stabilize_set_aside", (), keeper.set_aside),
+            ("stabilize_keeper_conflicts", (), keeper.conflicts),
+            ("stabilize_unpublished", (), keeper.unpublished),
+            ("stabilize_partitions_held", (), len(self.keeper.held)),
+            ("stabilize_tasks_running", (), len(self._attempts())),
+        ]
+
     def _repairs(self) -> dict[str, Value]:
         """Return what the fleet registry says of repairs: none is normal."""
         keeper, sweep = self.keeper.stats, self.sweep.stats
@@ -150,6 +178,7 @@ class Upkeep:
             return
         owner = self._worker_id if report.pid is None else f"{self._worker_id}:{report.pid}"
         if self._leases.report_lost(workflow_id, name, owner):
+            self._lost += 1
             logger.warning("%s: the process that ran it is gone; it is tried again", report.task_id)
 
     def _hand_all_back(self) -> None:

@@ -1,6 +1,6 @@
 """What is added to a Celery worker: queues to consume, and the duties of its main process."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from celery import Celery, bootsteps
@@ -13,9 +13,11 @@ from stabilize_celery.runtime.ports import Publisher
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Store
 from stabilize_celery.tasks.registry import TaskRegistry
+from stabilize_celery.telemetry.telemetry import Telemetry
 from stabilize_celery.transport.celery_call import celery_task_names
 from stabilize_celery.transport.duty import Duty
 from stabilize_celery.transport.publish import queue_named, task_name
+from stabilize_celery.transport.queues import queue_lengths
 from stabilize_celery.transport.reconnecting import reconnecting
 from stabilize_celery.transport.reports import Reports
 from stabilize_celery.transport.turns import Turns
@@ -46,6 +48,7 @@ class WorkerBridge(Protocol):
     reports: Reports
     worker_id: str
     turns: Turns | None
+    telemetry: Telemetry | None
 
     @property
     def store(self) -> Store:
@@ -63,6 +66,15 @@ class WorkerBridge(Protocol):
 
     def name_worker(self, node: str) -> None:
         """Give this worker, and the processes it will fork, an id of their own."""
+        ...
+
+    @property
+    def state_url(self) -> str:
+        """Where workflows are kept."""
+        ...
+
+    def watch_work(self) -> None:
+        """Prepare for the metrics and traces that the settings ask for."""
         ...
 
     def watch_turns(self, node: str, queues: Sequence[str], *, sends_events: bool) -> None:
@@ -88,6 +100,7 @@ class WorkerStep(bootsteps.StartStopStep):
             # Workers that are embedded in a program are not told by `celeryd_init`.
             if name not in known:
                 known.select_add(queue_named(self.bridge.app, name))
+        self.bridge.watch_work()
         self.bridge.watch_turns(worker.hostname, list(known.consume_from), sends_events=bool(worker.task_events))
 
     def start(self, worker: Any) -> None:
@@ -109,9 +122,15 @@ class WorkerStep(bootsteps.StartStopStep):
             Duty("keeper", upkeep.keeper_round),
             Duty("heartbeat", upkeep.heartbeat_round, bridge.reports.wait),
         )
+        if bridge.telemetry is not None:
+            bridge.telemetry.start(bridge.store, upkeep.counts, self._lengths)
         for duty in self._duties:
             duty.start()
         worker_shutdown.connect(self._on_worker_shutdown, weak=False)
+
+    def _lengths(self, queues: Sequence[str]) -> Mapping[str, int]:
+        broker_url = str(self.bridge.app.conf.broker_url or self.bridge.state_url)
+        return queue_lengths(broker_url, self.bridge.settings, queues)
 
     def stop(self, worker: Any) -> None:
         """Warm shutdown: bodies that still run need their heartbeats until the pool has ended."""
@@ -134,6 +153,8 @@ class WorkerStep(bootsteps.StartStopStep):
         for duty in self._duties:
             duty.join(_JOIN_S)
         upkeep.finish()
+        if self.bridge.telemetry is not None:
+            self.bridge.telemetry.close()
         worker_shutdown.disconnect(self._on_worker_shutdown)
 
 

@@ -13,19 +13,23 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from stabilize_celery.client import Client
-from stabilize_celery.errors import StabilizeError
+from stabilize_celery.errors import ConfigurationError, StabilizeError
+from stabilize_celery.telemetry.optional import exporter_module
+from stabilize_celery.telemetry.tally import Tally
 from stabilize_celery.web import bodies
 from stabilize_celery.web.answers import on_bug, on_error, on_http_error, reply
 from stabilize_celery.web.desk import Desk, query_of, user_of
 from stabilize_celery.web.endpoints import ENDPOINTS, Ask, Endpoint
 from stabilize_celery.web.files import file_routes
 from stabilize_celery.web.following import stream_routes
-from stabilize_celery.web.guard import API, HEALTH_PATH, SECURITY_HEADERS, SESSION_PATH, Guard
+from stabilize_celery.web.guard import API, HEALTH_PATH, METRICS_PATH, SECURITY_HEADERS, SESSION_PATH, Guard
 from stabilize_celery.web.openapi import document
 from stabilize_celery.web.queries import NoQuery
 from stabilize_celery.web.settings import WebSettings
 
 __all__ = ["make_web_app"]
+
+_NOTHING_COUNTED = Tally()
 
 
 def make_web_app(client: Client, settings: WebSettings | None = None) -> Starlette:
@@ -46,7 +50,7 @@ def make_web_app(client: Client, settings: WebSettings | None = None) -> Starlet
 
     api: list[BaseRoute] = [*_session_routes(desk), *stream_routes(desk), *(_route(desk, one) for one in ENDPOINTS)]
     return Starlette(
-        routes=[Mount(API, routes=api), Route(HEALTH_PATH, _healthy, methods=["GET"]), *file_routes()],
+        routes=[Mount(API, routes=api), Route(HEALTH_PATH, _healthy, methods=["GET"]), _metrics(desk), *file_routes()],
         middleware=[Middleware(Guard, settings=chosen, sessions=desk.sessions)],
         exception_handlers={StabilizeError: on_error, HTTPException: on_http_error, Exception: _on_bug},
         lifespan=lifespan,
@@ -107,6 +111,18 @@ async def _on_bug(request: Request, error: Exception) -> Response:
     # It is made outside of the guard.
     answer.headers.update(SECURITY_HEADERS)
     return answer
+
+
+def _metrics(desk: Desk) -> Route:
+    async def answer(_: Request) -> Response:
+        try:
+            exporting = exporter_module("/metrics")
+        except ConfigurationError as error:
+            raise HTTPException(HTTPStatus.NOT_IMPLEMENTED, str(error)) from error
+        text = await desk.in_thread(lambda: exporting.Exporter(_NOTHING_COUNTED, (desk.service.gauges.read,)).text())
+        return Response(text, media_type=exporting.CONTENT_TYPE)
+
+    return Route(METRICS_PATH, answer, methods=["GET"])
 
 
 async def _healthy(_: Request) -> Response:

@@ -13,7 +13,7 @@ from stabilize_celery.web.bodies import Problem
 from stabilize_celery.web.sessions import Caller, Sessions
 from stabilize_celery.web.settings import WebSettings
 
-__all__ = ["API", "HEALTH_PATH", "SECURITY_HEADERS", "SESSION_PATH", "Guard"]
+__all__ = ["API", "HEALTH_PATH", "METRICS_PATH", "SECURITY_HEADERS", "SESSION_PATH", "Guard"]
 
 API = "/api/v1"
 """Where the API begins."""
@@ -21,8 +21,10 @@ SESSION_PATH = f"{API}/session"
 """Where browsers sign in and out."""
 HEALTH_PATH = "/healthz"
 """Where it says that it lives; holds no data."""
+METRICS_PATH = "/metrics"
+"""Where Prometheus reads; asked for like the API."""
 _OPEN_PATHS = (SESSION_PATH, f"{API}/openapi.json")
-"""What may be asked for without saying who asks; nothing outside of the API holds data."""
+"""What may be asked for without saying who asks; nothing outside of the API and the metrics holds data."""
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
 SECURITY_HEADERS: Mapping[str, str] = {
@@ -74,7 +76,7 @@ class Guard:
             return _refused(HTTPStatus.MISDIRECTED_REQUEST, told)
         caller = self._sessions.caller(headers, _peer(scope), time.time())
         scope.setdefault("state", {})["caller"] = caller
-        if caller is None and path.startswith(API) and path not in _OPEN_PATHS:
+        if caller is None and path.startswith((API, METRICS_PATH)) and path not in _OPEN_PATHS:
             told = "Sign in, or send the token: `Authorization: Bearer TOKEN`."
             return _refused(HTTPStatus.UNAUTHORIZED, told)
         if scope["method"] in _SAFE:

@@ -16,6 +16,7 @@ from stabilize_celery.engine import outside
 from stabilize_celery.errors import QueueError
 from stabilize_celery.models.redaction import Redaction
 from stabilize_celery.runtime.reading import read_view
+from stabilize_celery.telemetry.fleet_gauges import FleetGauges
 from stabilize_celery.transport.queues import queue_lengths
 from stabilize_celery.web import bodies
 from stabilize_celery.web.answers import NotFoundError
@@ -44,6 +45,7 @@ class Service:
         self.client = client
         self.store = client.store
         self._broker = threading.Lock()
+        self.gauges = FleetGauges(client.store, client.settings, self._lengths)
         self.version = metadata.version("stabilize-celery")
 
     # -- one workflow --------------------------------------------------------------------------------------------------
@@ -152,12 +154,16 @@ class Service:
         lengths: Mapping[str, int] = {}
         told = ""
         try:
-            # One connection is enough, and Celery's is not for two threads at once.
-            with self._broker:
-                lengths = queue_lengths(settings.broker_url or settings.redis_url, settings, names)
+            lengths = self._lengths(names)
         except QueueError as error:
             told = str(error)
         return [bodies.QueueLine(name, lengths.get(name, -1), len(fleet.listening(name))) for name in names], told
+
+    def _lengths(self, queues: Sequence[str]) -> Mapping[str, int]:
+        settings = self.client.settings
+        # One connection is enough, and Celery's is not for two threads at once.
+        with self._broker:
+            return queue_lengths(settings.broker_url or settings.redis_url, settings, queues)
 
     def dead(self) -> bodies.DeadLetters:
         """Return all dead letters."""

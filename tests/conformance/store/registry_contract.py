@@ -117,6 +117,16 @@ class LedgerContract:
 
         assert (due_of(store), store.dead_letters()) == ([("n", 6)], [])
 
+    def test_counts_of_workflows_and_dead_letters(self, store: Store) -> None:
+        """Over all partitions; a status that nothing is in does not appear."""
+        assert store.counts() == ({}, 0)
+        for number in range(30):
+            with store.session(workflow_slot(f"w{number}")) as session:
+                session.commit(Transaction([Index("shop", "order", 1, "RUNNING" if number < 20 else "SUCCEEDED")]))
+        keep(store, Put("n", {"a": 1}, 5), Bury("n", 77))
+
+        assert store.counts() == ({"RUNNING": 20, "SUCCEEDED": 10}, 1)
+
     @pytest.mark.parametrize("stray", ["nobody", "/Start:t", "a b/Start:t", "{p}/x", f"{W.name}/", "x:y/z"])
     def test_what_is_no_ledger_name_does_not_stay_due(self, store: Store, stray: str) -> None:
         """Somebody else wrote it: it is taken out, so that it can't fill the places of what is due."""

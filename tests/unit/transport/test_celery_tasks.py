@@ -39,7 +39,7 @@ class FakeRuntime:
     def handle(self, message: Message) -> str:
         return self._do(message)
 
-    def submit(self, definition: Mapping[str, Any], idempotency_key: str | None) -> str:
+    def submit(self, definition: Mapping[str, Any], idempotency_key: str | None, *, trace: str = "") -> str:
         return self._do((definition, idempotency_key))
 
     def _do(self, what: Any) -> str:

@@ -1,0 +1,119 @@
+"""Numbers of a whole namespace, read from its state: the same wherever they are asked for."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+
+from stabilize_celery.engine.state import ENTRY
+from stabilize_celery.engine.steps import Fields, Query
+from stabilize_celery.errors import QueueError, UnreachableError
+from stabilize_celery.runtime.verdicts import entry_key
+from stabilize_celery.settings import Settings
+from stabilize_celery.store.contract import DueEntry, Store, partition_slot
+from stabilize_celery.telemetry.tally import Count
+
+__all__ = ["FleetGauges"]
+
+_LIVE_MS = 15_000
+_SAMPLE = 50
+"""Entries of each partition that are looked at for the oldest one (count)."""
+_KEEP_S = 2.0
+"""Scrapes within this time get the same answer (s)."""
+_KEEP_LOCKS_S = 60.0
+"""Locks are found by a walk over all keys: seldom (s)."""
+_WORK = frozenset({"StartWorkflow", "StartStage", "RunTask", "CompleteStage", "EvaluateJoin", "ContinueStage"})
+"""Messages that wait for nothing but a worker."""
+
+Lengths = Callable[[Sequence[str]], Mapping[str, int]]
+
+
+class FleetGauges:
+    """Reads the numbers.
+
+    Args:
+        lengths: Returns how many messages wait in each of these queues; may raise QueueError.
+
+    """
+
+    def __init__(
+        self, store: Store, settings: Settings, lengths: Lengths, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._lengths = lengths
+        self._clock = clock
+        self._until = self._locks_until = 0.0
+        self._gauges: list[Count] = []
+        self._locks: list[Count] = []
+
+    def read(self) -> list[Count]:
+        """Return name, labels and value of every gauge; while Redis is away only that it is."""
+        if self._clock() >= self._until:
+            try:
+                self._gauges = [("stabilize_up", (), 1.0), *self._read()]
+            except UnreachableError:
+                self._gauges = [("stabilize_up", (), 0.0)]
+            self._until = self._clock() + _KEEP_S
+        return self._gauges
+
+    def _read(self) -> Iterable[Count]:
+        store = self._store
+        statuses, dead = store.counts()
+        yield from (("stabilize_workflows", (status,), float(count)) for status, count in sorted(statuses.items()))
+        yield "stabilize_dead_letters", (), float(dead)
+        now_ms, due = store.first_due(range(store.partitions()), _SAMPLE)
+        first = min((entries[0].due_ms for entries in due.values() if entries), default=now_ms)
+        yield "stabilize_overdue_seconds", (), max(0.0, (now_ms - first) / 1000)
+        yield "stabilize_oldest_owed_seconds", (), self._oldest_s(now_ms, due)
+        yield from self._fleet(now_ms)
+        yield from self._waiting_for_locks(now_ms)
+
+    def _fleet(self, now_ms: int) -> Iterable[Count]:
+        settings = self._settings
+        live = [line for line in self._store.fleet().values() if now_ms - int(line.get("seen", b"0")) <= _LIVE_MS]
+        yield "stabilize_workers", (), float(len(live))
+        listens = [name for line in live for name in line.get("queues", b"").decode().split("\n") if name]
+        queues = sorted(
+            {settings.control_queue, settings.work_queue, *settings.task_queues.values()}.union(
+                name for name in listens if name.startswith(f"{settings.namespace}.")
+            )
+        )
+        yield from (("stabilize_consumers", (queue,), float(listens.count(queue))) for queue in queues)
+        try:
+            lengths = self._lengths(queues)
+        except QueueError:
+            return
+        yield from (("stabilize_queue_length", (queue,), float(length)) for queue, length in lengths.items())
+
+    def _oldest_s(self, now_ms: int, due: Mapping[int, Sequence[DueEntry]]) -> float:
+        """Return the age of the oldest message that waits for a worker (s).
+
+        One that was published stands in `due` with the time of the next look at it: that is soon.
+        """
+        soon = now_ms + self._settings.republish_ms
+        requests = [
+            (partition_slot(number), [_fields(entry) for entry in islice(entries, _SAMPLE) if entry.due_ms <= soon])
+            for number, entries in due.items()
+        ]
+        oldest = now_ms
+        for snapshot in self._store.look_many([request for request in requests if request[1]]):
+            for _, found in snapshot.answers():
+                entry = ENTRY.decode(found)
+                since_ms = entry.nb or entry.pub
+                if entry.t in _WORK and not entry.own and not entry.parked and since_ms:
+                    oldest = min(oldest, since_ms)
+        return (now_ms - oldest) / 1000
+
+    def _waiting_for_locks(self, now_ms: int) -> list[Count]:
+        if self._clock() >= self._locks_until:
+            waiting = [since_ms for lock in self._store.locks() for _, since_ms in lock.waiters]
+            self._locks = [
+                ("stabilize_mutex_waiters", (), float(len(waiting))),
+                ("stabilize_mutex_longest_wait_seconds", (), max(0.0, (now_ms - min(waiting, default=now_ms)) / 1000)),
+            ]
+            self._locks_until = self._clock() + _KEEP_LOCKS_S
+        return self._locks
+
+
+def _fields(entry: DueEntry) -> Query:
+    return Fields(entry_key(entry.workflow_id, entry.name), ("t", "nb", "pub", "own", "parked"))

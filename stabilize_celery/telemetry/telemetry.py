@@ -1,0 +1,78 @@
+"""What a worker has for the people who watch it: observers for each of its processes, a server for its metrics."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from stabilize_celery.runtime.observing import Observer, Observers
+from stabilize_celery.settings import JSON, ON, Settings
+from stabilize_celery.store.contract import Store
+from stabilize_celery.telemetry.counting import CountingObserver
+from stabilize_celery.telemetry.fleet_gauges import FleetGauges
+from stabilize_celery.telemetry.funnel import Funnel
+from stabilize_celery.telemetry.log_lines import LogContext
+from stabilize_celery.telemetry.optional import exporter_module, tracing_module
+from stabilize_celery.telemetry.tally import Count, Tally
+
+__all__ = ["Telemetry"]
+
+
+class Telemetry:
+    """Made in a worker's main process before it forks.
+
+    Raises:
+        ConfigurationError: a setting asks for what is not installed.
+
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._tally = Tally()
+        self._exporting = exporter_module("STABILIZE_METRICS_PORT") if settings.metrics_port else None
+        self._tracing = tracing_module("STABILIZE_TRACES") if settings.traces == ON else None
+        self._funnel = Funnel(self._tally) if settings.metrics_port else None
+        self._close: Callable[[], None] | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Telemetry | None":
+        """Return what the settings ask for; None: nothing."""
+        wanted = settings.metrics_port or settings.traces == ON or settings.log_format == JSON
+        return cls(settings) if wanted else None
+
+    def observer(self) -> Observer:
+        """Return the observer of this process, which may be a child of the one that made this."""
+        observers: list[Observer] = []
+        if self._settings.log_format == JSON:
+            observers.append(LogContext())
+        if self._tracing is not None:
+            observers.append(self._tracing.make_tracing_observer())
+        if self._funnel is not None:
+            observers.append(CountingObserver(self._funnel))
+        return observers[0] if len(observers) == 1 else Observers(observers)
+
+    def start(
+        self, store: Store, own: Callable[[], Sequence[Count]], lengths: Callable[[Sequence[str]], Mapping[str, int]]
+    ) -> None:
+        """Serve metrics, if they are wanted. Called in the main process, after it has forked.
+
+        Args:
+            store: Where the numbers of the namespace are read.
+            own: Returns what the main process itself has counted.
+            lengths: Returns how many messages wait in each of some queues.
+
+        Raises:
+            ConfigurationError: the port can't be had.
+
+        """
+        if self._funnel is None or self._exporting is None:
+            return
+        settings, gauges = self._settings, FleetGauges(store, self._settings, lengths)
+        shown = self._exporting.Exporter(self._tally, (own, gauges.read))
+        shown.serve(settings.metrics_host, settings.metrics_port)
+        self._funnel.start()
+        self._close = shown.close
+
+    def close(self) -> None:
+        """End the server. Called in the main process."""
+        if self._close is not None and self._funnel is not None:
+            self._close()
+            self._funnel.close()
+            self._close = None

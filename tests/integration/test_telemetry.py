@@ -1,0 +1,119 @@
+"""Metrics and structured logs of a real worker: what its children did is seen at its main process' port."""
+
+from __future__ import annotations
+
+import json
+import signal
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from stabilize_celery.client import Client
+from stabilize_celery.web import WebSettings
+from tests.integration.fleet import Fleet, eventually
+from tests.integration.site import served
+from tests.servers import RedisServer, free_port
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, port: int) -> Iterator[Fleet]:
+    with RedisServer() as server:
+        fleet = Fleet(server, tmp_path, metrics_port=str(port), log_format="json")
+        try:
+            yield fleet
+        finally:
+            fleet.stop()
+
+
+def samples(text: str) -> dict[tuple[str, ...], float]:
+    """Samples by name and the values of their labels, which are sorted by name."""
+    return {
+        (one.name, *(value for _, value in sorted(one.labels.items()))): one.value
+        for family in text_string_to_metric_families(text)
+        for one in family.samples
+    }
+
+
+def scraped(port: int) -> dict[tuple[str, ...], float]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        return samples(answer.read().decode())
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_what_children_did_is_counted_at_the_port_of_their_worker(fleet: Fleet, port: int, pool: str) -> None:
+    """By type and outcome, with latencies, and with what the namespace holds."""
+    fleet.start_worker(pool=pool)
+    for number in range(5):
+        fleet.ended(fleet.submit(f"s{number}"))
+
+    def all_counted() -> dict[tuple[str, ...], float] | None:
+        found = scraped(port)
+        return found if found.get(("stabilize_tasks_total", "SUCCEEDED", "work")) == 5 else None
+
+    found = eventually(all_counted)
+
+    assert found["stabilize_messages_total", "applied", "RunTask"] == 5
+    assert found["stabilize_start_latency_seconds_count", "StartStage"] == 5
+    assert found["stabilize_start_latency_seconds_sum", "StartStage"] < 60
+    assert found["stabilize_task_seconds_count", "work"] == 5
+    eventually(lambda: scraped(port).get(("stabilize_workflows", "SUCCEEDED")) == 5)
+    assert found["stabilize_workers",] == found["stabilize_up",] == 1
+    assert found["stabilize_partitions_held",] == 16
+    assert ("stabilize_queue_length", "stabilize.work") in found
+
+
+def test_a_child_that_dies_is_a_lost_lease(fleet: Fleet, port: int) -> None:
+    """And what the next one counts is added to what it had counted."""
+    fleet.start_worker()
+    fleet.ended(fleet.submit("a"))
+    fleet.ended(fleet.submit("b", "die"), 60)
+
+    eventually(lambda: scraped(port).get(("stabilize_lease_losses_total",), 0) >= 1)
+    assert eventually(lambda: scraped(port).get(("stabilize_tasks_total", "SUCCEEDED", "work"))) == 1
+
+
+def test_a_warm_stop_frees_the_port(fleet: Fleet, port: int) -> None:
+    """The next worker on this machine can have it."""
+    worker = fleet.start_worker()
+    worker.send(signal.SIGTERM)
+    eventually(lambda: worker.process.poll() is not None, 30)
+    fleet.start_worker()
+
+    assert scraped(port)["stabilize_up",] == 1
+
+
+def test_lines_of_a_worker_are_json_with_ids(fleet: Fleet) -> None:
+    """Also those of its children; of a lost task the line names what was lost."""
+    worker = fleet.start_worker()
+    workflow_id = fleet.submit("b", "die")
+    fleet.ended(workflow_id, 60)
+
+    def lines() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in worker.log.splitlines() if line.startswith("{")]
+
+    assert any("ready." in line["text"] for line in lines())
+    assert any(workflow_id in line["text"] for line in lines())
+
+
+def test_the_page_serves_the_numbers_of_the_namespace(fleet: Fleet) -> None:
+    """To who shows the token; without it nothing is told."""
+    fleet.submit("a")
+    token = "a token that is long enough"
+    with Client(fleet.state_url, fleet.broker_url) as client, served(client, WebSettings(token=token)) as site:
+        found = samples(site.http.get("/metrics").text)
+        refused = site.http.get("/metrics", headers={"authorization": "Bearer nobody"})
+
+    assert found["stabilize_workflows", "RUNNING"] == 1
+    assert found["stabilize_workers",] == 0
+    assert refused.status_code == 401
