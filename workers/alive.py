@@ -1,7 +1,7 @@
 """`python -m workers.alive`: exit 0 if the worker of this machine or container has shown life within 60 s.
 
-For liveness and readiness probes: it looks at the file that STABILIZE_ALIVE_FILE names, which the worker touches, and at
-nothing else. So it is cheap, and a Redis that is away does not make it kill workers, which wait for it.
+For liveness and readiness probes: it looks at the file that STABILIZE_ALIVE_FILE names, which the worker touches, and
+at nothing else. So it is cheap, and a Redis that is away does not make it kill workers, which wait for it.
 """
 
 import os
