@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         WorkflowHandle,
         WorkflowSummary,
     )
+    from stabilize_celery.client.project import Stabilize
     from stabilize_celery.compat import (
         CeleryQueue,
         Orchestrator,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
         UnreachableError,
         VerificationError,
         WorkflowError,
+        WorkflowFailedError,
         WorkflowNotFound,
         WorkflowNotFoundError,
         WritesRefusedError,
@@ -162,7 +164,6 @@ if TYPE_CHECKING:
         VerifyStatus,
     )
     from stabilize_celery.tasks.wait import WaitTask
-    from stabilize_celery.transport.app import Stabilize
 
 __all__ = [
     "ApprovalTask",
@@ -257,6 +258,7 @@ __all__ = [
     "WorkflowCriteria",
     "WorkflowError",
     "WorkflowEvent",
+    "WorkflowFailedError",
     "WorkflowHandle",
     "WorkflowNotFound",
     "WorkflowNotFoundError",
@@ -319,6 +321,7 @@ _MODULES = {
         "WorkflowHandle",
         "WorkflowSummary",
     ),
+    "stabilize_celery.client.project": ("Stabilize",),
     "stabilize_celery.compat": (
         "CeleryQueue",
         "Orchestrator",
@@ -361,6 +364,7 @@ _MODULES = {
         "UnreachableError",
         "VerificationError",
         "WorkflowError",
+        "WorkflowFailedError",
         "WorkflowNotFound",
         "WorkflowNotFoundError",
         "WritesRefusedError",
@@ -468,7 +472,6 @@ _MODULES = {
         "VerifyStatus",
     ),
     "stabilize_celery.tasks.wait": ("WaitTask",),
-    "stabilize_celery.transport.app": ("Stabilize",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

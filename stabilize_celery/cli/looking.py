@@ -21,6 +21,7 @@ from stabilize_celery.cli.watching import watch as watch_until_the_end
 from stabilize_celery.client.pages import WorkflowSummary
 from stabilize_celery.client.why.explain import explain_view
 from stabilize_celery.client.words import clock_time, duration
+from stabilize_celery.errors import WorkflowFailedError
 from stabilize_celery.models.redaction import Redaction
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.runtime.reading import read_view, workflow_from
@@ -37,6 +38,7 @@ def add_looking(app: typer.Typer) -> None:
     command(app, "watch")(watch)
     command(app, "why")(why)
     command(app, "events")(events)
+    command(app, "result")(result)
 
 
 def status(session: Session, workflow_id: WorkflowId) -> int:
@@ -128,4 +130,19 @@ def events(
         print_events(session, handle.events(from_id, follow))
     except ValueError as error:
         raise Mistake(str(error)) from None
+    return DONE
+
+
+def result(
+    session: Session,
+    workflow_id: WorkflowId,
+    timeout_s: Annotated[float | None, typer.Option("--timeout", min=0, help="Wait for its end so long (s).")] = None,
+) -> int:
+    """Wait for the end; print as JSON what a canvas returned, or else the outputs of all stages."""
+    handle = session.client().handle(workflow_id)
+    try:
+        session.print_json(handle.result(timeout_s))
+    except WorkflowFailedError as error:
+        session.err.print(str(error), markup=False)
+        return FAILED
     return DONE

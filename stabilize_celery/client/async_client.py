@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeAlias, TypeVar
 
 from stabilize_celery.client.client import Client
+from stabilize_celery.client.ending import result_or_failure
 from stabilize_celery.client.events import WorkflowEvent, event_of
 from stabilize_celery.client.following import (
     MAX_BATCH,
@@ -197,6 +198,18 @@ class AsyncWorkflowHandle:
         async for _ in self._line.walk(wait_steps(self.id, timeout_s), self.id):
             pass
         return await self.get()
+
+    async def result(self, timeout_s: float | None = None) -> Any:
+        """Wait for the end; return what a canvas returned, as Celery's `get()` would; else the outputs of all stages.
+
+        Raises:
+            WorkflowFailedError: it did not succeed; the text says why.
+            TimeoutError: it has not ended within `timeout_s`.
+            WorkflowNotFoundError: there is no such workflow (any more).
+
+        """
+        workflow = await self.wait(timeout_s)
+        return await self._line.call(result_or_failure, workflow, lambda: list(map(str, self._handle.why())))
 
     def events(self, from_id: str = "0", follow: bool = False) -> AsyncIterator[WorkflowEvent]:
         """Yield what happened after the event `from_id`, oldest first; with `follow`, also what happens from now on.

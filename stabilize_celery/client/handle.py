@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
+from stabilize_celery.client.ending import result_or_failure
 from stabilize_celery.client.events import WorkflowEvent
 from stabilize_celery.client.following import follow as follow_steps
 from stabilize_celery.client.following import history, walk
@@ -68,6 +69,17 @@ class WorkflowHandle:
         for _ in walk(wait_steps(self.id, timeout_s), self._runtime.store, self.id):
             pass
         return self.get()
+
+    def result(self, timeout_s: float | None = None) -> Any:
+        """Wait for the end; return what a canvas returned, as Celery's `get()` would; else the outputs of all stages.
+
+        Raises:
+            WorkflowFailedError: it did not succeed; the text says why.
+            TimeoutError: it has not ended within `timeout_s`.
+            WorkflowNotFoundError: there is no such workflow (any more).
+
+        """
+        return result_or_failure(self.wait(timeout_s), lambda: list(map(str, self.why())))
 
     def events(self, from_id: str = "0", follow: bool = False) -> Iterator[WorkflowEvent]:
         """Yield what happened after the event `from_id`, oldest first; with `follow`, also what happens from now on.

@@ -281,6 +281,12 @@ class WorkflowNotFoundError(WorkflowError):
 WorkflowNotFound = WorkflowNotFoundError
 
 
+class WorkflowFailedError(WorkflowError):
+    """The workflow has ended without success, so there is no result; the text says why."""
+
+    code = 304
+
+
 class IdempotencyConflictError(WorkflowError):
     """The idempotency key stands for another definition; the text names the key. Nothing was started."""
 

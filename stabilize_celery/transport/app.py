@@ -21,6 +21,8 @@ from stabilize_celery.tasks.finalizers import Finalizer
 from stabilize_celery.tasks.options import OptionFields, TaskOptions
 from stabilize_celery.tasks.registry import TaskImplementation, TaskRegistry
 from stabilize_celery.telemetry.telemetry import Telemetry
+from stabilize_celery.transport.canvas_call import PREFIX as CANVAS_PREFIX
+from stabilize_celery.transport.canvas_call import resolve_canvas_task
 from stabilize_celery.transport.celery_call import PREFIX, resolve_celery_task
 from stabilize_celery.transport.celery_tasks import add_tasks
 from stabilize_celery.transport.logs import log_as_json
@@ -82,6 +84,7 @@ class Stabilize:
         self.telemetry: Telemetry | None = None
         self._processes: dict[int, Process] = {}
         self.registry.add_resolver(PREFIX, partial(resolve_celery_task, app))
+        self.registry.add_resolver(CANVAS_PREFIX, partial(resolve_canvas_task, app))
         add_tasks(app, self)
         app.steps["worker"].add(worker_step(self))
         celeryd_init.connect(self._on_worker_init, weak=False)

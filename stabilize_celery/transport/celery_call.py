@@ -1,7 +1,7 @@
 """An app's ordinary Celery task as a stage's task: `celery:NAME`, run inside the process that has the claim."""
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import celery
@@ -16,7 +16,15 @@ from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.tasks.call import TaskCall, bound_call
 from stabilize_celery.tasks.task import Task
 
-__all__ = ["PREFIX", "CeleryCall", "celery_task_names", "resolve_celery_task"]
+__all__ = [
+    "PREFIX",
+    "CeleryCall",
+    "call_in_stage",
+    "celery_task_names",
+    "request_fields",
+    "resolve_celery_task",
+    "task_of",
+]
 
 PREFIX = "celery:"
 _OURS = ("stabilize.", "celery.")
@@ -29,12 +37,21 @@ def resolve_celery_task(app: celery.Celery, name: str) -> Task:
         TaskNotFoundError: the app has no such task.
 
     """
+    return CeleryCall(task_of(app, name, PREFIX))
+
+
+def task_of(app: celery.Celery, name: str, prefix: str) -> celery.Task:
+    """Return the app's task that `<prefix>NAME` stands for.
+
+    Raises:
+        TaskNotFoundError: the app has no such task.
+
+    """
     try:
-        task = app.tasks[name.removeprefix(PREFIX)]
+        return app.tasks[name.removeprefix(prefix)]
     except NotRegistered:
         known = ", ".join(celery_task_names(app)) or "none"
         raise TaskNotFoundError(f"the Celery app has no task for {name!r}; it has: {known}") from None
-    return CeleryCall(task)
 
 
 def celery_task_names(app: celery.Celery) -> list[str]:
@@ -54,53 +71,71 @@ class CeleryCall(Task):
 
     @override
     def execute(self, stage: StageExecution) -> TaskResult:
-        call = bound_call()
-        retries = 0 if call is None else call.attempt - 1
         # A running body sees upstream outputs in its context too; what a plain function is called with is its own.
         arguments = dict(getattr(stage.context, "own", stage.context))
         try:
-            value = self._run(arguments, _request_fields(call, retries))
-        except Retry as error:
-            raise TransientError(str(error), cause=error.exc, retry_after=_seconds(error.when)) from error
-        except Ignore:
-            return TaskResult.success()
+            value = call_in_stage(self._task, (), arguments)
         except Reject as error:
-            if error.requeue:
-                raise TransientError(f"{self._task.name} put its message back: {error.reason}", cause=error) from error
             return TaskResult.terminal(f"{self._task.name} rejected its message: {error.reason}")
-        except Exception as error:
-            self._raise_if_retried(error, retries)
-            raise
         return TaskResult.success(_outputs(value))
 
-    def _run(self, arguments: Mapping[str, Any], request: Mapping[str, Any]) -> Any:
-        task = _in_stage(self._task)
-        task.push_request(args=(), kwargs=dict(arguments), **request)
-        celery._state._task_stack.push(task)  # noqa: SLF001 -- what Task.__call__ does; `current_task` reads it
-        try:
-            return (task if task_has_custom(task, "__call__") else task.run)(**arguments)
-        finally:
-            celery._state._task_stack.pop()  # noqa: SLF001
-            task.pop_request()
 
-    def _raise_if_retried(self, error: Exception, retries: int) -> None:
-        again = tuple(getattr(self._task, "autoretry_for", ()) or ())
-        never = tuple(getattr(self._task, "dont_autoretry_for", ()) or ())
-        if not isinstance(error, again) or isinstance(error, (*never, MaxRetriesExceededError)):
-            return
-        options = dict(getattr(self._task, "retry_kwargs", {}) or {})
-        limit = options.get("max_retries", self._task.max_retries)
-        if limit is not None and retries >= limit:
-            raise PermanentError(f"{error} (given up after {retries} retries)", cause=error) from error
-        raise TransientError(str(error), cause=error, retry_after=self._pause_s(options, retries)) from error
+def call_in_stage(task: celery.Task, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Call a Celery task as its worker would, inside a stage's body; return what it returns (None if it was ignored).
 
-    def _pause_s(self, options: Mapping[str, Any], retries: int) -> float:
-        factor = int(getattr(self._task, "retry_backoff", 0) or 0)
-        if not factor:
-            return float(options.get("countdown", self._task.default_retry_delay))
-        longest = int(getattr(self._task, "retry_backoff_max", 600))
-        jitter = bool(getattr(self._task, "retry_jitter", True))
-        return float(get_exponential_backoff_interval(factor, retries, longest, jitter))
+    Raises:
+        TransientError: it asked for a retry, or put its message back.
+        PermanentError: `autoretry_for` gave up.
+        Reject: it rejected its message for good.
+
+    """
+    call = bound_call()
+    retries = 0 if call is None else call.attempt - 1
+    try:
+        return _run(task, args, kwargs, request_fields(call, retries))
+    except Retry as error:
+        raise TransientError(str(error), cause=error.exc, retry_after=_seconds(error.when)) from error
+    except Ignore:
+        return None
+    except Reject as error:
+        if error.requeue:
+            raise TransientError(f"{task.name} put its message back: {error.reason}", cause=error) from error
+        raise
+    except Exception as error:
+        _raise_if_retried(task, error, retries)
+        raise
+
+
+def _run(task: celery.Task, args: Sequence[Any], kwargs: Mapping[str, Any], request: Mapping[str, Any]) -> Any:
+    twin = _in_stage(task)
+    twin.push_request(args=tuple(args), kwargs=dict(kwargs), **request)
+    celery._state._task_stack.push(twin)  # noqa: SLF001 -- what Task.__call__ does; `current_task` reads it
+    try:
+        return (twin if task_has_custom(twin, "__call__") else twin.run)(*args, **kwargs)
+    finally:
+        celery._state._task_stack.pop()  # noqa: SLF001
+        twin.pop_request()
+
+
+def _raise_if_retried(task: celery.Task, error: Exception, retries: int) -> None:
+    again = tuple(getattr(task, "autoretry_for", ()) or ())
+    never = tuple(getattr(task, "dont_autoretry_for", ()) or ())
+    if not isinstance(error, again) or isinstance(error, (*never, MaxRetriesExceededError)):
+        return
+    options = dict(getattr(task, "retry_kwargs", {}) or {})
+    limit = options.get("max_retries", task.max_retries)
+    if limit is not None and retries >= limit:
+        raise PermanentError(f"{error} (given up after {retries} retries)", cause=error) from error
+    raise TransientError(str(error), cause=error, retry_after=_pause_s(task, options, retries)) from error
+
+
+def _pause_s(task: celery.Task, options: Mapping[str, Any], retries: int) -> float:
+    factor = int(getattr(task, "retry_backoff", 0) or 0)
+    if not factor:
+        return float(options.get("countdown", task.default_retry_delay))
+    longest = int(getattr(task, "retry_backoff_max", 600))
+    jitter = bool(getattr(task, "retry_jitter", True))
+    return float(get_exponential_backoff_interval(factor, retries, longest, jitter))
 
 
 class _RetriesInStage:
@@ -138,7 +173,8 @@ def _in_stage(task: celery.Task) -> celery.Task:
     return twin
 
 
-def _request_fields(call: TaskCall | None, retries: int) -> dict[str, Any]:
+def request_fields(call: TaskCall | None, retries: int) -> dict[str, Any]:
+    """Return what a task's `self.request` tells, beside its arguments."""
     key = None if call is None else call.idempotency_key
     return {"id": key, "root_id": key, "retries": retries, "called_directly": False, "is_eager": True}
 

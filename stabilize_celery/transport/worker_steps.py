@@ -14,6 +14,7 @@ from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Store
 from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.telemetry.telemetry import Telemetry
+from stabilize_celery.transport.canvas_call import canvas_task_names
 from stabilize_celery.transport.celery_call import celery_task_names
 from stabilize_celery.transport.duty import Duty
 from stabilize_celery.transport.publish import queue_named, task_name
@@ -207,7 +208,8 @@ def _active_requests() -> list[Any]:
 
 
 def _types(bridge: WorkerBridge) -> list[str]:
-    return [*bridge.registry.names(), *celery_task_names(bridge.app)]
+    app = bridge.app
+    return [*bridge.registry.names(), *celery_task_names(app), *canvas_task_names(app)]
 
 
 def _time_limit_s(registry: TaskRegistry, task_type: str) -> float | None:

@@ -49,6 +49,7 @@ WHOLE_PAGES = ("docs/testing.md", "docs/builders.md", "docs/migrating.md", "docs
 EXECUTED = {
     "README.md": ("def order(",),
     "docs/getting-started.md": ("client.start(", "app.send_task("),
+    "docs/canvas.md": ("Stabilize(app", "start_canvas("),
     "docs/concepts.md": ("def crunch(", "class Render(", "def reachable("),
 }
 """What the Python blocks of these have in them: a block that nobody executes has none of it."""

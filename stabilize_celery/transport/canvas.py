@@ -1,0 +1,246 @@
+"""A Celery canvas as a workflow: signatures become stages, and what one hands to the next becomes requisites.
+
+What a signature means is Celery's: chains hand on results as first arguments, groups of one member in a chain are that
+member, groups in groups are one group, immutable signatures take nothing. tests/integration/test_canvas.py holds each
+against Celery itself.
+"""
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+import celery
+from celery.canvas import Signature, chunks, group
+from celery.canvas import _chain as Chain  # noqa: N812 -- the classes; `chain` and `chord` are functions
+from celery.canvas import _chord as Chord  # noqa: N812
+from celery.utils.functional import maybe_list
+
+from stabilize_celery.models.canvas import TRIGGER, Value, refs_in
+from stabilize_celery.models.problems import Problem, refusal
+from stabilize_celery.models.stage import StageExecution
+from stabilize_celery.models.task import TaskExecution
+from stabilize_celery.models.trigger import Trigger
+from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.transport.canvas_call import PREFIX
+
+__all__ = ["CanvasSignature", "canvas_workflow"]
+
+CanvasSignature: TypeAlias = Signature
+"""A task signature, chain, group, chord, chunks, map or starmap."""
+
+_MAPPED = frozenset({"link", "link_error", "countdown", "eta"})
+# fmt: off
+_WITHOUT_EFFECT = frozenset({
+    "add_to_parent", "app", "chain", "chord", "chord_size", "compression", "connection", "group_id", "group_index",
+    "headers", "ignore_result", "parent_id", "priority", "producer", "reply_to", "retry", "retry_policy", "root_id",
+    "serializer", "shadow", "stamped_headers", "task_id", "use_link",
+})
+# fmt: on
+"""Options that say how Celery carries messages; they change no result."""
+_ADVICE = {
+    "queue": "route its stage by STABILIZE_TASK_QUEUES=canvas:<task>=<queue>",
+    "expires": "give the workflow a timeout_ms, or check the time in the task",
+    "time_limit": "limit the time inside the task",
+    "soft_time_limit": "limit the time inside the task",
+}
+_NAMED_TASKS = 3
+
+
+@dataclass(frozen=True)
+class _Incoming:
+    """What reaches a step: the result before it, the stages that must be over, and arguments given at the start."""
+
+    value: Value | None = None
+    after: tuple[str, ...] = ()
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    delay: Mapping[str, Any] = field(default_factory=dict)
+
+
+def canvas_workflow(
+    app: celery.Celery,
+    signature: Signature,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    name: str = "",
+) -> Workflow:
+    """Return the workflow that does what `signature.apply_async(args, kwargs)` does.
+
+    Raises:
+        InvalidWorkflowError: names each part, by its place, that has no counterpart.
+
+    """
+    translation = _Translation(app)
+    start = _Incoming(args=tuple(args), kwargs=dict(kwargs or {}))
+    value = translation.translate(signature, start, _kind(signature))
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list) and isinstance(signature, group):
+        value = value[0]  # a group of one chain that ends in a group has that group's results: so in Celery
+    if not translation.problems and not translation.stages:
+        translation.problems.append(Problem(_kind(signature), "it has no task: there is nothing to run"))
+    if translation.problems:
+        raise refusal(translation.problems, name)
+    return Workflow(
+        application=app.main or "celery",
+        name=name or _name_of(signature, translation.stages),
+        stages=translation.stages,
+        trigger=Trigger(type=TRIGGER, payload={"result": value}),
+    )
+
+
+class _Translation:
+    """One canvas at work: the stages so far, and what can't be one."""
+
+    def __init__(self, app: celery.Celery) -> None:
+        self.stages: list[StageExecution] = []
+        self.problems: list[Problem] = []
+        self._app = app
+        self._used: Counter[str] = Counter()
+        self._aside = False
+        """Whether this is a callback, whose failure Celery does not tell anybody."""
+
+    def translate(self, given: Any, incoming: _Incoming, place: str, errbacks: tuple[Any, ...] = ()) -> Value:
+        """Add a signature's stages; return what its result is made of."""
+        sig = self._app.signature(given)
+        self._check(sig, place)
+        errbacks = (*errbacks, *_listed(sig.options.get("link_error")))
+        delay = {key: sig.options[key] for key in ("countdown", "eta") if sig.options.get(key) is not None}
+        incoming = replace(incoming, delay={**delay, **incoming.delay})
+        value = self._translated(sig, incoming, place, errbacks)
+        for number, callback in enumerate(_listed(sig.options.get("link"))):
+            self._add_callback(callback, value, f"{place}.link[{number}]")
+        return value
+
+    def _translated(self, sig: Signature, incoming: _Incoming, place: str, errbacks: tuple[Any, ...]) -> Value:
+        if isinstance(sig, Chain):
+            return self._chain(sig, incoming, place, errbacks)
+        if sig.task == "celery.chunks":
+            parts = chunks(*(sig.kwargs[key] for key in ("task", "it", "n")), app=self._app)
+            return self._group(parts.group(), incoming, place, errbacks)
+        if isinstance(sig, group):
+            return self._group(sig, incoming, place, errbacks)
+        if isinstance(sig, Chord):
+            return self._chord(sig, incoming, place, errbacks)
+        return self._task(sig, incoming, place, errbacks)
+
+    def _chain(self, sig: Chain, incoming: _Incoming, place: str, errbacks: tuple[Any, ...]) -> Value:
+        value: Value = []
+        for step, where in self._steps(sig, place):
+            value = self.translate(step, incoming, where, errbacks)
+            incoming = _Incoming(value, tuple(refs_in(value)) or incoming.after)
+        return value
+
+    def _steps(self, sig: Chain, place: str) -> Iterator[tuple[Signature, str]]:
+        """Yield the steps that count: a group of one member is that member, one of none is left out."""
+        for number, given in enumerate(sig.tasks):
+            step, where = self._app.signature(given), f"{place}[{number}]"
+            while isinstance(step, group) and len(members := self._members(step)) == 1:
+                step, where = members[0], f"{where}[0]"
+            if not (isinstance(step, group | Chain) and not list(step.tasks)):
+                yield step, where
+
+    def _members(self, sig: group) -> list[Signature]:
+        """Return a group's members, those of groups in it among them, in order."""
+        members: list[Signature] = []
+        for given in sig.tasks:
+            one = self._app.signature(given)
+            if isinstance(one, group):
+                members += self._members(one)
+            elif not (isinstance(one, Chain) and not one.tasks):
+                members.append(one)
+        return members
+
+    def _group(self, sig: group, incoming: _Incoming, place: str, errbacks: tuple[Any, ...]) -> Value:
+        return [
+            self.translate(one, incoming, f"{place}[{number}]", errbacks)
+            for number, one in enumerate(self._members(sig))
+        ]
+
+    def _chord(self, sig: Chord, incoming: _Incoming, place: str, errbacks: tuple[Any, ...]) -> Value:
+        header, body = sig.tasks, sig.body
+        if body is None:
+            self.problems.append(Problem(place, "a chord without a body: use a group"))
+            return []
+        of_body = tuple(_listed(self._app.signature(body).options.get("link_error")))
+        header = header if isinstance(header, group) else group(list(header), app=self._app)
+        value = self._group(header, incoming, f"{place}.header", (*errbacks, *of_body))
+        after = tuple(refs_in(value)) or incoming.after
+        return self.translate(body, _Incoming(value, after), f"{place}.body", errbacks)
+
+    def _task(self, sig: Signature, incoming: _Incoming, place: str, errbacks: tuple[Any, ...]) -> Value:
+        name, ref_id = str(sig.task), self._ref_id(str(sig.task))
+        takes = not sig.immutable
+        context: dict[str, Any] = {
+            "args": [*(incoming.args if takes else ()), *sig.args],
+            "kwargs": {**sig.kwargs, **(incoming.kwargs if takes else {})},
+        }
+        if takes and incoming.value is not None:
+            context["input"] = incoming.value
+        if chosen := _distinct(errbacks):
+            self._check_errbacks(chosen, place)
+            context["errbacks"] = chosen
+        context["continuePipelineOnFailure" if self._aside else "allowSiblingStagesToContinueOnFailure"] = True
+        stage = StageExecution(ref_id=ref_id, type="canvas", name=name[:200], context=context)
+        stage.requisite_stage_ref_ids = set(incoming.after)
+        stage.tasks = [TaskExecution.create(name[:200], f"{PREFIX}{name}")]
+        self._delay(stage, incoming.delay)
+        self.stages.append(stage)
+        return ref_id
+
+    def _delay(self, stage: StageExecution, delay: Mapping[str, Any]) -> None:
+        if delay.get("countdown") is not None:
+            stage.context["seconds"] = max(0.0, float(delay["countdown"]))
+            stage.tasks.insert(0, TaskExecution.create("countdown", "wait"))
+        elif delay.get("eta") is not None:
+            stage.scheduled_time = _epoch_ms(delay["eta"])
+
+    def _ref_id(self, name: str) -> str:
+        short = name.rsplit(".", 1)[-1][:150] or "task"
+        self._used[short] += 1
+        return short if self._used[short] == 1 else f"{short}-{self._used[short]}"
+
+    def _add_callback(self, callback: Any, value: Value, place: str) -> None:
+        outer, self._aside = self._aside, True
+        self.translate(callback, _Incoming(value, tuple(refs_in(value))), place)
+        self._aside = outer
+
+    def _check(self, sig: Signature, place: str) -> None:
+        for option in sorted(set(sig.options) - _MAPPED - _WITHOUT_EFFECT):
+            if sig.options[option] is not None:
+                hint = _ADVICE.get(option, "leave it out")
+                self.problems.append(Problem(place, f"the option {option!r} has no counterpart here: {hint}"))
+
+    def _check_errbacks(self, errbacks: Iterable[Any], place: str) -> None:
+        for errback in errbacks:
+            if isinstance(self._app.signature(errback), group | Chain | Chord):
+                told = "an errback must be one task: it is called in the process of the task that failed"
+                self.problems.append(Problem(f"{place}.link_error", told))
+
+
+def _listed(option: Any) -> list[Any]:
+    return list(maybe_list(option) or [])
+
+
+def _distinct(errbacks: Iterable[Any]) -> list[Any]:
+    found: list[Any] = []
+    for errback in errbacks:
+        if errback not in found:
+            found.append(errback)
+    return found
+
+
+def _epoch_ms(eta: dt.datetime | str) -> int:
+    when = dt.datetime.fromisoformat(eta) if isinstance(eta, str) else eta
+    return round((when if when.tzinfo else when.replace(tzinfo=dt.UTC)).timestamp() * 1000)
+
+
+def _kind(sig: Signature) -> str:
+    return str(sig.get("subtask_type") or "task")
+
+
+def _name_of(sig: Signature, stages: Sequence[StageExecution]) -> str:
+    names = list(dict.fromkeys(stage.name.rsplit(".", 1)[-1] for stage in stages))
+    told = ", ".join(names[:_NAMED_TASKS]) + (" …" if len(names) > _NAMED_TASKS else "")
+    return told if _kind(sig) == "task" else f"{_kind(sig)} of {told}"[:200]

@@ -1,0 +1,97 @@
+"""`canvas:NAME`: a Celery task as a step of a canvas, called with the results of the steps before it."""
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import celery
+from celery.app.task import Context
+from celery.exceptions import Reject
+from celery.utils.functional import arity_greater
+from typing_extensions import override
+
+from stabilize_celery.errors import PermanentError, TransientError
+from stabilize_celery.models.canvas import output_name, value_from
+from stabilize_celery.models.result import TaskResult
+from stabilize_celery.models.stage import StageExecution
+from stabilize_celery.tasks.call import bound_call
+from stabilize_celery.tasks.task import Task
+from stabilize_celery.transport.celery_call import PREFIX as CELERY_PREFIX
+from stabilize_celery.transport.celery_call import call_in_stage, celery_task_names, request_fields, task_of
+
+__all__ = ["PREFIX", "CanvasCall", "canvas_task_names", "resolve_canvas_task"]
+
+PREFIX = "canvas:"
+_OF_CELERY = ("celery.map", "celery.starmap")
+
+logger = logging.getLogger(__name__)
+
+
+def resolve_canvas_task(app: celery.Celery, name: str) -> Task:
+    """Return the stage task that `canvas:NAME` stands for. Raises TaskNotFoundError."""
+    return CanvasCall(app, task_of(app, name, PREFIX))
+
+
+def canvas_task_names(app: celery.Celery) -> list[str]:
+    """Return what steps of a canvas may call, by the names that stages call it by."""
+    own = [name.removeprefix(CELERY_PREFIX) for name in celery_task_names(app)]
+    return [f"{PREFIX}{name}" for name in (*own, *_OF_CELERY)]
+
+
+class CanvasCall(Task):
+    """Calls a Celery task with what `canvas.py` wrote into the stage's context.
+
+    `input` (if any) is the first argument, then come `args` and `kwargs`; what is returned is the stage's one output.
+    An error is final, as in Celery, unless the task asked for a retry; then the stage's `errbacks` are called.
+    """
+
+    def __init__(self, app: celery.Celery, task: celery.Task) -> None:
+        self._app = app
+        self._task = task
+
+    @override
+    def execute(self, stage: StageExecution) -> TaskResult:
+        context = stage.context
+        first = [value_from(context["input"], context)] if context.get("input") is not None else []
+        args, kwargs = [*first, *context["args"]], dict(context["kwargs"])
+        try:
+            value = call_in_stage(self._task, args, kwargs)
+        except TransientError:
+            raise
+        except Exception as error:
+            self._fail(stage, error, args, kwargs)
+            raise
+        return TaskResult.success({output_name(stage.ref_id): value})
+
+    def _fail(self, stage: StageExecution, error: Exception, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Call the errbacks, and raise what says that no other try may help."""
+        call = bound_call()
+        fields = request_fields(call, 0 if call is None else call.attempt - 1)
+        request = Context({**fields, "task": self._task.name, "args": args, "kwargs": kwargs})
+        for errback in stage.context.get("errbacks") or ():
+            self._call_errback(errback, request, error)
+        told = error.reason if isinstance(error, Reject) else error
+        raise PermanentError(f"{type(error).__name__}: {told}", cause=error) from error
+
+    def _call_errback(self, plain: Mapping[str, Any], request: Context, error: Exception) -> None:
+        """Call one as Celery does: with request, error and traceback, or, if it takes one argument, the task's id."""
+        errback = self._app.signature(dict(plain))
+        _, _, trace = sys.exc_info()
+        given: tuple[Any, ...] = (request, error, trace)
+        try:
+            if not _takes_error(errback):
+                given = (request.id,)
+            errback(*given)
+        except Exception:
+            # As in Celery: an errback that fails is reported, and changes nothing.
+            logger.exception("errback %s of canvas step %s failed", plain.get("task"), request.id)
+
+
+def _takes_error(errback: Any) -> bool:
+    header = getattr(errback.type, "__header__", None)
+    stored = not errback.immutable and (errback.args or errback.kwargs)
+    return header is not None and arity_greater(
+        partial(header, *errback.args, **errback.kwargs) if stored else header, 1
+    )

@@ -1,0 +1,85 @@
+"""The Celery app of the canvas tests: the same worker serves Celery's own canvas and ours."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, Task
+
+from stabilize_celery import Stabilize
+
+app = Celery("sums", broker=os.environ["CANVAS_BROKER"], backend=os.environ["CANVAS_BACKEND"])
+app.conf.task_allow_error_cb_on_chord_header = True
+app.conf.result_chord_ordered = True
+stabilize = Stabilize(app, redis_url=os.environ["CANVAS_STATE"])
+journal = Path(os.environ["CANVAS_JOURNAL"])
+
+
+def note(text: str) -> None:
+    with journal.open("a") as file:
+        file.write(text + "\n")
+
+
+@app.task(name="sums.add")
+def add(x: Any, y: Any, *, times: int = 1) -> Any:
+    return (x + y) * times
+
+
+@app.task(name="sums.double")
+def double(x: Any) -> Any:
+    return x * 2
+
+
+@app.task(name="sums.total")
+def total(numbers: list[Any], more: int = 0) -> Any:
+    return sum(numbers) + more
+
+
+@app.task(name="sums.pair")
+def pair(*args: Any, **kwargs: Any) -> list[Any]:
+    """What it was called with."""
+    return [list(args), kwargs]
+
+
+@app.task(name="sums.seven")
+def seven() -> int:
+    return 7
+
+
+@app.task(name="sums.nothing")
+def nothing(*_: Any) -> None:
+    return None
+
+
+@app.task(name="sums.bound", bind=True)
+def bound(self: Task, x: Any) -> list[Any]:
+    return [self.name, x, self.request.retries]
+
+
+@app.task(name="sums.second_try", bind=True, default_retry_delay=0.1)
+def second_try(self: Task, x: Any) -> Any:
+    if self.request.retries == 0:
+        raise self.retry(countdown=0.1)
+    return [x, self.request.retries]
+
+
+@app.task(name="sums.fail")
+def fail(*_: Any) -> None:
+    raise ConnectionError("no more numbers")
+
+
+@app.task(name="sums.noted")
+def noted(text: Any, *_: Any) -> None:
+    note(f"noted {text}")
+
+
+@app.task(name="sums.on_error")
+def on_error(request: Any, error: BaseException, trace: Any) -> None:
+    note(f"new {request.task} {type(error).__name__} {error}")
+
+
+@app.task(name="sums.on_error_id")
+def on_error_id(task_id: str) -> None:
+    note("old")
