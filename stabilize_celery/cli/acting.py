@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from stabilize_celery.cli.commands import command
+from stabilize_celery.cli.completing import ref_ids
 from stabilize_celery.cli.failures import DONE, MISTAKE, Mistake
 from stabilize_celery.cli.looking import WorkflowId
 from stabilize_celery.cli.session import Session
@@ -16,7 +17,7 @@ __all__ = ["add_acting", "tell"]
 _MOST_SHOWN = 200
 """So much of what can't be read is shown (characters)."""
 
-RefId = Annotated[str, typer.Argument(metavar="REF", help="A stage's ref_id.")]
+RefId = Annotated[str, typer.Argument(metavar="REF", help="A stage's ref_id.", autocompletion=ref_ids)]
 
 
 def add_acting(app: typer.Typer) -> None:
@@ -40,7 +41,7 @@ def tell(session: Session, workflow_id: str, outcome: Outcome) -> int:
         session.print_json({"id": workflow_id, "took_effect": outcome.took_effect, "told": outcome.told})
     elif outcome:
         session.print(f"{workflow_id}: {outcome.told}")
-    if not outcome:
+    if not (outcome or session.as_json):
         session.err.print(f"{workflow_id}: no effect: {outcome.told}", markup=False)
     return DONE if outcome else MISTAKE
 

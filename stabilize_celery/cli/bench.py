@@ -139,11 +139,12 @@ def _measure(session: Session, clients: Mapping[str, Client], shapes: Sequence[_
     for client in clients.values():
         _run(client, [_chain(5), _fan(5)])
     measured: Measured = {}
+    tell = session.following(len(shapes) * repetitions * len(clients), "measuring")
     for shape in shapes:
         seconds = measured.setdefault(shape.name, {mode: [] for mode in clients})
         for repetition in range(repetitions):
-            session.say(f"{shape.name}, repetition {repetition + 1} of {repetitions}")
             for mode, client in clients.items():
+                tell(f"{shape.name}, {mode}, {repetition + 1} of {repetitions}")
                 seconds[mode].append(_run(client, shape.make()))
     return measured
 

@@ -6,6 +6,7 @@ import typer
 
 from stabilize_celery.cli.acting import tell
 from stabilize_celery.cli.commands import command
+from stabilize_celery.cli.completing import letter_ids
 from stabilize_celery.cli.failures import DONE, Mistake
 from stabilize_celery.cli.session import Session
 from stabilize_celery.cli.showing import print_table
@@ -14,7 +15,10 @@ from stabilize_celery.client.words import clock_time
 
 __all__ = ["dead_app"]
 
-LetterId = Annotated[str, typer.Argument(metavar="ID", help="As `dead list` shows it: WORKFLOW/MESSAGE.")]
+LetterId = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="As `dead list` shows it: WORKFLOW/MESSAGE.", autocompletion=letter_ids),
+]
 
 
 def dead_app() -> typer.Typer:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from stabilize_celery.cli.commands import command
+from stabilize_celery.cli.completing import statuses, workflow_ids
 from stabilize_celery.cli.failures import DONE, FAILED, Mistake
 from stabilize_celery.cli.instances import read_instances
 from stabilize_celery.cli.session import Session
@@ -28,7 +29,7 @@ from stabilize_celery.runtime.reading import read_view, workflow_from
 
 __all__ = ["WorkflowId", "add_looking"]
 
-WorkflowId = Annotated[str, typer.Argument(metavar="ID", help="A workflow's id.")]
+WorkflowId = Annotated[str, typer.Argument(metavar="ID", help="A workflow's id.", autocompletion=workflow_ids)]
 
 
 def add_looking(app: typer.Typer) -> None:
@@ -58,7 +59,7 @@ def list_workflows(
     session: Session,
     application: Annotated[str | None, typer.Option(help="Only those of this application.")] = None,
     name: Annotated[str | None, typer.Option(help="Only those of this name.")] = None,
-    status: Annotated[str | None, typer.Option(help="Only those in this status.")] = None,
+    status: Annotated[str | None, typer.Option(help="Only those in this status.", autocompletion=statuses)] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
     cursor: Annotated[str | None, typer.Option(help="Go on where the page before ended.")] = None,
 ) -> int:

@@ -1,5 +1,6 @@
 """Pipelines as YAML or JSON files: read, changed by `--set`, and problems shown with the lines they stand on."""
 
+import functools
 import json
 import re
 import sys
@@ -20,20 +21,19 @@ __all__ = ["PipelineFile", "read_pipeline", "refused", "unknown_tasks"]
 
 _MAX_BYTES = 64 * 1024 * 1024
 _STEP = re.compile(r"\.?([\w$-]+)|\[(\d+)\]|\['((?:[^'\\]|\\.)*)'\]")
-_JSON_ERRORS_SHOWN = 1
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineFile:
-    """A definition as it was written; `tree` knows the lines (None for what can't tell them)."""
+    """A definition as it was written; `text` knows the lines."""
 
     name: str
     definition: dict[str, Any]
-    tree: CommentedMap | None
+    text: str
 
     def line_of(self, path: str) -> int:
         """Return the line (from 1) of what a problem's path names, or of what is nearest around it."""
-        node: Any = self.tree
+        node: Any = _with_lines(self.text)
         line = 1
         for plain, position, quoted in _STEP.findall(path):
             key: str | int = int(position) if position else plain or quoted
@@ -48,6 +48,15 @@ class PipelineFile:
         mark = "  (warning)" if is_warning else ""
         numbered = [(self.line_of(problem.path), problem) for problem in problems]
         return [f"  line {line:<4} {problem}{mark}" for line, problem in sorted(numbered, key=lambda item: item[0])]
+
+
+@functools.lru_cache(maxsize=1)
+def _with_lines(text: str) -> Any:
+    """Return what YAML text holds, with its lines; JSON is YAML, but for what little of it is not."""
+    try:
+        return _yaml(text)
+    except (YAMLError, ValueError, RecursionError):
+        return None
 
 
 def _line_in(node: Any, key: str | int) -> int | None:
@@ -68,13 +77,13 @@ def read_pipeline(path: Path, settings: Sequence[str] = ()) -> PipelineFile:
 
     """
     name, text = _text_of(path)
-    tree = _parsed(name, text)
-    if not isinstance(tree, Mapping):
-        raise Mistake(f"{name}: a pipeline is an object with `application`, `name` and `stages`, not {_kind(tree)}")
-    definition = _plain(tree)
+    found = _parsed(name, text)
+    if not isinstance(found, Mapping):
+        raise Mistake(f"{name}: a pipeline is an object with `application`, `name` and `stages`, not {_kind(found)}")
+    definition = _plain(found)
     for setting in settings:
         _set(definition, setting)
-    return PipelineFile(name, definition, tree if isinstance(tree, CommentedMap) else None)
+    return PipelineFile(name, definition, text)
 
 
 def _text_of(path: Path) -> tuple[str, str]:
@@ -92,26 +101,46 @@ def _text_of(path: Path) -> tuple[str, str]:
 
 def _parsed(name: str, text: str) -> Any:
     try:
-        return YAML().load(text)
+        return _json(text) if text.lstrip()[:1] in ("{", "[") else _yaml(text)
     except MarkedYAMLError as error:
-        problem = _from_json(text)
-        if not isinstance(problem, json.JSONDecodeError):
-            return problem
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}: " if mark else ""
-        raise Mistake(f"{name}: {line}{error.problem or error.context}; nothing was started") from None
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise Mistake(f"{name}: this is no YAML or JSON: {str(error)[:300]}; nothing was started") from None
-
-
-def _from_json(text: str) -> Any:
-    """Return what JSON text holds that is no YAML (tabs between values), or the error."""
-    try:
-        return json.loads(text)
+        raise Mistake(f"{name}: {line}{error.problem or error.context}") from None
     except json.JSONDecodeError as error:
-        return error
-    except RecursionError as error:
-        raise Mistake("the pipeline is nested too deeply") from error
+        raise Mistake(f"{name}: line {error.lineno}: {error.msg}") from None
+    except RecursionError:
+        raise Mistake(f"{name}: it is nested too deeply to be a pipeline") from None
+    except (YAMLError, ValueError) as error:
+        raise Mistake(f"{name}: this is no YAML or JSON: {str(error)[:300]}") from None
+
+
+def _json(text: str) -> Any:
+    """Return what JSON holds. YAML reads what begins like it and is none, and tells the lines of keys given twice."""
+    try:
+        # Ten thousand stages take YAML's reader half a minute.
+        return json.loads(text, object_pairs_hook=_each_once)
+    except json.JSONDecodeError as told:
+        try:
+            return _yaml(text)
+        except YAMLError:
+            raise told from None
+    except _TwiceError:
+        return _yaml(text)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _TwiceError
+    return found
+
+
+class _TwiceError(Exception):
+    """A key stands twice in one object."""
+
+
+def _yaml(text: str) -> Any:
+    return YAML().load(text)
 
 
 def _plain(value: Any) -> Any:
@@ -140,6 +169,8 @@ def _set(definition: dict[str, Any], setting: str) -> None:
     except json.JSONDecodeError:
         value = text
     *outer, last = name.split(".")
+    if not all((*outer, last)):
+        raise Mistake(f"--set {setting!r}: a name between dots is empty; nested keys are written as outer.inner=value")
     place = definition
     for key in ("context", *outer):
         inner = place.setdefault(key, {})
@@ -171,4 +202,4 @@ def unknown_tasks(pipeline: PipelineFile, known: set[str], workers: int) -> list
 def _kind(value: object) -> str:
     if value is None:
         return "an empty file"
-    return "a list" if isinstance(value, list) else f"a {type(value).__name__}"
+    return "a list" if isinstance(value, list) else "a single value"

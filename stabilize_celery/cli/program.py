@@ -1,8 +1,10 @@
 """The program: all commands, and what becomes of errors."""
 
+import json
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from itertools import takewhile
 from typing import Annotated
 
 import typer
@@ -10,12 +12,13 @@ import typer
 from stabilize_celery.cli.acting import add_acting
 from stabilize_celery.cli.bench import add_bench
 from stabilize_celery.cli.burying import dead_app
-from stabilize_celery.cli.commands import remember
+from stabilize_celery.cli.commands import command, remember
 from stabilize_celery.cli.demonstration import add_demo
 from stabilize_celery.cli.doctor import add_doctor
-from stabilize_celery.cli.failures import code_of, sentence_of
+from stabilize_celery.cli.failures import DONE, code_of, failure_object, sentence_of
 from stabilize_celery.cli.locking import add_locking
 from stabilize_celery.cli.looking import add_looking
+from stabilize_celery.cli.session import Session
 from stabilize_celery.cli.starting import add_starting
 from stabilize_celery.cli.web import add_web
 from stabilize_celery.cli.working import add_working
@@ -29,7 +32,6 @@ def make_app() -> typer.Typer:
     app = typer.Typer(
         name="stabilize-celery",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -47,26 +49,48 @@ def make_app() -> typer.Typer:
     ):
         add(app)
     app.add_typer(dead_app(), name="dead")
-    app.command("version")(version)
+    command(app, "version")(version)
     return app
 
 
-def version(
-    short: Annotated[bool, typer.Option("--short", help="Only the number.")] = False,
-) -> None:
+def version(session: Session, short: Annotated[bool, typer.Option("--short", help="Only the number.")] = False) -> int:
     """Print the version."""
-    number = metadata.version("stabilize-celery")
-    typer.echo(number if short else f"stabilize-celery {number}, Python {sys.version.split()[0]}")
+    number, python = metadata.version("stabilize-celery"), sys.version.split()[0]
+    if session.as_json:
+        session.print_json({"version": number, "python": python})
+    else:
+        session.print(number if short else f"stabilize-celery {number}, Python {python}")
+    return DONE
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command; return the exit code. Errors that users can do something about are one sentence on stderr."""
+    """Run one command; return the exit code.
+
+    Errors that users can do something about are one sentence on stderr; with `--json` an object.
+    """
+    as_json = _wants_json(arguments)
     program = typer.main.get_command(make_app())
     try:
-        program.main(args=list(arguments), prog_name="stabilize-celery")
+        # Alone it prints bad usage itself, for people.
+        ended = program.main(args=list(arguments), prog_name="stabilize-celery", standalone_mode=not as_json)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(bool(end.code))
+    except typer.TyperException as error:
+        told = error.format_message() or "Give a command; --help lists them."
+        return _fail(f"{told[:1].upper()}{told[1:]}", error.exit_code, as_json=as_json)
     except (StabilizeError, TimeoutError) as error:
-        typer.echo(sentence_of(error), err=True)
-        return code_of(error)
-    return 0
+        return _fail(error, code_of(error), as_json=as_json)
+    return ended if isinstance(ended, int) else 0
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    return "--json" in takewhile(lambda one: one != "--", arguments)
+
+
+def _fail(error: StabilizeError | TimeoutError | str, code: int, *, as_json: bool) -> int:
+    if as_json:
+        told = json.dumps(failure_object(error, code), ensure_ascii=False)
+    else:
+        told = error if isinstance(error, str) else sentence_of(error)
+    typer.echo(told, err=True)
+    return code

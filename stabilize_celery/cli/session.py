@@ -2,13 +2,16 @@
 
 import json
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from stabilize_celery.cli.embedded import EmbeddedServer, default_home
 from stabilize_celery.cli.failures import Mistake, NoServerError
@@ -16,6 +19,8 @@ from stabilize_celery.client import Client
 from stabilize_celery.settings import Settings
 
 __all__ = ["Session", "Shared"]
+
+_BAR = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
 @dataclass(slots=True)
@@ -73,6 +78,18 @@ class Session:
     def say(self, text: str) -> None:
         """Tell something that is not data: to stderr."""
         self.err.print(text, markup=False, style="dim")
+
+    def following(self, total: int, what: str) -> Callable[[str], None]:
+        """Return a function to call when the next of `total` steps begins: it moves a bar, in a pipe it prints lines.
+
+        The bar stays until the command ends.
+        """
+        if not self.err.is_terminal or self.as_json:
+            return self.say
+        bar = self.stack.enter_context(Progress(*_BAR, console=self.err, transient=True))
+        task = bar.add_task(what, total=total)
+        begun = count()
+        return lambda step: bar.update(task, description=step, completed=next(begun))
 
     def client(self, *, creates: bool = False) -> Client:
         """Return a client, for the server that was given or the embedded one.

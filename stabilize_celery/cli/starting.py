@@ -7,8 +7,11 @@ from typing import Annotated
 import typer
 
 from stabilize_celery.cli.commands import command
+from stabilize_celery.cli.completing import formats, workflow_ids
 from stabilize_celery.cli.failures import DONE, FAILED, Mistake, sentence_of
-from stabilize_celery.cli.graph import draw
+from stabilize_celery.cli.graph import Graph, check_form, graph_of, graph_of_view, text_of
+from stabilize_celery.cli.instances import read_instances
+from stabilize_celery.cli.picture import svg_of
 from stabilize_celery.cli.pipeline_file import PipelineFile, read_pipeline, refused, unknown_tasks
 from stabilize_celery.cli.session import Session
 from stabilize_celery.cli.showing import print_reasons
@@ -19,6 +22,7 @@ from stabilize_celery.engine.creation import Creation
 from stabilize_celery.models.definition import from_definition
 from stabilize_celery.models.problems import InvalidWorkflowError
 from stabilize_celery.models.status import WorkflowStatus
+from stabilize_celery.runtime.reading import read_view
 
 __all__ = ["add_starting"]
 
@@ -33,7 +37,7 @@ def add_starting(app: typer.Typer) -> None:
     """Add the commands."""
     command(app, "start")(start)
     command(app, "validate")(validate)
-    command(app, "graph")(graph)
+    command(app, "graph")(print_graph)
 
 
 def start(
@@ -102,7 +106,8 @@ def _wait(
 def _still_runs(session: Session, handle: WorkflowHandle, error: TimeoutError) -> int:
     if session.as_json:
         session.print_json({"id": handle.id, "status": handle.status().name})
-    session.err.print(sentence_of(error), markup=False, soft_wrap=True)
+    else:
+        session.err.print(sentence_of(error), markup=False, soft_wrap=True)
     return FAILED
 
 
@@ -132,23 +137,34 @@ def _warn(session: Session, client: Client, pipeline: PipelineFile) -> None:
         session.err.print(line, markup=False, style="yellow")
 
 
-def graph(
+def print_graph(
     session: Session,
-    what: Annotated[str, typer.Argument(metavar="FILE|ID", help="A pipeline file, or the id of a workflow.")],
-    form: Annotated[str, typer.Option("--format", help="mermaid, dot or svg.")] = "mermaid",
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|ID", help="A pipeline file, or the id of a workflow.", autocompletion=workflow_ids
+        ),
+    ],
+    form: Annotated[str, typer.Option("--format", help="mermaid, dot or svg.", autocompletion=formats)] = "mermaid",
 ) -> int:
     """Print the graph of a pipeline file or of a workflow."""
-    if what == "-" or Path(what).exists():
-        pipeline = read_pipeline(Path(what))
-        _check(pipeline, "it has no graph")
-        workflow = from_definition(pipeline.definition)
-    elif what.endswith(_SUFFIXES):
-        raise Mistake(f"{what}: there is no such file")
-    else:
-        workflow = session.client().get(what)
-    drawn = draw(workflow, form)
+    check_form(form)
+    graph = _graph(session, what)
+    drawn = svg_of(graph) if form == "svg" else text_of(graph, form)
     if session.as_json:
         session.print_json({"format": form, "graph": drawn})
     else:
         typer.echo(drawn)
     return DONE
+
+
+def _graph(session: Session, what: str) -> Graph:
+    if what == "-" or Path(what).exists():
+        pipeline = read_pipeline(Path(what))
+        _check(pipeline, "it has no graph")
+        return graph_of(from_definition(pipeline.definition))
+    if what.endswith(_SUFFIXES):
+        raise Mistake(f"{what}: there is no such file")
+    client = session.client()
+    view = read_view(client.store, what)
+    return graph_of_view(view, read_instances(client.store, view))

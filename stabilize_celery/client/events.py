@@ -1,5 +1,6 @@
 """The history of a workflow: one event per thing that happened, each readable as one line."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -134,15 +135,23 @@ def _shown(data: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in data.items() if name not in ("thread", "instance"))
 
 
+_EVENT_ID = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?", re.ASCII)
+
+
 class RunNumbers:
     """Tells which run of their stage events are about (from 1), by counting starts: those read from the first event on.
 
     Args:
         from_id: The event behind which reading begins; without what was before it no number is known.
 
+    Raises:
+        ValueError: `from_id` is the id of no event.
+
     """
 
     def __init__(self, from_id: str = "0") -> None:
+        if from_id != "-" and not _EVENT_ID.fullmatch(from_id):
+            raise ValueError(f"{from_id!r} is the id of no event: ids look like 1767225600000-0, and 0 is before all")
         self._is_known = from_id in ("0", "0-0", "-")
         self._numbers: dict[tuple[str, str], int] = {}
         self._runs: Counter[str] = Counter()

@@ -1,11 +1,12 @@
 """Every command with wrong input: the exit code, one message on stderr, never a traceback; with `--json` as an object."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from stabilize_celery.client import Client
-from tests.unit.cli.conftest import Program, Said
+from tests.unit.cli.conftest import Program
 from tests.unit.client.world import gate, stage, workflow
 
 NOBODY = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -24,21 +25,8 @@ FILES = {
     "tag.yaml": "a: !!python/object/apply:os.system ['true']\n",
     "deep.json": "[" * 20_000 + "]" * 20_000,
     "deep.yaml": "a: " + "[" * 2_000 + "]" * 2_000,
-    "huge.yaml": SOUND + "context: {x: " + "y" * 20_000_000 + "}\n",
+    "twice.json": '{"application": "a",\n"application": "b"}',
 }
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A folder with wrong files of every kind."""
-    for name, text in FILES.items():
-        (tmp_path / name).write_text(text)
-    (tmp_path / "binary.yaml").write_bytes(bytes(range(256)))
-    (tmp_path / "folder.yaml").mkdir()
-    locked = tmp_path / "locked.yaml"
-    locked.write_text(SOUND)
-    locked.chmod(0)
-    return tmp_path
 
 
 @pytest.fixture
@@ -53,19 +41,128 @@ def ids(client: Client) -> dict[str, str]:
 WITH_ID = ("status", "watch", "why", "events", "cancel", "pause", "resume")
 WITH_REF = ("restart", "skip-stage", "cancel-stage", "choose", "add-instances", "complete-instances")
 WITHOUT = ("list", "locks", "doctor", "dead list", "version")
+FILE_COMMANDS = ("start", "validate", "graph")
+
+UNKNOWN = [
+    *(f"{command} NOBODY" for command in (*WITH_ID, "graph")),
+    *(f"{command} NOBODY a" for command in WITH_REF),
+    "signal NOBODY a go",
+    "cancel-region NOBODY r",
+    "dead replay NOBODY/x",
+    "dead drop NOBODY/x",
+]
+"""An id that nobody has."""
+
+WRONG_FILES = {
+    "nothing.yaml": "no such file",
+    "empty.yaml": "not an empty file",
+    "text.yaml": "not a single value",
+    "list.json": "not a list",
+    "broken.json": "line 1",
+    "broken.yaml": "line 1",
+    "tab.yaml": "line 2",
+    "bad.yaml": "line 3",
+    "unknown_field.yaml": "retriez",
+    "alias.yaml": "nobody",
+    "tag.yaml": "unknown field",
+    "deep.json": "nested",
+    "deep.yaml": "nested",
+    "twice.json": "line 2",
+    "binary.yaml": "can't be read",
+    "folder.yaml": "can't be read",
+}
+"""Each wrong file, and a word of what is told about it."""
 
 CASES: list[tuple[str, str]] = [
-    *((f"{command} NOBODY", "there is no workflow") for command in (*WITH_ID, "graph")),
-    *((f"{command} NOBODY a", "there is no workflow") for command in WITH_REF),
-    ("signal NOBODY a go", "there is no workflow"),
+    *((line, "there is no workflow") for line in UNKNOWN),
+    *((f"{command} {name}", words) for command in FILE_COMMANDS for name, words in WRONG_FILES.items()),
+]
+
+LINES = [
+    # Nothing, too much, misspelt.
+    ("", "Usage"),
+    ("nonsense", "no such command 'nonsense'"),
+    ("dead nonsense", "no such command 'nonsense'"),
+    *((command, "missing argument 'ID'") for command in (*WITH_ID, *WITH_REF, "signal", "dead show", "dead drop")),
+    *((f"{command} LIVE", "missing argument 'REF'") for command in (*WITH_REF, "signal")),
+    ("signal LIVE b", "missing argument 'NAME'"),
+    ("cancel-region LIVE", "missing argument 'REGION'"),
+    *((command, "missing argument") for command in (*FILE_COMMANDS,)),
+    *((f"{command} LIVE more", "unexpected extra argument") for command in WITH_ID),
+    *((f"{command} more", "unexpected extra argument") for command in WITHOUT),
+    *((f"{command} --nonsense", "no such option: --nonsense") for command in (*WITH_ID, *WITH_REF, *WITHOUT)),
+    *((f"{command} LIVE nobody", "nobody") for command in (*WITH_REF, "signal")[:-1] if command != "restart"),
+    ("restart ENDED nobody", "no effect"),
+    ("signal LIVE nobody go", "nobody"),
+    ("cancel-region LIVE nobody", "nobody"),
+    # Values.
+    ("list --limit 0", "--limit"),
+    ("list --limit many", "--limit"),
+    ("list --status NONSENSE", "NONSENSE"),
+    ("list --cursor nonsense", "cursor"),
+    ("list --redis-url nonsense", "can't read the Redis URL"),
+    ("list --redis-url http://localhost", "http://localhost"),
+    ("list --namespace {}", "namespace"),
+    ("events LIVE --from nonsense", "nonsense"),
+    ("signal LIVE b go {not", "is not JSON"),
+    ("signal LIVE b go --instance -1", "--instance"),
+    ("add-instances LIVE b 0", "greater than"),
+    ("add-instances LIVE b 1 [1]", "no JSON object"),
+    ("graph LIVE --format png", "mermaid, dot, svg"),
+    ("start sound.yaml --set", "--set"),
+    ("start sound.yaml --set nothing", "key=value"),
+    ("start sound.yaml --set =1", "key=value"),
+    ("start sound.yaml --set a..b=1", "between dots"),
+    ("start sound.yaml --set a=1 --set a.b=1", "no object"),
+    ("start sound.yaml --set a=NaN", "context.a"),
+    ("start sound.yaml --timeout 1", "--wait"),
+    ("start sound.yaml --wait --timeout -1", "--timeout"),
+    ("start sound.yaml --wait --timeout soon", "--timeout"),
+    ("dead show nonsense", "names no message"),
+    ("dead replay nonsense", "names no message"),
+    ("dead drop nonsense", "names no message"),
+    ("dead show LIVE/nothing", "nothing is owed"),
+    ("dead replay LIVE/nothing", "nothing"),
+    ("bench --redis-url redis://localhost", "leave the URL out"),
+    ("bench --repetitions 0", "--repetitions"),
+    ("demo --path nowhere", "nowhere"),
+    ("demo --workers 0", "--workers"),
+    ("worker", "--app"),
+    ("web --port 99999999", "--port"),
+    ("web --token short", "16"),
+    ("web --host 0.0.0.0", "--token"),
+    # What can't be done now.
+    ("restart LIVE a", "no effect"),
+    ("cancel ENDED", "no effect"),
+    ("pause ENDED", "no effect"),
+    ("resume LIVE", "no effect"),
+    ("choose LIVE a", "no effect"),
+    ("add-instances LIVE a", "a"),
+    ("complete-instances LIVE a", "a"),
 ]
 
 
-def checked(said: Said, code: int, words: str) -> None:
-    assert (said.code, words.lower() in said.text.lower(), "Traceback" in said.text) == (code, True, False), said
+def words_of(line: str, ids: dict[str, str]) -> list[str]:
+    return [ids.get(word, word) if "/" not in word else word.replace("LIVE", ids["LIVE"]) for word in line.split()]
 
 
-@pytest.mark.parametrize(("line", "words"), CASES)
-def test_wrong(served: Program, ids: dict[str, str], place: Path, line: str, words: str) -> None:
-    said = served(*(ids.get(word, word) for word in line.split()))
-    print(line, said)
+def write_files(folder: Path) -> None:
+    for name, text in FILES.items():
+        (folder / name).write_text(text)
+    (folder / "binary.yaml").write_bytes(bytes(range(256)))
+    (folder / "folder.yaml").mkdir()
+
+
+@pytest.mark.parametrize(("line", "words"), CASES + LINES)
+def test_wrong_input_is_told_in_words_with_code_2(
+    served: Program, ids: dict[str, str], tmp_path: Path, line: str, words: str
+) -> None:
+    """Nothing else is printed; with `--json` it is an object, on stderr or, of an act without effect, on stdout."""
+    write_files(tmp_path)
+    told = served(*words_of(line, ids))
+    as_json = served("--json", *words_of(line, ids))
+
+    assert (told.code, words.lower() in told.text.lower(), "Traceback" in told.text) == (2, True, False), told
+    assert as_json.code == 2
+    assert isinstance(json.loads(as_json.out or as_json.err), dict)
+    assert "\n" not in as_json.err.strip()

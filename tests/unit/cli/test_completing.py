@@ -1,0 +1,57 @@
+"""What a shell offers after Tab."""
+
+import pytest
+
+from stabilize_celery.client import Client
+from tests.servers import free_port
+from tests.unit.cli.conftest import Program
+from tests.unit.client.world import gate, stage, workflow
+
+
+@pytest.fixture
+def tab(program: Program, monkeypatch: pytest.MonkeyPatch):
+    """Ask as bash does: the words so far, the last of them not ended."""
+
+    def ask(line: str) -> list[str]:
+        words = f"stabilize-celery {line}"
+        monkeypatch.setenv("_STABILIZE_CELERY_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+        said = program()
+        assert "Traceback" not in said.text
+        return said.out.split()
+
+    return ask
+
+
+def test_commands_options_and_formats(tab):
+    assert tab("sta") == ["start", "status"]
+    assert "--format" in tab("graph --")
+    assert tab("graph x --format m") == ["mermaid"]
+    assert tab("list --status TERM") == ["TERMINAL"]
+
+
+def test_ids_and_stages_come_from_the_server(tab, client: Client, monkeypatch, redis_url: str):
+    """Of the server that the environment or the line names."""
+    run = client.start(workflow(stage("first"), gate("second", "first"))).id
+
+    assert run in tab(f"why --redis-url {redis_url} {run[:20]}")
+    monkeypatch.setenv("STABILIZE_REDIS_URL", redis_url)
+    assert run in tab(f"status {run[:20]}")
+    assert tab(f"signal {run} s") == ["second"]
+    assert tab("signal nobody s") == []
+
+
+def test_no_server_no_offers(tab, monkeypatch, tmp_path):
+    """Neither a word nor a server of our own."""
+    assert tab("status 0") == []
+    monkeypatch.setenv("STABILIZE_REDIS_URL", f"redis://127.0.0.1:{free_port()}/0")
+
+    assert tab("status 0") == []
+    assert not (tmp_path / "home").exists()
+
+
+def test_each_shell_gets_its_script(program: Program):
+    for shell in ("bash", "zsh", "fish"):
+        said = program("--show-completion", shell)
+        assert (said.code, "stabilize" in said.out.lower()) == (0, True)
