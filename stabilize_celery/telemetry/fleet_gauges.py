@@ -32,15 +32,23 @@ class FleetGauges:
 
     Args:
         lengths: Returns how many messages wait in each of these queues; may raise QueueError.
+        walks: Whether to look for locks: a walk over all keys, which a worker's user of Redis may not do.
 
     """
 
     def __init__(
-        self, store: Store, settings: Settings, lengths: Lengths, clock: Callable[[], float] = time.monotonic
+        self,
+        store: Store,
+        settings: Settings,
+        lengths: Lengths,
+        *,
+        walks: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._settings = settings
         self._lengths = lengths
+        self._walks = walks
         self._clock = clock
         self._until = self._locks_until = 0.0
         self._gauges: list[Count] = []
@@ -66,7 +74,8 @@ class FleetGauges:
         yield "stabilize_overdue_seconds", (), max(0.0, (now_ms - first) / 1000)
         yield "stabilize_oldest_owed_seconds", (), self._oldest_s(now_ms, due)
         yield from self._fleet(now_ms)
-        yield from self._waiting_for_locks(now_ms)
+        if self._walks:
+            yield from self._waiting_for_locks(now_ms)
 
     def _fleet(self, now_ms: int) -> Iterable[Count]:
         settings = self._settings

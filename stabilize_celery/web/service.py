@@ -45,7 +45,7 @@ class Service:
         self.client = client
         self.store = client.store
         self._broker = threading.Lock()
-        self.gauges = FleetGauges(client.store, client.settings, self._lengths)
+        self.gauges = FleetGauges(client.store, client.settings, self._lengths, walks=True)
         self.version = metadata.version("stabilize-celery")
 
     # -- one workflow --------------------------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ def test_the_gauges_of_the_namespace_are_read_from_its_state() -> None:
         }
     )
     simulation.store.announce("w@h", {"queues": "stabilize.work\nother"})
-    gauges = FleetGauges(simulation.store, simulation.settings, lambda queues: dict.fromkeys(queues, 3))
+    gauges = FleetGauges(simulation.store, simulation.settings, lambda queues: dict.fromkeys(queues, 3), walks=True)
 
     found = {(name, *labels): value for name, labels, value in gauges.read()}
 

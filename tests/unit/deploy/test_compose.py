@@ -1,13 +1,17 @@
 """The deployment files say what the documentation promises."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).parents[2]
+from tests.unit.deploy.commands import SETTINGS, check_command
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +40,22 @@ def test_redis_keeps_what_it_acknowledged() -> None:
     assert (conf["appendonly"], conf["appendfsync"], conf["maxmemory-policy"]) == ("yes", "everysec", "noeviction")
 
 
-def test_the_fleet_is_redis_control_tasks_and_flower(services: dict[str, Any]) -> None:
-    """Control work apart from task work, each with its entry point."""
-    assert set(services) == {"redis", "control", "tasks", "flower"}
-    assert services["control"]["command"][:5] == ["stabilize-celery", "worker", "-A", "workers.control", "--control"]
-    assert services["tasks"]["command"][:5] == ["stabilize-celery", "worker", "-A", "workers.tasks", "--tasks"]
-    assert "flower" in services["flower"]["command"]
+def test_the_fleet_is_redis_control_tasks_flower_and_the_page(services: dict[str, Any]) -> None:
+    """Control work apart from task work, each with its entry point; monitoring only for who asks."""
+    optional = {name for name, service in services.items() if service.get("profiles")}
+
+    assert set(services) - optional == {"redis", "control", "tasks", "flower", "web"}
+    assert optional == {"prometheus", "grafana"}
+
+
+def test_the_file_is_as_compose_wants_it() -> None:
+    """By a schema of the specification that is older than `name` and than secrets from the environment."""
+    loaded = YAML(typ="safe").load(ROOT / "docker-compose.yml")
+    schema = json.loads((Path(__file__).parent / "schemas/compose.json").read_text())
+    known = {name: part for name, part in loaded.items() if name != "name" and not name.startswith("x-")}
+    known["secrets"] = {name: {"file": name} for name in known["secrets"]}
+
+    jsonschema.Draft201909Validator(schema).validate(known)
 
 
 def test_task_workers_can_be_scaled(services: dict[str, Any]) -> None:
@@ -75,6 +89,7 @@ def test_nothing_is_open_to_other_machines_or_without_a_password(services: dict[
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)
     assert services["flower"]["environment"]["FLOWER_BASIC_AUTH"].startswith("${FLOWER_BASIC_AUTH:?")
+    assert services["web"]["environment"]["STABILIZE_WEB_TOKEN"].startswith("${STABILIZE_WEB_TOKEN:?")
     assert "--requirepass" in services["redis"]["command"]
 
 
@@ -110,3 +125,40 @@ def test_what_the_image_copies_is_let_through() -> None:
 
     assert wanted == allowed
     assert all((ROOT / name).exists() for name in wanted)
+
+
+def test_what_services_run_exists(services: dict[str, Any]) -> None:
+    """Commands with their options, probes, and each environment variable of ours."""
+    ours = {name: service for name, service in services.items() if "build" in service}
+    for service in ours.values():
+        check_command(service["command"])
+        if "healthcheck" in service:
+            check_command(service["healthcheck"]["test"][1:])
+        assert {name for name in service["environment"] if name.startswith("STABILIZE_")} <= SETTINGS
+
+    assert set(ours) == {"control", "tasks", "flower", "web"}
+
+
+def test_prometheus_asks_where_workers_tell() -> None:
+    """The port that they are given, by the names of their services; Grafana asks Prometheus."""
+    compose = YAML(typ="safe").load(ROOT / "docker-compose.yml")
+    page, workers = YAML(typ="safe").load(ROOT / "deploy/prometheus/prometheus.yml")["scrape_configs"]
+    (found,) = workers["dns_sd_configs"]
+    (source,) = YAML(typ="safe").load(ROOT / "deploy/grafana/datasource.yml")["datasources"]
+
+    assert str(found["port"]) == compose["services"]["tasks"]["environment"]["STABILIZE_METRICS_PORT"]
+    assert set(found["names"]) == {"control", "tasks"}
+    assert page["authorization"]["credentials_file"].rpartition("/")[2] in compose["services"]["prometheus"]["secrets"]
+    assert page["static_configs"] == [{"targets": ["web:5556"]}]
+    assert source["url"] == "http://prometheus:9090"
+
+
+def test_the_image_has_a_probe_and_the_extras_that_its_services_need() -> None:
+    """Metrics, the page, Flower."""
+    steps = instructions(ROOT / "deploy/Dockerfile")
+    (probe,) = [rest for name, rest in steps if name == "HEALTHCHECK"]
+    (run,) = [rest for name, rest in steps if name == "CMD"]
+
+    check_command(json.loads(probe.partition("CMD ")[2]))
+    check_command(json.loads(run))
+    assert any(".[cli,fast,flower,metrics,otel,web]" in rest for name, rest in steps if name == "RUN")
