@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stabilize_celery.client import (
         AsyncClient,
+        AsyncSchedules,
         AsyncWorkflowHandle,
         Client,
         Outcome,
@@ -110,6 +111,8 @@ if TYPE_CHECKING:
         repeat_until,
         while_loop,
     )
+    from stabilize_celery.models.schedule import Schedule
+    from stabilize_celery.runtime.schedule_book import KeptSchedule, ScheduleBook
     from stabilize_celery.settings import Settings
     from stabilize_celery.tasks.approval import ApprovalTask
     from stabilize_celery.tasks.assertions import (
@@ -168,6 +171,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ApprovalTask",
     "AsyncClient",
+    "AsyncSchedules",
     "AsyncWorkflowHandle",
     "CallableTask",
     "CallableVerifier",
@@ -189,6 +193,7 @@ __all__ = [
     "JoinMode",
     "JoinType",
     "JumpTask",
+    "KeptSchedule",
     "MultiInstanceConfig",
     "MutexScope",
     "NoOpStageBuilder",
@@ -214,6 +219,8 @@ __all__ = [
     "RedisWorkflowStore",
     "RefusedError",
     "RetryableTask",
+    "Schedule",
+    "ScheduleBook",
     "Settings",
     "ShellTask",
     "SkippableTask",
@@ -312,6 +319,7 @@ __all__ = [
 _MODULES = {
     "stabilize_celery.client": (
         "AsyncClient",
+        "AsyncSchedules",
         "AsyncWorkflowHandle",
         "Client",
         "Outcome",
@@ -414,6 +422,8 @@ _MODULES = {
         "while_loop",
     ),
     "stabilize_celery.settings": ("Settings",),
+    "stabilize_celery.models.schedule": ("Schedule",),
+    "stabilize_celery.runtime.schedule_book": ("KeptSchedule", "ScheduleBook"),
     "stabilize_celery.tasks.approval": ("ApprovalTask",),
     "stabilize_celery.tasks.assertions": (
         "assert_config",

@@ -18,6 +18,7 @@ from stabilize_celery.cli.doctor import add_doctor
 from stabilize_celery.cli.failures import DONE, code_of, failure_object, sentence_of
 from stabilize_celery.cli.locking import add_locking
 from stabilize_celery.cli.looking import add_looking
+from stabilize_celery.cli.scheduling import schedule_app
 from stabilize_celery.cli.session import Session
 from stabilize_celery.cli.starting import add_starting
 from stabilize_celery.cli.web import add_web
@@ -50,6 +51,7 @@ def make_app() -> typer.Typer:
         add(app)
     app.add_typer(dead_app(), name="dead")
     command(app, "version")(version)
+    app.add_typer(schedule_app(), name="schedule")
     return app
 
 

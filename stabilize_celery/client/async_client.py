@@ -29,13 +29,15 @@ from stabilize_celery.client.outcomes import Outcome
 from stabilize_celery.client.pages import Page
 from stabilize_celery.client.why import Reason
 from stabilize_celery.errors import UnreachableError
+from stabilize_celery.models.schedule import Schedule
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.ports import Publisher
+from stabilize_celery.runtime.schedule_book import KeptSchedule, ScheduleBook
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Store
 
-__all__ = ["AsyncClient", "AsyncWorkflowHandle"]
+__all__ = ["AsyncClient", "AsyncSchedules", "AsyncWorkflowHandle"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -122,6 +124,11 @@ class AsyncClient:
         started = await self._line.call(self._client.start_many, workflows)
         return [AsyncWorkflowHandle(one, self._line) for one in started]
 
+    @property
+    def schedules(self) -> "AsyncSchedules":
+        """The schedules of this namespace: add, list, pause, resume and remove them."""
+        return AsyncSchedules(self._client.schedules, self._line)
+
     def handle(self, workflow_id: str) -> "AsyncWorkflowHandle":
         """Return the handle of a workflow; looks nowhere."""
         return AsyncWorkflowHandle(self._client.handle(workflow_id), self._line)
@@ -155,6 +162,43 @@ class AsyncClient:
         return await self._line.call(
             self._client.list, application=application, name=name, status=status, limit=limit, cursor=cursor
         )
+
+
+class AsyncSchedules:
+    """The schedules of a namespace; the names of `ScheduleBook`, awaited."""
+
+    def __init__(self, book: ScheduleBook, line: "_Line") -> None:
+        self._book = book
+        self._line = line
+
+    async def add(self, schedule: Schedule) -> KeptSchedule:
+        """Add a schedule; one of the same name is replaced, and keeps its history.
+
+        Raises:
+            InvalidWorkflowError: the text lists every problem with its path.
+
+        """
+        return await self._line.call(self._book.add, schedule)
+
+    async def get(self, name: str) -> KeptSchedule | None:
+        """Return a schedule; None: there is none of that name."""
+        return await self._line.call(self._book.get, name)
+
+    async def all(self) -> "list[KeptSchedule]":
+        """Return all schedules, by name."""
+        return await self._line.call(self._book.all)
+
+    async def pause(self, name: str) -> bool:
+        """Let nothing start until `resume`; False: there is no such schedule."""
+        return await self._line.call(self._book.pause, name)
+
+    async def resume(self, name: str) -> bool:
+        """Go on with the next time from now; False: there is no such schedule."""
+        return await self._line.call(self._book.resume, name)
+
+    async def remove(self, name: str) -> bool:
+        """Forget a schedule; workflows that it has started go on. False: there is no such schedule."""
+        return await self._line.call(self._book.remove, name)
 
 
 class AsyncWorkflowHandle:

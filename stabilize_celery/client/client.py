@@ -14,6 +14,7 @@ from stabilize_celery.errors import ConfigurationError, QueueError
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.ports import Publisher
+from stabilize_celery.runtime.schedule_book import ScheduleBook
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Filter, Store
@@ -151,6 +152,11 @@ class Client:
         wanted = Filter(application, name, None if status is None else status_named(status))
         page = self.store.listing(wanted, limit, cursor)
         return page_of(page, self.store.dead_letters() if page.items else ())
+
+    @property
+    def schedules(self) -> ScheduleBook:
+        """The schedules of this namespace: add, list, pause, resume and remove them."""
+        return ScheduleBook(self.store)
 
     def _runtime(self, publisher: Publisher) -> Runtime:
         return Runtime(self.store, TaskRegistry(), publisher, self.settings, "client")

@@ -14,6 +14,8 @@ from stabilize_celery.store.errors import StoreError
 
 __all__ = [
     "DEFAULT_PARTITIONS",
+    "SCHEDULES",
+    "SCHEDULES_DUE",
     "STATUSES",
     "bell",
     "buried",
@@ -39,6 +41,7 @@ __all__ = [
     "partitions",
     "probes",
     "running",
+    "schedule_record",
     "workers",
     "workflow",
     "workflow_prefix",
@@ -179,6 +182,17 @@ def index_name(partition: str, name: str) -> str:
 def index_status(partition: str, status: str) -> str:
     """ZSET: the workflows in a status, by start time (ms). A workflow is in one of them."""
     return f"{partition}ix:status:{status}"
+
+
+SCHEDULES = "ix:schedules"
+"""ZSET of a partition's slot: names of schedules, by when they were added (ms)."""
+SCHEDULES_DUE = "ix:schedules:due"
+"""ZSET of a partition's slot: names of schedules that are not paused, by their next start (ms). Never WATCHed."""
+
+
+def schedule_record(name: str) -> str:
+    """HASH of a partition's slot: a schedule and its history. No workflow is called ix. WATCHed."""
+    return f"ix:schedule:{name}"
 
 
 # -- of a workflow -----------------------------------------------------------------------------------------------------

@@ -15,15 +15,21 @@ from stabilize_celery.errors import UnreachableError
 from stabilize_celery.runtime.keeper import Keeper
 from stabilize_celery.runtime.leases import Leases
 from stabilize_celery.runtime.ports import Claim, Publisher
+from stabilize_celery.runtime.scheduler import Scheduler
+from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.runtime.sweep import SWEEP_EVERY_MS, Sweep
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Store
+from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.telemetry.tally import Count
 from stabilize_celery.transport.celery_tasks import split_task_id
 from stabilize_celery.transport.reports import Report, Reports
 from stabilize_celery.transport.turns import Turns
 
-__all__ = ["Attempt", "Upkeep", "fleet_line"]
+__all__ = ["SCHEDULES_EVERY_S", "Attempt", "Upkeep", "fleet_line"]
+
+SCHEDULES_EVERY_S = 1.0
+"""How often schedules are looked at, so how late a start may be (s)."""
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +69,8 @@ class Upkeep:
     ) -> None:
         self.keeper = Keeper(store, publisher, settings, worker_id)
         self.sweep = Sweep(store, publisher, settings)
+        starter = Runtime(store, TaskRegistry(), publisher, settings, worker_id)
+        self.scheduler = Scheduler(store, starter.submit, settings.namespace)
         self._leases = Leases(store, publisher, settings, worker_id)
         self._store = store
         self._settings = settings
@@ -73,7 +81,7 @@ class Upkeep:
         self._time_limit_s = time_limit_s
         self._turns = turns
         self._lost = 0
-        self._renew_at = self._announce_at = self._beat_at = 0.0
+        self._renew_at = self._announce_at = self._beat_at = self._schedules_at = 0.0
         self._sweep_at = time.monotonic() + SWEEP_EVERY_MS / 1000
 
     def keeper_round(self) -> float:
@@ -92,6 +100,9 @@ class Upkeep:
             self.keeper.renew()
             self._renew_at = now + self.keeper.lease_ms / 3000
         pause_ms = self.keeper.tick()
+        if now >= self._schedules_at:
+            self._schedules_at = now + SCHEDULES_EVERY_S
+            self.scheduler.step(self.keeper.held)
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_EVERY_MS / 1000
             self.sweep.step(self.keeper.held, int(now * 1000))

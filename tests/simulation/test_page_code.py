@@ -44,7 +44,14 @@ from stabilize_celery.testing.conformance.scenario import (
 from tests.pages import ROOT, Block, block_with, blocks, execute
 from tests.simulation.tuning import seeds
 
-WHOLE_PAGES = ("docs/testing.md", "docs/builders.md", "docs/migrating.md", "docs/async.md", "docs/web.md")
+WHOLE_PAGES = (
+    "docs/scheduling.md",
+    "docs/testing.md",
+    "docs/builders.md",
+    "docs/migrating.md",
+    "docs/async.md",
+    "docs/web.md",
+)
 """Every Python block of these is executed."""
 EXECUTED = {
     "README.md": ("def order(",),

@@ -1,0 +1,164 @@
+"""`schedule`: workflows that start by themselves."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stabilize_celery.cli.commands import command
+from stabilize_celery.cli.failures import DONE, Mistake
+from stabilize_celery.cli.pipeline_file import PipelineFile, read_pipeline
+from stabilize_celery.cli.session import Session
+from stabilize_celery.cli.showing import print_table
+from stabilize_celery.client.words import clock_time
+from stabilize_celery.models.problems import InvalidWorkflowError, Problem
+from stabilize_celery.models.schedule import MISSED, OVERLAP, Schedule
+from stabilize_celery.runtime.schedule_book import KeptSchedule
+
+__all__ = ["schedule_app"]
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.")]
+_OF_FILE = "definition."
+
+
+def schedule_app() -> typer.Typer:
+    """Return the group of commands."""
+    app = typer.Typer(help="Workflows that start by themselves, by cron or interval.", no_args_is_help=True)
+    command(app, "add")(add)
+    command(app, "list")(list_schedules)
+    command(app, "show")(show)
+    command(app, "pause")(pause)
+    command(app, "resume")(resume)
+    command(app, "remove")(remove)
+    return app
+
+
+def add(  # noqa: PLR0913, PLR0917 - the options of the command
+    session: Session,
+    name: Name,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A pipeline as YAML or JSON; - is standard input.")],
+    cron: Annotated[str, typer.Option("--cron", metavar="EXPR", help="Such as '0 3 * * 1-5'.")] = "",
+    every: Annotated[float | None, typer.Option("--every", metavar="SECONDS", help="In place of --cron.")] = None,
+    timezone: Annotated[str, typer.Option("--timezone", metavar="ZONE", help="Such as Europe/Berlin.")] = "UTC",
+    missed: Annotated[str, typer.Option("--missed", help="What was missed: skip, once or all.")] = MISSED[1],
+    max_missed: Annotated[int, typer.Option("--max-missed", metavar="N", help="With --missed all.")] = 100,
+    overlap: Annotated[str, typer.Option("--overlap", help="Start beside the one before: allow, skip.")] = OVERLAP[0],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A value of the context: JSON, or text.")
+    ] = None,
+) -> int:
+    """Add a schedule, or replace the one of this name."""
+    pipeline = read_pipeline(file, settings or ())
+    schedule = Schedule(
+        name=name,
+        definition=pipeline.definition,
+        cron=cron,
+        every_s=every,
+        timezone=timezone,
+        missed=missed,
+        max_missed=max_missed,
+        overlap=overlap,
+    )
+    try:
+        kept = session.client(creates=True).schedules.add(schedule)
+    except InvalidWorkflowError as error:
+        raise _refused(pipeline, name, error) from None
+    if session.as_json:
+        session.print_json(_object(kept))
+    else:
+        session.print(f"Schedule {name}: first start {_when(kept.next_ms, 0)}")
+    return DONE
+
+
+def _refused(pipeline: PipelineFile, name: str, error: InvalidWorkflowError) -> Mistake:
+    """Return what is wrong: the schedule's own settings by their options, the rest by the file's lines."""
+    inner = [
+        Problem(one.path.removeprefix(_OF_FILE), one.message) for one in error.problems if one.path.startswith(_OF_FILE)
+    ]
+    own = [f"  {one}" for one in error.problems if not one.path.startswith(_OF_FILE)]
+    lines = "\n".join([*own, *pipeline.told(inner)])
+    return Mistake(f"schedule {name}: {len(error.problems)} problem(s), nothing was added\n{lines}")
+
+
+def list_schedules(session: Session) -> int:
+    """List all schedules."""
+    client = session.client()
+    found = client.schedules.all()
+    if session.as_json:
+        session.print_json([_object(kept) for kept in found])
+        return DONE
+    if not found:
+        session.print("There are no schedules.")
+        return DONE
+    now_ms = client.store.time_ms()
+    columns = ("NAME", "WHEN", "NEXT", "LAST", "STARTED", "NOTE")
+    print_table(session, columns, [_row(kept, now_ms) for kept in found])
+    return DONE
+
+
+def _row(kept: KeptSchedule, now_ms: int) -> tuple[str, ...]:
+    note = "paused" if kept.is_paused else kept.error or (f"{kept.skipped} skipped" if kept.skipped else "")
+    times = (_when(kept.next_ms, now_ms), _when(kept.last_ms, now_ms))
+    return (kept.schedule.name, _times(kept.schedule), *times, str(kept.started), note)
+
+
+def _times(schedule: Schedule) -> str:
+    return f"every {schedule.every_s:g} s" if schedule.every_s is not None else f"{schedule.cron} {schedule.timezone}"
+
+
+def _when(at_ms: int | None, now_ms: int) -> str:
+    return "-" if at_ms is None else clock_time(at_ms, now_ms)
+
+
+def show(session: Session, name: Name) -> int:
+    """Show one schedule, with what it started last."""
+    client = session.client()
+    kept = client.schedules.get(name)
+    if kept is None:
+        raise _unknown(name)
+    if session.as_json:
+        session.print_json(_object(kept))
+        return DONE
+    now_ms, schedule = client.store.time_ms(), kept.schedule
+    session.print(f"{name}: {_times(schedule)}{' (paused)' if kept.is_paused else ''}")
+    session.print(f"next      {_when(kept.next_ms, now_ms)}")
+    session.print(f"last      {_when(kept.last_ms, now_ms)} {kept.last_id}")
+    session.print(f"started   {kept.started}, {kept.skipped} skipped")
+    session.print(f"missed    {schedule.missed}; overlap {schedule.overlap}")
+    if kept.error:
+        session.print(f"error     {kept.error}")
+    return DONE
+
+
+def pause(session: Session, name: Name) -> int:
+    """Let nothing start until it is resumed."""
+    return _told(session, name, session.client().schedules.pause(name), "is paused")
+
+
+def resume(session: Session, name: Name) -> int:
+    """Go on with the next time from now."""
+    return _told(session, name, session.client().schedules.resume(name), "goes on")
+
+
+def remove(session: Session, name: Name) -> int:
+    """Forget a schedule; workflows that it has started go on."""
+    return _told(session, name, session.client().schedules.remove(name), "is gone")
+
+
+def _told(session: Session, name: str, is_done: bool, what: str) -> int:
+    if not is_done:
+        raise _unknown(name)
+    if session.as_json:
+        session.print_json({"name": name, "told": what})
+    else:
+        session.print(f"Schedule {name} {what}")
+    return DONE
+
+
+def _unknown(name: str) -> Mistake:
+    return Mistake(f"there is no schedule {name!r}; `stabilize-celery schedule list` shows those that there are")
+
+
+def _object(kept: KeptSchedule) -> dict[str, Any]:
+    names = ("next_ms", "last_ms", "last_id", "started", "skipped", "is_paused", "error")
+    return {**kept.schedule.to_dict(), **{name: getattr(kept, name) for name in names}}

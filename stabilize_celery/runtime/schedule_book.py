@@ -1,0 +1,165 @@
+"""Where schedules are kept: a record each, and in every partition a sorted set of when the next ones are due."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from stabilize_celery.engine.codec import RecordCodec
+from stabilize_celery.engine.steps import Change, Delete, Hash, Rank, Ranked, SetFields, Unrank
+from stabilize_celery.errors import ConcurrencyError
+from stabilize_celery.models.schedule import Schedule, check_schedule
+from stabilize_celery.store.contract import Store, Transaction, partition_slot
+from stabilize_celery.store.keys import SCHEDULES, SCHEDULES_DUE, schedule_record
+
+__all__ = ["RECORD", "KeptSchedule", "ScheduleBook", "ScheduleRecord", "due_change", "schedule_from"]
+
+_TRIES = 20
+
+
+class ScheduleRecord(msgspec.Struct):
+    """What stands in Redis about a schedule. Times in epoch ms; `spec` is all that was given."""
+
+    spec: dict[str, Any] = {}
+    next_ms: int = 0
+    last_ms: int = 0
+    last_id: str = ""
+    started: int = 0
+    skipped: int = 0
+    is_paused: bool = False
+    error: str = ""
+
+
+RECORD = RecordCodec(ScheduleRecord)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSchedule:
+    """A schedule as it is kept.
+
+    Attributes:
+        next_ms: When the next start is due (epoch ms); None: it is paused.
+        last_ms: The time that the last start was for; None: there was none yet.
+        last_id: The workflow that was started then.
+        started: Workflows started so far (count).
+        skipped: Times without a start because the workflow before still ran (count).
+        error: Why the last start failed; empty: it did not.
+
+    """
+
+    schedule: Schedule
+    next_ms: int | None
+    last_ms: int | None
+    last_id: str
+    started: int
+    skipped: int
+    is_paused: bool
+    error: str
+
+    @classmethod
+    def of(cls, record: ScheduleRecord) -> "KeptSchedule":
+        """Return what a record says."""
+        next_ms = None if record.is_paused else record.next_ms or None
+        history = (record.last_ms or None, record.last_id, record.started, record.skipped)
+        return cls(schedule_from(record), next_ms, *history, record.is_paused, record.error)
+
+
+def schedule_from(record: ScheduleRecord) -> Schedule:
+    """Return the schedule of a record; fields that this version does not know are left out."""
+    names = Schedule.__dataclass_fields__
+    return Schedule(**{name: value for name, value in record.spec.items() if name in names})
+
+
+def due_change(name: str, next_ms: int) -> Change:
+    """Return the change that makes a schedule due then; 0: never."""
+    return Rank(SCHEDULES_DUE, name, next_ms) if next_ms else Unrank(SCHEDULES_DUE, name)
+
+
+class ScheduleBook:
+    """Adds, changes and finds the schedules of a namespace. Every method may raise `UnreachableError`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def add(self, schedule: Schedule) -> KeptSchedule:
+        """Add a schedule; one of the same name is replaced, and keeps its history.
+
+        Raises:
+            InvalidWorkflowError: the text lists every problem with its path.
+
+        """
+        check_schedule(schedule)
+
+        def added(_: ScheduleRecord | None, now_ms: int) -> list[Change]:
+            begun = replace(schedule, start_ms=schedule.start_ms or now_ms)
+            next_ms = begun.next_after(now_ms)
+            fields = RECORD.encode(spec=begun.to_dict(), next_ms=next_ms, is_paused=False, error="")
+            return [
+                SetFields(schedule_record(schedule.name), fields),
+                Rank(SCHEDULES, schedule.name, now_ms, if_absent=True),
+                due_change(schedule.name, next_ms),
+            ]
+
+        self._change(schedule.name, added)
+        kept = self.get(schedule.name)
+        if kept is None:
+            raise ConcurrencyError(f"schedule {schedule.name!r} was removed while it was added")
+        return kept
+
+    def get(self, name: str) -> KeptSchedule | None:
+        """Return a schedule; None: there is none of that name."""
+        key = schedule_record(name)
+        fields = self._store.look(partition_slot(self._store.partition_of(name)), [Hash(key)]).hash(key)
+        return KeptSchedule.of(RECORD.decode(fields)) if fields else None
+
+    def all(self) -> list[KeptSchedule]:
+        """Return all schedules by name, in two round trips."""
+        names = Ranked(SCHEDULES)
+        slots = [partition_slot(number) for number in range(self._store.partitions())]
+        found = self._store.look_many([(slot, [names]) for slot in slots])
+        keys = [[schedule_record(name) for name, _ in one[names]] for one in found]
+        wanted = [(slot, [Hash(key) for key in mine]) for slot, mine in zip(slots, keys, strict=True) if mine]
+        read = self._store.look_many(wanted)
+        hashes = [one[query] for (_, asked), one in zip(wanted, read, strict=True) for query in asked]
+        return sorted(
+            (KeptSchedule.of(RECORD.decode(one)) for one in hashes if one), key=lambda kept: kept.schedule.name
+        )
+
+    def pause(self, name: str) -> bool:
+        """Let nothing start until `resume`; False: there is no such schedule."""
+        fields = RECORD.encode(is_paused=True)
+        return self._change_known(name, lambda _, __: [SetFields(schedule_record(name), fields), due_change(name, 0)])
+
+    def resume(self, name: str) -> bool:
+        """Go on with the next time from now: times while it was paused were not missed. False: no such schedule."""
+
+        def resumed(record: ScheduleRecord, now_ms: int) -> list[Change]:
+            next_ms = schedule_from(record).next_after(now_ms)
+            fields = RECORD.encode(is_paused=False, next_ms=next_ms)
+            return [SetFields(schedule_record(name), fields), due_change(name, next_ms)]
+
+        return self._change_known(name, resumed)
+
+    def remove(self, name: str) -> bool:
+        """Forget a schedule; workflows that it has started go on. False: there is no such schedule."""
+        gone: list[Change] = [Delete((schedule_record(name),)), Unrank(SCHEDULES, name), due_change(name, 0)]
+        return self._change_known(name, lambda _, __: gone)
+
+    def _change_known(self, name: str, change: Callable[[ScheduleRecord, int], Sequence[Change]]) -> bool:
+        return self._change(name, lambda record, now_ms: change(record, now_ms) if record else ())
+
+    def _change(self, name: str, change: Callable[[ScheduleRecord | None, int], Sequence[Change]]) -> bool:
+        """Read, decide and commit, again after a conflict; False: there was nothing to change."""
+        key = schedule_record(name)
+        slot = partition_slot(self._store.partition_of(name))
+        for _ in range(_TRIES):
+            with self._store.session(slot) as session:
+                snapshot = session.read([Hash(key)], [key])
+                fields = snapshot.hash(key)
+                changes = change(RECORD.decode(fields) if fields else None, snapshot.now_ms)
+                if not changes:
+                    return False
+                if session.commit(Transaction(changes)) is not None:
+                    return True
+        raise ConcurrencyError(f"schedule {name!r} is changed by others all the time: try again")

@@ -1,0 +1,74 @@
+"""`schedule`: each command on a real server, and with wrong input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.conftest import Program
+
+STAGE = {"ref_id": "a", "type": "x", "name": "a", "tasks": [{"name": "t", "implementing_class": "t"}]}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = tmp_path / "w.json"
+    path.write_text(json.dumps({"application": "shop", "name": "w", "stages": [STAGE]}))
+    return str(path)
+
+
+def test_a_schedule_is_added_shown_paused_resumed_and_removed(served: Program, file: str) -> None:
+    added = served("schedule", "add", "nightly", file, "--cron", "0 3 * * *", "--timezone", "Europe/Berlin", "--json")
+    assert (added.code, added.json["cron"], added.json["started"]) == (0, "0 3 * * *", 0)
+
+    assert "nightly" in served("schedule", "list").out
+    assert served("schedule", "show", "nightly").text.startswith("nightly: 0 3 * * * Europe/Berlin")
+    assert served("schedule", "pause", "nightly").text == "Schedule nightly is paused"
+    assert served("schedule", "list", "--json").json[0]["is_paused"] is True
+    assert "paused" in served("schedule", "list").out
+    assert served("schedule", "resume", "nightly").code == 0
+    assert served("schedule", "show", "nightly", "--json").json["next_ms"] == added.json["next_ms"]
+    assert served("schedule", "remove", "nightly").code == 0
+    assert served("schedule", "list").text == "There are no schedules."
+
+
+@pytest.mark.parametrize("act", ["show", "pause", "resume", "remove"])
+def test_an_unknown_name_is_a_mistake(served: Program, file: str, act: str) -> None:
+    served("schedule", "add", "other", file, "--every", "60")
+    said = served("schedule", act, "nightly")
+
+    assert said.code == 2
+    assert "no schedule 'nightly'" in said.err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--cron", "99 * * * *"], "cron: '99 * * * *' is no cron expression"),
+        ([], "give either cron or every_s"),
+        (["--every", "0.1"], "every_s: 1 s or more are needed"),
+        (["--every", "5", "--timezone", "Nowhere/Land"], "no time zone 'Nowhere/Land'"),
+        (["--every", "5", "--missed", "maybe"], "'maybe' is none of skip, once, all"),
+    ],
+)
+def test_wrong_settings_are_told_and_nothing_is_added(
+    served: Program, file: str, options: list[str], told: str
+) -> None:
+    said = served("schedule", "add", "nightly", file, *options)
+
+    assert said.code == 2
+    assert told in said.err
+    assert "Traceback" not in said.err
+
+
+def test_a_flaw_of_the_file_is_told_with_its_line(served: Program, tmp_path: Path) -> None:
+    path = tmp_path / "w.yaml"
+    path.write_text(
+        "application: shop\nname: w\nstages:\n  - ref_id: a\n    type: x\n    requisite_stage_ref_ids: [b]\n"
+    )
+    said = served("schedule", "add", "nightly", str(path), "--every", "5")
+
+    assert said.code == 2
+    assert "line 6" in said.err

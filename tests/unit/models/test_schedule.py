@@ -1,0 +1,116 @@
+"""When a schedule's workflows start: times, clock changes, what was missed, and what is refused."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from stabilize_celery.models.problems import InvalidWorkflowError
+from stabilize_celery.models.schedule import Schedule, check_schedule
+
+STAGE = {"ref_id": "a", "type": "x", "name": "a", "tasks": [{"name": "t", "implementing_class": "t"}]}
+DEFINITION = {"application": "shop", "name": "w", "stages": [STAGE]}
+MINUTE, HOUR = 60_000, 3_600_000
+
+
+def schedule(**fields: Any) -> Schedule:
+    return Schedule(**{"name": "s", "definition": DEFINITION, **fields})
+
+
+def at(text: str, zone: str = "UTC") -> int:
+    return round(dt.datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp() * 1000)
+
+
+def test_cron_is_read_in_its_time_zone() -> None:
+    nightly = schedule(cron="0 3 * * 1-5", timezone="Europe/Berlin")
+
+    assert nightly.next_after(at("2026-07-03T03:00", "Europe/Berlin")) == at("2026-07-06T03:00", "Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    ("day", "hours"),
+    [("2026-03-29", 23), ("2026-10-25", 25), ("2026-07-01", 24)],
+    ids=["an hour less", "an hour more", "a usual day"],
+)
+def test_a_day_has_one_time_whatever_the_clock_does(day: str, hours: int) -> None:
+    """Also at a time that the clock leaves out, or shows twice."""
+    daily = schedule(cron="30 2 * * *", timezone="Europe/Berlin")
+    start = at(f"{day}T00:00", "Europe/Berlin")
+
+    assert len(daily.newest(start, start + hours * HOUR - 1, 10)) == 1
+
+
+def test_intervals_count_from_their_start() -> None:
+    often = schedule(every_s=90, start_ms=1_000)
+
+    assert often.next_after(0) == 1_000
+    assert often.next_after(1_000) == 91_000
+    assert often.newest(0, 200_000, 10) == [1_000, 91_000, 181_000]
+    assert often.newest(1_000, 200_000, 1) == [181_000]
+
+
+@pytest.mark.parametrize(
+    ("missed", "most", "started"),
+    [("skip", 9, []), ("once", 9, [10]), ("all", 9, [8, 9, 10]), ("all", 2, [9, 10])],
+)
+def test_what_was_missed_is_made_up_for_as_was_asked(missed: str, most: int, started: list[int]) -> None:
+    """Hours 8 to 10 were missed, and half past ten is not one of its times."""
+    hourly = schedule(cron="0 * * * *", missed=missed, max_missed=most)
+    midnight = at("2026-07-01T00:00")
+
+    due = hourly.due(midnight + 8 * HOUR - 1, midnight + 10 * HOUR + HOUR // 2)
+
+    assert [(at_ms - midnight) // HOUR for at_ms in due] == started
+
+
+@pytest.mark.parametrize("missed", ["skip", "once", "all"])
+def test_what_is_only_late_is_started_whatever_was_asked(missed: str) -> None:
+    hourly = schedule(cron="0 * * * *", missed=missed)
+    noon = at("2026-07-01T12:00")
+
+    assert hourly.due(noon - 1, noon + MINUTE) == [noon]
+
+
+def test_years_of_seconds_cost_no_more_than_their_limit() -> None:
+    """Nobody counts through what nobody will start."""
+    fast = schedule(every_s=1, missed="all", max_missed=5, start_ms=1)
+
+    assert len(fast.due(0, 2**41)) == 5
+
+
+def test_a_workflow_sees_what_it_is_started_for() -> None:
+    nightly = schedule(cron="0 3 * * *", timezone="Europe/Berlin")
+    workflow = nightly.workflow_at(at("2026-07-01T03:00", "Europe/Berlin"))
+
+    assert workflow.context["scheduled_for"] == "2026-07-01T03:00:00+02:00"
+    assert (workflow.trigger.type, workflow.trigger.parameters) == ("schedule", {"schedule": "s"})
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"cron": "0 3 * *"}, "cron"),
+        ({"cron": "61 * * * *"}, "cron"),
+        ({}, "cron"),
+        ({"cron": "* * * * *", "every_s": 1}, "cron"),
+        ({"every_s": 0.5}, "every_s"),
+        ({"every_s": float("nan")}, "every_s"),
+        ({"every_s": 5, "timezone": "Mars/North"}, "timezone"),
+        ({"every_s": 5, "timezone": "../etc"}, "timezone"),
+        ({"every_s": 5, "missed": "some"}, "missed"),
+        ({"every_s": 5, "overlap": "kill"}, "overlap"),
+        ({"every_s": 5, "max_missed": 0}, "max_missed"),
+        ({"every_s": 5, "start_ms": -1}, "start_ms"),
+        ({"every_s": 5, "name": ""}, "name"),
+        ({"every_s": 5, "definition": {**DEFINITION, "stages": []}}, "definition.stages"),
+        ({"every_s": 5, "definition": {**DEFINITION, "colour": 1}}, "definition"),
+    ],
+)
+def test_what_is_wrong_is_named_by_its_path(fields: dict[str, Any], path: str) -> None:
+    with pytest.raises(InvalidWorkflowError) as refused:
+        check_schedule(schedule(**fields))
+
+    assert refused.value.problems[0].path.startswith(path)

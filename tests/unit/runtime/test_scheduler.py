@@ -1,0 +1,195 @@
+"""Schedules start their workflows once, whoever looks and whatever fails; on memory and on a real server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from stabilize_celery.engine.outside import cancel
+from stabilize_celery.errors import UnreachableError
+from stabilize_celery.models.schedule import Schedule
+from stabilize_celery.runtime.schedule_book import ScheduleBook
+from stabilize_celery.runtime.scheduler import Scheduler, scheduled_id
+from stabilize_celery.runtime.service import Runtime
+from stabilize_celery.settings import Settings
+from stabilize_celery.store.contract import Filter
+from stabilize_celery.store.memory import MemoryStore
+from stabilize_celery.store.redis_store import RedisStore
+from stabilize_celery.tasks.registry import TaskRegistry
+
+STAGE = {"ref_id": "a", "type": "x", "name": "a", "tasks": [{"name": "t", "implementing_class": "t"}]}
+DEFINITION = {"application": "shop", "name": "w", "stages": [STAGE]}
+T0 = 1_800_000_000_000
+
+
+class Nobody:
+    def publish(self, batch: Any) -> None:
+        """Nothing is published."""
+
+
+class Clock:
+    """Time stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now_ms = T0
+        self.store = MemoryStore(lambda: self.now_ms * 1000)
+        self.book = ScheduleBook(self.store)
+        self.runtime = Runtime(self.store, TaskRegistry(), Nobody(), Settings(), "w")
+        self.scheduler = self.another()
+
+    def another(self, submit: Callable[..., str] | None = None) -> Scheduler:
+        return Scheduler(self.store, submit or self.runtime.submit, "stabilize")
+
+    def add(self, name: str = "s", **fields: Any) -> None:
+        self.book.add(Schedule(**{"name": name, "definition": DEFINITION, "every_s": 10, **fields}))
+
+    def step(self, after_s: float = 0) -> int:
+        self.now_ms += round(after_s * 1000)
+        return self.scheduler.step(range(self.store.partitions()))
+
+    def started(self) -> list[str]:
+        return sorted(item.id for item in self.store.listing(Filter(), 1000, None).items)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_each_time_starts_one_workflow(clock: Clock) -> None:
+    clock.add()
+
+    assert [clock.step(), clock.step(9.9), clock.step(0.1), clock.step(), clock.step(10)] == [0, 0, 1, 0, 1]
+    assert clock.started() == sorted(scheduled_id("stabilize", "s", T0 + n * 10_000) for n in (1, 2))
+    kept = clock.book.get("s")
+    assert (kept.started, kept.last_ms, kept.next_ms) == (2, T0 + 20_000, T0 + 30_000)
+
+
+def test_two_keepers_that_look_at_once_start_one(clock: Clock) -> None:
+    """The second one looks while the first has started it, and not yet noted it."""
+    clock.add()
+    inner: list[int] = []
+
+    def submit(definition: Any, *, workflow_id: str) -> str:
+        started = clock.runtime.submit(definition, workflow_id=workflow_id)
+        inner.append(clock.step())
+        return started
+
+    clock.now_ms += 10_000
+    clock.another(submit).step(range(clock.store.partitions()))
+
+    assert inner == [1]
+    assert len(clock.started()) == 1
+    assert clock.book.get("s").started == 1
+    assert clock.step() == 0
+
+
+def test_a_crash_after_the_start_does_not_start_it_again(clock: Clock) -> None:
+    clock.add()
+
+    def submit(definition: Any, *, workflow_id: str) -> str:
+        clock.runtime.submit(definition, workflow_id=workflow_id)
+        raise UnreachableError("Redis", "redis://", "gone")
+
+    clock.now_ms += 10_000
+    with pytest.raises(UnreachableError):
+        clock.another(submit).step(range(clock.store.partitions()))
+
+    assert clock.step() == 1
+    assert len(clock.started()) == 1
+
+
+@pytest.mark.parametrize(("missed", "starts"), [("skip", 6), ("once", 6), ("all", 30)])
+def test_a_fleet_that_was_away_makes_up_for_it(clock: Clock, missed: str, starts: int) -> None:
+    """Up to a minute ago is only late: six of every ten seconds, and the one of just now."""
+    clock.add(missed=missed)
+
+    assert clock.step(300 - 1) in {starts, starts - 1}
+    assert clock.step() == 0
+
+
+def test_nothing_starts_while_it_is_paused_and_nothing_is_made_up_for(clock: Clock) -> None:
+    clock.add(missed="all")
+    assert clock.book.pause("s")
+
+    assert clock.step(100) == 0
+    assert (clock.book.get("s").is_paused, clock.book.get("s").next_ms) == (True, None)
+    assert clock.book.resume("s")
+    assert [clock.step(), clock.step(10)] == [0, 1]
+
+
+def test_a_schedule_that_is_removed_is_gone(clock: Clock) -> None:
+    clock.add()
+    assert clock.book.remove("s")
+
+    assert [clock.step(100), clock.book.get("s"), clock.book.all()] == [0, None, []]
+    assert [act("s") for act in (clock.book.remove, clock.book.pause, clock.book.resume)] == [False] * 3
+
+
+def test_skip_waits_for_the_workflow_before(clock: Clock) -> None:
+    clock.add(overlap="skip")
+    assert [clock.step(10), clock.step(10)] == [1, 0]
+    kept = clock.book.get("s")
+    assert (kept.started, kept.skipped) == (1, 1)
+
+    clock.runtime.ask(kept.last_id, lambda: cancel(kept.last_id, "e", "", "me"))
+
+    assert clock.step(10) == 1
+
+
+def test_replacing_one_keeps_its_history_and_its_past_starts(clock: Clock) -> None:
+    clock.add()
+    clock.step(10)
+    clock.add(definition={**DEFINITION, "name": "other"}, every_s=10, start_ms=T0)
+
+    assert clock.book.get("s").started == 1
+    assert clock.step(10) == 1
+    assert len(clock.started()) == 2
+
+
+def test_a_start_that_fails_says_why_and_the_next_is_tried(clock: Clock) -> None:
+    clock.add()
+
+    def submit(definition: Any, *, workflow_id: str) -> str:
+        raise RuntimeError("no luck")
+
+    clock.now_ms += 10_000
+    clock.another(submit).step(range(clock.store.partitions()))
+    assert clock.book.get("s").error == "RuntimeError: no luck"
+
+    assert clock.step(10) == 1
+    assert clock.book.get("s").error == ""
+
+
+def test_all_are_listed_by_name(clock: Clock) -> None:
+    for name in ("b", "a {x}", "c/d:e"):
+        clock.add(name)
+
+    assert [kept.schedule.name for kept in clock.book.all()] == ["a {x}", "b", "c/d:e"]
+
+
+def test_looking_costs_one_round_trip_while_nothing_is_due(clock: Clock) -> None:
+    clock.add()
+    clock.store.partitions()
+    before = clock.store.round_trips
+    clock.step()
+
+    assert clock.store.round_trips - before == 1
+
+
+def test_the_same_on_a_real_server(redis_url: str) -> None:
+    """Kept, listed, started once."""
+    store = RedisStore(redis_url)
+    try:
+        book = ScheduleBook(store)
+        book.add(Schedule(name="s", definition=DEFINITION, every_s=1, start_ms=store.time_ms() - 500))
+        runtime = Runtime(store, TaskRegistry(), Nobody(), Settings(), "w")
+        schedulers = [Scheduler(store, runtime.submit, "stabilize") for _ in range(2)]
+        while book.get("s").started < 2:
+            for scheduler in schedulers:
+                scheduler.step(range(store.partitions()))
+        assert len(store.listing(Filter(), 100, None).items) == 2
+    finally:
+        store.close()
