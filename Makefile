@@ -1,5 +1,8 @@
 # PYTHON=/path/to/python3.12 chooses the interpreter for a new .venv; any 3.11 or newer does.
+# JOBS=1 runs the tests one after another. Many of them wait for real workers: so more at once than there are cores.
 BIN := .venv/bin
+JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n > 8 ? 16 : 2 * n)))
+PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 export PYTHON
 
 .DEFAULT_GOAL := help
@@ -14,8 +17,8 @@ setup: ## make .venv with everything for development (again: seconds)
 demo: setup ## audit a source tree on a real fleet of workers (DEMO_ARGS="--path DIR")
 	@$(BIN)/stabilize-celery demo $(DEMO_ARGS)
 
-test: setup ## all tests, with a real Redis and real Celery workers (TEST_ARGS="-k name")
-	$(BIN)/python -m pytest tests $(TEST_ARGS)
+test: setup ## all tests but chaos, with a real Redis and real Celery workers (TEST_ARGS="-k name")
+	$(PYTEST) $(TEST_ARGS)
 
 check: setup ## lint, format, types and import contracts; needs no Redis
 	$(BIN)/ruff check .
@@ -24,7 +27,7 @@ check: setup ## lint, format, types and import contracts; needs no Redis
 	$(BIN)/lint-imports
 
 conformance: setup ## the contracts that every store and every transport must keep
-	$(BIN)/python -m pytest tests/conformance $(TEST_ARGS)
+	$(PYTEST) tests/conformance $(TEST_ARGS)
 
 chaos: setup ## kill workers and Redis under load; takes minutes
 	@test -d tests/chaos || { echo "make chaos: tests/chaos does not exist yet" >&2; exit 1; }
@@ -39,14 +42,14 @@ fmt: setup ## format the code and repair what the linter can
 	$(BIN)/ruff check --fix .
 
 unit: setup ## the fast tests: values in, values out
-	$(BIN)/python -m pytest tests/unit $(TEST_ARGS)
+	$(PYTEST) tests/unit $(TEST_ARGS)
 
 integration: setup ## the tests that need a real Redis and real Celery workers
-	$(BIN)/python -m pytest tests/integration $(TEST_ARGS)
+	$(PYTEST) tests/integration $(TEST_ARGS)
 
 simulate: setup ## seeded runs of the engine: reordering, duplicates, crashes
 	@test -d tests/simulation || { echo "make simulate: tests/simulation does not exist yet" >&2; exit 1; }
-	$(BIN)/python -m pytest tests/simulation $(TEST_ARGS)
+	$(PYTEST) tests/simulation $(TEST_ARGS)
 
 docs: setup ## check that the documentation is whole: links, decisions, examples
 	$(BIN)/python -m pytest tests/unit/test_docs.py

@@ -1,7 +1,9 @@
 """Servers that tests share. One that is missing fails the tests that need it; nothing is skipped."""
 
+import fcntl
+import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 import redis
@@ -25,3 +27,20 @@ def redis_url(redis_server: RedisServer) -> str:
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
     return redis_server.url
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Where tests run in several processes, those that measure (`alone`) have the machine for themselves.
+
+    Each test holds one file; whoever wants it alone holds the other one too, at which those that come later stop.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    how = fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH
+    folder = item.config.cache.mkdir("alone")
+    with (folder / "turn").open("w") as turn, (folder / "running").open("w") as running:
+        fcntl.flock(turn, how)
+        fcntl.flock(running, how)
+        fcntl.flock(turn, fcntl.LOCK_UN)
+        return (yield)

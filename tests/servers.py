@@ -1,6 +1,7 @@
 """A real server for tests: its own port, its own folder, stopped by its own process id."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -36,10 +37,18 @@ def find_server() -> str:
 
 
 def free_port() -> int:
-    """Return a TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port that nobody listens on, below those that systems give to outgoing connections.
+
+    So no client takes it between here and the server's start, nor while a server that a test killed is away.
+    """
+    for port in random.SystemRandom().sample(range(20_000, 32_000), 200):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("none of 200 ports from 20000 to 31999 is free")
 
 
 class RedisServer:

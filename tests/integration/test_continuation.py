@@ -79,9 +79,11 @@ def test_a_cold_shutdown_hands_it_to_others(new_fleet: Callable[..., Fleet]) -> 
     first = fleet.start_worker()
     workflow_id = submit_chain(fleet, "work", "work", sleep_s=6)
     eventually(lambda: fleet.journal("start", "s1"))
-    fleet.start_worker()
-
     first.send(signal.SIGQUIT)
+    first.process.wait(30)
+    assert not fleet.journal("end", "s1")
+
+    fleet.start_worker()
 
     assert fleet.ended(workflow_id, 50).status.name == "SUCCEEDED"
     assert len(fleet.journal("start", "s1")) == 2

@@ -82,9 +82,11 @@ def test_a_cold_shutdown_hands_running_bodies_to_others(new_fleet: Callable[...,
     first = fleet.start_worker()
     workflow_id = fleet.submit("long", sleep_s=6)
     eventually(lambda: fleet.journal("start", "long"))
-    fleet.start_worker()
-
     first.send(signal.SIGQUIT)
+    first.process.wait(30)
+    assert not fleet.journal("end", "long")
+
+    fleet.start_worker()
 
     eventually(lambda: len(fleet.journal("start", "long")) == 2, 15)
     assert fleet.ended(workflow_id).status.name == "SUCCEEDED"
@@ -95,7 +97,7 @@ def test_a_lost_machine_is_replaced_when_its_lease_runs_out(new_fleet: Callable[
     """The keeper of a living worker reaps the claim, also of partitions that the dead one looked after."""
     fleet = new_fleet(lease_ms="3000", partition_lease_ms="3000")
     doomed = fleet.start_worker()
-    workflow_id = fleet.submit("long", sleep_s=12)
+    workflow_id = fleet.submit("long", sleep_s=20)
     eventually(lambda: fleet.journal("start", "long"))
     fleet.start_worker()
     assert not fleet.journal("end", "long"), "the machine would be lost too late to test anything"
@@ -209,6 +211,7 @@ def test_control_and_task_workers_run_from_the_environment(new_fleet: Callable[.
     assert "RunTask" not in control.log.split("ready.")[1]
 
 
+@pytest.mark.alone
 def test_an_idle_worker_costs_next_to_nothing(new_fleet: Callable[..., Fleet]) -> None:
     """Fewer than 5 round trips and 100 commands a second to the state server, and under 2 % of a core."""
     fleet = new_fleet()

@@ -393,6 +393,7 @@ def first_paint_s(page: Page, site: Site, run: str) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("shape", ["fan", "lattice"])
 def test_ten_thousand_stages_are_drawn_and_moved_in_time(still: Site, page: Page, shape: str) -> None:
     """Stages alike as one field, or each for itself; moving and zooming redraws what is seen."""
@@ -412,6 +413,7 @@ def test_ten_thousand_stages_are_drawn_and_moved_in_time(still: Site, page: Page
     assert redraw_ms < UPDATE_MS * SLACK
 
 
+@pytest.mark.alone
 def test_ten_thousand_stages_live(site: Site, page: Page, picture: Callable[[Page, str], None]) -> None:
     """While a worker works through them the page takes each batch of changes in time, and stays at hand."""
     run = site.client.start(fan(10_000, "wide"))
@@ -433,6 +435,7 @@ def test_ten_thousand_stages_live(site: Site, page: Page, picture: Callable[[Pag
     assert worst < UPDATE_MS * SLACK
 
 
+@pytest.mark.alone
 def test_a_hundred_thousand_workflows_are_listed_searched_and_scrolled(
     still: Site, redis_url: str, page: Page, picture: Callable[[Page, str], None]
 ) -> None:

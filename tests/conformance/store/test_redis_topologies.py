@@ -46,7 +46,7 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[tuple[RedisServer, RedisServer]]:
     """Two masters with half of the slots each."""
-    arguments = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+    arguments = ("--cluster-enabled", "yes", "--cluster-node-timeout", "30000")
     bus = ("--cluster-port",)
     with RedisServer(*arguments, extra_ports=bus) as one, RedisServer(*arguments, extra_ports=bus) as two:
         ask(one, "CLUSTER", "ADDSLOTSRANGE", 0, 8191)
@@ -185,7 +185,7 @@ def sentinels() -> Iterator[tuple[RedisServer, RedisServer, RedisServer]]:
 def test_a_fail_over(sentinels: tuple[RedisServer, RedisServer, RedisServer]) -> None:
     """Connections go to the master that the sentinels name, also after it has changed."""
     sentinel, master, _ = sentinels
-    store = RedisStore(f"sentinel://127.0.0.1:1,127.0.0.1:{sentinel.port}/0?master=shop", timeout_s=1)
+    store = RedisStore(f"sentinel://127.0.0.1:1,127.0.0.1:{sentinel.port}/0?master=shop", timeout_s=10)
     assert _try(store) == [1]
     assert ask(master, "WAIT", 1, 5_000) == 1
 

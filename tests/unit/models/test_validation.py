@@ -661,6 +661,7 @@ def test_a_hostile_key_stays_on_one_line() -> None:
     assert "\n" not in problem
 
 
+@pytest.mark.alone
 def test_ten_thousand_stages_are_checked_in_linear_time() -> None:
     """Twice the stages take about twice the time, in a chain and where all join."""
 
@@ -669,9 +670,9 @@ def test_ten_thousand_stages_are_checked_in_linear_time() -> None:
             after(f"s{at}", f"s{at - 1}", context={"k": at}) for at in range(1, count)
         ]
         stages.append(after("join", *(f"s{at}" for at in range(count))))
-        started = time.perf_counter()
+        started = time.process_time()
         assert told(*stages) == []
-        return time.perf_counter() - started
+        return time.process_time() - started
 
     seconds(100)
     small, large = min(seconds(2_500) for _ in range(3)), min(seconds(10_000) for _ in range(3))
