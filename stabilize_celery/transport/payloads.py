@@ -66,6 +66,7 @@ class Payloads:
 
 
 _PROTOCOL = 2
+_FIRST = ("ref_id", "task_type")
 
 
 class _Template:
@@ -101,5 +102,8 @@ class _Template:
 
 
 def readable(kwargs: Mapping[str, Any]) -> str:
-    """Return keyword arguments as Flower and the log show them: whole, since they are ids only."""
-    return repr(dict(kwargs))
+    """Return keyword arguments as Flower and the log show them: whole, since they are ids only.
+
+    The stage comes first: Flower cuts its column.
+    """
+    return repr({name: kwargs[name] for name in _FIRST if name in kwargs} | dict(kwargs))

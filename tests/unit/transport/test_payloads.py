@@ -18,7 +18,7 @@ from stabilize_celery.models.messages import RunTask, StartStage
 from stabilize_celery.runtime.ports import Outgoing, outgoing
 from stabilize_celery.store.contract import Transaction
 from stabilize_celery.store.redis_store import RedisStore
-from stabilize_celery.transport.payloads import Payloads
+from stabilize_celery.transport.payloads import Payloads, readable
 from stabilize_celery.transport.publish import CeleryPublisher, databases_of_one_server
 
 QUEUE = "stabilize.work"
@@ -153,3 +153,11 @@ def test_a_commit_that_is_not_applied_sends_nothing(redis_url: str, store: Redis
         assert session.commit(Transaction([SetFields("h", {"a": "2"})], posts=posts or ())) is None
 
     assert waiting(f"{base}/0") == []
+
+
+def test_the_stage_is_shown_first() -> None:
+    """Flower cuts its column after some thirty characters, which an id alone fills."""
+    shown = readable({"workflow_id": "01HW", "ref_id": "pay", "thread": "t", "task_type": "charge"})
+
+    assert shown == "{'ref_id': 'pay', 'task_type': 'charge', 'workflow_id': '01HW', 'thread': 't'}"
+    assert readable({"workflow_id": "01HW"}) == "{'workflow_id': '01HW'}"
