@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check conformance chaos bench fmt unit integration simulate docs lock
+.PHONY: help setup demo test check conformance chaos bench fmt unit integration simulate docs site lock
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +50,9 @@ integration: setup ## the tests that need a real Redis and real Celery workers
 simulate: setup ## seeded runs of the engine: reordering, duplicates, crashes
 	@test -d tests/simulation || { echo "make simulate: tests/simulation does not exist yet" >&2; exit 1; }
 	$(PYTEST) tests/simulation $(TEST_ARGS)
+
+site: setup ## build the documentation site into site/, strictly: no broken links
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 docs: setup ## check that the documentation is whole: links, decisions, examples
 	$(BIN)/python -m pytest tests/unit/test_docs.py
