@@ -84,6 +84,10 @@ class Settings:
     """Who brings lost deliveries back, in workers that were told to consume our queues only: `broker`, or `ledger`
     alone: kombu's own book-keeping of unacknowledged messages, most of what a message costs a worker, is then off."""
 
+    take_ms: int = 250
+    """With `acks=ledger`: how long a process goes on taking messages itself before Celery hands it one again; 0: never.
+    Events for Flower are sent as for any; Celery's own signals and time limits see the first message of a turn only."""
+
     metrics_port: int = 0
     """Port on which a worker's main process serves its metrics to Prometheus (`/metrics`); 0: not at all."""
     metrics_host: str = "127.0.0.1"

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,14 +17,22 @@ from benchmarks.shapes import chain, fan_in, one_after_another, signalled
 from benchmarks.stamps import Stamps
 from stabilize_celery import Client, Workflow
 from stabilize_celery import settings as settings_module
-from stabilize_celery.client.following import wait_for_end
-from stabilize_celery.settings import Settings
+from stabilize_celery.engine.places import WORKFLOW
+from stabilize_celery.engine.steps import workflow_slot
+from stabilize_celery.settings import BROKER, Settings
+from stabilize_celery.store.addresses import address_of
 from stabilize_celery.transport.worker_command import worker_argv
 
 __all__ = ["Ours", "known_modes"]
 
-_TIMEOUT_S = 900.0
-_OPTIONS = ("--pool=prefork", f"--concurrency={POOL}", "--without-heartbeat", "--loglevel=WARNING")
+_QUEUES = (Settings().control_queue, Settings().work_queue)
+_OPTIONS = (
+    "--pool=prefork",
+    f"--concurrency={POOL}",
+    "--without-heartbeat",
+    "--loglevel=WARNING",
+    f"--queues={','.join(_QUEUES)}",
+)
 
 
 def known_modes() -> tuple[str, ...]:
@@ -42,6 +51,7 @@ class Ours(Peer):
         if mode not in known_modes():
             raise Cannot(f"the product has no mode {mode!r}, only {', '.join(known_modes())}")
         os.environ["STABILIZE_MODE"] = mode
+        os.environ["STABILIZE_ACKS"] = (arguments[1:] or [BROKER])[0]
         self.stamps = Stamps(folder)
         self.server = stack.enter_context(durable_redis())
         environ = {
@@ -157,8 +167,14 @@ class Ours(Peer):
         return seconds
 
     def _wait(self, ids: Iterable[str]) -> None:
+        """Look at one key, as the peers do."""
         for workflow_id in ids:
-            wait_for_end(self.client.store, workflow_id, _TIMEOUT_S)
+            eventually_true(partial(self._has_ended, workflow_id))
+
+    def _has_ended(self, workflow_id: str) -> bool:
+        settings = self.client.settings
+        place = address_of(workflow_slot(workflow_id), settings.namespace, settings.partitions)
+        return bool(self.redis.hexists(place.key(WORKFLOW), "ended_ms"))
 
 
 if __name__ == "__main__":

@@ -66,7 +66,9 @@ class Client:
             )
         self.settings = chosen
         self.store = store or open_store(chosen.redis_url, chosen)
-        self._publisher = publisher or ProducerPublisher(chosen.broker_url or chosen.redis_url, chosen)
+        self._publisher = publisher or ProducerPublisher(
+            chosen.broker_url or chosen.redis_url, chosen, chosen.redis_url
+        )
         self.runtime = self._runtime(self._publisher)
 
     def __enter__(self) -> Self:

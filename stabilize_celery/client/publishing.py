@@ -2,17 +2,26 @@
 
 from collections.abc import Sequence
 
-from stabilize_celery.runtime.ports import Outgoing, Publisher
+from stabilize_celery.runtime.ports import Outgoing, Publisher, RidingPublisher
+from stabilize_celery.store.contract import Post
 
 __all__ = ["BatchPublisher"]
 
 
 class BatchPublisher:
-    """Keeps what is published until `flush`, which publishes all of it as one batch."""
+    """Keeps what is published until `flush`, which publishes all of it as one batch.
+
+    What can be part of a commit is not kept: it is sent at once, at no cost.
+    """
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
+        self._rider = publisher if isinstance(publisher, RidingPublisher) else None
         self._kept: list[Outgoing] = []
+
+    def riding(self, batch: Sequence[Outgoing]) -> Sequence[Post] | None:
+        """Return what a commit writes to send a batch; None: it has to be published after it."""
+        return None if self._rider is None else self._rider.riding(batch)
 
     def publish(self, batch: Sequence[Outgoing]) -> None:
         """Keep the messages."""

@@ -38,6 +38,10 @@ class RecordCodec(Generic[R]):
             name: _decoder(hints[name]) for name in record.__struct_fields__
         }
         self._plain = {name for name in record.__struct_fields__ if _is_plain(hints[name])}
+        self._bare = {
+            item.name: None if item.default is msgspec.NODEFAULT else item.default
+            for item in msgspec.structs.fields(record)
+        }
 
     def decode(self, fields: Mapping[str, bytes]) -> R:
         """Return the record that a hash holds."""
@@ -50,12 +54,8 @@ class RecordCodec(Generic[R]):
 
     def encode_all(self, record: R) -> dict[str, Value]:
         """Return hash fields for every field that differs from its default."""
-        values = msgspec.structs.asdict(record)
-        bare = {
-            name: (info.default if info.default is not msgspec.NODEFAULT else None)
-            for name, info in ((item.name, item) for item in msgspec.structs.fields(type(record)))
-        }
-        return self.encode(**{n: getattr(record, n) for n, v in values.items() if v not in (bare[n], {}, [], ())})
+        values = ((name, bare, getattr(record, name)) for name, bare in self._bare.items())
+        return self.encode(**{name: value for name, bare, value in values if value not in (bare, {}, [], ())})
 
     def _encode(self, name: str, value: Any) -> Value:
         if name not in self._decoders:

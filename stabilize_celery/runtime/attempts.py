@@ -44,6 +44,8 @@ logger = logging.getLogger("stabilize_celery")
 
 MOST_IN_TURN = 100
 """Tasks that one process executes without the broker at most, before others get their turn."""
+_ONE_MORE_US = 1_000_000
+"""In fused mode: how long after a stage was started its first task may be executed in the same visit (us)."""
 UNKNOWN_HERE_MS = 500
 """How soon a task is tried again whose type another live worker knows: the broker may hand it to that one."""
 
@@ -103,11 +105,16 @@ class Attempts:
     def follow(self, message: Message, serves: Collection[str]) -> str:
         """Handle a control message in a fused mode; go on with a task if it would come to one of these queues."""
         assert self.fusion is not None  # noqa: S101 - asked only then
-        turn = self._turn()
-        going_on = _GoingOn(self, serves) if serves and turn.goes_on(self.fusion.clock_us()) else None
-        note, kept = self.fusion.handle(message, going_on)
-        following = going_on.following(kept) if going_on is not None else None
-        return self._go_on(following, turn, note) if isinstance(following, RunTask) else note
+        if not serves:
+            return self.fusion.handle(message)[0]
+        turn = self._turn() if self.settings.mode == CONTINUATION else _Turn(self.fusion.clock_us() + _ONE_MORE_US, 2)
+        going_on = _GoingOn(self, serves) if turn.goes_on(self.fusion.clock_us()) else None
+        with ExitStack() as stack:
+            sessions = Sessions(self.unit.store, stack)
+            note, kept = self.fusion.handle(message, Seed(sessions), going_on)
+            following = going_on.following(kept) if going_on is not None else None
+            _, following = self._follow_up("", following, sessions, turn)
+        return self._go_on(following, turn, note)
 
     def _go_on(self, following: RunTask | None, turn: _Turn, note: str) -> str:
         while following is not None:
@@ -143,11 +150,17 @@ class Attempts:
                 return claimed, None
             claim = Claim(message.workflow_id, message.name, terms.owner)
             note, following = self._executed(message, claimed, claim, sessions, turn)
-            while isinstance(following, _Following):
-                message = following.taken.claimed.message
-                with self.runner().going_on(message):
-                    _, following = self._executed(message, following.taken, following.claim, sessions, turn)
-            return note, following
+            return self._follow_up(note, following, sessions, turn)
+
+    def _follow_up(
+        self, note: str, following: "RunTask | _Following | None", sessions: Sessions, turn: _Turn
+    ) -> tuple[str, RunTask | None]:
+        """Execute tasks that were claimed in the commit before; return the note, and a task that is to be claimed."""
+        while isinstance(following, _Following):
+            message = following.taken.claimed.message
+            with self.runner().going_on(message):
+                _, following = self._executed(message, following.taken, following.claim, sessions, turn)
+        return note, following
 
     def _executed(
         self, message: RunTask, taken: Taken, claim: Claim, sessions: Sessions, turn: _Turn

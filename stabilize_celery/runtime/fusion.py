@@ -69,11 +69,14 @@ class GoingOn(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """What was read before: the sessions it was read on, the answers at the time of now, and what is WATCHed."""
+    """Sessions that stay open after the commit, for a task that is claimed in it; and what was read on them before.
+
+    `snapshot`: the answers at the time of now, and in `watched` what of them is WATCHed; None: nothing was read.
+    """
 
     sessions: Sessions
-    snapshot: Snapshot
-    watched: Sequence[str]
+    snapshot: Snapshot | None = None
+    watched: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +96,11 @@ class Fusion:
     is_code: Callable[[Plan], bool]
     definitions: Definitions = field(default_factory=Definitions)
 
-    def handle(self, message: Message, going_on: GoingOn | None = None) -> tuple[str, Kept | None]:
+    def handle(
+        self, message: Message, seed: Seed | None = None, going_on: GoingOn | None = None
+    ) -> tuple[str, Kept | None]:
         """Handle one delivery of a control message and what follows. Returns a note for the log; the rest as `run`."""
-        decision, kept = self.run(message, self._first(message), None, going_on)
+        decision, kept = self.run(message, self._first(message), seed, going_on)
         return decision.note or "applied", kept
 
     def run(
@@ -106,7 +111,7 @@ class Fusion:
         Args:
             message: What was delivered.
             first: Decides about it, given the number of the try.
-            seed: What it will ask for was read already.
+            seed: What it will ask for may have been read already. Without one, no task is claimed in a commit.
             going_on: Which task is to be returned, not sent; at most one is.
 
         Raises:
@@ -153,7 +158,7 @@ class Fusion:
             with ExitStack() as stack:
                 sessions = self.unit.sessions(stack) if seed is None else seed.sessions
                 fused = _Fused(self, message.workflow_id, sessions, [] if attempt else beside)
-                if seed is not None:
+                if seed is not None and seed.snapshot is not None:
                     fused.draft.seed(seed.snapshot, seed.watched)
                 try:
                     # After a conflict alone: what it WATCHes is then as little as can be.

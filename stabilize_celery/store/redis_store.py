@@ -4,10 +4,11 @@ from stabilize_celery.store.cluster import ClusterPools
 from stabilize_celery.store.command_store import CommandStore
 from stabilize_celery.store.connection import PoolsFactory, RedisWire
 from stabilize_celery.store.keys import DEFAULT_PARTITIONS
+from stabilize_celery.store.lists import Lists
 from stabilize_celery.store.pools import Pools, connection_options, new_pool, sentinel_pool
 from stabilize_celery.store.redis_url import Place, read_url, shown
 
-__all__ = ["RedisStore"]
+__all__ = ["RedisStore", "open_lists"]
 
 
 class RedisStore(CommandStore):
@@ -37,6 +38,16 @@ class RedisStore(CommandStore):
         place = read_url(url)
         wire = RedisWire(shown(url), make_pools or _factory(place, timeout_s))
         super().__init__(wire, namespace, partitions)
+
+
+def open_lists(url: str, timeout_s: float) -> Lists:
+    """Return the lists of a server; connects at their first use. The URL is as for `RedisStore`.
+
+    Raises:
+        StoreError: the URL can't be read.
+
+    """
+    return Lists(RedisWire(shown(url), _factory(read_url(url), timeout_s)))
 
 
 def _factory(place: Place, timeout_s: float) -> PoolsFactory:

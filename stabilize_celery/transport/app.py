@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 
 from stabilize_celery.errors import ConfigurationError, redact_url
 from stabilize_celery.runtime.service import Runtime
-from stabilize_celery.settings import CONTINUATION, JSON, LEDGER, Settings
+from stabilize_celery.settings import JSON, LEDGER, Settings
 from stabilize_celery.store.contract import Store
 from stabilize_celery.tasks.builders import StageDefinitionBuilder
 from stabilize_celery.tasks.finalizers import Finalizer
@@ -27,7 +27,7 @@ from stabilize_celery.transport.celery_call import PREFIX, resolve_celery_task
 from stabilize_celery.transport.celery_tasks import add_tasks
 from stabilize_celery.transport.logs import log_as_json
 from stabilize_celery.transport.process import Process, make_process, open_store
-from stabilize_celery.transport.publish import CeleryPublisher
+from stabilize_celery.transport.publish import CeleryPublisher, plain_broker
 from stabilize_celery.transport.reports import Reports
 from stabilize_celery.transport.turns import TaskEvents, Turns
 from stabilize_celery.transport.worker_steps import add_queues, forget_acks, has_worker_step, is_ours_alone, worker_step
@@ -80,6 +80,8 @@ class Stabilize:
         self.worker_id = _new_worker_id(socket.gethostname())
         self.turns: Turns | None = None
         self._serves: frozenset[str] = frozenset()
+        self._takes: tuple[str, Sequence[str]] | None = None
+        self._is_ours_alone = False
         self._events: TaskEvents | None = None
         self.telemetry: Telemetry | None = None
         self._processes: dict[int, Process] = {}
@@ -159,6 +161,12 @@ class Stabilize:
         settings = self.settings
         return list(dict.fromkeys((settings.control_queue, settings.work_queue, *self._queues.values())))
 
+    def go_on(self) -> None:
+        """Take what waits on the broker, if this worker's processes do that; see `Taking`."""
+        taking = self.process().taking
+        if taking is not None:
+            taking.go_on()
+
     def process(self) -> Process:
         """Return what this process holds; made at the first call in each process, so never shared over a fork.
 
@@ -179,8 +187,12 @@ class Stabilize:
 
     def watch_turns(self, node: str, queues: Sequence[str], *, sends_events: bool) -> None:
         """Prepare for processes that go on with tasks by themselves: called once in a worker, before it forks."""
-        if self.settings.mode == CONTINUATION:
+        broker = plain_broker(self.app) if self._is_ours_alone and self.settings.take_ms > 0 else None
+        if broker is not None:
+            self._takes = (broker, list(queues))
+        if self.settings.is_fused:
             self._serves = frozenset(queues)
+        if self._serves or self._takes:
             self.turns = Turns()
             self._events = TaskEvents(self.app, node) if sends_events else None
 
@@ -200,6 +212,7 @@ class Stabilize:
             turns=self.turns,
             events=self._events,
             observer=self.telemetry.observer() if self.telemetry is not None else None,
+            takes=self._takes,
         )
         process.runtime.serves = self._serves
         return process
@@ -212,6 +225,7 @@ class Stabilize:
             log_as_json()
         if self.settings.acks == LEDGER and is_ours_alone((options or {}).get("queues"), self.queues()):
             forget_acks(self.app)
+            self._is_ours_alone = True
 
 
 def _new_worker_id(node: str) -> str:

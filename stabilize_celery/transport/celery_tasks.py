@@ -70,6 +70,10 @@ class Bridge(Protocol):
         """The store of this process."""
         ...
 
+    def go_on(self) -> None:
+        """Take what waits on the broker, if this worker's processes do that."""
+        ...
+
 
 class LedgerTask(Task):
     """What our Celery tasks have in common; set per task, so that the app's other tasks keep their settings."""
@@ -162,10 +166,12 @@ def _handler(kind: type[Message]) -> Callable[..., str]:
             logger.error("refused, nothing was done: %.1000s", error)  # noqa: TRY400 -- the sender's mistake: its text, not our traceback
             raise
         try:
-            return self.bridge.runtime.handle(message)
+            note = self.bridge.runtime.handle(message)
         except UnreachableError as error:
             logger.warning("%s %s: %s It is owed and comes back.", self.name, self.request.id, error)
             return "state unreachable: comes back"
+        self.bridge.go_on()
+        return note
 
     deliver.__name__ = deliver.__qualname__ = kind.__name__
     deliver.__doc__ = kind.__doc__

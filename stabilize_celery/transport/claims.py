@@ -13,7 +13,7 @@ from stabilize_celery.engine.places import WORKFLOW, ledger
 from stabilize_celery.engine.state import WORKFLOW_RECORD
 from stabilize_celery.engine.steps import Fields, workflow_slot
 from stabilize_celery.errors import UnreachableError
-from stabilize_celery.models.messages import RunTask
+from stabilize_celery.models.messages import Message
 from stabilize_celery.runtime.leases import is_owned_by
 from stabilize_celery.runtime.ports import Body, Claim
 from stabilize_celery.store.contract import Store
@@ -93,10 +93,10 @@ class LocalClaims:
             raise SystemExit
 
     @contextmanager
-    def going_on(self, message: RunTask) -> Iterator[None]:
-        """Make a task known that this process goes on with: to the main process, and to who watches with Flower."""
-        task_id = f"{message.workflow_id}/{message.name}"
-        known = self._turns.going_on(task_id, message.task_type) if self._turns else nullcontext()
+    def going_on(self, message: Message) -> Iterator[None]:
+        """Make a message known that Celery has not delivered: to the main process, and to who watches with Flower."""
+        task_id, task_type = f"{message.workflow_id}/{message.name}", getattr(message, "task_type", "")
+        known = self._turns.going_on(task_id, task_type) if self._turns else nullcontext()
         seen = self._events.around(message) if self._events else nullcontext()
         with known, seen:
             yield

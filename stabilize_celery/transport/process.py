@@ -1,15 +1,17 @@
 """What one process of a worker holds: made once per process, after the fork."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stabilize_celery.runtime.observing import Observer
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Store
-from stabilize_celery.store.redis_store import RedisStore
+from stabilize_celery.store.redis_store import RedisStore, open_lists
 from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.transport.claims import LocalClaims
 from stabilize_celery.transport.publish import CeleryPublisher
+from stabilize_celery.transport.taking import Taking
 from stabilize_celery.transport.turns import TaskEvents, Turns
 
 __all__ = ["Process", "make_process", "open_store"]
@@ -23,6 +25,8 @@ class Process:
     publisher: CeleryPublisher
     claims: LocalClaims
     runtime: Runtime
+    taking: Taking | None = None
+    """Takes messages itself after those that Celery delivers."""
 
 
 def open_store(url: str, settings: Settings) -> Store:
@@ -45,9 +49,17 @@ def make_process(
     turns: Turns | None = None,
     events: TaskEvents | None = None,
     observer: Observer | None = None,
+    takes: tuple[str, Sequence[str]] | None = None,
 ) -> Process:
-    """Return a process that writes `worker_id` into its claims; the rest is as for `LocalClaims`."""
+    """Return a process that writes `worker_id` into its claims; `turns` and `events` are as for `LocalClaims`.
+
+    `takes`: URL of the broker, and the queues there from which it takes messages itself.
+    """
     claims = LocalClaims(store, settings.lease_ms / 3000, turns=turns, events=events)
     runtime = Runtime(store, registry, publisher, settings, worker_id, observer=observer)
     runtime.runner = claims
-    return Process(store, publisher, claims, runtime)
+    taking = None
+    if takes is not None and settings.take_ms > 0:
+        lists = open_lists(takes[0], settings.socket_timeout_ms / 1000)
+        taking = Taking(lists, takes[1], runtime, claims.going_on, settings.take_ms)
+    return Process(store, publisher, claims, runtime, taking)

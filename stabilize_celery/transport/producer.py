@@ -17,17 +17,18 @@ class ProducerPublisher(CeleryPublisher):
 
     Args:
         broker_url: As Celery takes it, or a Redis URL as the store takes it.
+        state_url: Where workflows are kept; where that is the broker's server, commits send what follows from them.
 
     Raises:
         ConfigurationError: Celery can't use such a broker.
 
     """
 
-    def __init__(self, broker_url: str, settings: Settings) -> None:
+    def __init__(self, broker_url: str, settings: Settings, state_url: str = "") -> None:
         chosen = broker_settings(broker_url, settings.socket_timeout_ms / 1000)
         self.app = Celery("stabilize-producer", broker=chosen["broker_url"], set_as_current=False)
         self.app.conf.update(task_ignore_result=True, **chosen)
-        super().__init__(self.app)
+        super().__init__(self.app, state_url)
 
     def handled(self, workers: int, timeout_s: float) -> Counter[str]:
         """Return how many messages workers have taken since they started, by Celery task, as they tell themselves.

@@ -13,7 +13,7 @@ from stabilize_celery.runtime.ports import Outgoing
 from stabilize_celery.store.contract import Post
 from stabilize_celery.transport.payloads import Payloads, readable
 
-__all__ = ["BATCH_SIZE", "CeleryPublisher", "databases_of_one_server", "queue_named", "task_name"]
+__all__ = ["BATCH_SIZE", "CeleryPublisher", "databases_of_one_server", "plain_broker", "queue_named", "task_name"]
 
 BATCH_SIZE = 500
 """Messages per flush of a batch."""
@@ -43,6 +43,15 @@ def databases_of_one_server(app: Celery, state_url: str) -> tuple[int, int] | No
         return None
     numbers = [parts.path.strip("/") or "0" for parts in (broker, state)]
     return (int(numbers[0]), int(numbers[1])) if all(number.isdecimal() for number in numbers) else None
+
+
+def plain_broker(app: Celery) -> str | None:
+    """Return the URL of the broker that workers read if it is one plain Redis: queues are lists of their names."""
+    url = str(app.conf.broker_read_url or "")
+    parts = urlsplit(url)
+    has_prefix = bool((app.conf.broker_transport_options or {}).get("global_keyprefix"))
+    is_plain = parts.scheme == "redis" and not (parts.query or ";" in url or app.conf.broker_use_ssl or has_prefix)
+    return url if is_plain else None
 
 
 class CeleryPublisher:

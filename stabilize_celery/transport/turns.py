@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from billiard.process import current_process
 from celery import Celery
 
-from stabilize_celery.models.messages import RunTask
+from stabilize_celery.models.messages import Message
 from stabilize_celery.runtime.ports import outgoing
 from stabilize_celery.transport.payloads import readable
 from stabilize_celery.transport.publish import task_name
@@ -29,12 +29,11 @@ logger = logging.getLogger(__name__)
 _SLOTS = 1_024
 _SIZE = 1_024
 _HEAD = struct.Struct("=HId")
-_RUN_TASK = task_name(RunTask.__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Going:
-    """A task that the process `pid` executes though no broker has delivered it; `since_s` is epoch time."""
+    """A message that the process `pid` handles though Celery has not delivered it; `since_s` is epoch time."""
 
     task_id: str
     task_type: str
@@ -52,7 +51,7 @@ class Turns:
 
     @contextmanager
     def going_on(self, task_id: str, task_type: str) -> Iterator[None]:
-        """Make a task known, inside."""
+        """Make a message known, inside; `task_type` is that of the task that it is about, if any."""
         going = Going(task_id, task_type, os.getpid(), time.time())
         if os.getpid() == self._main_pid:
             thread = threading.get_ident()
@@ -112,11 +111,12 @@ class TaskEvents:
         self._hostname = hostname
 
     @contextmanager
-    def around(self, message: RunTask) -> Iterator[None]:
-        """Tell that a task was received and starts, then that it has succeeded; its outcome stands in the workflow."""
+    def around(self, message: Message) -> Iterator[None]:
+        """Tell that a message was received and starts, then that it has succeeded; its outcome is in the workflow."""
         sent = outgoing(message, "")
         began = time.monotonic()
-        self._tell("task-received", sent.task_id, name=_RUN_TASK, args="()", kwargs=readable(sent.kwargs), retries=0)
+        name = task_name(sent.kind)
+        self._tell("task-received", sent.task_id, name=name, args="()", kwargs=readable(sent.kwargs), retries=0)
         self._tell("task-started", sent.task_id)
         yield
         self._tell("task-succeeded", sent.task_id, result="'continued'", runtime=time.monotonic() - began)

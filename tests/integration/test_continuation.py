@@ -77,7 +77,7 @@ def test_a_cold_shutdown_hands_it_to_others(new_fleet: Callable[..., Fleet]) -> 
     """Before its lease runs out."""
     fleet = new_fleet(mode="continuation", lease_ms="60000")
     first = fleet.start_worker()
-    workflow_id = submit_chain(fleet, "work", "work", sleep_s=6)
+    workflow_id = submit_chain(fleet, "work", "work", sleep_s=15)
     eventually(lambda: fleet.journal("start", "s1"))
     first.send(signal.SIGQUIT)
     first.process.wait(30)
@@ -85,7 +85,7 @@ def test_a_cold_shutdown_hands_it_to_others(new_fleet: Callable[..., Fleet]) -> 
 
     fleet.start_worker()
 
-    assert fleet.ended(workflow_id, 50).status.name == "SUCCEEDED"
+    assert fleet.ended(workflow_id, 90).status.name == "SUCCEEDED"
     assert len(fleet.journal("start", "s1")) == 2
     assert len(fleet.journal("start", "s0")) == 1
 
@@ -106,3 +106,46 @@ def test_acknowledgements_are_left_to_the_ledger_only_where_all_queues_are_ours(
     with redis.Redis.from_url(fleet.broker_url) as broker:
         assert bool(broker.exists("unacked")) is is_kept
     assert fleet.ended(workflow_id).status.name == "SUCCEEDED"
+
+
+TAKES = ("-Q", "stabilize.control,stabilize.work")
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_a_worker_that_takes_messages_itself_does_all_of_them_once(new_fleet: Callable[..., Fleet], pool: str) -> None:
+    """Celery hands it the first of a turn; with one process busy, the rest waits on the lists."""
+    fleet = new_fleet(acks="ledger", take_ms="5000")
+    fleet.start_worker(*TAKES, pool=pool, concurrency=1)
+
+    ids = [submit_chain(fleet, "work", "work", "work") for _ in range(10)]
+
+    assert {fleet.ended(one, 60).status.name for one in ids} == {"SUCCEEDED"}
+    assert [len(fleet.journal("start", f"s{at}")) for at in range(3)] == [10, 10, 10]
+    with redis.Redis.from_url(fleet.broker_url) as broker:
+        assert not broker.exists("stabilize.control", "stabilize.work")
+
+
+def test_a_taken_task_is_reported_at_once_when_its_child_dies(new_fleet: Callable[..., Fleet]) -> None:
+    """Celery does not know of it; the main process does."""
+    fleet = new_fleet(acks="ledger", lease_ms="60000", take_ms="5000")
+    fleet.start_worker(*TAKES, concurrency=1)
+
+    done = fleet.ended(submit_chain(fleet, "work", "die"), 50)
+
+    assert done.status.name == "TERMINAL"
+    assert len(fleet.journal("start", "s1")) > 1
+    assert len(fleet.journal("start", "s0")) == 1
+
+
+def test_a_taken_task_is_handed_to_others_at_a_cold_shutdown(new_fleet: Callable[..., Fleet]) -> None:
+    """Before its lease runs out."""
+    fleet = new_fleet(acks="ledger", lease_ms="60000", take_ms="5000")
+    first = fleet.start_worker(*TAKES, concurrency=1)
+    workflow_id = submit_chain(fleet, "work", "work", sleep_s=15)
+    eventually(lambda: fleet.journal("start", "s1"))
+    fleet.start_worker(*TAKES, concurrency=1)
+
+    first.send(signal.SIGQUIT)
+
+    assert fleet.ended(workflow_id, 90).status.name == "SUCCEEDED"
+    assert len(fleet.journal("start", "s1")) == 2

@@ -1,0 +1,127 @@
+"""Messages that a process takes off the broker's lists itself, after the one that Celery has handed to it.
+
+What Celery spends on a message in a worker's main process, on the way to a child and in the child is several times
+what the message itself costs us. So a delivery is the beginning of a turn: for a while its process takes the next
+message from where Celery would, one at a time. Only in workers that leave lost deliveries to the ledger
+(`acks="ledger"`), whose queues are all ours. Main process and Flower learn of a message that was taken in the same way
+as of a task that is gone on with (`Turns`, `TaskEvents`).
+"""
+
+import base64
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from stabilize_celery.errors import UnreachableError
+from stabilize_celery.models.messages import MESSAGE_TYPES, Message
+from stabilize_celery.store.lists import Lists
+from stabilize_celery.transport.celery_tasks import ForeignMessageError, message_of
+from stabilize_celery.transport.publish import task_name
+
+__all__ = ["Handles", "Taking", "ledger_message"]
+
+logger = logging.getLogger(__name__)
+
+_KINDS = {task_name(kind): message for kind, message in MESSAGE_TYPES.items()}
+_SPECIAL = ("eta", "expires", "group", "chord", "compression")
+"""Headers of messages that Celery treats in a way of its own."""
+
+
+class Handles(Protocol):
+    """What a message is handed to."""
+
+    def handle(self, message: Message) -> str:
+        """Handle one delivery; return a short note."""
+        ...
+
+
+class Taking:
+    """Takes messages of some queues for as long as a turn lasts.
+
+    Args:
+        lists: The broker's.
+        queues: Those that this worker consumes, all of them ours.
+        runtime: Handles what is taken.
+        going_on: Makes a message known that no broker has delivered, inside.
+        turn_ms: How long a turn lasts, from the end of the delivery; what was taken is always finished.
+        clock_s: A clock that only grows.
+
+    """
+
+    def __init__(
+        self,
+        lists: Lists,
+        queues: Sequence[str],
+        runtime: Handles,
+        going_on: Callable[[Message], AbstractContextManager[None]],
+        turn_ms: int,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._lists = lists
+        self._queues = deque(queues)
+        self._runtime = runtime
+        self._going_on = going_on
+        self._turn_s = turn_ms / 1000
+        self._clock_s = clock_s
+
+    def go_on(self) -> int:
+        """Handle what waits, one after another, until nothing waits or the turn is over; return how many there were."""
+        ends_s = self._clock_s() + self._turn_s
+        handled = 0
+        try:
+            while self._clock_s() < ends_s and (message := self._next()) is not None:
+                with self._going_on(message):
+                    self._runtime.handle(message)
+                handled += 1
+        except UnreachableError as error:
+            # What was taken is owed. What stands on the lists is for Celery, once the server is back.
+            logger.warning("taking messages: %s It is owed and comes back.", error)
+        return handled
+
+    def _next(self) -> Message | None:
+        """Take the next message; None: nothing waits, or what is next is for Celery to deliver."""
+        for _ in range(len(self._queues)):
+            queue = self._queues[0]
+            while (taken := self._lists.take(queue)) is not None:
+                try:
+                    message = ledger_message(taken)
+                except ForeignMessageError as error:
+                    logger.error("refused, nothing was done: %.1000s", error)  # noqa: TRY400 -- the sender's mistake: its text, not our traceback
+                    continue
+                if message is None:
+                    self._lists.put_back(queue, taken)
+                return message
+            # The queue that had something is asked first until it has nothing.
+            self._queues.rotate(-1)
+        return None
+
+
+def ledger_message(taken: bytes) -> Message | None:
+    """Return the ledger message in the text of a broker message; None: it is anything else, or not a plain one.
+
+    Raises:
+        ForeignMessageError: it says that it is one, and is none.
+
+    """
+    try:
+        told = json.loads(taken)
+        headers, properties = told["headers"], told["properties"]
+        kind = _KINDS.get(headers["task"])
+        if kind is None or not _is_plain(told, headers, properties):
+            return None
+        _, kwargs, _ = json.loads(base64.b64decode(told["body"]))
+        task_id = headers["id"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    if not isinstance(kwargs, dict) or not isinstance(task_id, str):
+        return None
+    return message_of(kind, task_id, kwargs)
+
+
+def _is_plain(told: Mapping[str, Any], headers: Mapping[str, Any], properties: Mapping[str, Any]) -> bool:
+    is_json = told["content-type"] == "application/json" and properties["body_encoding"] == "base64"
+    return is_json and not any(headers.get(name) for name in _SPECIAL)

@@ -1,0 +1,169 @@
+"""A process takes from the broker what Celery would hand to it next, and leaves to Celery what is Celery's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from itertools import count
+
+import pytest
+import redis
+from celery import Celery
+
+from stabilize_celery.errors import UnreachableError
+from stabilize_celery.models.messages import Message, RunTask, StartStage
+from stabilize_celery.runtime.ports import Outgoing, outgoing
+from stabilize_celery.store.lists import Lists
+from stabilize_celery.store.redis_store import open_lists
+from stabilize_celery.transport.publish import CeleryPublisher, plain_broker
+from stabilize_celery.transport.taking import Taking, ledger_message
+
+CONTROL, WORK = "stabilize.control", "stabilize.work"
+TASK = RunTask(workflow_id="01HW", ref_id='späte "Zahlung"\\1', thread="abc", task_index=0, task_type="x", instance=3)
+START = StartStage(workflow_id="01HW", ref_id="a", thread="abc")
+
+
+class World:
+    """A broker, and a process that takes from it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.app = Celery("test", broker=url, set_as_current=False)
+        self.publisher = CeleryPublisher(self.app)
+        self.lists: Lists = open_lists(url, 5)
+        self.handled: list[Message] = []
+        self.known: list[Message] = []
+        self.fails: Exception | None = None
+
+    def handle(self, message: Message) -> str:
+        assert self.known == [message]
+        if self.fails is not None:
+            raise self.fails
+        self.handled.append(message)
+        return ""
+
+    def going_on(self, message: Message) -> AbstractContextManager[None]:
+        @contextmanager
+        def known() -> Iterator[None]:
+            self.known.append(message)
+            try:
+                yield
+            finally:
+                self.known.remove(message)
+
+        return known()
+
+    def taking(self, clock_s: Callable[[], float] = lambda: 0.0, turn_ms: int = 250) -> Taking:
+        return Taking(self.lists, (CONTROL, WORK), self, self.going_on, turn_ms, clock_s)
+
+    def waiting(self, queue: str) -> list[bytes]:
+        with redis.Redis.from_url(self.url) as client:
+            found: list[bytes] = client.lrange(queue, 0, -1)
+            return found
+
+    def push(self, queue: str, text: str) -> None:
+        with redis.Redis.from_url(self.url) as client:
+            client.lpush(queue, text)
+
+
+@pytest.fixture
+def world(redis_url: str) -> Iterator[World]:
+    made = World(redis_url)
+    yield made
+    made.lists.close()
+    made.app.close()
+
+
+def test_it_handles_what_waits_in_order_until_nothing_does(world: World) -> None:
+    """First come, first served in a queue; and each is known while it is handled."""
+    later = StartStage(workflow_id="01HW", ref_id="b", thread="abd")
+    world.publisher.publish([outgoing(START, CONTROL), outgoing(later, CONTROL), outgoing(TASK, WORK)])
+
+    assert world.taking().go_on() == 3
+
+    assert world.handled == [START, later, TASK]
+    assert world.waiting(CONTROL) == world.waiting(WORK) == []
+    assert world.known == []
+
+
+def test_a_turn_ends(world: World) -> None:
+    """What waits then is for whoever comes first."""
+    world.publisher.publish([outgoing(START, CONTROL), outgoing(TASK, WORK)])
+    clock = count(0, 0.1)
+
+    assert world.taking(lambda: next(clock), turn_ms=150).go_on() == 1
+
+    assert world.handled == [START]
+    assert len(world.waiting(WORK)) == 1
+
+
+@pytest.mark.parametrize("kind", ["SubmitWorkflow", "Probe"])
+def test_what_is_no_ledger_message_stays_first_in_line_for_celery(world: World, kind: str) -> None:
+    """It ends the turn: nothing behind it is taken before it."""
+    world.publisher.publish([Outgoing(kind, "1", {}, CONTROL), outgoing(START, CONTROL)])
+    before = world.waiting(CONTROL)
+
+    assert world.taking().go_on() == 0
+
+    assert world.waiting(CONTROL) == before
+
+
+@pytest.mark.parametrize("header", ["eta", "expires", "compression"])
+def test_what_celery_treats_in_a_way_of_its_own_is_left_to_it(world: World, header: str) -> None:
+    """Such as an operator's message with a countdown."""
+    world.publisher.publish([outgoing(START, CONTROL)])
+    told = json.loads(world.lists.take(CONTROL) or b"")
+    told["headers"][header] = "2030-01-01T00:00:00"
+
+    assert ledger_message(json.dumps(told).encode()) is None
+
+
+@pytest.mark.parametrize("text", ["", "5", "null", "{}", '{"headers": 1, "properties": {}}', "\x00"])
+def test_what_can_not_be_read_is_left_to_celery(world: World, text: str) -> None:
+    """Celery says what is wrong with it."""
+    world.push(WORK, text)
+
+    assert world.taking().go_on() == 0
+
+    assert world.waiting(WORK) == [text.encode()]
+
+
+def test_a_foreign_message_is_refused_and_the_next_one_handled(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Its Celery id is not that of a ledger entry: nothing is owed for it."""
+    world.publisher.publish([Outgoing("StartStage", "mine", {"workflow_id": "1"}, WORK), outgoing(TASK, WORK)])
+
+    assert world.taking().go_on() == 1
+
+    assert world.handled == [TASK]
+    assert "refused" in caplog.text
+
+
+def test_a_state_server_that_is_away_ends_the_turn(world: World) -> None:
+    """What was taken is owed and comes back; the rest stays where it is."""
+    world.publisher.publish([outgoing(START, CONTROL), outgoing(TASK, WORK)])
+    world.fails = UnreachableError("Redis", "redis://x", "gone")
+
+    assert world.taking().go_on() == 0
+
+    assert len(world.waiting(WORK)) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "conf", "is_plain"),
+    [
+        ("redis://user:secret@host:6379/3", {}, True),
+        ("rediss://host:6379/0", {}, False),
+        ("redis://host:6379/0?ssl_cert_reqs=none", {}, False),
+        ("redis://host:6379/0;redis://other:6379/0", {}, False),
+        ("sentinel://host:26379/0", {}, False),
+        ("amqp://host", {}, False),
+        ("redis://host:6379/0", {"broker_transport_options": {"global_keyprefix": "x:"}}, False),
+    ],
+)
+def test_only_lists_of_one_plain_redis_are_taken_from(url: str, conf: dict[str, object], is_plain: bool) -> None:
+    """Of any other broker a worker gets its messages through Celery."""
+    app = Celery("test", broker=url, set_as_current=False)
+    app.conf.update(conf)
+
+    assert plain_broker(app) == (url if is_plain else None)
