@@ -1,6 +1,9 @@
 """Starting workflows and finding them again."""
 
+from collections.abc import Iterable, Iterator
+
 import pytest
+import redis
 
 from stabilize_celery.client import Client
 from stabilize_celery.errors import (
@@ -12,6 +15,7 @@ from stabilize_celery.errors import (
 from stabilize_celery.models.definition import to_definition
 from stabilize_celery.models.problems import InvalidWorkflowError
 from stabilize_celery.models.status import WorkflowStatus
+from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.settings import Settings
 from tests.servers import free_port
 from tests.unit.client.world import World, gate, stage, workflow
@@ -71,6 +75,22 @@ def test_many_start_with_one_batch():
 
     assert [len(batch) for batch in publisher.batches] == [20]
     assert {handle.status() for handle in handles} == {WorkflowStatus.RUNNING}
+
+
+def test_many_are_sent_in_their_commits_where_those_can_send(redis_url: str):
+    """Workers begin with the first while the others are being started; nothing is sent at the end."""
+    with Client(redis_url) as client, redis.Redis.from_url(redis_url) as broker:
+        waiting = []
+        client.start_many(_noticing(waiting, broker, (workflow(stage("a")) for _ in range(3))))
+
+        assert waiting == [0, 1, 2]
+        assert broker.llen(client.settings.control_queue) == 3
+
+
+def _noticing(waiting: list[int], broker: redis.Redis, workflows: Iterable[Workflow]) -> Iterator[Workflow]:
+    for one in workflows:
+        waiting.append(broker.llen(Settings().control_queue))
+        yield one
 
 
 def test_many_that_the_broker_does_not_take_are_started_all_the_same(caplog: pytest.LogCaptureFixture):

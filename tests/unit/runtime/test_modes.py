@@ -168,6 +168,30 @@ def test_a_process_that_serves_tasks_starts_with_the_first() -> None:
     assert control.sent["RunTask"] == 1
 
 
+def test_a_fused_process_that_serves_tasks_executes_one_where_it_starts_a_stage() -> None:
+    """In the same visit, claimed in the same commit; each after that is sent, and goes to whoever is free."""
+    world = World(FUSED)
+    world.simulation.runtime.serves = frozenset({world.simulation.settings.work_queue})
+    world.run(chain(10))
+
+    assert world.sent == {"StartStage": 1, "RunTask": 9}
+    assert world.commits <= 2 * 10 + 2
+
+
+@pytest.mark.parametrize("mode", [FUSED, CONTINUATION])
+@pytest.mark.parametrize("seed", range(5))
+def test_no_fault_is_too_much_for_a_process_that_serves_tasks(mode: str, seed: int) -> None:
+    """A claim that was made with the start of its stage is as good as any."""
+    world = World(mode, Faults(), seed)
+    world.simulation.runtime.serves = frozenset({world.simulation.settings.work_queue})
+
+    done = world.run([*fan_out(), stage("mutex", "z", mutex_key="k")])
+
+    assert done.status.name == "SUCCEEDED"
+    assert sum(kind.startswith("stage.completed") for kind, _ in world.told) == 43
+    assert sum(kind.startswith("workflow.succeeded") for kind, _ in world.told) == 1
+
+
 def test_a_workflow_without_an_end_lets_others_have_their_turn() -> None:
     """After so many tasks it goes over the broker again."""
     world = World(CONTINUATION)
