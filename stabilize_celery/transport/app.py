@@ -26,7 +26,7 @@ from stabilize_celery.transport.canvas_call import resolve_canvas_task
 from stabilize_celery.transport.celery_call import PREFIX, resolve_celery_task
 from stabilize_celery.transport.celery_tasks import add_tasks
 from stabilize_celery.transport.logs import log_as_json
-from stabilize_celery.transport.process import Process, make_process, open_store
+from stabilize_celery.transport.process import Process, make_process, open_store, taking_from
 from stabilize_celery.transport.publish import CeleryPublisher, plain_broker
 from stabilize_celery.transport.reports import Reports
 from stabilize_celery.transport.turns import TaskEvents, Turns
@@ -212,10 +212,9 @@ class Stabilize:
             turns=self.turns,
             events=self._events,
             observer=self.telemetry.observer() if self.telemetry is not None else None,
-            takes=self._takes,
         )
         process.runtime.serves = self._serves
-        return process
+        return process if self._takes is None else taking_from(process, *self._takes, self.settings)
 
     def _on_worker_init(self, instance: Any = None, options: Mapping[str, Any] | None = None, **_: Any) -> None:
         if getattr(instance, "app", None) is not self.app:

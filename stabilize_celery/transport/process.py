@@ -1,7 +1,7 @@
 """What one process of a worker holds: made once per process, after the fork."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stabilize_celery.runtime.observing import Observer
 from stabilize_celery.runtime.service import Runtime
@@ -14,7 +14,7 @@ from stabilize_celery.transport.publish import CeleryPublisher
 from stabilize_celery.transport.taking import Taking
 from stabilize_celery.transport.turns import TaskEvents, Turns
 
-__all__ = ["Process", "make_process", "open_store"]
+__all__ = ["Process", "make_process", "open_store", "taking_from"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +49,16 @@ def make_process(
     turns: Turns | None = None,
     events: TaskEvents | None = None,
     observer: Observer | None = None,
-    takes: tuple[str, Sequence[str]] | None = None,
 ) -> Process:
-    """Return a process that writes `worker_id` into its claims; `turns` and `events` are as for `LocalClaims`.
-
-    `takes`: URL of the broker, and the queues there from which it takes messages itself.
-    """
+    """Return a process that writes `worker_id` into its claims; the rest is as for `LocalClaims`."""
     claims = LocalClaims(store, settings.lease_ms / 3000, turns=turns, events=events)
     runtime = Runtime(store, registry, publisher, settings, worker_id, observer=observer)
     runtime.runner = claims
-    taking = None
-    if takes is not None and settings.take_ms > 0:
-        lists = open_lists(takes[0], settings.socket_timeout_ms / 1000)
-        taking = Taking(lists, takes[1], runtime, claims.going_on, settings.take_ms)
-    return Process(store, publisher, claims, runtime, taking)
+    return Process(store, publisher, claims, runtime)
+
+
+def taking_from(process: Process, broker_url: str, queues: Sequence[str], settings: Settings) -> Process:
+    """Return the process as one that takes messages of these queues itself, off the lists of a Redis."""
+    lists = open_lists(broker_url, settings.socket_timeout_ms / 1000)
+    taking = Taking(lists, queues, process.runtime, process.claims.going_on, settings.take_ms)
+    return replace(process, taking=taking)
