@@ -71,6 +71,12 @@ class Settings:
     """Tries of a message whose handler raises before it is a dead letter."""
     max_output_bytes: int = 4 * 1024 * 1024
     """Largest outputs of one task, encoded."""
+    encryption_keys: str = field(default="", repr=False)
+    """`name:base64,…`, the newest first. That one encrypts payloads; the others still open theirs."""
+    payload_dir: str = ""
+    """A directory that all processes share: values of `payload_bytes` or more are kept there, not in Redis."""
+    payload_bytes: int = 256 * 1024
+    """With `payload_dir`: size from which on a stored value is a file."""
     socket_timeout_ms: int = 5_000
     redact_keys: str = SECRET_KEYS
     """Patterns of keys whose values are shown as `***` on the command line, the web page and in error texts."""

@@ -364,6 +364,16 @@ class UnreachableError(EngineError):
         super().__init__(f"can't reach {service} at {self.url}. {advice}", cause=cause)
 
 
+class PayloadError(UnreachableError):
+    """A stored value can't be read or written here: its key or its file is missing. Elsewhere, or later, it may be."""
+
+    code = 504
+
+    def __init__(self, told: str, *, cause: BaseException | None = None) -> None:
+        self.url = ""
+        EngineError.__init__(self, told, cause=cause)
+
+
 class WritesRefusedError(UnreachableError):
     """The state server answers but takes no writes now: memory or disk full, no master. Trying again later can help."""
 

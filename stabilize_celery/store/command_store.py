@@ -16,6 +16,7 @@ from stabilize_celery.store.listing import Listing
 from stabilize_celery.store.queries import bytes_of, int_of, list_of, pairs_of, scored, text_of, time_us, whole
 from stabilize_celery.store.session import PackedSession, Reading, refusal, unreachable
 from stabilize_celery.store.values import name_of, number_of, score_of, value_of
+from stabilize_celery.store.vault import PLAIN, Vault
 from stabilize_celery.store.wire import MAX_BLOCK_MS, Batch, Command, LinkLostError, Refused, Reply, Wire
 
 __all__ = ["FLEET_MEMORY_MS", "CommandStore"]
@@ -35,7 +36,8 @@ _SETTINGS = ("appendonly", "appendfsync", "maxmemory-policy")
 class CommandStore:
     """State of one namespace. `round_trips` counts packed sends of this process."""
 
-    def __init__(self, wire: Wire, namespace: str, partitions: int) -> None:
+    def __init__(self, wire: Wire, namespace: str, partitions: int, vault: Vault = PLAIN) -> None:
+        self._vault = vault
         if not 1 <= partitions <= _MAX_PARTITIONS:
             raise StoreError(f"{partitions} partitions: use 1 to {_MAX_PARTITIONS}")
         self.namespace = keys.check_namespace(namespace)
@@ -69,7 +71,7 @@ class CommandStore:
 
     def session(self, slot: Slot) -> AbstractContextManager[Session]:
         """Check a connection out for one unit of work; what is still watched at the end is unwatched."""
-        return PackedSession(self._wire, self._address(slot))
+        return PackedSession(self._wire, self._address(slot), self._vault)
 
     def close(self) -> None:
         """Close all connections."""
@@ -197,7 +199,9 @@ class CommandStore:
     def look_many(self, requests: Sequence[tuple[Slot, Sequence[Query]]]) -> list[Snapshot]:
         """Read several slots without WATCH; one round trip on a single server."""
         addresses = [self._address(slot) for slot, _ in requests]
-        readings = [Reading(address, queries) for address, (_, queries) in zip(addresses, requests, strict=True)]
+        readings = [
+            Reading(address, queries, self._vault) for address, (_, queries) in zip(addresses, requests, strict=True)
+        ]
         batches = [Batch(place.prefix, reading.commands) for place, reading in zip(addresses, readings, strict=True)]
         replies = self._gather(batches)
         return [reading.snapshot(answers) for reading, answers in zip(readings, replies, strict=True)]
@@ -246,7 +250,12 @@ class CommandStore:
         if isinstance(reply, Refused):
             raise refusal(reply)
         streams = (list_of(stream) for stream in list_of(reply))
-        return {text_of(key): [_event(entry) for entry in list_of(entries)] for key, entries in streams}
+        return {text_of(key): [self._event(text_of(key), one) for one in list_of(entries)] for key, entries in streams}
+
+    def _event(self, key: str, entry: Reply) -> StoredEvent:
+        identity, fields = list_of(entry)
+        stored = {text_of(name): bytes_of(value) for name, value in pairs_of(fields)}
+        return StoredEvent(text_of(identity), self._vault.opened(key, stored))
 
     def locks(self) -> list[LockState]:
         """Return every lock that is held or waited for."""
@@ -340,11 +349,6 @@ def _ledger_names(answer: Sequence[Reply]) -> tuple[list[DueEntry], list[bytes]]
 
 def _is_lost(line: Mapping[str, bytes], now_ms: int) -> bool:
     return int(line["seen"]) < now_ms - FLEET_MEMORY_MS
-
-
-def _event(entry: Reply) -> StoredEvent:
-    identity, fields = list_of(entry)
-    return StoredEvent(text_of(identity), {text_of(name): bytes_of(value) for name, value in pairs_of(fields)})
 
 
 def _lock_commands(place: Address) -> list[Command]:

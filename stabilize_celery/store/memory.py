@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from stabilize_celery.store.command_store import CommandStore
 from stabilize_celery.store.keys import DEFAULT_PARTITIONS
 from stabilize_celery.store.memory_database import MemoryDatabase
+from stabilize_celery.store.vault import PLAIN, Vault
 from stabilize_celery.store.wire import Batch, Command, Refused, Reply
 
 __all__ = ["MemoryStore"]
@@ -19,6 +20,7 @@ class MemoryStore(CommandStore):
         clock_us: The server's clock: epoch time in us. Expiry and stream ids follow it; waiting for events does not.
         namespace: As of a Redis store; there is one namespace per memory store.
         partitions: Number of partitions (count).
+        vault: What stored payloads look like.
 
     """
 
@@ -28,8 +30,9 @@ class MemoryStore(CommandStore):
         *,
         namespace: str = "stabilize",
         partitions: int = DEFAULT_PARTITIONS,
+        vault: Vault = PLAIN,
     ) -> None:
-        super().__init__(_MemoryWire(clock_us or _wall_clock_us), namespace, partitions)
+        super().__init__(_MemoryWire(clock_us or _wall_clock_us), namespace, partitions, vault)
 
 
 class _MemoryWire:

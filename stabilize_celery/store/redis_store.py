@@ -7,6 +7,7 @@ from stabilize_celery.store.keys import DEFAULT_PARTITIONS
 from stabilize_celery.store.lists import Lists
 from stabilize_celery.store.pools import Pools, connection_options, new_pool, sentinel_pool
 from stabilize_celery.store.redis_url import Place, read_url, shown
+from stabilize_celery.store.vault import PLAIN, Vault
 
 __all__ = ["RedisStore", "open_lists"]
 
@@ -19,6 +20,7 @@ class RedisStore(CommandStore):
         namespace: Start of all keys.
         partitions: Number of partitions (count) if the namespace is new.
         timeout_s: How long connecting, and waiting for a reply, may take; the URL's own `socket_timeout` wins.
+        vault: What stored payloads look like.
         make_pools: Makes the connections, in place of those that the URL tells; for tests.
 
     Raises:
@@ -34,10 +36,11 @@ class RedisStore(CommandStore):
         partitions: int = DEFAULT_PARTITIONS,
         timeout_s: float = 5.0,
         make_pools: PoolsFactory | None = None,
+        vault: Vault = PLAIN,
     ) -> None:
         place = read_url(url)
         wire = RedisWire(shown(url), make_pools or _factory(place, timeout_s))
-        super().__init__(wire, namespace, partitions)
+        super().__init__(wire, namespace, partitions, vault)
 
 
 def open_lists(url: str, timeout_s: float) -> Lists:

@@ -1,27 +1,31 @@
 """WATCH, reads and one EXEC, each step one packed send (PROTOCOL section 4)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from stabilize_celery.engine.steps import Query, Snapshot
+from stabilize_celery.engine.steps import Fields, Hash, Query, Snapshot
 from stabilize_celery.errors import EngineError, UnreachableError, WritesRefusedError
 from stabilize_celery.store.addresses import Address
 from stabilize_celery.store.changes import Plan, plan
 from stabilize_celery.store.contract import Transaction
 from stabilize_celery.store.errors import StoreError, WrongKindError
 from stabilize_celery.store.queries import Question, list_of, question, time_us
+from stabilize_celery.store.vault import PLAIN, Vault
 from stabilize_celery.store.wire import MISROUTED, Command, Link, LinkLostError, Refused, Reply, Wire
 
 __all__ = ["PackedSession", "Reading", "refusal", "unreachable"]
 
 _READ_TRIES = 4
+_HASHES = (Hash, Fields)
 
 
 class Reading:
     """Queries as commands that end with TIME, and their replies as a snapshot."""
 
-    def __init__(self, address: Address, queries: Sequence[Query]) -> None:
+    def __init__(self, address: Address, queries: Sequence[Query], vault: Vault = PLAIN) -> None:
+        self._address = address
+        self._vault = vault
         self._asked: list[tuple[Query, Question]] = [(query, question(address, query)) for query in queries]
         self.commands: list[Command] = [asked.command for _, asked in self._asked if asked.command is not None]
         self.commands.append(("TIME",))
@@ -29,16 +33,21 @@ class Reading:
     def snapshot(self, replies: Sequence[Reply]) -> Snapshot:
         """Return the answers; `replies` are those of `commands`, none of them refused."""
         rest = iter(replies)
-        answers = {query: asked.answer(next(rest) if asked.command else None) for query, asked in self._asked}
+        answers = {query: self._answer(query, asked, rest) for query, asked in self._asked}
         return Snapshot(answers, time_us(next(rest)))
+
+    def _answer(self, query: Query, asked: Question, replies: Iterator[Reply]) -> Any:
+        answer = asked.answer(next(replies) if asked.command else None)
+        return self._vault.opened(self._address.prefix + query.key, answer) if type(query) in _HASHES else answer  # type: ignore[arg-type]
 
 
 class PackedSession:
     """A unit of work on one connection. Not shared between threads."""
 
-    def __init__(self, wire: Wire, address: Address) -> None:
+    def __init__(self, wire: Wire, address: Address, vault: Vault = PLAIN) -> None:
         self._wire = wire
         self._address = address
+        self._vault = vault
         self._link: Link | None = None
         self._is_watching = False
         self._has_lost_watches = False
@@ -71,9 +80,12 @@ class PackedSession:
             StoreError: a value can't be stored, or the server refuses to write; nothing was written.
 
         """
-        planned = plan(self._address, transaction)
+        planned = plan(self._address, self._vault.sealed(self._address, transaction))
         replies = self._execute(planned, [])
-        return None if replies is None else self._outcome(planned, replies)
+        results = None if replies is None else self._outcome(planned, replies)
+        if results is not None:
+            self._vault.written(self._address, transaction)
+        return results
 
     def commit_and_read(
         self, transaction: Transaction, queries: Sequence[Query], watch: Sequence[str] = ()
@@ -84,7 +96,7 @@ class PackedSession:
             StoreError: as in `commit` and `read`.
 
         """
-        planned = plan(self._address, transaction)
+        planned = plan(self._address, self._vault.sealed(self._address, transaction))
         reading, opening = self._reading(queries, watch)
         replies = self._execute(planned, [*opening, *reading.commands])
         if replies is None:
@@ -96,11 +108,12 @@ class PackedSession:
         if results is None or self._is_misrouted(replies[executed:]):
             self._hang_up()
             return None
+        self._vault.written(self._address, transaction)
         return results, reading.snapshot(_accepted(replies[executed + len(opening) :]))
 
     def _reading(self, queries: Sequence[Query], watch: Sequence[str]) -> tuple[Reading, list[Command]]:
         keys = [self._address.key(key) for key in watch]
-        return Reading(self._address, queries), [("WATCH", *keys)] if keys else []
+        return Reading(self._address, queries, self._vault), [("WATCH", *keys)] if keys else []
 
     def _ask(self, commands: Sequence[Command]) -> list[Reply]:
         failure = LinkLostError("the keys are being moved to another node", was_stale=False)

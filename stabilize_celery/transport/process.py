@@ -2,19 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 
+from stabilize_celery.errors import ConfigurationError
 from stabilize_celery.runtime.observing import Observer
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Store
+from stabilize_celery.store.files import FileBlobs
 from stabilize_celery.store.redis_store import RedisStore, open_lists
+from stabilize_celery.store.vault import Cipher, Vault
 from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.transport.claims import LocalClaims
 from stabilize_celery.transport.publish import CeleryPublisher
 from stabilize_celery.transport.taking import Taking
 from stabilize_celery.transport.turns import TaskEvents, Turns
 
-__all__ = ["Process", "make_process", "open_store", "taking_from"]
+__all__ = ["Process", "make_process", "open_store", "taking_from", "vault_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,32 @@ def open_store(url: str, settings: Settings) -> Store:
         namespace=settings.namespace,
         partitions=settings.partitions,
         timeout_s=settings.socket_timeout_ms / 1000,
+        vault=vault_of(settings),
     )
+
+
+def vault_of(settings: Settings) -> Vault:
+    """Return what stored payloads look like.
+
+    Raises:
+        ConfigurationError: a key can't be read, or the extra `encryption` is not installed.
+
+    """
+    keys, directory = settings.encryption_keys, settings.payload_dir
+    cipher = _key_ring(keys) if keys else None
+    blobs = FileBlobs(directory, settings.namespace) if directory else None
+    return Vault(cipher, blobs, settings.payload_bytes)
+
+
+def _key_ring(keys: str) -> Cipher:
+    try:
+        module = import_module("stabilize_celery.store.cipher")
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            "STABILIZE_ENCRYPTION_KEYS needs the extra `encryption`: pip install 'stabilize-celery[encryption]'"
+        ) from error
+    ring: Cipher = module.KeyRing.parse(keys)
+    return ring
 
 
 def make_process(

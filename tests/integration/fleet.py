@@ -18,8 +18,8 @@ from celery import Celery
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import Settings
-from stabilize_celery.store.redis_store import RedisStore
 from stabilize_celery.tasks.registry import TaskRegistry
+from stabilize_celery.transport.process import open_store
 from stabilize_celery.transport.publish import CeleryPublisher
 from tests.servers import RedisServer
 
@@ -90,7 +90,7 @@ class Fleet:
         }
         self.workers: list[Worker] = []
         chosen = Settings.from_env(self.env)
-        self.store = RedisStore(self.state_url, namespace=chosen.namespace, partitions=chosen.partitions)
+        self.store = open_store(self.state_url, chosen)
         self.celery = Celery("producer", broker=self.broker_url, set_as_current=False)
         publisher = CeleryPublisher(self.celery)
         self.runtime = Runtime(self.store, TaskRegistry(), publisher, chosen, "producer")

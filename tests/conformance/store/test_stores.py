@@ -2,17 +2,21 @@
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import fakeredis
 import pytest
 import redis
 from redis._parsers import _RESP2Parser
 
+from stabilize_celery.store.cipher import KeyRing
 from stabilize_celery.store.command_store import CommandStore
+from stabilize_celery.store.files import FileBlobs
 from stabilize_celery.store.memory import MemoryStore
 from stabilize_celery.store.pools import Pools, connection_options, new_pool
 from stabilize_celery.store.redis_store import RedisStore
 from stabilize_celery.store.redis_url import read_url
+from stabilize_celery.store.vault import Vault
 from tests.conformance.store.registry_contract import LedgerContract, ReadingContract
 from tests.conformance.store.round_trip_contract import RoundTripContract
 from tests.conformance.store.store_contract import FaithfulWatchContract, SessionContract
@@ -87,6 +91,23 @@ class TestFakeRedisStore(StoreContract):
     @pytest.fixture
     def let_pass(self) -> Callable[[int], None]:
         return _sleep_ms
+
+
+class TestVaultedMemoryStore(StoreContract, FaithfulWatchContract):
+    """With every payload encrypted, and nearly all of them in files."""
+
+    @pytest.fixture
+    def clock(self) -> _Clock:
+        return _Clock()
+
+    @pytest.fixture
+    def store(self, clock: _Clock, tmp_path: Path) -> CommandStore:
+        vault = Vault(KeyRing({"a": b"k" * 32}), FileBlobs(str(tmp_path), "stabilize"), 40)
+        return MemoryStore(clock, vault=vault)
+
+    @pytest.fixture
+    def let_pass(self, clock: _Clock) -> Callable[[int], None]:
+        return clock.let_pass
 
 
 @pytest.mark.real
