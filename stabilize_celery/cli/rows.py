@@ -202,4 +202,12 @@ def _note(record: WorkflowRecord, stage: StageView, run: Run, reason: Reason | N
         notes.append(run.reason)
     elif record.is_live and run.tasks and len(run.tasks) > 1 and not run.is_ended:
         notes.append(f"task {run.task_index + 1} of {len(task_list(stage.plan, run.planned))}")
-    return "; ".join(notes)
+    return _short_lines("; ".join(notes))
+
+
+def _short_lines(text: str) -> str:
+    """Return a text on one line: of many lines (a traceback) the first and the last."""
+    first, *more = [line.strip() for line in text.splitlines() if line.strip()] or [""]
+    if len(more) > 1:
+        return f"{first} … {more[-1]}"
+    return " ".join([first, *more])

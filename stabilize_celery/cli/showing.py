@@ -22,6 +22,8 @@ __all__ = ["print_events", "print_reasons", "print_status", "print_table", "reas
 
 _FOLD_REASONS_ABOVE = 20
 _FEW = 3
+_WHOLE = ("ID", "STATUS", "STARTED", "TOOK")
+_NARROWEST = 5
 _TOLD_BELOW = ("failed", "canceled", "dead_letter", "failing", "paused", "deadlock")
 
 
@@ -35,11 +37,26 @@ def print_table(session: Session, columns: Sequence[str], rows: Iterable[Sequenc
             typer.echo("  ".join(padded).rstrip())
         return
     table = Table(box=None, pad_edge=False, header_style="bold dim")
-    for column in columns:
-        table.add_column(column, no_wrap=True, overflow="ellipsis")
+    for column, width in zip(columns, _widths(lines, session.out.width), strict=True):
+        table.add_column(column, no_wrap=True, overflow="ellipsis", width=width)
     for line in lines[1:]:
         table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in line))
     session.out.print(table)
+
+
+def _widths(lines: Sequence[Sequence[str]], room: int) -> list[int]:
+    """Return the columns' widths: where they are too wide together, names and errors give way.
+
+    What one copies and what tells the state is never cut off.
+    """
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    flexible = [at for at, name in enumerate(lines[0]) if name not in _WHOLE]
+    while sum(widths) + 2 * (len(widths) - 1) > room:
+        widest = max(flexible, key=lambda at: widths[at], default=None)
+        if widest is None or widths[widest] <= _NARROWEST:
+            break
+        widths[widest] -= 1
+    return widths
 
 
 def print_reasons(session: Session, reasons: Sequence[Reason], *, with_traceback: bool = False) -> None:

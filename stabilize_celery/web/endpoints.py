@@ -147,7 +147,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "GET",
         "/workflows/{id}/events",
         "What happened, oldest first.",
-        lambda ask: ask.service.events(ask.id, ask.query.from_id),
+        lambda ask: ask.service.events(ask.id, ask.query.from_id, ask.query.ref),
         bodies.EventPage,
         query=EventsQuery,
     ),

@@ -39,6 +39,8 @@ class EventsQuery(msgspec.Struct, forbid_unknown_fields=True, rename={"from_id":
 
     from_id: Id = "0"
     """Only those after this one."""
+    ref: Annotated[str, msgspec.Meta(max_length=500)] | None = None
+    """Only those of this stage."""
 
 
 class FollowQuery(msgspec.Struct, forbid_unknown_fields=True, rename={"from_id": "from"}):

@@ -36,6 +36,8 @@ __all__ = ["Service"]
 
 _DUE_LOOKED_AT = 1_000
 _EVENTS_PER_PAGE = 1_000
+_PAGES_LOOKED_THROUGH = 100
+"""Where one stage is asked for, so many pages of events are looked through."""
 
 
 class Service:
@@ -85,12 +87,24 @@ class Service:
         )
         return shown
 
-    def events(self, workflow_id: str, from_id: str) -> bodies.EventPage:
-        """Return what happened after an event, oldest first, at most 1,000. Raises WorkflowNotFoundError."""
+    def events(self, workflow_id: str, from_id: str, ref: str | None = None) -> bodies.EventPage:
+        """Return what happened after an event, to one stage if it is named, oldest first, at most 1,000 or a few more.
+
+        Raises:
+            WorkflowNotFoundError: there is no such workflow (any more).
+
+        """
         self.client.handle(workflow_id).status()
-        stored = EventFeed(self.store, workflow_id, from_id).next_batch()
-        items = [event_line(event) for event in stored]
-        return bodies.EventPage(items, items[-1].id if len(items) == _EVENTS_PER_PAGE else None)
+        feed = EventFeed(self.store, workflow_id, from_id)
+        found: list[bodies.EventLine] = []
+        for _ in range(_PAGES_LOOKED_THROUGH):
+            stored = feed.next_batch()
+            found += [event_line(event) for event in stored if ref in (None, event.ref_id)]
+            if len(stored) < _EVENTS_PER_PAGE:
+                return bodies.EventPage(found, None)
+            if ref is None or len(found) >= _EVENTS_PER_PAGE:
+                break
+        return bodies.EventPage(found, feed.position)
 
     def why(self, workflow_id: str) -> bodies.Reasons:
         """Return why a workflow does not go on, or failed. Raises WorkflowNotFoundError."""

@@ -400,6 +400,19 @@ def test_a_stream_that_broke_goes_on_behind_the_last_event(site: Site) -> None:
     assert stream.heard[0][2] == events[-1]["id"]
 
 
+def test_the_events_of_one_stage(site: Site) -> None:
+    """Only its own, all of them, and none of a stage that there is not."""
+    run = started(site, flow(gate(), stage("after", "gate")))
+    wait_for(site, run, gate="SUSPENDED")
+    every = site.get(f"/workflows/{run}/events")["items"]
+
+    of_gate = site.get(f"/workflows/{run}/events", ref="gate")
+
+    assert of_gate == {"items": [one for one in every if one["ref_id"] == "gate"], "position": None}
+    assert of_gate["items"]
+    assert site.get(f"/workflows/{run}/events", ref="nobody")["items"] == []
+
+
 def test_the_list_tells_of_new_workflows_and_of_those_in_sight(site: Site) -> None:
     """What is asked for by id is told, too, wherever in the list it stands."""
     old = started(site, flow(gate(), name="watched-old"))

@@ -14,8 +14,12 @@ import pytest
 import redis
 
 from stabilize_celery.client import Client
+from stabilize_celery.engine.places import ledger
+from stabilize_celery.engine.state import ENTRY
+from stabilize_celery.engine.steps import SetFields, workflow_slot
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.store import keys
+from stabilize_celery.store.contract import Bury, Transaction
 from stabilize_celery.web import WebSettings
 from tests.integration.browser import browser, new_page
 from tests.integration.fleet import Fleet, eventually
@@ -144,8 +148,40 @@ def test_what_failed_is_shown_with_its_traceback(site: Site, page: Page) -> None
 
     panel = page.get_by_role("complementary", name="Stage")
     panel.get_by_text("no such order").first.wait_for()
+    panel.get_by_text("Events", exact=True).click()
+    panel.locator("td", has_text="task bad TERMINAL").or_(panel.locator("td", has_text="TERMINAL")).first.wait_for()
     open_page(page, site, f"/workflows/{run.id}/why")
     page.locator(".reason", has_text="no such order").first.wait_for()
+
+
+def test_a_failed_workflow_is_restarted_from_a_stage(site: Site, page: Page) -> None:
+    """Once that was confirmed; the page follows the new run."""
+    once = {
+        "command": "test -e $MARK && exit 0; touch $MARK; exit 1",
+        "env": {"MARK": f"/tmp/{os.getpid()}-{time.time_ns()}"},
+    }
+    run = site.client.start(flow(stage("flaky", does="shell", context=once), stage("after", "flaky")))
+    run.wait(60)
+    open_page(page, site, f"/workflows/{run.id}/graph?stage=flaky")
+    page.get_by_role("button", name="Restart from here").click()
+    page.get_by_role("dialog").get_by_role("button", name="Restart from here").click()
+
+    chip(page, "2 SUCCEEDED")
+    page.get_by_text(re.compile("restarted 1.")).wait_for()
+
+
+def test_pause_and_resume(site: Site, page: Page) -> None:
+    """Who paused it stands with it; resumed, it goes on."""
+    run = started(site, flow(gate(), stage("after", "gate")), gate="SUSPENDED")
+    open_page(page, site, f"/workflows/{run}")
+    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("dialog").get_by_role("button", name="Pause").click()
+    page.get_by_text("Paused by local (web)").wait_for()
+    site.client.handle(run).signal("gate", "approve")
+    page.get_by_role("button", name="Resume").click()
+    page.get_by_role("dialog").get_by_role("button", name="Resume").click()
+
+    chip(page, "2 SUCCEEDED")
 
 
 def test_text_of_workflows_is_never_code(site: Site, page: Page) -> None:
@@ -228,6 +264,7 @@ def test_every_view_can_be_reached_and_linked_to(
         page.get_by_role("tab", name="Stages").click()
         page.locator(".virtual .row", has_text="invoice").wait_for()
         page.get_by_role("tab", name="History").click()
+        page.locator(".inner .row:visible").first.wait_for()
         page.get_by_role("grid", name="History").press("Home")
         page.get_by_text("workflow 'order' created").wait_for()
         page.get_by_role("tab", name="Why").click()
@@ -316,6 +353,29 @@ def test_locks_and_their_queues_live(site: Site, page: Page, picture: Callable[[
     card.locator("tr", has_text="holds it").get_by_text("ship2").wait_for()
     for run in waiting[1:]:
         site.client.handle(run).cancel("test")
+
+
+def test_a_dead_letter_is_replayed_and_another_dropped(still: Site, page: Page) -> None:
+    """Each once confirmed; the dropped one's workflow has ended."""
+    store = still.client.store
+    runs = [still.client.start(flow(stage("a"))) for _ in range(2)]
+    for run in runs:
+        with store.session(workflow_slot(run.id)) as session:
+            entries = [one for found in store.first_due(range(16), 9)[1].values() for one in found]
+            (name,) = {one.name for one in entries if one.workflow_id == run.id}
+            broken = ENTRY.encode(tries=10, error="Traceback:\nKeyError: 'x'")
+            session.commit(Transaction([SetFields(ledger(name), broken)], [Bury(name, store.time_ms())]))
+    open_page(page, still, "/dead")
+    page.get_by_text("2 messages that nobody handles").wait_for()
+    page.get_by_text("KeyError: 'x'").first.wait_for()
+    page.locator(".card", has_text=runs[0].id).get_by_role("button", name="Replay").click()
+    page.get_by_role("dialog").get_by_role("button", name="Replay").click()
+    page.get_by_text("1 message that nobody handles").wait_for()
+    page.get_by_role("button", name="Drop").click()
+    page.get_by_role("dialog").get_by_role("button", name="Drop it").click()
+
+    page.get_by_text("There are none.").wait_for()
+    assert [run.status().name for run in runs] == ["RUNNING", "TERMINAL"]
 
 
 def test_the_fleet_is_shown(site: Site, page: Page, picture: Callable[[Page, str], None]) -> None:

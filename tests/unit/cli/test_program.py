@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from stabilize_celery.cli import program as program_module
+from stabilize_celery.cli.session import Session
 from stabilize_celery.client import Client
 from stabilize_celery.engine.places import ledger
 from stabilize_celery.engine.state import ENTRY
@@ -135,6 +136,22 @@ def test_lists_by_status_with_pages(served: Program, client: Client):
     assert {item["id"] for item in page["items"] + rest["items"]} == set(ids[1:])
     assert "--cursor" in served("list", "--limit", "1").err
     assert served("list", "--status", "nonsense").code == 2
+
+
+def test_a_list_fits_into_80_columns_and_cuts_names_first(
+    served: Program, client: Client, monkeypatch: pytest.MonkeyPatch
+):
+    """On a terminal; an id can always be copied, a status always be read."""
+    monkeypatch.setattr(Session, "is_live", property(lambda _: True))
+    run = client.start(workflow(stage("a"), name="a name that is much too long for the column it stands in"))
+    run.cancel("enough")
+
+    lines = served("list").out.splitlines()
+
+    assert max(map(len, lines)) <= 80
+    assert run.id in lines[1]
+    assert "CANCELED" in lines[1]
+    assert "…" in lines[1]
 
 
 def test_events_are_lines(served: Program, client: Client):
@@ -304,6 +321,7 @@ def test_the_module_is_the_program():
 
 
 def test_versions(program: Program):
+    assert set(program("version", "--json").json) == {"version", "python"}
     assert "Python" in program("version").out
     assert len(program("version", "--short").out.split()) == 1
 

@@ -2,7 +2,7 @@
 
 import { cellsOf } from "./layout.js";
 import { cut, palette } from "./palette.js";
-import { count, duration, elapsed, glyph, now } from "./words.js";
+import { count, duration, elapsed, glyph, isEnded, now } from "./words.js";
 
 export const FONT = "system-ui, sans-serif";
 const HEAD = 44;
@@ -89,22 +89,34 @@ export function drawStage(pen, node, stage, scale, isChosen) {
   pen.fillText(cut(pen, stage.ref_id, width - 48), x + 36, y + 20);
   pen.font = `11.5px ${FONT}`;
   pen.fillStyle = colours.dim;
-  pen.fillText(cut(pen, noteOf(stage), width - 44), x + 36, y + 38);
+  pen.fillText(fitting(pen, stage, width - 44), x + 36, y + 38);
   if (stage.can_multiply) drawStack(pen, node);
   if (stage.instances) drawBar(pen, node, stage.instances);
 }
 
-/** What stands below the name of a stage. */
+/** What stands below the name of a stage, as far as there is room; its glyph says the status, too, so that goes first. */
+function fitting(pen, stage, room) {
+  const whole = noteOf(stage);
+  if (pen.measureText(whole).width <= room) return whole;
+  return cut(pen, moreOf(stage).join(" · ") || whole, room);
+}
+
+/** What is told of a stage in a line. */
 export function noteOf(stage) {
-  const told = [stage.status === "NOT_STARTED" ? "not started" : stage.status.toLowerCase().replaceAll("_", " ")];
+  const status = stage.status === "NOT_STARTED" ? "not started" : stage.status.toLowerCase().replaceAll("_", " ");
+  return [status, ...moreOf(stage)].join(" · ");
+}
+
+function moreOf(stage) {
+  const told = [];
   const took = elapsed(stage);
   if (took) told.push(took);
   if (stage.instances) told.push(`${count(stage.instances.done)} of ${count(stage.instances.total)}`);
   if (stage.runs > 1) told.push(`run ${stage.runs}`);
-  if (stage.attempts > 1) told.push(`attempt ${stage.attempts}`);
+  if (stage.attempts > 1) told.push(isEnded(stage.status) ? `${stage.attempts} attempts` : `attempt ${stage.attempts}`);
   if (stage.status === "BUFFERED" && stage.mutex_key) told.push(`mutex ${stage.mutex_key}`);
   if (stage.status === "SUSPENDED" && stage.waits) told.push(`signal ${stage.waits}`);
-  return told.join(" · ");
+  return told;
 }
 
 function drawStack(pen, { x, y, width, height }) {
@@ -145,6 +157,7 @@ export function drawFold(pen, node, model, scale, isChosen) {
   pen.imageSmoothingEnabled = false;
   const field = fieldOf(node, model, columns);
   pen.drawImage(field, x + 10, y + HEAD, field.width * cell, field.height * cell);
+  if (cell * scale > 5) drawGrid(pen, x + 10, y + HEAD, field, cell);
   if (scale < 0.2) return;
   const first = model.stages.get(node.refs[0]);
   const counts = model.counts(node.refs);
@@ -155,6 +168,22 @@ export function drawFold(pen, node, model, scale, isChosen) {
   pen.font = `12px ${FONT}`;
   pen.fillStyle = colours.dim;
   pen.fillText(cut(pen, `${told.join("  ")}  ${spanOf(node, model)}`, width - 24), x + 12, y + 36);
+}
+
+/** Lines between the cells, where they are large enough to be told apart. */
+function drawGrid(pen, left, top, { width, height }, cell) {
+  pen.strokeStyle = palette().surface;
+  pen.lineWidth = 1;
+  pen.beginPath();
+  for (let column = 1; column < width; column += 1) {
+    pen.moveTo(left + column * cell, top);
+    pen.lineTo(left + column * cell, top + height * cell);
+  }
+  for (let line = 1; line < height; line += 1) {
+    pen.moveTo(left, top + line * cell);
+    pen.lineTo(left + width * cell, top + line * cell);
+  }
+  pen.stroke();
 }
 
 function spanOf(node, model) {

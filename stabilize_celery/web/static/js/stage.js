@@ -1,6 +1,6 @@
 // One stage beside the graph: its runs with tasks, errors, context and outputs, and what can be done to it.
 
-import { get, part } from "./api.js";
+import { get, part, withQuery } from "./api.js";
 import { stageActions } from "./actions.js";
 import { fill, h } from "./dom.js";
 import { clock, count, duration, elapsed, glyph, isEnded, isFailure, now, plural, styleOf } from "./words.js";
@@ -46,16 +46,42 @@ export class StagePanel {
         h("button", { type: "button", class: "quiet", "aria-label": "Close", onclick: this.onClose }, "✕"),
       ),
       h("p", {}, h("span", { class: `chip ${styleOf(stage.status)}` }, `${glyph(stage.status)} ${stage.status}`), " ", elapsed(stage)),
-      stage.told && h("p", { class: isFailure(stage.status) ? "bad" : "" }, stage.told),
+      isNews(stage, detail) && h("p", { class: isFailure(stage.status) ? "bad" : "" }, stage.told),
       actions.length > 0 && h("div", { class: "buttons wrap" }, actions),
       facts(stage),
       detail === null && h("p", { class: "dim" }, "Loading …"),
       detail && detail.runs.map((run, at) => runOf(run, detail.runs_in_all - at, detail.runs_in_all)),
       detail && json("Context, as defined", detail.context),
+      detail && this.history(stage.ref_id),
     );
     for (const one of this.element.querySelectorAll("details")) if (opened.has(one.dataset.name)) one.open = true;
     this.element.scrollTop = top;
   }
+
+  /** What happened to the stage: read once it is opened. */
+  history(ref) {
+    const place = h("div", {}, h("p", { class: "dim" }, "Loading …"));
+    const show = async () => {
+      try {
+        const { items, position } = await get(withQuery(`/workflows/${part(this.model.state.id)}/events`, { ref }));
+        const rows = items.map((one) => h("tr", {}, h("td", { class: "dim at" }, clock(one.at_ms)), h("td", {}, one.told)));
+        const more = position !== null && h("p", { class: "dim" }, `These are the first ${count(items.length)}; History has all.`);
+        fill(place, h("table", {}, h("tbody", {}, rows)), more);
+      } catch (error) {
+        fill(place, h("p", { class: "bad" }, error.message));
+      }
+    };
+    const onToggle = (event) => event.target.open && show();
+    return h("details", { dataset: { name: "Events" }, ontoggle: onToggle }, h("summary", {}, "Events"), place);
+  }
+}
+
+/** Whether what is told of a stage is more than what stands with its task anyway. */
+function isNews(stage, detail) {
+  if (!stage.told) return false;
+  const plain = (text) => text.split(/\s+/).join(" ").slice(0, stage.told.length - 1);
+  const tasks = detail?.runs.flatMap((run) => run.tasks) ?? [];
+  return !tasks.some((task) => task.error.message && stage.told.startsWith(plain(task.error.message)));
 }
 
 function facts(stage) {
@@ -81,7 +107,7 @@ const listed = (names) => (names.length > 8 ? `${names.slice(0, 8).join(", ")} a
 const workflowLink = (id) => h("a", { href: `#/workflows/${part(id)}` }, id);
 
 const instancesOf = ({ total, begun, done, failed }) =>
-  `${count(done)} of ${count(total)} done, ${count(begun - done - failed)} at work${failed ? `, ${count(failed)} failed` : ""}`;
+  `${count(done)} of ${count(total)} done, ${count(begun - done - failed)} open${failed ? `, ${count(failed)} failed` : ""}`;
 
 const pairs = (rows) =>
   h("dl", {}, rows.filter(([, value]) => value).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
@@ -125,11 +151,14 @@ function taskOf(task) {
       task.name !== task.implementing_class && h("span", { class: "dim" }, ` (${task.implementing_class})`),
       h("span", { class: "dim" }, ` ${[took, ...tried].filter(Boolean).join(" · ")}`),
     ),
-    message && h("p", { class: isEnded(task.status) ? "bad" : "" }, [type, message].filter(Boolean).join(": ")),
+    message && h("p", { class: isEnded(task.status) ? "bad lines" : "lines" }, [type, message].filter(Boolean).join(": ")),
     traceback && h("details", { dataset: { name: `trace ${task.name}` }, open: true }, h("summary", {}, "Traceback"), h("pre", { tabindex: 0 }, traceback)),
     Object.keys(more).length > 0 && json("Error, whole", more),
   );
 }
+
+/** Its run is there, and no worker has begun its task. */
+const isQueued = (one) => one.status === "RUNNING" && one.attempts === 0;
 
 function instanceTable(instances) {
   const head = ["#", "Status", "Took", "Attempts", "Why"].map((one) => h("th", { scope: "col" }, one));
@@ -138,8 +167,8 @@ function instanceTable(instances) {
       "tr",
       {},
       h("td", {}, one.index),
-      h("td", {}, h("span", { class: `chip ${styleOf(one.status)}` }, `${glyph(one.status)} ${one.status}`)),
-      h("td", {}, elapsed(one)),
+      h("td", {}, isQueued(one) ? h("span", { class: "dim" }, "queued") : h("span", { class: `chip ${styleOf(one.status)}` }, `${glyph(one.status)} ${one.status}`)),
+      h("td", {}, isQueued(one) ? "" : elapsed(one)),
       h("td", {}, one.attempts),
       h("td", {}, one.reason),
     ),
@@ -150,7 +179,8 @@ function instanceTable(instances) {
 /** A value as JSON, folded up; nothing for an empty one. */
 export function json(title, value, isOpen = false) {
   if (Object.keys(value).length === 0) return null;
-  let text = JSON.stringify(value, null, 2);
+  // Numbers stand beside each other.
+  let text = JSON.stringify(value, null, 2).replace(/\[\s+([-\d.eE+,\s]+?)\s+\]/g, (_, inner) => `[${inner.replace(/\s+/g, " ")}]`);
   if (text.length > LONGEST_JSON) text = `${text.slice(0, LONGEST_JSON)}\n… ${count(text.length - LONGEST_JSON)} characters more`;
   return h("details", { open: isOpen, dataset: { name: title } }, h("summary", {}, title), h("pre", { tabindex: 0 }, text));
 }

@@ -141,7 +141,7 @@ class Page {
   reasonOf(state) {
     if (state.status === "PAUSED") return h("p", {}, `Paused by ${state.paused_by || "somebody"}.`);
     const by = state.canceled_by ? ` (by ${state.canceled_by})` : "";
-    return state.reason ? h("p", { class: state.status === "TERMINAL" ? "bad" : "" }, state.reason + by) : null;
+    return state.reason ? h("p", { class: state.status === "TERMINAL" ? "bad brief" : "brief", title: state.reason + by }, state.reason + by) : null;
   }
 
   tick() {
