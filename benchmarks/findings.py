@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.arithmetic import Spread, paired_ratios, percentile
 from benchmarks.compare import Cell, Comparison, Growth
-from benchmarks.peers import PEERS, REFERENCE, REFERENCE_WITHOUT_ACKS
+from benchmarks.peers import PEERS, REFERENCE, REFERENCE_WITHOUT_ACKS, WITH_ACKS
 from benchmarks.plan import JUDGED, MODES, Shape
 
 __all__ = ["HOPS", "as_json", "delay_ratios", "ratios_to", "targets"]
@@ -81,6 +81,7 @@ def as_json(run: Comparison, command: str, note: str, memory: list[dict[str, Any
         "machine": machine(),
         "ratios": _medians(run.cells, REFERENCE),
         "ratios_without_acks": _medians(run.cells, REFERENCE_WITHOUT_ACKS),
+        "ratios_with_broker_acks": _medians(run.cells, REFERENCE, WITH_ACKS),
         "targets": targets(),
         "compared": compared,
         "peers": _peers(run),
@@ -90,9 +91,13 @@ def as_json(run: Comparison, command: str, note: str, memory: list[dict[str, Any
     }
 
 
-def _medians(cells: Cells, reference: str) -> dict[str, dict[str, float]]:
+def _medians(cells: Cells, reference: str, variant: str = "") -> dict[str, dict[str, float]]:
+    names = tuple(mode + variant for mode in MODES)
     return {
-        shape: {mode: Spread.of(found).median for mode, found in ratios_to(cells[shape], reference, MODES).items()}
+        shape: {
+            name.removesuffix(variant): Spread.of(found).median
+            for name, found in ratios_to(cells[shape], reference, names).items()
+        }
         for shape in JUDGED
         if shape in cells
     }

@@ -48,6 +48,10 @@ def _spread(spread: Mapping[str, float] | None) -> str:
     return " / ".join(scaled(spread[part]) for part in ("minimum", "median", "maximum")) if spread else "-"
 
 
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else scaled(value)
+
+
 def _judged(results: Mapping[str, Any]) -> str:
     rows = []
     for shape, by_mode in results["targets"].items():
@@ -65,9 +69,11 @@ def _judged(results: Mapping[str, Any]) -> str:
                     f"≤ {limit}" if limit else "-",
                     verdict,
                     _spread(compared.get("celery_no_acks")),
+                    _ratio(results["ratios_with_broker_acks"].get(shape, {}).get(mode)),
                 ]
             )
     head = ["shape", "mode", "ratio to Celery's canvas", "aim", "reached", "ratio to it, ack emulation off"]
+    head.append("ours with acks=broker too, to canvas")
     return "## Ratios to Celery's canvas\n\nPaired, minimum / median / maximum; less is faster.\n\n" + _table(
         head, rows
     )

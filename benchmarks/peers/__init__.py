@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-__all__ = ["PEERS", "REFERENCE", "REFERENCE_WITHOUT_ACKS", "Entry"]
+__all__ = ["PEERS", "REFERENCE", "REFERENCE_WITHOUT_ACKS", "WITH_ACKS", "Entry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,17 @@ class Entry:
 
 _WALL = frozenset({"chain", "many", "fan", "submit"})
 
+WITH_ACKS = "_acks"
+"""Ends the names of our own modes in workers that leave lost deliveries to the broker, as any app's workers do."""
+
 PEERS = (
-    Entry("per_message", "stabilize_celery, per message", "ours", ("per_message",), is_judged=True),
-    Entry("fused", "stabilize_celery, fused", "ours", ("fused",), is_judged=True),
-    Entry("continuation", "stabilize_celery, local continuation", "ours", ("continuation",), is_judged=True),
+    Entry("per_message", "stabilize_celery, per message", "ours", ("per_message", "ledger"), is_judged=True),
+    Entry("fused", "stabilize_celery, fused", "ours", ("fused", "ledger"), is_judged=True),
+    Entry("continuation", "stabilize_celery, local continuation", "ours", ("continuation", "ledger"), is_judged=True),
+    *(
+        Entry(f"{mode}{WITH_ACKS}", f"the same with acks=broker: {mode}", "ours", (mode, "broker"), shapes=_WALL)
+        for mode in ("per_message", "fused", "continuation")
+    ),
     Entry("celery", "Celery chain, group, chord", "canvas", ("acks",), is_judged=True),
     Entry("celery_no_acks", "the same, ack emulation off", "canvas", ("no_acks",), is_judged=True),
     Entry("celery_tasks", "limit: bare Celery tasks", "bare", ("acks",)),

@@ -57,6 +57,8 @@ class Draft:
         """Whole hashes, as they will be."""
         self._answers: dict[Query, object] = {}
         """What was read of keys that this draft does not change."""
+        self._read_of: dict[str, list[Query]] = defaultdict(list)
+        """Which of those answers are of a key."""
         self._pending: dict[str, list[Change]] = defaultdict(list)
         """Changes per key, to be laid over what is read of it later."""
         self._changes: list[Change] = []
@@ -138,36 +140,37 @@ class Draft:
 
     def _answer(self, query: Query, unread: Sequence[str], answers: dict[Query, object]) -> bool:
         """Answer a query from what is known; False: it has to be read."""
-        if isinstance(query, Look):
+        is_hash = type(query) in _HASHES
+        if not is_hash and isinstance(query, Look):
             if self._ledger:
                 raise UnfitError(f"{query} while entries are drafted")
             return False
         pending = self._pending.get(query.key)
-        if isinstance(query, Position) and self.appended(query) is not None:
+        if not is_hash and isinstance(query, Position) and self.appended(query) is not None:
             answers[query] = None  # EXEC tells: see `appended`
             return True
-        if pending and not isinstance(query, Hash | Fields):
+        if pending and not is_hash:
             raise UnfitError(f"{query} of a key that the draft changes")
         if not pending and (digest := self._digest) and isinstance(query, Fields):
             foreseen = self._definitions.answer(self._workflow_id, digest, query)
             if foreseen is not None:
                 answers[query] = foreseen
                 return True
-        is_known = query.key in self._hashes if isinstance(query, Hash | Fields) else False
+        is_known = is_hash and query.key in self._hashes
         if query.key in unread or not (is_known or query in self._answers):
             return False
         answers[query] = self._known(query)
         return True
 
     def _known(self, query: Query) -> object:
-        if isinstance(query, Hash | Fields) and (known := self._hashes.get(query.key)) is not None:
+        if isinstance(query, _HASHES) and (known := self._hashes.get(query.key)) is not None:
             if isinstance(query, Hash):
                 return dict(known)
             return {name: known[name] for name in query.fields if name in known}
         return self._answers[query]
 
     def _learn(self, query: Query, answer: object) -> None:
-        if isinstance(query, Hash | Fields) and isinstance(answer, dict):
+        if isinstance(query, _HASHES) and isinstance(answer, dict):
             told = dict(answer)
             for change in self._pending.get(query.key, ()):
                 _apply(change, told)
@@ -176,12 +179,13 @@ class Draft:
                 return
             answer = {name: told[name] for name in query.fields if name in told}
         self._answers[query] = answer
+        self._read_of[query.key].append(query)
 
     # -- drafting ------------------------------------------------------------------------------------------------------
 
     def _check(self, transaction: Transaction) -> None:
         for change in transaction.changes:
-            key = "" if isinstance(change, Delete | Index) else change.key
+            key = getattr(change, "key", "")
             drafted = self._ledger.get(key[len(_ENTRY) :]) if key.startswith(_ENTRY) else None
             if drafted and not (isinstance(drafted[-1], Put) and isinstance(change, SetFields)):
                 raise UnfitError(f"{change} of an entry that the draft forgets or moves")
@@ -209,8 +213,8 @@ class Draft:
         self._pending[key].append(change)
         if known is not None:
             _apply(change, known)
-        for query in [query for query in self._answers if query.key == key]:
-            del self._answers[query]
+        for query in self._read_of.pop(key, ()):
+            self._answers.pop(query, None)
 
     def _owe(self, change: LedgerChange) -> None:
         name, key = change.name, places.ledger(change.name)
@@ -238,6 +242,7 @@ class Draft:
             self._watched.add(key)
 
 
+_HASHES = (Hash, Fields)
 _ENTRY = places.ledger("")
 _KINDS = (Drop, Put)
 
@@ -255,13 +260,14 @@ _RUN = places.run("")
 
 
 def _stored(fields: Mapping[str, Value]) -> dict[str, bytes]:
-    return {name: value_of(value, name) for name, value in fields.items()}
+    return {name: value if type(value) is bytes else value_of(value, name) for name, value in fields.items()}
 
 
 def _apply(change: Change, to: dict[str, bytes]) -> None:
+    if type(change) is SetFields:
+        to.update(_stored(change.fields))
+        return
     match change:
-        case SetFields(_, fields):
-            to.update(_stored(fields))
         case DeleteFields(_, fields):
             for name in fields:
                 to.pop(name, None)

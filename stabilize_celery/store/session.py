@@ -115,7 +115,7 @@ class PackedSession:
         keys = [self._address.key(key) for key in watch]
         return Reading(self._address, queries, self._vault), [("WATCH", *keys)] if keys else []
 
-    def _ask(self, commands: Sequence[Command]) -> list[Reply]:
+    def _ask(self, commands: Sequence[Command]) -> Sequence[Reply]:
         failure = LinkLostError("the keys are being moved to another node", was_stale=False)
         for _ in range(_READ_TRIES):
             try:
@@ -151,14 +151,12 @@ class PackedSession:
         if self._is_misrouted(replies):
             self._hang_up()
             return None
-        refused = next((reply for reply in replies if isinstance(reply, Refused)), None)
-        if refused is not None:
-            raise refusal(refused)
+        _accepted(replies)
         executed = replies[-1]
         return None if executed is None else planned.results(list_of(executed))
 
     def _is_misrouted(self, replies: Sequence[Reply]) -> bool:
-        refused = next((reply for reply in replies if isinstance(reply, Refused) and reply.code in MISROUTED), None)
+        refused = next((reply for reply in replies if type(reply) is Refused and reply.code in MISROUTED), None)
         if refused is not None:
             self._wire.redirected(refused)
         return refused is not None
@@ -180,9 +178,9 @@ class PackedSession:
         self._is_watching = False
 
 
-def _accepted(replies: list[Reply]) -> list[Reply]:
+def _accepted(replies: Sequence[Reply]) -> Sequence[Reply]:
     for reply in replies:
-        if isinstance(reply, Refused):
+        if type(reply) is Refused:
             raise refusal(reply)
     return replies
 

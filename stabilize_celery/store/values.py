@@ -34,11 +34,12 @@ def value_of(value: Value, what: str) -> bytes:
         StoreError: it is none of them; the text says `what` it was for.
 
     """
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, str):
-        return _encoded(value, what)
-    return b"%d" % number_of(value, what)
+    kind = type(value)
+    if kind is bytes:
+        return value  # type: ignore[return-value]  # the type is told by hand: this is asked for each field
+    if kind is str or isinstance(value, str):
+        return _encoded(value, what)  # type: ignore[arg-type]
+    return value if isinstance(value, bytes) else b"%d" % number_of(value, what)
 
 
 def number_of(value: object, what: str) -> int:
@@ -48,7 +49,7 @@ def number_of(value: object, what: str) -> int:
         StoreError: it is none; the text says `what` it was for.
 
     """
-    if not isinstance(value, int) or isinstance(value, bool):
+    if type(value) is not int and (not isinstance(value, int) or isinstance(value, bool)):
         raise StoreError(f"{what} is a {type(value).__name__}; store text, whole numbers or bytes. Nothing was written")
     if not -_MAX_INT <= value < _MAX_INT:
         raise StoreError(f"{what} is {value}, which does not fit in 64 bits; nothing was written")
@@ -62,7 +63,7 @@ def score_of(score: object, what: str) -> str:
         StoreError: it is not; the text says `what` it was for.
 
     """
-    is_number = isinstance(score, int | float) and not isinstance(score, bool)
+    is_number = type(score) is int or (isinstance(score, int | float) and not isinstance(score, bool))
     if not is_number or not -MAX_SCORE <= score <= MAX_SCORE:  # type: ignore[operator]
         raise StoreError(f"{what} is {score!r}; give a number within +-2**53. Nothing was written")
     return repr(score)
