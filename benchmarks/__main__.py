@@ -13,11 +13,12 @@ from benchmarks import charts, idle, keeping, memory, scaling
 from benchmarks.compare import Comparison
 from benchmarks.findings import as_json
 from benchmarks.peers import PEERS, REFERENCE
-from benchmarks.plan import FULL, MODES, QUICK
+from benchmarks.plan import FULL, MODES, QUICK, Plan
 from benchmarks.report import report
 
 RESULTS = Path(__file__).parent / "results"
 _QUIET_LOAD = 0.5
+_MOST_GROWTH = 1.2
 
 
 def main() -> int:
@@ -100,9 +101,25 @@ def _idle(options: argparse.Namespace) -> bool:
     return all(row.is_within for row in rows)
 
 
+def _growth(options: argparse.Namespace) -> bool:
+    plan = Plan((), 0, 0, limit_s=900, budget_s=1, growth=(1_000, 10_000), growth_repetitions=options.growths)
+    note = options.note or _note()
+    with Comparison(plan, list(MODES), lambda text: print(f"  {text}", file=sys.stderr, flush=True)) as run:
+        run.run()
+        memory_rows = list(memory.worker_memory(options.messages)) if options.messages else []
+        results = as_json(run, " ".join(["python -m benchmarks", *sys.argv[1:]]), note, memory_rows)
+    kept = {name: results[name] for name in ("note", "made_at", "command", "machine", "growth", "memory")}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "growth.json").write_text(json.dumps(kept, indent=2) + "\n")
+    for one in [*results["growth"], *memory_rows]:
+        print(one, flush=True)
+    return all(one["ratio"] and one["ratio"]["median"] <= _MOST_GROWTH for one in results["growth"])
+
+
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], bool]] = {
     "compare": _compare,
     "scaling": _scaling,
+    "growth": _growth,
     "idle": _idle,
 }
 
@@ -130,6 +147,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repetitions", type=int, default=5, help="scaling: of each comparison (default 5)")
     parser.add_argument("--small", type=int, default=100, help="scaling: stages of the small workflow (default 100)")
     parser.add_argument("--large", type=int, default=1_000, help="scaling: stages of the large workflow (default 1000)")
+    parser.add_argument("--growths", type=int, default=3, help="growth: repetitions (default 3)")
+    parser.add_argument(
+        "--messages", type=int, default=100_000, help="growth: for the worker's memory; 0: leave it out"
+    )
     parser.add_argument("--no-fleet", action="store_true", help="scaling: in process only")
     parser.add_argument("--seconds", type=float, default=30, help="idle: how long a worker is watched (default 30)")
     return parser

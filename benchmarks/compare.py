@@ -19,7 +19,6 @@ __all__ = ["Cell", "Comparison", "Growth"]
 
 _SLOW_S, _SLOW_REPETITIONS = 20.0, 3
 _VERY_SLOW_S, _VERY_SLOW_REPETITIONS = 60.0, 1
-_GROWTH_REPETITIONS = 3
 _ANSWER_S = 900.0
 
 
@@ -166,7 +165,7 @@ class Comparison:
         for kind in ("chain", "fan"):
             ratios: dict[str, list[float]] = {mode: [] for mode in modes}
             skipped = dict.fromkeys(modes, "")
-            for repetition in range(_GROWTH_REPETITIONS):
+            for repetition in range(self.plan.growth_repetitions):
                 for mode in modes:
                     self._say(f"{mode}: {kind} of {large} against {small}, repetition {repetition + 1}")
                     try:

@@ -87,6 +87,7 @@ class Plan:
     """No repetition is begun that would end after so long; afterwards only peers that are judged are measured, once."""
     growth: tuple[int, int] | None = None
     """Stages of the small and the large workflow of which the cost per stage is compared."""
+    growth_repetitions: int = 3
     memory: int = 1_000
     """Stages of the workflow that is weighed in Redis."""
     worker_messages: int = 0
