@@ -74,7 +74,7 @@ class TaskExecutor:
         pause = backoff_ms(tries, options.backoff_s, options.backoff_max_s, self.jitter())
         return replace(returned, status="RETRY", again_after_ms=_bounded_ms(pause))
 
-    def raised(self, claimed: ClaimedTask, options: TaskOptions, error: Exception) -> TaskReturned:
+    def raised(self, claimed: ClaimedTask, options: TaskOptions, error: BaseException) -> TaskReturned:
         """Return what an exception of the task's code means."""
         try:
             return _storable(claimed, self._raised(claimed, options, error))
@@ -97,12 +97,12 @@ class TaskExecutor:
             if returned is None:
                 returned = _storable(claimed, self._returned(claimed, task, stage, task.execute(stage)))
             return returned if verifiers is None else verified(returned, claimed, stage, verifiers)
-        except Exception as error:  # noqa: BLE001 - whatever user code raises is its result
+        except BaseException as error:
+            if _ends_the_worker(error):
+                raise  # the task is lost with it, and comes back
+            if isinstance(error, SystemExit):
+                return _failed(claimed, "SystemExit", f"the task called sys.exit({error.code!r})")
             return self.raised(claimed, options, error)
-        except SystemExit as error:
-            if type(error) is not SystemExit:
-                raise  # Celery's own, to stop this worker: the task is lost with it, and comes back
-            return _failed(claimed, "SystemExit", f"the task called sys.exit({error.code!r})")
 
     def _time_over(self, claimed: ClaimedTask, options: TaskOptions, task: Task, stage: StageExecution) -> TaskReturned:
         told = claimed.time_over
@@ -182,6 +182,16 @@ class TaskExecutor:
                 most = self.max_output_bytes
                 return f"{kind} take {size} bytes, at most {most} are stored; the largest is {kind}.{largest}"
         return ""
+
+
+def _ends_the_worker(error: BaseException) -> bool:
+    """Return whether this is no answer of user code, but how its process, or its greenlet, is told to end.
+
+    Others that are no `Exception` are answers: asyncio's CancelledError, gevent's Timeout.
+    """
+    if isinstance(error, SystemExit):
+        return type(error) is not SystemExit  # Celery's own are subclasses
+    return isinstance(error, KeyboardInterrupt | GeneratorExit) or type(error).__name__ == "GreenletExit"
 
 
 def _without(secrets: KnownSecrets, returned: TaskReturned) -> TaskReturned:

@@ -172,6 +172,27 @@ def test_leaving_the_process_is_a_failure_unless_somebody_stops_the_worker() -> 
         execute(raising(KeyboardInterrupt()))
 
 
+class Canceled(BaseException):
+    """As asyncio's CancelledError is made, or gevent's Timeout."""
+
+
+def test_what_is_no_exception_is_an_answer_but_for_what_ends_the_process() -> None:
+    """A body may raise anything; only an interrupt, and the end of its greenlet, go through."""
+
+    class GreenletExit(BaseException):
+        pass
+
+    failed = execute(raising(Canceled("the inner loop was stopped")))
+
+    assert (failed.status, failed.error["message"]) == (
+        "TERMINAL",
+        f"{Canceled.__module__}.Canceled: the inner loop was stopped",
+    )
+    for error in (KeyboardInterrupt(), GreenletExit()):
+        with pytest.raises(type(error)):
+            execute(raising(error))
+
+
 def test_an_exception_that_cannot_even_be_told_is_a_failure() -> None:
     """Its own methods are user code, too."""
 
