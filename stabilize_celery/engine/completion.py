@@ -32,6 +32,7 @@ from stabilize_celery.engine.state import Entry
 from stabilize_celery.engine.steps import Decision, Event, Fields, Hash, Increment, Read, SetFields, Snapshot
 from stabilize_celery.engine.telling import whose
 from stabilize_celery.models.expressions import ConditionError, evaluate_condition, names_in
+from stabilize_celery.models.stage import rules
 
 __all__ = ["complete_run", "failure_status", "pass_on"]
 
@@ -39,10 +40,9 @@ Reading = Generator[Read, Snapshot, Decision]
 
 
 def failure_status(context: Mapping[str, Any]) -> str:
-    """Return the status of a stage whose work failed (UPSTREAM section 3, failure_status)."""
-    if context.get("continuePipelineOnFailure"):
-        return "FAILED_CONTINUE"
-    return "TERMINAL" if context.get("failPipeline", True) else "STOPPED"
+    """Return the status of a stage whose work failed: what the model's table says of its context."""
+    continues, fails = context.get("continuePipelineOnFailure"), context.get("failPipeline", True)
+    return rules.failure_status(bool(continues), bool(fails)).name
 
 
 def complete_run(frame: Frame, status: str, reason: str = "", entry: Entry | None = None) -> Reading:
