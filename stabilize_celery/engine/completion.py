@@ -60,7 +60,7 @@ def complete_run(frame: Frame, status: str, reason: str = "", entry: Entry | Non
         moves += yield from _go_on(decision, frame, status, edges)
     elif status not in GOES_ON:
         _fail(decision, frame, status, reason)
-    count_moves(decision, frame.workflow_id, moves, is_synthetic=frame.plan.owner is not None)
+    count_moves(decision, frame.workflow_id, moves)
     return decision
 
 

@@ -274,15 +274,15 @@ def after_stages(plan: StagePlan, planned: dict[str, Any]) -> list[str]:
     return [*plan.after, *planned.get("after", {})]
 
 
-def count_moves(decision: Decision, workflow_id: str, moves: int, *, is_synthetic: bool = False) -> None:
-    """Change `act` by `moves`; where nothing may move any more, owe Settle. Call once per decision.
+def count_moves(decision: Decision, workflow_id: str, moves: int) -> None:
+    """Change `act` by `moves`; whoever lowers it owes Settle. Call once per decision.
 
-    The end of a before or after stage owes none: its parent lives on.
+    Also the end of a before or after stage: its parent may have timed out, and then nobody else would.
     """
     if not moves:
         return
     position = decision.change(Increment(places.COUNTERS, "act", moves))
-    if moves < 0 and not is_synthetic:
+    if moves < 0:
         owe_settle(decision, workflow_id, position)
 
 

@@ -13,15 +13,12 @@ from stabilize_celery.engine.endings import (
     owe_expiry,
 )
 from stabilize_celery.engine.handler import Rules, guard, opening, stage_fields, workflow_of
-from stabilize_celery.engine.moves import (
-    Frame,
-    count_moves,
-)
+from stabilize_celery.engine.moves import Frame
 from stabilize_celery.engine.offers import leave_offer
 from stabilize_celery.engine.plan import decode_plan, decode_workflow_plan
 from stabilize_celery.engine.sections import close_sections
 from stabilize_celery.engine.state import ENTRY, RUN, Entry, Run
-from stabilize_celery.engine.steps import Decision, Delete, Fields, Handling, Hash, Members, Read, Snapshot
+from stabilize_celery.engine.steps import Decision, Delete, Fields, Handling, Hash, Increment, Members, Read, Snapshot
 from stabilize_celery.models.messages import ClearWorkflow, run_name
 
 __all__ = ["BATCH", "handle"]
@@ -55,7 +52,8 @@ def handle(message: ClearWorkflow, _rules: Rules, _attempt: int) -> Handling:
             moves += yield from leave_offer(decision, frame)
     for ref_id in {run.ref for run in runs.values()}:
         decision.change(Delete((places.signals(ref_id),)))
-    count_moves(decision, message.workflow_id, moves, is_synthetic=True)
+    if moves:
+        decision.change(Increment(places.COUNTERS, "act", moves))
     return decision
 
 

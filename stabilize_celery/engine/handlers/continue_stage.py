@@ -149,7 +149,7 @@ def _decide(frame: Frame, group: Mapping[str, _Child], left: Iterable[_Child]) -
         yield from _go_on(decision, frame, group)
     else:
         moves += yield from _start_ready(decision, frame, group)
-    count_moves(decision, frame.workflow_id, moves, is_synthetic=True)
+    count_moves(decision, frame.workflow_id, moves)
     return decision
 
 

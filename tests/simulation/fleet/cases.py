@@ -13,8 +13,9 @@ from stabilize_celery.engine import outside
 from stabilize_celery.errors import TransientError
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage.stage import StageExecution
+from stabilize_celery.settings import CONTINUATION, FUSED, PER_MESSAGE
 from stabilize_celery.tasks.call import current_call
-from tests.simulation.fleet.fleet import Fleet, LawBrokenError
+from tests.simulation.fleet.fleet import SETTINGS, Fleet, LawBrokenError
 from tests.simulation.fleet.troubles import Troubles, draw_troubles
 from tests.simulation.random_graphs import TAME, WILD, definitions
 
@@ -31,6 +32,8 @@ EVENTS: dict[str, Callable[[str], tuple[Any, ...]]] = {
     "end": lambda _: (outside.cancel, "enough", "x"),
 }
 
+_MODES = (PER_MESSAGE, PER_MESSAGE, FUSED, CONTINUATION)
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -42,6 +45,8 @@ class Case:
     """When (ms), to which workflow, what, to which stage."""
     troubles: Troubles
     is_tame: bool
+    mode: str = PER_MESSAGE
+    """Which of the modes all workers run in."""
 
 
 @dataclass(slots=True)
@@ -66,7 +71,8 @@ def draw_case(seed: int) -> Case:
         drawn.append(random.choice((first, _definition(random, kinds))))
     drawn = [_called(one) if random.random() < 0.15 else one for one in drawn]
     events = [] if is_tame or random.random() < 0.5 else [_event(random, drawn) for _ in range(random.randint(1, 4))]
-    return Case(seed, tuple(drawn), tuple(sorted(events)), draw_troubles(random), is_tame)
+    troubles = draw_troubles(random)
+    return Case(seed, tuple(drawn), tuple(sorted(events)), troubles, is_tame, random.choice(_MODES))
 
 
 def _definition(random: Random, kinds: Any) -> dict[str, Any]:
@@ -112,7 +118,7 @@ class _Play:
         self.random = Random(case.seed + 1)
         types = ("work", "write", "fail", "skip", "jump", "flaky", "poll", "crash", "gate", "slow")
         tasks = {name: getattr(self, f"_do_{name}") for name in types}
-        self.fleet = Fleet(case.seed, tasks, case.troubles)
+        self.fleet = Fleet(case.seed, tasks, case.troubles, settings=replace(SETTINGS, mode=case.mode))
         self.fleet.story.is_wanted = tells
         self.asked = 0
 

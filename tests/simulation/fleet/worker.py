@@ -1,6 +1,7 @@
 """A simulated worker: processes that handle messages, a keeper, heartbeats, a repair sweep; all of the real code."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from random import Random
 from uuid import UUID
@@ -8,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from stabilize_celery.errors import UnreachableError
-from stabilize_celery.models.messages import MESSAGE_TYPES
+from stabilize_celery.models.messages import MESSAGE_TYPES, RunTask
 from stabilize_celery.runtime.executor import TaskExecutor
 from stabilize_celery.runtime.findings import Finding
 from stabilize_celery.runtime.keeper import Keeper
@@ -71,8 +72,10 @@ class SimulatedWorker:
             executor=TaskExecutor(self.settings.max_output_bytes, random.random),
             pause_ms=lambda _: self.loop.sleep(random.randint(2_000, 40_000)),
             new_nonce=lambda: UUID(int=random.getrandbits(128)).hex[:12],
+            clock_us=lambda: self.loop.now_us,
         )
         self.runtime.runner = self
+        self.runtime.serves = frozenset((self.settings.control_queue, self.settings.work_queue))
         self.keeper = Keeper(self.store, self.broker, self.settings, self.name)
         self.leases = Leases(self.store, self.broker, self.settings, self.name)
         self._spawn("keeper", self._keep)
@@ -154,6 +157,11 @@ class SimulatedWorker:
         actor = self.loop.current
         if actor is None or actor.is_alive:
             self.claims.pop(claim, None)
+
+    def going_on(self, message: RunTask) -> AbstractContextManager[None]:
+        """Take note: a process goes on with a task that it did not get from the broker."""
+        self.log(f"{self.name} goes on with {message.workflow_id}/{message.name}")
+        return nullcontext()
 
     # -- threads of the main process ---------------------------------------------------------------------------------
 

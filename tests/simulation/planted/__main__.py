@@ -1,0 +1,118 @@
+"""`python -m tests.simulation.planted`: plants each bug in a copy of the code, and tells what sees it.
+
+Ends with 1 if a bug is not seen. `--markdown` prints the table of docs/reliability.md.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.simulation.planted.bugs import BUGS, Bug
+
+__all__ = ["Caught", "main", "plant"]
+
+_ROOT = Path(__file__).parents[3]
+_PACKAGE = "stabilize_celery"
+_COPIED = (_PACKAGE, "tests", "pyproject.toml")
+_BROKEN = re.compile(r"^seed (\d+): (.*)$", re.MULTILINE)
+_MOST_S = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Caught:
+    """What became of a planted bug; `how` is empty if nothing saw it."""
+
+    bug: Bug
+    how: str
+    took_s: float
+
+
+def main(arguments: list[str]) -> int:
+    """Plant bugs; 1: some were not seen."""
+    asked = _parse(arguments)
+    chosen = [bug for bug in BUGS if asked.only in bug.name][:: asked.every]
+    with ThreadPoolExecutor(asked.jobs) as pool:
+        found = list(pool.map(lambda bug: _told(plant(bug, asked.seeds)), chosen))
+    missed = [one for one in found if not one.how]
+    if asked.markdown:
+        print("\n".join(_table(found)))
+    print(f"{len(found)} bugs planted, {len(found) - len(missed)} seen, {len(missed)} missed")
+    return bool(missed)
+
+
+def plant(bug: Bug, seeds: int) -> Caught:
+    """Plant a bug in a copy of the code and look for it with up to so many seeds, or with the tests that it names."""
+    began_s = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="planted-") as folder:
+        copy = Path(folder)
+        for name in _COPIED:
+            source = _ROOT / name
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, copy / name)
+        for edit in bug.edits:
+            path = copy / _PACKAGE / edit.file
+            text = path.read_text()
+            if text.count(edit.old) != 1:
+                raise ValueError(f"{bug.name}: {edit.file} has {text.count(edit.old)} times {edit.old!r}, not once")
+            path.write_text(text.replace(edit.old, edit.new))
+        how = _seen_by_tests(copy, bug.tests) if bug.tests else _seen_by_the_fleet(copy, seeds)
+    return Caught(bug, how, time.monotonic() - began_s)
+
+
+def _seen_by_the_fleet(copy: Path, seeds: int) -> str:
+    done = _run(copy, "tests.simulation.fleet", "--seeds", str(seeds), "--jobs", "1", "--first-only")
+    found = _BROKEN.search(done.stdout)
+    if done.returncode == 0:
+        return ""
+    return f"fleet, seed {found[1]}: {found[2]}" if found else f"fleet: {done.stderr.strip().splitlines()[-1]}"
+
+
+def _seen_by_tests(copy: Path, tests: Iterable[str]) -> str:
+    done = _run(copy, "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *tests)
+    fallen = re.search(r"^FAILED ([^ ]+)", done.stdout, re.MULTILINE)
+    return fallen[1] if fallen else ""
+
+
+def _run(copy: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", module, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        command, cwd=copy, env=environment, capture_output=True, text=True, check=False, timeout=_MOST_S
+    )
+
+
+def _told(caught: Caught) -> Caught:
+    print(f"{caught.took_s:5.0f} s  {caught.bug.name}: {caught.how or 'NOT SEEN'}"[:200], flush=True)
+    return caught
+
+
+def _table(found: Iterable[Caught]) -> list[str]:
+    rows = [f"| {one.bug.room} | {one.bug.name} | {_short(one.how)} |" for one in found]
+    return ["| part | planted bug | what saw it |", "|---|---|---|", *rows]
+
+
+def _short(how: str) -> str:
+    # Threads, workflows and names of the run are noise in a table.
+    return how.replace("|", "/")[:110] or "**nothing**"
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.planted", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=400, help="how many runs of the fleet look for each bug")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="bugs at once")
+    parser.add_argument("--only", default="", help="bugs with these words in their name")
+    parser.add_argument("--every", type=int, default=1, help="every n-th bug only")
+    parser.add_argument("--markdown", action="store_true", help="print the table for the documentation, too")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

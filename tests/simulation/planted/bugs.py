@@ -1,0 +1,275 @@
+"""Bugs to plant: each breaks one rule of the protocol by an edit of the product's code."""
+
+from dataclasses import dataclass
+
+__all__ = ["BUGS", "Bug", "Edit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A piece of a file that stands there once, and what takes its place."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """One bug.
+
+    Args:
+        name: What is wrong, in words.
+        room: The part of the protocol that it breaks.
+        edits: How.
+        tests: Tests that must fall; empty: the simulated fleet must.
+
+    """
+
+    name: str
+    room: str
+    edits: tuple[Edit, ...]
+    tests: tuple[str, ...] = ()
+
+
+def _bug(room: str, name: str, file: str, old: str, new: str, *tests: str) -> Bug:
+    return Bug(name, room, (Edit(file, old, new),), tests)
+
+
+_HANDLER = "engine/handler.py"
+_RUN_TASK = "engine/handlers/run_task.py"
+_SETTLE = "engine/handlers/settle_workflow.py"
+_RESULTS = "engine/results.py"
+_LOCKS = "engine/locks.py"
+_UNIT = "runtime/unit.py"
+_KEEPER = "runtime/keeper.py"
+_VERDICTS = "runtime/verdicts.py"
+_LEASES = "runtime/leases.py"
+
+_UNIT_OF_WORK = (
+    ("the ledger entry is not watched", _HANDLER, "(entry, places.WORKFLOW, *watch)", "(places.WORKFLOW, *watch)"),
+    ("the workflow's status is not watched", _HANDLER, "(entry, places.WORKFLOW, *watch)", "(entry, *watch)"),
+    ("a duplicate is handled again", _HANDLER, "    if not entry.exists:\n", "    if False:\n"),
+    ("what has ended is handled all the same", _HANDLER, "if not workflow.is_live and", "if False and"),
+    ("the own entry stays", _UNIT, "if own is not None and not decision.keeps_entry:", "if own is None:"),
+    (
+        "what follows is published, but not owed",
+        _UNIT,
+        "ledger.append(self._entry(owed, queue, now_ms))",
+        "self._entry(owed, queue, now_ms)",
+    ),
+    (
+        "what is owed has no time at which somebody looks",
+        "store/changes.py",
+        '        yield ("ZADD", due, *(("LT",) if keep_earlier else ()), *pairs)',
+        '        yield ("ZADD", due, "XX", *(("LT",) if keep_earlier else ()), *pairs)',
+    ),
+)
+_CLAIMS = (
+    ("a claim does not watch the run", _RUN_TASK, "        watch=[run_key],\n", "        watch=[],\n"),
+    (
+        "another's claim is ignored",
+        _RUN_TASK,
+        '    if entry.own:\n        return nothing(f"claimed by {entry.own}")\n    if entry.lost',
+        "    if entry.lost",
+    ),
+    (
+        "a claim keeps the attempt",
+        _RUN_TASK,
+        "own=terms.owner, att=entry.att + 1,",
+        "own=terms.owner, att=entry.att or 1,",
+    ),
+    (
+        "the attempt of a result is not compared",
+        _RESULTS,
+        '    if entry.att != returned.attempt:\n        return nothing(f"attempt',
+        '    if False:\n        return nothing(f"attempt',
+    ),
+    (
+        "a poll keeps the attempt",
+        _RESULTS,
+        "ENTRY.encode(att=entry.att + 1, lost=0, nb=at_ms, pub=0)",
+        "ENTRY.encode(att=entry.att, lost=0, nb=at_ms, pub=0)",
+    ),
+    (
+        "a poll keeps the claim",
+        _RESULTS,
+        '    decision = Decision(keeps_entry=True, note=f"{returned.status}: again in {returned.again_after_ms} ms")\n    key = places.ledger(message.name)\n    decision.change(DeleteFields(key, ("own",)))\n',
+        '    decision = Decision(keeps_entry=True, note=f"{returned.status}: again in {returned.again_after_ms} ms")\n    key = places.ledger(message.name)\n',
+    ),
+)
+_KEEPING = (
+    (
+        "reaping does not watch the entry",
+        _KEEPER,
+        "snapshot = session.read((*hashes, look), tuple(query.key for query in hashes))",
+        "snapshot = session.read((*hashes, look), ())",
+    ),
+    (
+        "the lease of a lost worker never ends",
+        _VERDICTS,
+        "(bool(entry.own), Doing.REAP)",
+        "(bool(entry.own), Doing.LOOK_LATER)",
+    ),
+    ("a live worker's lease is not extended", _LEASES, "for c in ours]\n", "for c in ours[:0]]\n"),
+    (
+        "a lost message is not published again",
+        _VERDICTS,
+        "entry.pub + CLOCK_COVER_MS, Doing.AGAIN)",
+        "entry.pub + CLOCK_COVER_MS, Doing.LOOK_LATER)",
+    ),
+    (
+        "a message that was never published is taken for one",
+        _VERDICTS,
+        "(entry.pub == 0 or entry.pub < entry.nb, Doing.PUBLISH)",
+        "(False, Doing.PUBLISH)",
+    ),
+)
+_NAMES = (
+    (
+        "two firings of a join have one name",
+        "engine/joins.py",
+        "token = thread_id(plan.ref, firing.number)",
+        "token = thread_id(plan.ref)",
+    ),
+    (
+        "each pass of a loop has the name of the first",
+        "engine/completion.py",
+        'thread_id(frame.thread, "jump", target)',
+        'thread_id("jump", target)',
+    ),
+    (
+        "threads of one split share a name",
+        "engine/routes.py",
+        "token = thread_id(frame.thread, edge.target, number)",
+        "token = thread_id(frame.thread, edge.target)",
+    ),
+)
+_FLOW = (
+    ("nobody is owed to judge a standstill", "engine/moves.py", "    if moves < 0:\n", "    if moves < -1:\n"),
+    (
+        "arrivals are not counted as used",
+        "engine/joins.py",
+        '{f"u{edge}": count for edge, count in place.used.items()}',
+        "{}",
+    ),
+    (
+        "a standstill ends over waiting arrivals",
+        _SETTLE,
+        "    if not held and not any(any(place.waiting.values()) for place in waiting.places.values()):",
+        "    if True:",
+    ),
+    (
+        "the end does not look at what moves",
+        _SETTLE,
+        '    if int(snapshot[_COUNTERS].get("act", b"0")) > 0:',
+        "    if False:",
+    ),
+    (
+        "an instance's end is counted outside its commit",
+        "engine/handlers/complete_stage.py",
+        "    count = decision.change(Increment(places.instance_counts(run.parent), kind, 1))\n",
+        "    count = decision.change(Increment(places.instance_counts(run.parent), kind, 0))\n",
+    ),
+)
+_LOCKING = (
+    (
+        "a lock's holders and line are not watched",
+        _LOCKS,
+        'snapshot = yield Read((HOLDERS, window, META), ("h", WAITERS), lock_slot(lock))',
+        "snapshot = yield Read((HOLDERS, window, META), (), lock_slot(lock))",
+    ),
+    (
+        "the fencing token begins again",
+        _LOCKS,
+        "granted[waiter] = max(view.last + 1, view.now_us) + len(granted)",
+        "granted[waiter] = 1 + len(granted)",
+    ),
+    ("who comes later passes the line", _LOCKS, "line = [*view.first, me] if", "line = [me, *view.first] if"),
+    (
+        "the limit is not looked at",
+        _LOCKS,
+        "        if len(view.holders) + len(granted) >= lowest:\n",
+        "        if False:\n",
+    ),
+    (
+        "a release does not hand over",
+        _LOCKS,
+        "    granted = _pump(decision, rest, rest.first)\n",
+        "    granted: dict[str, int] = {}\n",
+    ),
+    (
+        "a run's end does not give its lock back",
+        "engine/endings.py",
+        '    release_lock(decision, frame)\n    return {"lock": "done"}\n',
+        '    return {"lock": "done"}\n',
+    ),
+)
+_OUTSIDE = (
+    ("a kept signal is used twice", _RESULTS, "    rest.remove(taken)\n", ""),
+    (
+        "who waits for a signal does not watch the box",
+        _RESULTS,
+        "    waiting = yield Read((Hash(box_key), position), (box_key,))\n",
+        "    waiting = yield Read((Hash(box_key), position), ())\n",
+    ),
+    ("a parked message is lost", _HANDLER, "        parked.change(Add(places.PARKED, (message.name,)))\n", ""),
+    (
+        "resuming owes nothing to what was parked",
+        "engine/outside.py",
+        "    decision.owes.append(Owed(ResumeParked(workflow_id=workflow_id)))\n",
+        "",
+    ),
+    (
+        "creation does not watch for a twin",
+        "runtime/service.py",
+        "    snapshot = yield Read((key,), (places.WORKFLOW,))\n",
+        "    snapshot = yield Read((key,), ())\n",
+    ),
+    (
+        "creation does not look for a twin",
+        "runtime/service.py",
+        "    if record.status:\n        return Decision(keeps_entry=True, call=record.digest)\n",
+        "",
+    ),
+)
+_INNER = (
+    (
+        "a child is created without a look",
+        "engine/handlers/start_sub_workflow.py",
+        "    if not there.hash(places.WORKFLOW):\n",
+        "    if True:\n",
+    ),
+    (
+        "a child's end is not told to its caller",
+        "engine/handlers/notify_parent.py",
+        "        yield Commit(Decision(keeps_entry=True, owes=[Owed(done)]), slot)\n",
+        "        del done\n",
+    ),
+    (
+        "no tombstone for a child that is not there yet",
+        "engine/handlers/cancel_sub_workflow.py",
+        "        yield Commit(decision, slot)\n    elif",
+        "        del slot\n    elif",
+    ),
+    (
+        "a child's caller does not end it",
+        "engine/endings.py",
+        "    if run.child and run.sub is None:\n",
+        "    if False:\n",
+    ),
+)
+BUGS: tuple[Bug, ...] = tuple(
+    _bug(room, *row)
+    for room, rows in (
+        ("unit of work", _UNIT_OF_WORK),
+        ("claims", _CLAIMS),
+        ("keeper and leases", _KEEPING),
+        ("names", _NAMES),
+        ("threads and joins", _FLOW),
+        ("locks", _LOCKING),
+        ("outside", _OUTSIDE),
+        ("inner workflows", _INNER),
+    )
+    for row in rows
+)
