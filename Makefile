@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check conformance chaos bench fmt unit integration simulate docs site lock
+.PHONY: help setup demo test check conformance chaos bench fmt unit integration simulate planted docs site lock
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -47,9 +47,11 @@ unit: setup ## the fast tests: values in, values out
 integration: setup ## the tests that need a real Redis and real Celery workers
 	$(PYTEST) tests/integration $(TEST_ARGS)
 
-simulate: setup ## seeded runs of the engine: reordering, duplicates, crashes
-	@test -d tests/simulation || { echo "make simulate: tests/simulation does not exist yet" >&2; exit 1; }
-	$(PYTEST) tests/simulation $(TEST_ARGS)
+simulate: setup ## runs of a simulated fleet in which everything fails (SEEDS=2000, FROM=0)
+	$(BIN)/python -m tests.simulation.fleet --seeds $(or $(SEEDS),2000) --from $(or $(FROM),0)
+
+planted: setup ## plant bugs in copies of the code: the simulated fleet must see each; takes minutes
+	$(BIN)/python -m tests.simulation.planted $(PLANTED_ARGS)
 
 site: setup ## build the documentation site into site/, strictly: no broken links
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

@@ -79,7 +79,9 @@ def _described(case: Case) -> str:
     troubles = {name: value for name, value in asdict(case.troubles).items() if value}
     workflows = [json.dumps(definition["stages"]) for definition in case.definitions]
     events = [f"{ms} ms: {what} of {ref} of w{number}" for ms, number, what, ref in case.events]
-    return "\n".join([f"mode: {case.mode}", "troubles: " + json.dumps(troubles), *(f"stages: {text}" for text in workflows), *events])
+    return "\n".join(
+        [f"mode: {case.mode}", "troubles: " + json.dumps(troubles), *(f"stages: {text}" for text in workflows), *events]
+    )
 
 
 if __name__ == "__main__":

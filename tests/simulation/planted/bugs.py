@@ -1,8 +1,11 @@
 """Bugs to plant: each breaks one rule of the protocol by an edit of the product's code."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["BUGS", "Bug", "Edit"]
+__all__ = ["BUGS", "PACKAGE", "Bug", "Edit"]
+
+PACKAGE = Path(__file__).parents[3] / "stabilize_celery"
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +15,10 @@ class Edit:
     file: str
     old: str
     new: str
+
+    def source(self) -> str:
+        """Return the file as it is."""
+        return (PACKAGE / self.file).read_text()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +54,6 @@ _VERDICTS = "runtime/verdicts.py"
 _LEASES = "runtime/leases.py"
 
 _UNIT_OF_WORK = (
-    ("the ledger entry is not watched", _HANDLER, "(entry, places.WORKFLOW, *watch)", "(places.WORKFLOW, *watch)"),
-    ("the workflow's status is not watched", _HANDLER, "(entry, places.WORKFLOW, *watch)", "(entry, *watch)"),
     ("a duplicate is handled again", _HANDLER, "    if not entry.exists:\n", "    if False:\n"),
     ("what has ended is handled all the same", _HANDLER, "if not workflow.is_live and", "if False and"),
     ("the own entry stays", _UNIT, "if own is not None and not decision.keeps_entry:", "if own is None:"),
@@ -259,17 +264,46 @@ _INNER = (
         "    if False:\n",
     ),
 )
-BUGS: tuple[Bug, ...] = tuple(
-    _bug(room, *row)
-    for room, rows in (
-        ("unit of work", _UNIT_OF_WORK),
-        ("claims", _CLAIMS),
-        ("keeper and leases", _KEEPING),
-        ("names", _NAMES),
-        ("threads and joins", _FLOW),
-        ("locks", _LOCKING),
-        ("outside", _OUTSIDE),
-        ("inner workflows", _INNER),
-    )
-    for row in rows
+_WATCHES = (
+    Bug(
+        "neither the entry nor the run is watched where a result is recorded",
+        "unit of work",
+        (
+            Edit(_HANDLER, "(entry, places.WORKFLOW, *watch)", "(places.WORKFLOW, *watch)"),
+            Edit(
+                _RESULTS,
+                "watch=[run_key])\n    if (late := ",
+                "watch=[])\n    if (late := ",
+            ),
+        ),
+    ),
+    Bug(
+        "what a join has used is not watched",
+        "threads and joins",
+        (
+            Edit(
+                "engine/handlers/evaluate_join.py",
+                "watch = (places.WORKFLOW, places.join(name), places.shut(name), *((entry,) if settles else ()))",
+                "watch = (places.WORKFLOW,)",
+            ),
+        ),
+    ),
+)
+
+BUGS: tuple[Bug, ...] = (
+    *_WATCHES,
+    *(
+        _bug(room, *row)
+        for room, rows in (
+            ("unit of work", _UNIT_OF_WORK),
+            ("claims", _CLAIMS),
+            ("keeper and leases", _KEEPING),
+            ("names", _NAMES),
+            ("threads and joins", _FLOW),
+            ("locks", _LOCKING),
+            ("outside", _OUTSIDE),
+            ("inner workflows", _INNER),
+        )
+        for row in rows
+    ),
 )

@@ -1,0 +1,99 @@
+"""A whole fleet, with all that can befall it: no law is broken, whatever fails (docs/reliability.md)."""
+
+from random import Random
+
+import pytest
+
+from tests.simulation.fleet.__main__ import run_seed
+from tests.simulation.fleet.actors import Loop
+from tests.simulation.fleet.cases import draw_case, run_case
+from tests.simulation.fleet.minimise import minimised
+from tests.simulation.planted.__main__ import plant
+from tests.simulation.planted.bugs import BUGS, Bug
+from tests.simulation.tuning import SCALE
+
+_AT_ONCE = 25
+_SEEDS = 2_000
+_DRAWN = 300
+
+
+@pytest.mark.parametrize("first", range(0, _SEEDS * SCALE, _AT_ONCE))
+def test_no_law_is_broken(first: int) -> None:
+    """25 seeds of this many: what fails is told by `python -m tests.simulation.fleet --seeds 1 --from SEED`."""
+    outcomes = [run_seed(seed) for seed in range(first, first + _AT_ONCE)]
+
+    assert [(seed, broken) for seed, broken, *_ in outcomes if broken] == []
+    assert sum(executions for *_, executions in outcomes) > _AT_ONCE
+
+
+def test_one_seed_is_one_run() -> None:
+    """The same story, line by line, whenever it is told."""
+    first, again = (run_case(draw_case(11), tells=True) for _ in range(2))
+
+    assert first.lines == again.lines
+    assert len(first.lines) > 20
+
+
+def test_every_kind_of_trouble_and_mode_is_met() -> None:
+    """The seeds of a run hold all there is: no kind is there in name only."""
+    cases = [draw_case(seed) for seed in range(_DRAWN)]
+    incidents = {incident.kind for case in cases for incident in case.troubles.incidents}
+
+    assert {case.mode for case in cases} == {"per_message", "fused", "continuation"}
+    assert len(incidents) == 13
+    for rate in ("duplicate", "lose", "lose_link", "tear", "die", "stall"):
+        assert sum(getattr(case.troubles, rate) > 0 for case in cases) > _DRAWN / 5
+
+
+_QUICK = (
+    "what follows is published, but not owed",
+    "the lease of a lost worker never ends",
+    "a child's end is not told to its caller",
+)
+
+
+@pytest.mark.parametrize("bug", [bug for bug in BUGS if bug.name in _QUICK], ids=lambda bug: bug.name)
+def test_a_planted_bug_is_seen(bug: Bug) -> None:
+    """A few of them, in a copy of the code; all of them: `make planted`."""
+    assert plant(bug, seeds=60).how
+
+
+def test_bugs_are_planted_where_they_say() -> None:
+    """Each replaces a piece of code that stands there once, so that it can't fail to be planted."""
+    for bug in BUGS:
+        for edit in bug.edits:
+            assert edit.source().count(edit.old) == 1, (bug.name, edit.file)
+
+
+def test_a_failing_seed_is_told_as_a_shorter_story(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer workflows, stages, events and troubles, that still break a law."""
+    monkeypatch.setattr("stabilize_celery.engine.handlers.notify_parent.Owed", _forgotten)
+    seed = next(seed for seed in range(200) if run_seed(seed)[1])
+    case = draw_case(seed)
+    smaller, outcome = minimised(case, for_s=10)
+
+    assert outcome.broken
+    assert outcome.lines
+    assert len(str(smaller)) < len(str(case))
+
+
+def _forgotten(_message: object) -> object:
+    raise LookupError("meant to be broken")
+
+
+def test_the_scheduler_lets_the_dead_do_nothing_more() -> None:
+    """Whoever is killed while it waits ends there."""
+    loop, done = Loop(Random(0)), list[str]()
+
+    def act() -> None:
+        done.append("begun")
+        loop.sleep(1_000)
+        done.append("ended")
+
+    actor = loop.spawn("one", act)
+    loop.step()
+    loop.kill(actor)
+    while loop.step():
+        pass
+
+    assert done == ["begun"]
