@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ["ROOT", "Block", "block_with", "blocks", "execute"]
 
 ROOT = Path(__file__).parents[1]
-_FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from stabilize_celery.cli.doctor import add_doctor
 from stabilize_celery.cli.failures import DONE, code_of, failure_object, sentence_of
 from stabilize_celery.cli.locking import add_locking
 from stabilize_celery.cli.looking import add_looking
+from stabilize_celery.cli.migrating import add_migrating
 from stabilize_celery.cli.scheduling import schedule_app
 from stabilize_celery.cli.session import Session
 from stabilize_celery.cli.starting import add_starting
@@ -43,6 +44,7 @@ def make_app() -> typer.Typer:
         add_starting,
         add_looking,
         add_locking,
+        add_migrating,
         add_acting,
         add_doctor,
         add_web,

@@ -17,6 +17,7 @@ from stabilize_celery.compat.control import (
     SkipStage,
     StartWorkflow,
 )
+from stabilize_celery.compat.history import RedisEventStore, configure_event_sourcing
 from stabilize_celery.compat.orchestrator import Orchestrator, approve, reject, send_signal
 from stabilize_celery.compat.processor import QueueProcessor, QueueProcessorConfig
 from stabilize_celery.compat.queue import CeleryQueue
@@ -39,6 +40,7 @@ __all__ = [
     "QueueProcessor",
     "QueueProcessorConfig",
     "RecoveryResult",
+    "RedisEventStore",
     "RedisWorkflowStore",
     "RestartStage",
     "ResumeStage",
@@ -49,6 +51,7 @@ __all__ = [
     "WorkflowRecovery",
     "WorkflowStore",
     "approve",
+    "configure_event_sourcing",
     "create_store",
     "recover_on_startup",
     "reject",

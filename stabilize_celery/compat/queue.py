@@ -23,12 +23,13 @@ class CeleryQueue:
         app_or_url: A Celery app, or a broker's URL. Default: no broker; a `QueueProcessor` must serve it, or workers
             find what is owed a little later by themselves.
         table_name: Accepted; there are no tables.
+        connection_string: Upstream's name of a broker's URL.
 
     """
 
-    def __init__(self, app_or_url: Any = None, table_name: str = "") -> None:
+    def __init__(self, app_or_url: Any = None, table_name: str = "", *, connection_string: str = "") -> None:
         del table_name
-        self._given = app_or_url
+        self._given = app_or_url if app_or_url is not None else connection_string or None
         self._broker: Publisher | None = None
         self._store: RedisWorkflowStore | None = None
         self._ready: deque[Outgoing] = deque()

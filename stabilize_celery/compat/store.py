@@ -30,6 +30,7 @@ class RedisWorkflowStore:
         create_tables: Accepted; there are none.
         namespace: Start of all keys.
         settings: All settings, in place of the environment's.
+        connection_string: Upstream's name of `url`.
 
     """
 
@@ -40,8 +41,10 @@ class RedisWorkflowStore:
         *,
         namespace: str | None = None,
         settings: Settings | None = None,
+        connection_string: str = "",
     ) -> None:
         del create_tables
+        url = url or connection_string
         in_memory = url.startswith("memory:")
         kept: Store | None = MemoryStore(lambda: time.time_ns() // 1000) if in_memory else None
         self._relay = _Relay()

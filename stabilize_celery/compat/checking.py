@@ -1,0 +1,206 @@
+"""What of a program changes: one written for `stabilize`, or one with a Celery canvas. Reads it, never runs it."""
+
+import ast
+from dataclasses import dataclass
+from importlib import import_module
+
+from stabilize_celery.errors import ConfigurationError
+
+__all__ = ["CHANGE", "LOOK", "MISSING", "Finding", "check_source"]
+
+CHANGE, LOOK, MISSING = "change", "look", "missing"
+"""Another line does the same; it works and differs in something; there is no counterpart."""
+
+_OLD = "stabilize"
+_NEW = "stabilize_celery"
+_HOMES = (_NEW, f"{_NEW}.compat", f"{_NEW}.tasks.registry")
+_RENAMED = {
+    "SqliteWorkflowStore": "RedisWorkflowStore(url): redis://…, or memory:// in one process",
+    "PostgresWorkflowStore": "RedisWorkflowStore(url)",
+    "SqliteQueue": "CeleryQueue(app or url)",
+    "PostgresQueue": "CeleryQueue(app or url)",
+    "InMemoryQueue": "CeleryQueue()",
+    "SqliteEventStore": "RedisEventStore(url): the history is kept anyway, read it by handle.events()",
+    "PostgresEventStore": "RedisEventStore(url): the history is kept anyway, read it by handle.events()",
+}
+_ADVICE = {
+    "DockerTask": "call docker from a `shell` task",
+    "SSHTask": "call ssh from a `shell` task",
+    "HighwayTask": "call the service from an `http` task",
+    "register_verifier": "TaskRegistry.register_verifier",
+    "get_verifier": "TaskRegistry.get_verifier",
+    "verifier": "TaskRegistry.verifier",
+    "get_event_bus": "handle.events(follow=True)",
+    "EventReplayer": "handle.events()",
+    "configure_logging": "STABILIZE_LOG_FORMAT, and Celery's own logging settings",
+    "configure_tracing": "the extra [otel]",
+    "WorkflowStream": "handle.events(follow=True)",
+    "emit_progress": "return outputs, or write where who looks can read it",
+    "LifecycleManager": "the worker is Celery's: its signals",
+    "install_shutdown_handlers": "the worker is Celery's: it shuts down warmly by itself",
+}
+_METHODS = {
+    "register_handler": (MISSING, "handlers can't be replaced: the engine's decisions are one whole"),
+    "process_one": (LOOK, "handles one message, in an order of its own: process_all() runs to the end"),
+    "_create_table": (LOOK, "does nothing here; leave it out"),
+    "replace": (LOOK, "in a step of a canvas the new signature is executed inside the step"),
+    "add_to_chord": (MISSING, "a canvas is whole when it is started; for work found later use instances"),
+}
+_OF_TASKS = frozenset({"replace", "add_to_chord"})
+_CANVAS = frozenset({"chain", "group", "chord", "chunks", "xmap", "xstarmap"})
+_SENDS = frozenset({"apply_async", "delay"})
+_OPTIONS = {
+    "expires": "no counterpart: give the workflow a timeout_ms, or check the time in the task",
+    "queue": "route the task's stage by STABILIZE_TASK_QUEUES=canvas:<task>=<queue>",
+    "time_limit": "no counterpart: limit the time inside the task",
+    "soft_time_limit": "no counterpart: limit the time inside the task",
+}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Finding:
+    """One thing to know about a line (from 1)."""
+
+    line: int
+    kind: str
+    what: str
+    todo: str
+
+    def __str__(self) -> str:
+        return f"line {self.line:<4} {self.kind:<8} {self.what}: {self.todo}"
+
+
+def check_source(text: str, name: str) -> list[Finding]:
+    """Return what of a program changes, in the order of its lines.
+
+    Raises:
+        ConfigurationError: it is no Python; the text says where.
+
+    """
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None) or 1
+        raise ConfigurationError(f"{name}, line {line}: this is no Python that can be read: {error}") from None
+    reader = _Reader()
+    reader.visit(tree)
+    return sorted(set(reader.findings))
+
+
+class _Reader(ast.NodeVisitor):
+    """Walks a program once; imports come before what they are used for."""
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+        self._is_old = False
+        self._canvas: set[str] = set()
+        """Names that stand for a canvas: the functions' own, and variables that one was put into."""
+
+    def visit_Import(self, node: ast.Import) -> None:
+        """`import stabilize.x`."""
+        for one in node.names:
+            if _is_of(one.name, _OLD):
+                self._is_old = True
+                self._tell(
+                    node, CHANGE, f"import {one.name}", f"import {one.name.replace(_OLD, _NEW, 1)}, or its names"
+                )
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        """`from stabilize.x import y`, `from celery import chain`."""
+        module = node.module or ""
+        if node.level == 0 and _is_of(module, _OLD):
+            self._is_old = True
+            for one in node.names:
+                self.findings.append(Finding(one.lineno, *_moved(module, one.name)))
+        elif node.level == 0 and _is_of(module, "celery"):
+            self._canvas |= {one.asname or one.name for one in node.names if one.name in _CANVAS}
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        """`flow = chain(...)`: sending `flow` sends a canvas."""
+        self.generic_visit(node)
+        if self._is_canvas(node.value):
+            self._canvas |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+
+    def visit_Call(self, node: ast.Call) -> None:
+        """See calls that behave differently, and canvases that are sent."""
+        if isinstance(node.func, ast.Attribute):
+            self._method(node, node.func)
+        elif self._is_sent(node):
+            self._tell(
+                node, CHANGE, "canvas(…)", "stabilize.start_canvas(canvas, …); handle.result() in place of get()"
+            )
+        self.generic_visit(node)
+
+    def _method(self, node: ast.Call, func: ast.Attribute) -> None:
+        name = func.attr
+        if name in _SENDS and self._is_canvas(func.value):
+            self._tell(
+                node,
+                CHANGE,
+                f"canvas.{name}(…)",
+                "stabilize.start_canvas(canvas, …); handle.result() in place of get()",
+            )
+        if name in _METHODS and self._is_about(name, func):
+            self._tell(node, _METHODS[name][0], f".{name}(…)", _METHODS[name][1])
+        if name == "push" and self._is_old and (len(node.args) > 1 or any(key.arg == "delay" for key in node.keywords)):
+            self._tell(node, MISSING, ".push(…, delay)", "give the stage a scheduled_time, or a `wait` task")
+        if name == "set" and self._canvas:
+            for key in node.keywords:
+                if key.arg in _OPTIONS:
+                    self._tell(node, MISSING, f".set({key.arg}=…)", _OPTIONS[key.arg])
+
+    def _is_sent(self, node: ast.Call) -> bool:
+        """Whether a call calls a canvas: `flow()`, `chain(…)()`, `chord(header)(body)`; `chain(…)` alone makes one."""
+        if isinstance(node.func, ast.Name):
+            return self._is_canvas(node.func) and not (node.args or node.keywords)
+        return self._is_canvas(node.func)
+
+    def _is_about(self, name: str, func: ast.Attribute) -> bool:
+        if name not in _OF_TASKS:
+            return self._is_old
+        return bool(self._canvas) and isinstance(func.value, ast.Name) and func.value.id == "self"
+
+    def _is_canvas(self, node: ast.expr) -> bool:
+        """Whether an expression makes a canvas: a call of one, `a | b`, or a name that was given one."""
+        if isinstance(node, ast.Name):
+            return node.id in self._canvas
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+            return any(self._is_canvas(side) or _is_signature(side) for side in (node.left, node.right))
+        if not isinstance(node, ast.Call):
+            return False
+        if isinstance(node.func, ast.Attribute):
+            return node.func.attr in ("set", "on_error", "clone") and self._is_canvas(node.func.value)
+        return isinstance(node.func, ast.Name) and node.func.id in self._canvas
+
+    def _tell(self, node: ast.AST, kind: str, what: str, todo: str) -> None:
+        self.findings.append(Finding(getattr(node, "lineno", 1), kind, what, todo))
+
+
+def _is_of(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+def _is_signature(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("s", "si")
+
+
+def _moved(module: str, name: str) -> tuple[str, str, str]:
+    """Return what becomes of an imported name: kind, what, what to do."""
+    what = f"{module}.{name}"
+    if name == "*":
+        return LOOK, what, "name what is needed: not all of it is here"
+    if name in _RENAMED:
+        return CHANGE, what, _RENAMED[name]
+    same = module.replace(_OLD, _NEW, 1)
+    home = next((home for home in (same, *_HOMES) if _has(home, name)), None)
+    if home is not None:
+        return CHANGE, what, f"from {home} import {name}"
+    return MISSING, what, _ADVICE.get(name, "has no counterpart")
+
+
+def _has(module: str, name: str) -> bool:
+    """Whether a module of ours has the name among its public ones."""
+    try:
+        return name in getattr(import_module(module), "__all__", ())
+    except ImportError:
+        return False

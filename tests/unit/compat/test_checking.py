@@ -1,0 +1,126 @@
+"""What of a program changes is told by line, with what to write there; what does not change is not told."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from stabilize_celery.cli.program import run
+from stabilize_celery.compat.checking import CHANGE, LOOK, MISSING, check_source
+from stabilize_celery.errors import ConfigurationError
+from tests.pages import block_with
+
+
+def told(text: str) -> list[tuple[int, str, str]]:
+    return [(one.line, one.kind, one.todo) for one in check_source(text, "p.py")]
+
+
+def test_every_name_says_where_it_is_now() -> None:
+    """The home that is told has the name."""
+    found = told(
+        "from stabilize import Workflow, Orchestrator, TaskRegistry\nfrom stabilize.models.status import WorkflowStatus\n"
+    )
+
+    assert [(line, kind) for line, kind, _ in found] == [(1, CHANGE)] * 3 + [(2, CHANGE)]
+    for _, _, todo in found:
+        _, home, _, name = todo.split()
+        assert name in import_module(home).__all__
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "todo"),
+    [
+        ("from stabilize import SqliteQueue", CHANGE, "CeleryQueue(app or url)"),
+        ("from stabilize.persistence.sqlite import SqliteWorkflowStore", CHANGE, "RedisWorkflowStore(url)"),
+        ("from stabilize.queue.processor.config import QueueProcessorConfig", CHANGE, "from stabilize_celery import"),
+        ("from stabilize import DockerTask", MISSING, "`shell` task"),
+        ("from stabilize.monitor import Panel", MISSING, "has no counterpart"),
+        ("from stabilize import *", LOOK, "name what is needed"),
+        ("import stabilize.models.stage", CHANGE, "import stabilize_celery.models.stage"),
+    ],
+)
+def test_imports(line: str, kind: str, todo: str) -> None:
+    [found] = told(line + "\n")
+
+    assert found[:2] == (1, kind)
+    assert todo in found[2]
+
+
+@pytest.mark.parametrize(
+    ("call", "kind"),
+    [
+        ("processor.register_handler(h)", MISSING),
+        ("processor.process_one()", LOOK),
+        ("queue._create_table()", LOOK),
+        ("queue.push(m, timedelta(1))", MISSING),
+        ("queue.push(m, delay=timedelta(1))", MISSING),
+    ],
+)
+def test_calls_that_differ(call: str, kind: str) -> None:
+    assert [found[:2] for found in told(f"import stabilize\n{call}\n")][1:] == [(2, kind)]
+    assert told(f"{call}\n") == []
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "chain(a.s(1), b.s()).apply_async()",
+        "chain(a.s(1), b.s()).delay()",
+        "chain(a.s(1), b.s())()",
+        "(group(a.s(1)) | b.s()).apply_async()",
+        "flow = chord([a.s()], b.s())\nflow.delay()",
+        "flow = chain(a.s())\nflow()",
+        "chain(a.s(1)).on_error(e.s()).apply_async()",
+    ],
+)
+def test_a_canvas_that_is_sent_is_started_instead(program: str) -> None:
+    found = told(f"from celery import chain, chord, group\n{program}\n")
+
+    assert [kind for _, kind, _ in found] == [CHANGE]
+    assert "start_canvas" in found[0][2]
+
+
+def test_what_a_canvas_has_without_counterpart_is_told() -> None:
+    program = (
+        "from celery import chain as line\n"
+        "line(a.s().set(expires=3), b.s().set(queue='fast', countdown=1))\n"
+        "def step(self):\n    self.replace(a.s())\n    text.replace('a', 'b')\n"
+    )
+
+    assert [found[:2] for found in told(program)] == [(2, MISSING), (2, MISSING), (4, LOOK)]
+
+
+def test_a_program_of_neither_has_nothing_to_change() -> None:
+    assert (
+        told(
+            "from celery import Celery\nfrom mine import stabilize\napp.send_task('a')\nmail.delay(3)\nx = 'a'.replace('a', 'b')\n"
+        )
+        == []
+    )
+
+
+def test_what_is_no_python_is_told_with_its_line() -> None:
+    with pytest.raises(ConfigurationError, match=r"p\.py, line 2: this is no Python"):
+        check_source("a = 1\nfrom (\n", "p.py")
+
+
+def test_the_page_shows_what_the_command_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For a program like the one that it is about; with a directory, and with what isn't there, too."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    Path("pipeline.py").write_text(
+        "from stabilize import SqliteQueue, Workflow\n" + "\n" * 7 + "queue.push(m, delay)\n"
+    )
+    shown = block_with("docs/migrating.md", "migrate-check pipeline.py", "").code.splitlines()[1:]
+
+    assert run(["migrate-check", "pipeline.py"]) == 1
+    assert capsys.readouterr().out.splitlines() == shown
+    assert run(["migrate-check", "."]) == 1
+    assert run(["migrate-check", "nowhere.py"]) == 2
+    Path("broken.py").write_text("(")
+    assert run(["migrate-check", "broken.py"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
