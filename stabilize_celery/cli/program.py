@@ -20,6 +20,7 @@ from stabilize_celery.cli.locking import add_locking
 from stabilize_celery.cli.looking import add_looking
 from stabilize_celery.cli.migrating import add_migrating
 from stabilize_celery.cli.scheduling import schedule_app
+from stabilize_celery.cli.server import add_server
 from stabilize_celery.cli.session import Session
 from stabilize_celery.cli.starting import add_starting
 from stabilize_celery.cli.web import add_web
@@ -47,6 +48,7 @@ def make_app() -> typer.Typer:
         add_migrating,
         add_acting,
         add_doctor,
+        add_server,
         add_web,
         add_bench,
     ):
