@@ -317,9 +317,14 @@ class AsyncWorkflowHandle:
         """End a multi-instance stage early: open instances are withdrawn, the thread goes on (WCP-27)."""
         return await self._line.call(self._handle.complete_instances, ref_id)
 
-    async def add_instances(self, ref_id: str, n: int, context: Mapping[str, Any] | None = None) -> Outcome:
-        """Add `n` instances to a stage that allows it; `context`: more names that they see (WCP-15)."""
-        return await self._line.call(self._handle.add_instances, ref_id, n, context)
+    async def add_instances(
+        self, ref_id: str, n: int, context: Mapping[str, Any] | None = None, *, run: int | None = None
+    ) -> Outcome:
+        """Add `n` instances to a stage that allows it; `context`: more names that they see (WCP-15).
+
+        `run`: the number of the run that they belong to; without it the first one that takes more.
+        """
+        return await self._line.call(self._handle.add_instances, ref_id, n, context, run=run)
 
 
 Handles: TypeAlias = list[AsyncWorkflowHandle]

@@ -152,9 +152,15 @@ class WorkflowHandle:
         """End a multi-instance stage early: open instances are withdrawn, the thread goes on (WCP-27)."""
         return self._act(lambda event_id: outside.complete_instances(self.id, event_id, ref_id))
 
-    def add_instances(self, ref_id: str, n: int, context: Mapping[str, Any] | None = None) -> Outcome:
-        """Add `n` instances to a stage that allows it; `context`: more names that they see (WCP-15)."""
-        return self._act(lambda event_id: outside.add_instances(self.id, event_id, ref_id, n, dict(context or {})))
+    def add_instances(
+        self, ref_id: str, n: int, context: Mapping[str, Any] | None = None, *, run: int | None = None
+    ) -> Outcome:
+        """Add `n` instances to a stage that allows it; `context`: more names that they see (WCP-15).
+
+        `run`: the number of the run that they belong to; without it the first one that takes more.
+        """
+        seen = dict(context or {})
+        return self._act(lambda event_id: outside.add_instances(self.id, event_id, ref_id, n, seen, run=run))
 
     def _act(self, event: Callable[[str], Handling]) -> Outcome:
         return act(self._runtime, self.id, event)

@@ -92,9 +92,19 @@ class Crowd:
         extras = {int(name[2:]): unpack(value) for name, value in totals.items() if name.startswith("x:")}
         return cls("total" in totals, is_closed=totals.get("closed") == b"1", extras=extras, **numbers)
 
+    @property
+    def ended(self) -> int:
+        """How many have ended, well or not."""
+        return self.done + self.failed
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more may be added: the thread has not gone on, and one at least is unfinished."""
+        return not self.is_closed and self.ended < self.total
+
     def room(self, limit: int, wanted: int) -> int:
         """Return how many of `wanted` instances may start now, where at most `limit` are at work (0: any number)."""
-        return max(0, min(wanted, limit - (self.begun - self.done - self.failed))) if limit else wanted
+        return max(0, min(wanted, limit - (self.begun - self.ended))) if limit else wanted
 
 
 def begin_waiting(decision: Decision, frame: Frame, crowd: Crowd) -> None:

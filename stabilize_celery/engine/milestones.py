@@ -11,11 +11,13 @@ from stabilize_celery.engine.endings import (
     end_run,
 )
 from stabilize_celery.engine.handler import stage_fields
+from stabilize_celery.engine.judging import place_queries, read_places
 from stabilize_celery.engine.moves import (
     Frame,
     set_run,
 )
 from stabilize_celery.engine.plan import StagePlan, decode_plan
+from stabilize_celery.engine.region import Region
 from stabilize_celery.engine.routes import (
     close_if_last,
 )
@@ -57,16 +59,38 @@ def milestone_verdict(plan: StagePlan) -> Generator[Read, Snapshot, str]:
     runs = [run for key in keys.values() if (run := RUN.decode(found[key])).ref == ref]
     inside = [thread for thread, key in keys.items() if RUN.decode(found[key]).ref == ref]
     yield Read((), tuple(places.run(thread) for thread in inside))
-    if _is_as_wanted(runs, plan.milestone_status):
+    is_shut = ref in found[shut]
+    if plan.milestone_above and not runs and not is_shut:
+        is_shut = not (yield from _may_be_reached(plan))
+    status = _status(runs, is_shut=is_shut)
+    if plan.milestone_status in (status, _SAME.get(status)):
         return HOLDS
-    return GONE if ref in found[shut] else WAITS
+    is_active = any(not run.is_ended for run in runs)
+    return GONE if is_shut and not is_active else WAITS
 
 
-def _is_as_wanted(runs: list[Run], wanted: str) -> bool:
+def _status(runs: list[Run], *, is_shut: bool) -> str:
+    """Return the status of a milestone stage with these runs (wcp 1.2)."""
     ordered = sorted(runs, key=lambda run: run.created_us)
     newest = [run for run in ordered if not run.is_ended] or ordered
-    status = newest[-1].status if newest else "NOT_STARTED"
-    return wanted in (status, _SAME.get(status))
+    if newest:
+        return newest[-1].status
+    return "SKIPPED" if is_shut else "NOT_STARTED"
+
+
+def _may_be_reached(plan: StagePlan) -> Generator[Read, Snapshot, bool]:
+    """Return whether a thread may still come to the milestone stage, which has had none (wcp 1.5).
+
+    Where the stage has just become unreachable that may not have been told yet, and the way there is looked at whole.
+    Not WATCHed: who comes there does not change that, and who goes another way was not ahead of this look.
+    """
+    refs = plan.milestone_above
+    fields = yield Read(tuple(stage_fields(ref) for ref in refs))
+    components = {decode_plan(fields[stage_fields(ref)][f"s:{ref}"]).component for ref in refs}
+    counters = {name: Hash(places.component(name)) for name in components}
+    snapshot = yield Read((*counters.values(), *(query for ref in refs for query in place_queries(ref))))
+    live = {name: count for query in counters.values() for name, count in snapshot[query].items()}
+    return plan.milestone in Region(read_places(snapshot, refs, live)).reachable()
 
 
 def hold(decision: Decision, frame: Frame) -> int:

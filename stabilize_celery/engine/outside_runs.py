@@ -22,7 +22,17 @@ from stabilize_celery.engine.moves import (
 from stabilize_celery.engine.offers import choose_member, close_offer
 from stabilize_celery.engine.plan import decode_plan, decode_workflow_plan
 from stabilize_celery.engine.state import ENTRY, RUN, SIGNALS, Entry, Run
-from stabilize_celery.engine.steps import Decision, Fields, Hash, Increment, Members, Read, SetFields, Snapshot
+from stabilize_celery.engine.steps import (
+    Decision,
+    Fields,
+    Hash,
+    Increment,
+    Items,
+    Members,
+    Read,
+    SetFields,
+    Snapshot,
+)
 from stabilize_celery.engine.waiters import forget_waiters
 from stabilize_celery.models.messages import run_name
 
@@ -94,10 +104,19 @@ def complete_instances(workflow_id: str, event_id: str, ref_id: str) -> Asking:
 
 
 def add_instances(
-    workflow_id: str, event_id: str, ref_id: str, count: int, context: dict[str, Any] | None = None
+    workflow_id: str,
+    event_id: str,
+    ref_id: str,
+    count: int,
+    context: dict[str, Any] | None = None,
+    *,
+    run: int | None = None,
 ) -> Asking:
-    """WCP-15. Adds instances while the thread has not gone on and one is unfinished; `context`: names they see."""
-    snapshot, frame, crowd = yield from _running_instances(workflow_id, ref_id)
+    """WCP-15. Adds instances while the thread has not gone on and one is unfinished; `context`: names they see.
+
+    To the first run that takes more, or to the one of that number only: an instance that asks means its own.
+    """
+    snapshot, frame, crowd = yield from _run_with_instances(workflow_id, ref_id, run)
     if (before := known(snapshot, event_id)) is not None:
         return before
     config = frame.plan.instances if frame else None
@@ -105,9 +124,9 @@ def add_instances(
         return refuse(f"stage {ref_id!r} has no run at work that takes more instances")
     if count < 1:
         return refuse(f"{count} instances can't be added; add one or more")
-    total, ended = crowd.total, crowd.done + crowd.failed
-    if crowd.is_closed or ended >= total:
-        return refuse(f"the instances of {ref_id!r} are closed: {ended} of {total} have ended")
+    total = crowd.total
+    if not crowd.is_open:
+        return refuse(f"the instances of {ref_id!r} are closed: {crowd.ended} of {total} have ended")
     decision = Decision()
     extras = {index: context or {} for index in range(total, total + count)}
     seen = {f"x:{index}": pack(extra) for index, extra in extras.items() if extra}
@@ -116,22 +135,30 @@ def add_instances(
     return accept(decision, snapshot, event_id, f"added {count} to {total} instances")
 
 
-def _running_instances(
-    workflow_id: str, ref_id: str
+def _run_with_instances(
+    workflow_id: str, ref_id: str, number: int | None
 ) -> Generator[Read, Snapshot, tuple[Snapshot, Frame | None, Crowd]]:
-    live = Members(places.LIVE)
+    """Return the first run at work that takes more instances, else the first at work, with what is known of them."""
+    live, started = Members(places.LIVE), Items(places.started(ref_id))
     snapshot = yield Read(
-        (RECORD, EVENT_IDS, live, stage_fields(ref_id)), (places.WORKFLOW, places.OUTSIDE_EVENTS, places.LIVE)
+        (RECORD, EVENT_IDS, live, started, stage_fields(ref_id)),
+        (places.WORKFLOW, places.OUTSIDE_EVENTS, places.LIVE),
     )
     if not workflow_of(snapshot).is_live or not snapshot[stage_fields(ref_id)]:
         return snapshot, None, Crowd()
-    found = yield from _oldest_run(sorted(snapshot[live]), ref_id)
-    if found is None:
+    numbered = enumerate(snapshot[started], 1)
+    threads = [thread for at, thread in numbered if thread in snapshot[live] and number in (None, at)]
+    totals, counts = (
+        {thread: Hash(place(thread)) for thread in threads} for place in (places.instances, places.instance_counts)
+    )
+    runs = {thread: Hash(places.run(thread)) for thread in threads}
+    queries = (*runs.values(), *totals.values(), *counts.values())
+    found = yield Read(queries, tuple(query.key for query in queries))
+    crowds = {thread: Crowd.of(found[totals[thread]], found[counts[thread]]) for thread in threads}
+    chosen = next((thread for thread in threads if crowds[thread].is_open), threads[0] if threads else None)
+    if chosen is None:
         return snapshot, None, Crowd()
-    totals, counts = Hash(places.instances(found[0])), Hash(places.instance_counts(found[0]))
-    numbers = yield Read((totals, counts), (totals.key, counts.key))
-    crowd = Crowd.of(numbers[totals], numbers[counts])
-    return snapshot, _frame(workflow_id, snapshot, ref_id, found[0], found[1]), crowd
+    return snapshot, _frame(workflow_id, snapshot, ref_id, chosen, RUN.decode(found[runs[chosen]])), crowds[chosen]
 
 
 def _complete_run(frame: Frame, entry: Entry) -> Asking:

@@ -20,6 +20,7 @@ from stabilize_celery.engine.steps import Value
 from stabilize_celery.models.graph import topological_sort
 from stabilize_celery.models.stage.enums import JoinMode, JoinType, SyntheticStageOwner
 from stabilize_celery.models.stage.stage import StageExecution
+from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
 
 __all__ = [
@@ -108,6 +109,8 @@ class StagePlan(msgspec.Struct, frozen=True, omit_defaults=True):
     choice_group: str | None = None
     milestone: str | None = None
     milestone_status: str = ""
+    milestone_above: list[str] = []
+    """Where a start depends on whether the milestone stage may still be reached: it, and all from where it can be."""
     is_milestone: bool = False
     cancels_regions: list[str] = []
     upstream: list[str] = []
@@ -289,6 +292,26 @@ def _upstream(stages: Mapping[str, StageExecution], ref: str) -> list[str]:
     return [name for name in stages if name in found]
 
 
+_BEFORE_ANY_RUN = (WorkflowStatus.NOT_STARTED.name, WorkflowStatus.SKIPPED.name)
+"""What a stage is that has had no run: the one while a thread may still come, then the other (wcp 1.2)."""
+
+
+def _above_milestone(
+    stage: StageExecution, requisites: Mapping[str, list[str]], jumped_from: Mapping[str, list[str]]
+) -> list[str]:
+    """Return the stages to be looked at; none where the milestone is a status that only a run gives."""
+    if stage.milestone_ref_id is None or stage.milestone_status not in _BEFORE_ANY_RUN:
+        return []
+    found: dict[str, None] = {stage.milestone_ref_id: None}
+    stack = [stage.milestone_ref_id]
+    while stack:
+        ref = stack.pop()
+        fresh = [source for source in (*requisites[ref], *jumped_from[ref]) if source not in found]
+        found |= dict.fromkeys(fresh)
+        stack.extend(fresh)
+    return sorted(found)
+
+
 def _regions(stages: Iterable[StageExecution]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for stage in stages:
@@ -349,6 +372,7 @@ def _stage_plans(workflow: Workflow) -> list[StagePlan]:
             jumps=[graph.edge(stages[target], -1) for target in stage.jump_targets],
             jumped_from=jumped_from[ref],
             is_milestone=ref in milestones,
+            milestone_above=_above_milestone(stage, positions, jumped_from),
             upstream=_upstream(stages, ref) if stage.join_mode is JoinMode.CANCELLING else [],
             component=graph.component[ref] if ref in graph.tells else "",
             members=graph.loop_of(ref),

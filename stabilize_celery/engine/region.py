@@ -91,9 +91,13 @@ class Region:
         return firings
 
     def reachable(self, without: str | None = None) -> set[str]:
-        """Return the stages that may still have a run that passes its thread on; each edge is looked at once."""
+        """Return the stages that may still have a run that passes its thread on; each edge is looked at once.
+
+        No thread gets in at the stage `without`; those in it already may still come out.
+        """
         hopeful = {ref: self._hopeful_edges(place) for ref, place in self.places.items() if ref != without}
-        found = {ref for ref in hopeful if self.places[ref].runs or self._may_begin(ref, hopeful[ref])}
+        found = {ref for ref, place in self.places.items() if place.runs}
+        found |= {ref for ref, edges in hopeful.items() if self._may_begin(ref, edges)}
         work = list(found)
         while work:
             plan = self.places[work.pop()].plan

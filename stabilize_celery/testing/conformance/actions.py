@@ -25,9 +25,9 @@ SLEEP_TICK_MS = 50
 
 
 class InstanceAdder(Protocol):
-    """Asks the engine for one more instance of a stage."""
+    """Asks the engine for one more instance of a run."""
 
-    def __call__(self, workflow_id: str, event_id: str, ref_id: str, context: Mapping[str, Any]) -> None:
+    def __call__(self, workflow_id: str, event_id: str, ref_id: str, run: int, context: Mapping[str, Any]) -> None:
         """Return once the engine has answered; a refusal is no error."""
         ...
 
@@ -206,7 +206,8 @@ class _Execution:
     def one_more_instance(self, step: Step) -> None:
         context = {name: self.value(given) for name, given in step.argument.items()}
         event_id = "/".join(map(str, (*self.key, self.place.attempt, self.place.step)))
-        self.task.add_instance(self.call.workflow_id, event_id, self.call.stage_ref_id, context)
+        call = self.call
+        self.task.add_instance(call.workflow_id, event_id, call.stage_ref_id, call.run_number, context)
 
 
 _Does: TypeAlias = Callable[[_Execution, Step], TaskResult | None]

@@ -8,7 +8,7 @@ from stabilize_celery.engine import outside
 from stabilize_celery.engine.steps import Handling
 from stabilize_celery.testing.conformance.scenario import Effect
 
-__all__ = ["NotInThisVersionError", "add_instances", "outside_event"]
+__all__ = ["NotInThisVersionError", "add_instance", "outside_event"]
 
 
 _RENAMED = {"cancel_workflow": "cancel", "complete_mi": "complete_instances"}
@@ -41,9 +41,11 @@ def outside_event(effect: Effect, workflow_id: str, event_id: str, ref_id: str) 
     return _asking(name, workflow_id, event_id, arguments, more)
 
 
-def add_instances(workflow_id: str, event_id: str, ref_id: str, context: Mapping[str, Any]) -> Callable[[], Handling]:
-    """Return the question for one more instance. Raises NotInThisVersionError."""
-    return _asking("add_instances", workflow_id, event_id, (ref_id, 1, dict(context)), {})
+def add_instance(
+    workflow_id: str, event_id: str, ref_id: str, run: int, context: Mapping[str, Any]
+) -> Callable[[], Handling]:
+    """Return the question for one more instance of a run. Raises NotInThisVersionError."""
+    return _asking("add_instances", workflow_id, event_id, (ref_id, 1, dict(context)), {"run": run})
 
 
 def _asking(

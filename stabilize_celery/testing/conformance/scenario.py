@@ -1,6 +1,6 @@
 """Scenario files: their shape, and one clear error for a file that does not have it.
 
-Unknown keys are refused wherever one could change what a scenario means; beside a scenario's title they are remarks.
+Unknown keys are refused everywhere: one that is mistyped must not go unnoticed. Remarks have a key, `note`.
 """
 
 from collections.abc import Iterator
@@ -261,12 +261,14 @@ class Expectation(_Strict):
                 yield from group
 
 
-class Scenario(msgspec.Struct, kw_only=True):
+class Scenario(_Strict, kw_only=True):
     """One scenario: definitions, what the outside does, and what must be seen."""
 
     id: str
     pattern: int
-    title: str
+    title: str = ""
+    also: Any = None
+    note: Any = None
     workflows: list[WorkflowScript]
     expect: Expectation
     events: list[EventScript] = []
@@ -295,7 +297,7 @@ class Scenario(msgspec.Struct, kw_only=True):
         return home or self.main.name, reference
 
 
-class _File(msgspec.Struct):
+class _File(_Strict, kw_only=True):
     format: Literal[1]
     scenarios: list[Scenario]
 

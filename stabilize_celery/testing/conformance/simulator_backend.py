@@ -8,7 +8,7 @@ from stabilize_celery.engine.steps import Handling, Slot
 from stabilize_celery.settings import PER_MESSAGE, Settings
 from stabilize_celery.store.contract import Transaction
 from stabilize_celery.testing.conformance.actions import PREFIX, Scripts
-from stabilize_celery.testing.conformance.asking import add_instances
+from stabilize_celery.testing.conformance.asking import add_instance
 from stabilize_celery.testing.conformance.definitions import Definitions
 from stabilize_celery.testing.conformance.journal import MemoryJournal
 from stabilize_celery.testing.conformance.outcome import Outcome, outcome_of
@@ -61,8 +61,10 @@ class _SimulatedRun:
         answer: Answer = self.simulation.ask(workflow_id, event)
         return answer
 
-    def _add_instance(self, workflow_id: str, event_id: str, ref_id: str, context: Mapping[str, object]) -> None:
-        self.ask(workflow_id, add_instances(workflow_id, event_id, ref_id, context))
+    def _add_instance(
+        self, workflow_id: str, event_id: str, ref_id: str, run: int, context: Mapping[str, object]
+    ) -> None:
+        self.ask(workflow_id, add_instance(workflow_id, event_id, ref_id, run, context))
 
     # -- running -------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stabilize_celery.testing.conformance.actions import PREFIX, Scripts
-from stabilize_celery.testing.conformance.asking import add_instances
+from stabilize_celery.testing.conformance.asking import add_instance
 from stabilize_celery.testing.conformance.fleet import FILES, JOURNAL
 from stabilize_celery.testing.conformance.journal import SharedJournal
 from stabilize_celery.testing.conformance.play import BUSY
@@ -20,9 +20,9 @@ _TRIES = 100
 _PAUSE_S = 0.02
 
 
-def _add_instance(workflow_id: str, event_id: str, ref_id: str, context: Mapping[str, object]) -> None:
+def _add_instance(workflow_id: str, event_id: str, ref_id: str, run: int, context: Mapping[str, object]) -> None:
     for _ in range(_TRIES):
-        answer = stabilize.runtime.ask(workflow_id, add_instances(workflow_id, event_id, ref_id, context))
+        answer = stabilize.runtime.ask(workflow_id, add_instance(workflow_id, event_id, ref_id, run, context))
         if BUSY not in answer.told:
             return
         time.sleep(_PAUSE_S)

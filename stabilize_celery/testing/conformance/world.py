@@ -125,7 +125,7 @@ class World:
             workflow_id
             for workflow_id, view, stage in self.stage_views(workflow, ref_id)
             if view.record.is_live
-            and any(run.status == "BUFFERED" and not (is_offered and run.lock) for _, run in stage.runs)
+            and any(run.status == "BUFFERED" and (run.offer or not is_offered) for _, run in stage.runs)
         ]
 
     def told(self) -> str:

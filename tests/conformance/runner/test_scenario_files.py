@@ -46,6 +46,7 @@ def test_a_file_of_the_format_is_read(tmp_path: Path) -> None:
         ({"events": [{"when": {"held": "A"}, "do": {"signal": "go"}}]}, "signal needs a stage"),
         ({"events": [{"when": {"event": "x"}, "do": {"choose": "A"}}]}, "event 'x'"),
         ({"workflows": []}, "needs a workflow"),
+        ({"evnets": []}, "evnets"),
     ],
 )
 def test_a_mistake_is_one_clear_error(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
