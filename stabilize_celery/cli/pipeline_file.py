@@ -20,6 +20,8 @@ from stabilize_celery.models.problems import InvalidWorkflowError, Problem, Sugg
 __all__ = ["PipelineFile", "read_pipeline", "refused", "unknown_tasks"]
 
 _MAX_BYTES = 64 * 1024 * 1024
+_DEEP = re.compile(r"(?:[\[{]\s*(?:[\w\"'-]+\s*:\s*)?){200}")
+"""Brackets opened in each other: far more than any definition may have, and YAML's reader takes seconds for some."""
 _STEP = re.compile(r"\.?([\w$-]+)|\[(\d+)\]|\['((?:[^'\\]|\\.)*)'\]")
 
 
@@ -140,6 +142,8 @@ class _TwiceError(Exception):
 
 
 def _yaml(text: str) -> Any:
+    if _DEEP.search(text):
+        raise RecursionError
     return YAML().load(text)
 
 
