@@ -17,7 +17,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from stabilize_celery.cli.failures import Mistake
 from stabilize_celery.models.problems import InvalidWorkflowError, Problem, Suggester
 
-__all__ = ["PipelineFile", "read_pipeline", "refused", "unknown_tasks"]
+__all__ = ["PipelineFile", "read_pipeline", "refused", "text_of", "unknown_tasks"]
 
 _MAX_BYTES = 64 * 1024 * 1024
 _DEEP = re.compile(r"(?:[\[{]\s*(?:[\w\"'-]+\s*:\s*)?){200}")
@@ -78,7 +78,7 @@ def read_pipeline(path: Path, settings: Sequence[str] = ()) -> PipelineFile:
         Mistake: the file can't be read, is no YAML or JSON, or holds no object; the text has the line.
 
     """
-    name, text = _text_of(path)
+    name, text = text_of(path)
     found = _parsed(name, text)
     if not isinstance(found, Mapping):
         raise Mistake(f"{name}: a pipeline is an object with `application`, `name` and `stages`, not {_kind(found)}")
@@ -88,7 +88,8 @@ def read_pipeline(path: Path, settings: Sequence[str] = ()) -> PipelineFile:
     return PipelineFile(name, definition, text)
 
 
-def _text_of(path: Path) -> tuple[str, str]:
+def text_of(path: Path) -> tuple[str, str]:
+    """Return a file's name and text; `-` is standard input. Raises Mistake: it can't be read."""
     if str(path) == "-":
         return "standard input", sys.stdin.read()
     try:

@@ -91,6 +91,17 @@ class Session:
         begun = count()
         return lambda step: bar.update(task, description=step, completed=next(begun))
 
+    def advancing(self, total: int, what: str) -> Callable[[int], None]:
+        """Return a function to call with how many of `total` are done: it moves a bar; in a pipe it does nothing.
+
+        The bar stays until the command ends.
+        """
+        if not self.err.is_terminal or self.as_json:
+            return lambda _: None
+        bar = self.stack.enter_context(Progress(*_BAR, console=self.err, transient=True))
+        task = bar.add_task(what, total=total)
+        return lambda done: bar.update(task, completed=done)
+
     def client(self, *, creates: bool = False) -> Client:
         """Return a client, for the server that was given or the embedded one.
 

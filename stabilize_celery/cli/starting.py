@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from stabilize_celery.cli.batch import start_batch
 from stabilize_celery.cli.commands import command
 from stabilize_celery.cli.completing import formats, workflow_ids
 from stabilize_celery.cli.failures import DONE, FAILED, Mistake, sentence_of
@@ -40,28 +41,56 @@ def add_starting(app: typer.Typer) -> None:
     command(app, "graph")(print_graph)
 
 
-def start(
+def start(  # noqa: PLR0913, PLR0917 - the options of the command
     session: Session,
-    file: File,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="A pipeline as YAML or JSON; - is standard input.")
+    ] = None,
+    batch: Annotated[
+        Path | None,
+        typer.Option("--batch", metavar="LINES", help="JSON lines: definitions, or contexts for FILE; start each."),
+    ] = None,
+    replaces: Annotated[
+        str | None, typer.Option("--replace", metavar="KEY", help="Cancel what runs under this key, take its place.")
+    ] = None,
+    delay: Annotated[float, typer.Option("--delay", min=0, help="With --replace: begin so much later (s).")] = 0.0,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end; exit code 1 if it fails.")] = False,
     timeout: Annotated[float | None, typer.Option(help="With --wait: how long (seconds).")] = None,
     key: Annotated[str | None, typer.Option("--key", help="Idempotency key: one workflow, however often.")] = None,
     settings: Set = None,
 ) -> int:
-    """Start a pipeline file."""
+    """Start a pipeline file, or many workflows from a file of JSON lines."""
     _check_timeout(timeout, wait=wait)
+    if batch is not None:
+        if wait or replaces:
+            raise Mistake("--batch starts and does not wait: leave out --wait and --replace")
+        return start_batch(session, batch, read_pipeline(file, settings or ()).definition if file else None, key)
+    if file is None:
+        raise Mistake("give a pipeline file, or --batch with a file of JSON lines")
     pipeline = read_pipeline(file, settings or ())
     _check(pipeline, "nothing was started")
     client = session.client(creates=True)
     _warn(session, client, pipeline)
     try:
-        handle = client.start(pipeline.definition, idempotency_key=key)
+        handle = _started(client, pipeline, key, replaces, delay)
     except InvalidWorkflowError as error:
         raise refused(pipeline, error) from None
     if not wait:
         _tell_started(session, pipeline, handle)
         return DONE
     return _wait(session, client, pipeline, handle, timeout)
+
+
+def _started(
+    client: Client, pipeline: PipelineFile, key: str | None, replaces: str | None, delay_s: float
+) -> WorkflowHandle:
+    if replaces is None:
+        if delay_s:
+            raise Mistake("--delay is how long --replace waits: give both, or neither")
+        return client.start(pipeline.definition, idempotency_key=key)
+    if key is not None:
+        raise Mistake("--key starts one workflow for ever, --replace another one each time: give one of them")
+    return client.replace(pipeline.definition, replaces, delay_s=delay_s)
 
 
 def _check_timeout(timeout_s: float | None, *, wait: bool) -> None:

@@ -113,15 +113,45 @@ class AsyncClient:
         started = await self._line.call(self._client.start, workflow, idempotency_key=idempotency_key)
         return AsyncWorkflowHandle(started, self._line)
 
-    async def start_many(self, workflows: Iterable[Workflow | Mapping[str, Any]]) -> "Handles":
+    async def replace(
+        self, workflow: Workflow | Mapping[str, Any], key: str, *, delay_s: float = 0.0
+    ) -> "AsyncWorkflowHandle":
+        """Start a workflow in place of the one of the same application and key that waits or runs: that is cancelled.
+
+        Never do two of a key run at once: this one begins when what the other one has begun is over. With `delay_s` it
+        begins that much later, and another call in that time replaces it: of a burst of calls, the last one counts.
+
+        Args:
+            workflow: A `Workflow`, or its definition as JSON has it; its limit of concurrent executions is set by this.
+            key: What there is one workflow of, such as `user-17`.
+            delay_s: How long to wait for another call (s).
+
+        Raises:
+            InvalidWorkflowError: the definition is not sound; the text lists every problem. Nothing was changed.
+            UnreachableError: the state server is away. Call it again with the same `Workflow`: it is started once.
+
+        """
+        started = await self._line.call(self._client.replace, workflow, key, delay_s=delay_s)
+        return AsyncWorkflowHandle(started, self._line)
+
+    async def start_many(
+        self,
+        workflows: Iterable[Workflow | Mapping[str, Any]],
+        *,
+        idempotency_keys: Iterable[str | None] | None = None,
+    ) -> "Handles":
         """Start several workflows, each for itself; their messages go to the broker in one batch at the end.
+
+        Args:
+            workflows: Each a `Workflow`, or its definition as JSON has it.
+            idempotency_keys: One for each workflow, or None for those that have none.
 
         Raises:
             InvalidWorkflowError: one is not sound. Those before it are started.
             IdempotencyConflictError: an id stands for another definition already. Those before it are started.
 
         """
-        started = await self._line.call(self._client.start_many, workflows)
+        started = await self._line.call(self._client.start_many, workflows, idempotency_keys=idempotency_keys)
         return [AsyncWorkflowHandle(one, self._line) for one in started]
 
     @property

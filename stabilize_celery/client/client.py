@@ -4,12 +4,14 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import repeat
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from stabilize_celery.client.handle import WorkflowHandle
 from stabilize_celery.client.pages import Page, page_of, status_named
 from stabilize_celery.client.publishing import BatchPublisher
+from stabilize_celery.client.replacing import only_one, take_the_place
 from stabilize_celery.errors import ConfigurationError, QueueError
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
@@ -100,8 +102,39 @@ class Client:
         """
         return self.handle(self.runtime.submit(workflow, idempotency_key, trace=current_traceparent()))
 
-    def start_many(self, workflows: Iterable[Workflow | Mapping[str, Any]]) -> Handles:
+    def replace(self, workflow: Workflow | Mapping[str, Any], key: str, *, delay_s: float = 0.0) -> WorkflowHandle:
+        """Start a workflow in place of the one of the same application and key that waits or runs: that is cancelled.
+
+        Never do two of a key run at once: this one begins when what the other one has begun is over. With `delay_s` it
+        begins that much later, and another call in that time replaces it: of a burst of calls, the last one counts.
+
+        Args:
+            workflow: A `Workflow`, or its definition as JSON has it; its limit of concurrent executions is set by this.
+            key: What there is one workflow of, such as `user-17`.
+            delay_s: How long to wait for another call (s).
+
+        Raises:
+            InvalidWorkflowError: the definition is not sound; the text lists every problem. Nothing was changed.
+            UnreachableError: the state server is away. Call it again with the same `Workflow`: it is started once.
+
+        """
+        starts_ms = self.store.time_ms() + round(delay_s * 1000) if delay_s > 0 else 0
+        chosen = only_one(workflow, key, starts_ms)
+        handle = self.start(chosen)
+        take_the_place(self.store, chosen, lambda other: self.handle(other).cancel(f"replaced by {chosen.id}"))
+        return handle
+
+    def start_many(
+        self,
+        workflows: Iterable[Workflow | Mapping[str, Any]],
+        *,
+        idempotency_keys: Iterable[str | None] | None = None,
+    ) -> Handles:
         """Start several workflows, each for itself; their messages go to the broker in one batch at the end.
+
+        Args:
+            workflows: Each a `Workflow`, or its definition as JSON has it.
+            idempotency_keys: One for each workflow, or None for those that have none.
 
         Raises:
             InvalidWorkflowError: one is not sound. Those before it are started.
@@ -113,7 +146,8 @@ class Client:
         handles: Handles = []
         try:
             trace = current_traceparent()
-            handles.extend(self.handle(runtime.submit(workflow, trace=trace)) for workflow in workflows)
+            keyed = zip(workflows, idempotency_keys or repeat(None), strict=idempotency_keys is not None)
+            handles.extend(self.handle(runtime.submit(workflow, key, trace=trace)) for workflow, key in keyed)
         finally:
             try:
                 batch.flush()

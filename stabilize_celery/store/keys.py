@@ -32,6 +32,7 @@ __all__ = [
     "index_name",
     "index_status",
     "is_ledger_name",
+    "latest_of_key",
     "lease",
     "lock_name",
     "lock_pattern",
@@ -193,6 +194,11 @@ SCHEDULES_DUE = "ix:schedules:due"
 def schedule_record(name: str) -> str:
     """HASH of a partition's slot: a schedule and its history. No workflow is called ix. WATCHed."""
     return f"ix:schedule:{name}"
+
+
+def latest_of_key(application: str, key: str) -> str:
+    """HASH of a partition's slot: `id` of the workflow that was the last one to take a key of an application."""
+    return f"ix:latest:{application}:{key}"
 
 
 # -- of a workflow -----------------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ from tests.simulation.tuning import seeds
 
 WHOLE_PAGES = (
     "docs/scheduling.md",
+    "docs/policies.md",
     "docs/testing.md",
     "docs/builders.md",
     "docs/migrating.md",

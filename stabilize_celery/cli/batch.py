@@ -1,0 +1,90 @@
+"""Many workflows from a file of JSON lines."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stabilize_celery.cli.failures import DONE, Mistake
+from stabilize_celery.cli.pipeline_file import text_of
+from stabilize_celery.cli.session import Session
+from stabilize_celery.engine.creation import Creation
+from stabilize_celery.models.limits import MAX_LISTED_PROBLEMS
+from stabilize_celery.models.problems import InvalidWorkflowError
+
+__all__ = ["start_batch"]
+
+_AT_ONCE = 100
+"""Workflows whose messages are sent in one batch (count)."""
+_KEY = "idempotency_key"
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One workflow to start, and the line (from 1) that it stands on."""
+
+    number: int
+    definition: dict[str, Any]
+    key: str | None
+
+
+def start_batch(session: Session, file: Path, template: dict[str, Any] | None, key: str | None) -> int:
+    """Start a workflow for each line: a definition, or, with a template, names for its context. All are checked first.
+
+    Args:
+        session: The command's.
+        file: JSON lines; empty ones are left out. `idempotency_key` in a line is its key.
+        template: The definition that the lines' names are put into.
+        key: Start of the keys of lines that have none: the line's number follows.
+
+    Raises:
+        Mistake: lines are no JSON, or no sound definitions: each is named, and nothing was started.
+
+    """
+    name, text = text_of(file)
+    lines = _checked(name, list(_lines(name, text, template, key)))
+    client = session.client(creates=True)
+    tell = session.advancing(len(lines), "starting")
+    started = 0
+    for first in range(0, len(lines), _AT_ONCE):
+        part = lines[first : first + _AT_ONCE]
+        handles = client.start_many([one.definition for one in part], idempotency_keys=[one.key for one in part])
+        started += len(handles)
+        tell(started)
+        if session.as_json:
+            for line, handle in zip(part, handles, strict=True):
+                session.print_json_line({"line": line.number, "id": handle.id})
+    if not session.as_json:
+        session.print(f"Started {started} workflows of {name}")
+    return DONE
+
+
+def _lines(name: str, text: str, template: dict[str, Any] | None, key: str | None) -> Iterator[_Line]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise Mistake(f"{name}, line {number}: this is no JSON: {error}. Nothing was started") from None
+        if not isinstance(found, dict):
+            raise Mistake(f"{name}, line {number}: an object is needed on each line. Nothing was started")
+        own = found.pop(_KEY, None) or (f"{key}/{number}" if key else None)
+        if template is not None:
+            found = {**template, "context": {**template.get("context", {}), **found}}
+        yield _Line(number, found, own)
+
+
+def _checked(name: str, lines: Sequence[_Line]) -> Sequence[_Line]:
+    told: list[str] = []
+    for line in lines:
+        try:
+            Creation.of("checked", line.definition, retention_ms=0)
+        except InvalidWorkflowError as error:
+            told += [f"  line {line.number:<4} {problem}" for problem in error.problems]
+        if len(told) >= MAX_LISTED_PROBLEMS:
+            break
+    if told:
+        raise Mistake("\n".join([f"{name}: {len(told)} problems, nothing was started", *told]))
+    return lines

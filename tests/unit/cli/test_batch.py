@@ -1,0 +1,101 @@
+"""`start --batch` and `start --replace`, on a real server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.cli.conftest import Program
+
+STAGE = {"ref_id": "a", "type": "x", "name": "a", "tasks": [{"name": "t", "implementing_class": "t"}]}
+
+
+def definition(name: str, **more: Any) -> dict[str, Any]:
+    return {"application": "shop", "name": name, "stages": [STAGE], **more}
+
+
+def lines(path: Path, *values: Any) -> str:
+    path.write_text("\n".join(value if isinstance(value, str) else json.dumps(value) for value in values) + "\n")
+    return str(path)
+
+
+def names(served: Program) -> list[str]:
+    return sorted(item["name"] for item in served("list", "--json", "--limit", "500").json["items"])
+
+
+def test_each_line_is_a_workflow(served: Program, tmp_path: Path) -> None:
+    """More than one batch of messages; empty lines are left out."""
+    file = lines(tmp_path / "all.jsonl", *(definition(f"w{n:03}") for n in range(250)), "")
+    said = served("start", "--batch", file)
+
+    assert (said.code, said.text) == (0, f"Started 250 workflows of {file}")
+    assert names(served) == [f"w{n:03}" for n in range(250)]
+
+
+def test_each_line_is_a_context_for_the_file(served: Program, tmp_path: Path) -> None:
+    template = tmp_path / "w.json"
+    template.write_text(json.dumps(definition("order", context={"a": 1, "b": 1})))
+    file = lines(tmp_path / "orders.jsonl", {"b": 2}, {"c": 3})
+    said = served("start", str(template), "--batch", file, "--json")
+
+    started = [json.loads(line) for line in said.out.splitlines()]
+    assert [one["line"] for one in started] == [1, 2]
+    assert len(names(served)) == 2
+
+
+def test_with_keys_the_same_file_again_starts_nothing_again(served: Program, tmp_path: Path) -> None:
+    """So an interrupted command is simply given again."""
+    file = lines(tmp_path / "all.jsonl", definition("a"), definition("b", idempotency_key="mine"))
+    ids = [served("start", "--batch", file, "--key", "today", "--json").out for _ in range(2)]
+
+    assert ids[0] == ids[1]
+    assert names(served) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        ("{", "line 2: this is no JSON"),
+        ("[1]", "line 2: an object is needed"),
+        (json.dumps(definition("x", colour=1)), "line 2"),
+        (json.dumps(definition("x", stages=[])), "line 2"),
+    ],
+)
+def test_one_bad_line_and_nothing_is_started(served: Program, tmp_path: Path, bad: str, told: str) -> None:
+    said = served("start", "--batch", lines(tmp_path / "all.jsonl", definition("a"), bad, definition("b")))
+
+    assert said.code == 2
+    assert told in said.err
+    assert "othing was started" in said.err
+    assert "Traceback" not in said.err
+    assert names(served) == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--batch", "nowhere.jsonl"],
+        ["--batch", "x", "--wait"],
+        ["--batch", "x", "--replace", "k"],
+        ["w.json", "--delay", "3"],
+        ["w.json", "--replace", "k", "--key", "j"],
+    ],
+)
+def test_options_that_dont_go_together(served: Program, tmp_path: Path, options: list[str]) -> None:
+    (tmp_path / "w.json").write_text(json.dumps(definition("w")))
+    said = served("start", *options)
+
+    assert said.code == 2
+    assert "Traceback" not in said.err
+
+
+def test_replace_cancels_what_had_the_key(served: Program, tmp_path: Path) -> None:
+    (tmp_path / "w.json").write_text(json.dumps(definition("w")))
+    first, second = (served("start", "w.json", "--replace", "k", "--json").json["id"] for _ in range(2))
+
+    assert served("status", first, "--json").json["status"] == "CANCELED"
+    assert served("status", second, "--json").json["status"] == "BUFFERED"

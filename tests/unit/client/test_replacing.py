@@ -1,0 +1,149 @@
+"""One workflow of a key at a time: the last call has it, whatever the order in which workers come to it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from stabilize_celery.client import Client, WorkflowHandle
+from stabilize_celery.client.replacing import only_one, take_the_place
+from stabilize_celery.models.stage import StageExecution
+from stabilize_celery.models.task import TaskExecution
+from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.testing import Simulation
+from tests.pages import blocks, execute
+
+HOUR_MS = 3_600_000
+
+
+def a_workflow(name: str, application: str = "shop") -> Workflow:
+    task = TaskExecution.create("t", "approval")
+    stage = StageExecution(ref_id="a", context={"signal": "go", "deadline_s": 1_000_000}, tasks=[task])
+    return Workflow.create(application, name, [stage])
+
+
+class World:
+    """A client over a simulated fleet, in virtual time."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.fleet = Simulation(seed=seed)
+        self.client = Client(settings=self.fleet.settings, store=self.fleet.store, publisher=self.fleet)
+
+    def replace(self, name: str, key: str = "user-17", **options: Any) -> WorkflowHandle:
+        return self.client.replace(a_workflow(name), key, **options)
+
+    def statuses(self, *handles: WorkflowHandle, after_ms: int = HOUR_MS) -> list[str]:
+        self.fleet.pass_time(after_ms)
+        return [handle.status().name for handle in handles]
+
+
+def test_what_runs_is_cancelled_and_the_new_one_runs() -> None:
+    world = World()
+    first = world.replace("first")
+    assert world.statuses(first) == ["RUNNING"]
+    second = world.replace("second")
+
+    assert world.statuses(first, second) == ["CANCELED", "RUNNING"]
+    assert first.get().cancellation_reason == f"replaced by {second.id}"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_of_a_burst_the_last_one_stays(seed: int) -> None:
+    """Before any worker has looked, and in any order of their messages."""
+    world = World(seed)
+    handles = [world.replace(f"number {n}") for n in range(5)]
+
+    assert world.statuses(*handles) == ["CANCELED"] * 4 + ["RUNNING"]
+
+
+def test_another_key_and_another_application_are_left_alone() -> None:
+    world = World()
+    others = [world.replace("other", key="user-18"), world.client.replace(a_workflow("other", "bank"), "user-17")]
+    mine = world.replace("mine")
+
+    assert world.statuses(*others, mine) == ["RUNNING"] * 3
+
+
+def test_with_a_delay_the_last_call_counts_and_begins_that_much_later() -> None:
+    """Debounce: what was replaced in time has not begun."""
+    world = World()
+    first = world.replace("first", delay_s=60)
+    world.fleet.pass_time(59_000)
+    second = world.replace("second", delay_s=60)
+
+    assert world.statuses(first, second, after_ms=59_000) == ["CANCELED", "RUNNING"]
+    begun = [handle.get().stages[0].start_time for handle in (first, second)]
+    assert begun == [None, None]
+    world.fleet.pass_time(2_000)
+    assert second.get().stages[0].start_time is not None
+
+
+def test_what_has_ended_is_left_as_it_is() -> None:
+    world = World()
+    first = world.replace("first")
+    world.fleet.pass_time(HOUR_MS)
+    first.signal("a", "go")
+    assert world.statuses(first) == ["SUCCEEDED"]
+    second = world.replace("second")
+
+    assert world.statuses(first, second) == ["SUCCEEDED", "RUNNING"]
+
+
+def test_a_call_that_is_made_again_starts_nothing_again() -> None:
+    """Its answer was lost: the same workflow has the key, and is not cancelled for itself."""
+    world = World()
+    workflow = a_workflow("one")
+    first = world.client.replace(workflow, "user-17")
+    again = world.client.replace(workflow, "user-17")
+
+    assert first == again
+    assert world.statuses(first) == ["RUNNING"]
+
+
+def test_a_caller_that_died_before_it_took_the_key_lets_the_new_one_wait() -> None:
+    """Never two at once; the next call clears both."""
+    world = World()
+    first = world.replace("first")
+    world.fleet.pass_time(HOUR_MS)
+    orphan = world.client.start(only_one(a_workflow("orphan"), "user-17", 0))
+    assert world.statuses(first, orphan) == ["RUNNING", "BUFFERED"]
+    first.cancel("done")
+    assert world.statuses(orphan) == ["RUNNING"]
+    last = world.replace("last")
+
+    assert world.statuses(orphan, last) == ["CANCELED", "RUNNING"]
+
+
+def test_the_slower_of_two_calls_does_not_cancel_the_one_that_took_its_place() -> None:
+    world = World()
+    slow = only_one(a_workflow("slow"), "user-17", 0)
+    world.client.start(slow)
+    quick = world.replace("quick")
+    cancelled: list[str] = []
+    take_the_place(world.fleet.store, slow, cancelled.append)
+
+    assert cancelled == [quick.id]
+
+
+def test_the_given_workflow_is_left_as_it_was() -> None:
+    workflow = a_workflow("mine")
+    copy = only_one(workflow, "k", 5)
+
+    assert (workflow.pipeline_config_id, workflow.stages[0].scheduled_time) == (None, None)
+    assert (copy.id, copy.pipeline_config_id, copy.stages[0].scheduled_time) == (workflow.id, "k", 5)
+
+
+def test_the_page_shows_what_works(redis_url: str) -> None:
+    """Its blocks, with this server's URL in place of theirs."""
+    shown = blocks("docs/policies.md")
+    urls = ("redis://localhost:6379/1", "redis://localhost:6379/0")
+    here = [
+        dataclasses.replace(one, code=one.code.replace(urls[0], redis_url).replace(urls[1], redis_url)) for one in shown
+    ]
+    names = execute(here)
+    statuses = [names[one].status().name for one in ("first", "second", "latest")]
+    names["client"].close()
+
+    assert statuses == ["CANCELED", "CANCELED", "BUFFERED"]
