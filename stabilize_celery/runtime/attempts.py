@@ -29,6 +29,7 @@ from stabilize_celery.runtime.executor import TaskExecutor
 from stabilize_celery.runtime.fusion import Fusion, Kept, Seed, Taken
 from stabilize_celery.runtime.hydrate import context_queries, stage_of, visible_context
 from stabilize_celery.runtime.ports import Claim, TaskRunner, queue_of
+from stabilize_celery.runtime.rates import RATE_LIMIT, wait_for_turn_ms
 from stabilize_celery.runtime.running import RunningBody, call_on_cancel
 from stabilize_celery.runtime.unit import Conflict, Publishing, Sessions, UnitOfWork
 from stabilize_celery.settings import CONTINUATION, Settings
@@ -142,6 +143,8 @@ class Attempts:
         """Do one attempt of a task, and of those claimed with its result. Returns a note, and a task to go on with."""
         if not self.registry.has(message.task_type):
             return self._park(message), None
+        if rest_ms := self._too_early_ms(message):
+            return self._rest(message, f"{RATE_LIMIT} of the task type {message.task_type!r}", rest_ms), None
         terms, slot = self.terms(message.task_type), workflow_slot(message.workflow_id)
         with ExitStack() as stack:
             sessions = self.unit.sessions(stack)
@@ -219,8 +222,18 @@ class Attempts:
                 f"this worker does not know the task type {task_type!r}; another one does",
                 UNKNOWN_HERE_MS,
             )
+        return self._rest(message, reason, rest_ms)
+
+    def _rest(self, message: RunTask | CancelTask, reason: str, rest_ms: int) -> str:
         slot = workflow_slot(message.workflow_id)
         return self.unit.run(slot, lambda _: run_task.park(message, reason, rest_ms), message.name).decision.note
+
+    def _too_early_ms(self, message: RunTask) -> int:
+        """Return how long an execution has to wait for its turn, if its type has a limit (ms)."""
+        per_s = self.registry.options(message.task_type).rate_per_s
+        if per_s is None:
+            return 0
+        return wait_for_turn_ms(self.unit.store, message.task_type, per_s, f"{message.workflow_id}/{message.name}")
 
     def _claim(self, message: RunTask, terms: ClaimTerms, slot: Slot, sessions: Sessions) -> Taken | str:
         for attempt in range(self.settings.commit_tries):
@@ -371,7 +384,8 @@ class _GoingOn:
         message = one.message
         if not isinstance(message, RunTask) or one.queue not in self._queues:
             return False
-        return self._attempts.registry.has(message.task_type)
+        registry = self._attempts.registry
+        return registry.has(message.task_type) and registry.options(message.task_type).rate_per_s is None
 
     def claim(self, message: RunTask) -> Handling:
         terms = self._attempts.terms(message.task_type)

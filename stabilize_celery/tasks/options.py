@@ -8,6 +8,10 @@ from stabilize_celery.errors import ConfigurationError
 __all__ = ["OptionFields", "TaskOptions"]
 
 
+_SLOWEST, _FASTEST = 1e-5, 1e5
+"""Executions per second that can be told apart (count)."""
+
+
 class OptionFields(TypedDict, total=False):
     """The fields of `TaskOptions` as keyword arguments of a decorator."""
 
@@ -18,6 +22,7 @@ class OptionFields(TypedDict, total=False):
     retry_on: tuple[type[BaseException], ...]
     queue: str | None
     max_lost: int | None
+    rate_per_s: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +40,8 @@ class TaskOptions:
         queue: The Celery queue its messages go to; None: the workers' usual one.
         max_lost: Tries that may be lost with their worker before the task is TERMINAL (count); None: the workers'
             setting.
+        rate_per_s: Executions of this type per second over all workers, evenly spread (count); None: no limit. What is
+            too early rests, without a worker, until its turn.
 
     Raises:
         ConfigurationError: a number is out of its range; the text names it.
@@ -48,10 +55,15 @@ class TaskOptions:
     retry_on: tuple[type[BaseException], ...] = field(default=())
     queue: str | None = None
     max_lost: int | None = None
+    rate_per_s: float | None = None
 
     def __post_init__(self) -> None:
         for name, lowest in (("max_attempts", 1), ("max_lost", 1), ("backoff_s", 0), ("backoff_max_s", 0)):
             if (value := getattr(self, name)) is not None and value < lowest:
                 raise ConfigurationError(f"task option {name} must be at least {lowest}, not {value!r}")
+        if self.rate_per_s is not None and not _SLOWEST <= self.rate_per_s <= _FASTEST:
+            raise ConfigurationError(
+                f"task option rate_per_s must be {_SLOWEST} to {_FASTEST}, not {self.rate_per_s!r}"
+            )
         if self.timeout_s is not None and self.timeout_s <= 0:
             raise ConfigurationError(f"task option timeout_s must be above 0, or None, not {self.timeout_s!r}")

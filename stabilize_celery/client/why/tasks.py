@@ -15,6 +15,7 @@ from stabilize_celery.engine.moves import (
 from stabilize_celery.engine.plan import StagePlan
 from stabilize_celery.engine.state import Entry, Run, TaskState
 from stabilize_celery.models.messages import run_name, timer_name
+from stabilize_celery.runtime.rates import RATE_LIMIT
 from stabilize_celery.settings import Settings
 
 __all__ = ["task_reason"]
@@ -113,6 +114,9 @@ def _later(facts: Facts, ref_id: str, run: Run, entry: Entry, state: TaskState, 
 
 
 def _unknown(facts: Facts, ref_id: str, entry: Entry, task_type: str, settings: Settings) -> Reason:
+    if entry.parked.startswith(RATE_LIMIT):
+        at = f"in {duration(max(0, entry.nb - facts.now_ms))}"
+        return Reason(ref_id, "rate_limit", f"waits for its turn, {at}: {entry.parked}")
     if not facts.fleet.live:
         return Reason(
             ref_id, "unattended", f"waits for a worker that knows the task type {task_type!r}: none is running"
