@@ -1,18 +1,21 @@
 """Numbers of a whole namespace, read from its state: the same wherever they are asked for."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 
 from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import Fields, Query
-from stabilize_celery.errors import QueueError, UnreachableError
+from stabilize_celery.errors import EngineError, QueueError
 from stabilize_celery.runtime.verdicts import entry_key
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import DueEntry, Store, partition_slot
 from stabilize_celery.telemetry.tally import Count
 
 __all__ = ["FleetGauges"]
+
+logger = logging.getLogger(__name__)
 
 _LIVE_MS = 15_000
 _SAMPLE = 50
@@ -55,11 +58,13 @@ class FleetGauges:
         self._locks: list[Count] = []
 
     def read(self) -> list[Count]:
-        """Return name, labels and value of every gauge; while Redis is away only that it is."""
+        """Return name, labels and value of every gauge; while Redis is away, or refuses, only that it is."""
         if self._clock() >= self._until:
             try:
                 self._gauges = [("stabilize_up", (), 1.0), *self._read()]
-            except UnreachableError:
+            except EngineError as error:
+                # What this process counts itself is shown all the same.
+                logger.warning("metrics of the namespace can't be read: %s", error)
                 self._gauges = [("stabilize_up", (), 0.0)]
             self._until = self._clock() + _KEEP_S
         return self._gauges

@@ -13,6 +13,8 @@ import redis
 from stabilize_celery.cli.program import run as run_program
 from stabilize_celery.client import Client
 from stabilize_celery.errors import StabilizeError
+from stabilize_celery.telemetry.fleet_gauges import FleetGauges
+from stabilize_celery.transport.queues import queue_lengths
 from tests.chaos.fleet import STATE_SERVER, ChaosFleet
 from tests.chaos.flows import ENDS, SIGNAL, make
 from tests.chaos.verdict import check_nothing_owed
@@ -98,6 +100,27 @@ def test_a_viewer_sees_all_and_changes_nothing(fleet: ChaosFleet, server: RedisS
             with pytest.raises(StabilizeError, match="NOPERM"):
                 act()
         assert handle.status().name == "RUNNING"
+
+
+@pytest.mark.parametrize(("role", "walks"), [("worker", False), ("viewer", True), ("operator", True)])
+def test_metrics_of_the_namespace_need_no_more_rights(
+    fleet: ChaosFleet, server: RedisServer, role: str, walks: bool
+) -> None:
+    """A worker tells them without a walk over all keys, the page with one; queue lengths are among them."""
+    with closing(client_of(server, "producer")) as producer, closing(client_of(server, role)) as client:
+        producer.start(make(0))
+        gauges = FleetGauges(
+            client.store,
+            client.settings,
+            lambda queues: queue_lengths(url_of(server, role, 0), client.settings, queues),
+            walks=walks,
+        )
+        found = {(name, *labels): value for name, labels, value in gauges.read()}
+
+    assert refusals(server) == set()
+    assert found["stabilize_workflows", "RUNNING"] == found["stabilize_up",] == 1
+    assert ("stabilize_queue_length", "stabilize.control") in found
+    assert (("stabilize_mutex_waiters",) in found) == walks
 
 
 @pytest.mark.parametrize("role", ["worker", "producer", "viewer", "operator"])
