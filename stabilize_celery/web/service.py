@@ -20,6 +20,7 @@ from stabilize_celery.telemetry.fleet_gauges import FleetGauges
 from stabilize_celery.transport.queues import queue_lengths
 from stabilize_celery.web import bodies
 from stabilize_celery.web.answers import NotFoundError
+from stabilize_celery.web.collecting import without_collection
 from stabilize_celery.web.reading import read_crowds, read_part, read_regions
 from stabilize_celery.web.shapes import (
     event_line,
@@ -54,11 +55,12 @@ class Service:
 
     def workflow(self, workflow_id: str) -> bodies.WorkflowState:
         """Return a workflow with all its stages. Raises WorkflowNotFoundError."""
-        since_ms = self.store.time_ms()
-        view = read_view(self.store, workflow_id)
-        crowds, regions = read_crowds(self.store, view.id, view.stages), read_regions(self.store, view.id)
-        has_moved = bool(self.store.events(workflow_id, f"{since_ms}-0", None, 1))
-        return workflow_state(view, crowds, regions, has_moved=has_moved)
+        with without_collection():
+            since_ms = self.store.time_ms()
+            view = read_view(self.store, workflow_id)
+            crowds, regions = read_crowds(self.store, view.id, view.stages), read_regions(self.store, view.id)
+            has_moved = bool(self.store.events(workflow_id, f"{since_ms}-0", None, 1))
+            return workflow_state(view, crowds, regions, has_moved=has_moved)
 
     def changed(self, workflow_id: str, refs: set[str]) -> tuple[str, list[bodies.StageLine]]:
         """Return the workflow's status and these stages as they are now. Raises WorkflowNotFoundError."""
