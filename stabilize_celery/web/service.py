@@ -56,11 +56,15 @@ class Service:
     def workflow(self, workflow_id: str) -> bodies.WorkflowState:
         """Return a workflow with all its stages. Raises WorkflowNotFoundError."""
         with without_collection():
-            since_ms = self.store.time_ms()
-            view = read_view(self.store, workflow_id)
-            crowds, regions = read_crowds(self.store, view.id, view.stages), read_regions(self.store, view.id)
-            has_moved = bool(self.store.events(workflow_id, f"{since_ms}-0", None, 1))
-            return workflow_state(view, crowds, regions, has_moved=has_moved)
+            # What was read is gone before the collector comes back, which would look through it.
+            return self._workflow(workflow_id)
+
+    def _workflow(self, workflow_id: str) -> bodies.WorkflowState:
+        since_ms = self.store.time_ms()
+        view = read_view(self.store, workflow_id)
+        crowds, regions = read_crowds(self.store, view.id, view.stages), read_regions(self.store, view.id)
+        has_moved = bool(self.store.events(workflow_id, f"{since_ms}-0", None, 1))
+        return workflow_state(view, crowds, regions, has_moved=has_moved)
 
     def changed(self, workflow_id: str, refs: set[str]) -> tuple[str, list[bodies.StageLine]]:
         """Return the workflow's status and these stages as they are now. Raises WorkflowNotFoundError."""

@@ -440,8 +440,11 @@ def test_a_read_only_page_offers_nothing_to_press(chromium: Browser, redis_url: 
 
 FIRST_PAINT_S = 2.0
 UPDATE_MS = 100.0
-SLACK = 4.0
-"""A machine that does other things besides is given so many times the time."""
+
+
+def slack() -> float:
+    """How many times the time a machine is given: it may do other things besides, as its load says."""
+    return 4.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def first_paint_s(page: Page, site: Site, run: str) -> float:
@@ -466,11 +469,20 @@ def test_ten_thousand_stages_are_drawn_and_moved_in_time(still: Site, page: Page
         page.keyboard.press(key)
         page.evaluate("new Promise(requestAnimationFrame)")
         redraw_ms = max(redraw_ms, *numbers(page, "canvas", "painted"))
+    for _ in range(12):
+        page.keyboard.press("-")
+    page.wait_for_timeout(500)
+    [before] = numbers(page, "canvas", "paints")
+    # It is drawn again each second, for the durations.
+    eventually(lambda: numbers(page, "canvas", "paints") > [before + 1])
+    [update_ms] = numbers(page, "canvas", "painted")
     print("first_paint_s", paint_s)
     print("redraw_ms", redraw_ms)
+    print("update_ms, all in sight", update_ms)
 
-    assert paint_s < FIRST_PAINT_S * SLACK
-    assert redraw_ms < UPDATE_MS * SLACK
+    assert update_ms < UPDATE_MS * slack()
+    assert paint_s < FIRST_PAINT_S * slack()
+    assert redraw_ms < UPDATE_MS * slack()
 
 
 @pytest.mark.alone
@@ -492,7 +504,7 @@ def test_ten_thousand_stages_live(site: Site, page: Page, picture: Callable[[Pag
     run.cancel("test")
     print("update_ms", worst)
 
-    assert worst < UPDATE_MS * SLACK
+    assert worst < UPDATE_MS * slack()
 
 
 @pytest.mark.alone
@@ -520,8 +532,8 @@ def test_a_hundred_thousand_workflows_are_listed_searched_and_scrolled(
     print("first_rows_s", listed_s)
     print("search_5000_s", search_s)
 
-    assert listed_s < FIRST_PAINT_S * SLACK
-    assert search_s < FIRST_PAINT_S * SLACK
+    assert listed_s < FIRST_PAINT_S * slack()
+    assert search_s < FIRST_PAINT_S * slack()
 
 
 def search_on(page: Page) -> bool:

@@ -10,8 +10,10 @@ from stabilize_celery.web.collecting import without_collection
 
 def test_it_is_off_inside_and_as_before_afterwards() -> None:
     """Also after an error, and where it was off before."""
-    with pytest.raises(KeyError), without_collection():
+    with without_collection():
         assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(KeyError), without_collection():
         raise KeyError
     assert gc.isenabled()
     gc.disable()

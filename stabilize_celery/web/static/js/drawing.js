@@ -67,8 +67,18 @@ export function drawStage(pen, node, stage, scale, isChosen) {
   const colours = palette();
   const { x, y, width, height } = node;
   const colour = colours.status[stage.status];
+  if (scale < 0.35) {
+    // Ten thousand of them may be in sight: a plain field of colour each.
+    pen.fillStyle = colour;
+    pen.fillRect(x, y, width, height);
+    if (!isChosen) return;
+    pen.strokeStyle = colours.chosen;
+    pen.lineWidth = 3 / scale;
+    pen.strokeRect(x, y, width, height);
+    return;
+  }
   pen.fillStyle = colours.surface;
-  pen.strokeStyle = isChosen ? colours.chosen : scale < 0.35 ? colour : colours.line;
+  pen.strokeStyle = isChosen ? colours.chosen : colours.line;
   pen.lineWidth = isChosen ? 3 : 1;
   if (stage.status === "NOT_STARTED" || stage.status === "SKIPPED") pen.setLineDash([4, 3]);
   pen.beginPath();
@@ -77,10 +87,6 @@ export function drawStage(pen, node, stage, scale, isChosen) {
   pen.stroke();
   pen.setLineDash([]);
   pen.fillStyle = colour;
-  if (scale < 0.35) {
-    pen.fillRect(x + 2, y + 2, width - 4, height - 4);
-    return;
-  }
   pen.fillRect(x + 1, y + 5, 5, height - 10);
   pen.font = `600 16px ${FONT}`;
   pen.fillText(glyph(stage.status), x + 14, y + 22);

@@ -3,11 +3,12 @@
 import { fill, h, say } from "./dom.js";
 import { cellAt, drawFold, drawJumps, drawLinks, drawStage, noteOf } from "./drawing.js";
 import { layout } from "./layout.js";
-import { sized } from "./palette.js";
+import { palette, sized } from "./palette.js";
 import { count, plural } from "./words.js";
 
 const LARGEST = 2.5;
 const SMALLEST = 0.01;
+const MANY_LINKS = 1500;
 
 export class Graph {
   constructor(model, life, onChoose) {
@@ -144,12 +145,11 @@ export class Graph {
     const began = performance.now();
     const pen = sized(this.canvas, this.width, this.height);
     pen.clearRect(0, 0, this.width, this.height);
-    pen.scale(this.scale, this.scale);
-    pen.translate(-this.left, -this.top);
     const [right, bottom] = [this.left + this.width / this.scale, this.top + this.height / this.scale];
     const window = { left: this.left, right, top: this.top, bottom };
     const chosen = this.chosen === null ? null : this.model.nodeOf.get(this.chosen);
-    drawLinks(pen, this.model.links, window, this.scale, chosen);
+    this.paintLinks(pen, window, chosen);
+    this.look(pen);
     for (const node of this.seen(window)) {
       if (node.isFold) drawFold(pen, node, this.model, this.scale, node === chosen);
       else drawStage(pen, node, this.model.stages.get(node.id), this.scale, node === chosen);
@@ -157,6 +157,33 @@ export class Graph {
     drawJumps(pen, this.model.jumps, this.scale);
     this.canvas.dataset.painted = Math.round(performance.now() - began);
     this.canvas.dataset.paints = Number(this.canvas.dataset.paints ?? 0) + 1;
+  }
+
+  look(pen) {
+    pen.scale(this.scale, this.scale);
+    pen.translate(-this.left, -this.top);
+  }
+
+  /** Very many lines are kept as an image: what happens changes nodes only. */
+  paintLinks(pen, window, chosen) {
+    const { links } = this.model;
+    if (links.length < MANY_LINKS) {
+      pen.save();
+      this.look(pen);
+      drawLinks(pen, links, window, this.scale, chosen);
+      pen.restore();
+      return;
+    }
+    const seen = [links, this.whole, palette(), chosen, this.scale, this.left, this.top, this.width, this.height, devicePixelRatio];
+    if (this.linksSeen?.some((one, at) => one !== seen[at]) ?? true) {
+      this.linksImage ??= document.createElement("canvas");
+      const inner = sized(this.linksImage, this.width, this.height);
+      inner.clearRect(0, 0, this.width, this.height);
+      this.look(inner);
+      drawLinks(inner, links, window, this.scale, chosen);
+      this.linksSeen = seen;
+    }
+    pen.drawImage(this.linksImage, 0, 0, this.width, this.height);
   }
 
   /** The nodes in the window: whole columns are left out, and within one those above and below. */
