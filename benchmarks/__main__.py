@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def main() -> int:
 
 def _compare(options: argparse.Namespace) -> bool:
     plan = QUICK if options.quick else FULL
+    plan = replace(plan, budget_s=options.budget or plan.budget_s)
     # As it is before our own work begins.
     note = options.note or _note()
     with Comparison(plan, options.peers, lambda text: print(f"  {text}", file=sys.stderr, flush=True)) as run:
@@ -135,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("only", nargs="*", metavar="NAME", choices=[[], *BENCHMARKS], help=", ".join(BENCHMARKS))
     parser.add_argument("--quick", action="store_true", help="compare: fewer shapes, less than five minutes")
     parser.add_argument("--strict", action="store_true", help="compare: exit code 1 if a ratio misses its aim")
+    parser.add_argument("--budget", type=float, default=0, help="compare: begin nothing after so long (s)")
     parser.add_argument("--note", default="", help="compare: what readers of the results should know first")
     parser.add_argument(
         "--peers",

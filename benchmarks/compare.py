@@ -88,7 +88,11 @@ class Comparison:
         self._stack.close()
 
     def run(self) -> None:
-        """Measure all shapes of the plan."""
+        """Measure all shapes of the plan; the time that it has begins when all peers are up."""
+        for name, process in self.processes.items():
+            self._say(f"{name} starts")
+            process.start()
+        self._began = time.monotonic()
         for shape in self.plan.shapes:
             if not shape.is_latency:
                 self._measure([shape], self.plan.repetitions, self.plan.others)

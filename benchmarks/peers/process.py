@@ -64,8 +64,7 @@ class PeerProcess:
             TooLongError: there was none within `limit_s`. The next question starts a new process.
 
         """
-        if self._process is None:
-            self._start()
+        self.start()
         if self.lacks or self._process is None or self._process.stdin is None:
             return {"cannot": self.lacks}
         # One that has ended takes no question, and gives no answer: that is what is told then.
@@ -73,6 +72,11 @@ class PeerProcess:
             self._process.stdin.write(json.dumps(shape) + "\n")
             self._process.stdin.flush()
         return self._line(limit_s)
+
+    def start(self) -> None:
+        """Start it, unless it runs or is known to lack something."""
+        if self._process is None and not self.lacks:
+            self._start()
 
     def _start(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="bench-"))
