@@ -31,7 +31,9 @@ def main() -> int:
 
 def _compare(options: argparse.Namespace) -> bool:
     plan = QUICK if options.quick else FULL
-    plan = replace(plan, budget_s=options.budget or plan.budget_s)
+    shapes = tuple(shape for shape in plan.shapes if not options.shapes or shape.name in options.shapes)
+    limit_s, budget_s = options.limit or plan.limit_s, options.budget or plan.budget_s
+    plan = replace(plan, shapes=shapes, limit_s=limit_s, budget_s=budget_s)
     # As it is before our own work begins.
     note = options.note or _note()
     with Comparison(plan, options.peers, lambda text: print(f"  {text}", file=sys.stderr, flush=True)) as run:
@@ -137,6 +139,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("only", nargs="*", metavar="NAME", choices=[[], *BENCHMARKS], help=", ".join(BENCHMARKS))
     parser.add_argument("--quick", action="store_true", help="compare: fewer shapes, less than five minutes")
     parser.add_argument("--strict", action="store_true", help="compare: exit code 1 if a ratio misses its aim")
+    parser.add_argument(
+        "--shapes", nargs="+", metavar="SHAPE", default=[], help="compare: only these, such as chain_50"
+    )
+    parser.add_argument("--limit", type=float, default=0, help="compare: what one measurement may take (s)")
     parser.add_argument("--budget", type=float, default=0, help="compare: begin nothing after so long (s)")
     parser.add_argument("--note", default="", help="compare: what readers of the results should know first")
     parser.add_argument(

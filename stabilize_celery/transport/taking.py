@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from stabilize_celery.errors import UnreachableError
+from stabilize_celery.errors import EngineError, UnreachableError
 from stabilize_celery.models.messages import MESSAGE_TYPES, Message
 from stabilize_celery.store.lists import Lists
 from stabilize_celery.transport.celery_tasks import ForeignMessageError, message_of
@@ -67,6 +67,7 @@ class Taking:
         self._going_on = going_on
         self._turn_s = turn_ms / 1000
         self._clock_s = clock_s
+        self._is_refused = False
 
     def go_on(self) -> int:
         """Handle what waits, one after another, until nothing waits or the turn is over; return how many there were."""
@@ -83,7 +84,24 @@ class Taking:
         return handled
 
     def _next(self) -> Message | None:
-        """Take the next message; None: nothing waits, or what is next is for Celery to deliver."""
+        """Take the next message; None: nothing waits, what is next is for Celery to deliver, or we may not."""
+        try:
+            message = self._taken()
+        except UnreachableError:
+            raise
+        except EngineError as error:
+            if not self._is_refused:
+                logger.warning(
+                    "this process can't take messages itself: %s. They come through Celery, which costs more. Let "
+                    "the worker's user RPOP and RPUSH, or set STABILIZE_TAKE_MS=0",
+                    error,
+                )
+            self._is_refused = True
+            return None
+        self._is_refused = False
+        return message
+
+    def _taken(self) -> Message | None:
         for _ in range(len(self._queues)):
             queue = self._queues[0]
             while (taken := self._lists.take(queue)) is not None:

@@ -14,7 +14,7 @@ from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.outside import Answer
 from stabilize_celery.engine.steps import Handling
 from stabilize_celery.runtime.service import Runtime
-from stabilize_celery.settings import PER_MESSAGE
+from stabilize_celery.settings import BROKER, PER_MESSAGE
 from stabilize_celery.store.contract import Filter, StoredEvent
 from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.testing.conformance.definitions import Definitions
@@ -47,15 +47,15 @@ class CeleryBackendError(Exception):
 
 
 class CeleryBackend:
-    """A context: the fleet runs inside, in that mode (`Settings.mode`).
+    """A context: the fleet runs inside, with that mode and these acknowledgements (`Settings`).
 
     Raises:
         CeleryBackendError: the fleet does not come up.
 
     """
 
-    def __init__(self, paths: Sequence[Path], mode: str = PER_MESSAGE) -> None:
-        self._fleet = Fleet(paths, mode)
+    def __init__(self, paths: Sequence[Path], mode: str = PER_MESSAGE, acks: str = BROKER) -> None:
+        self._fleet = Fleet(paths, mode, acks)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:

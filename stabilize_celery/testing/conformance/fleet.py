@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from stabilize_celery.settings import PER_MESSAGE, Settings
+from stabilize_celery.settings import BROKER, PER_MESSAGE, Settings
 from stabilize_celery.testing.conformance.server import PrivateServer
 from stabilize_celery.transport.worker_command import worker_argv
 
@@ -39,9 +39,10 @@ class FleetError(Exception):
 class Fleet:
     """A context: a server and workers in process groups of their own, gone when it ends."""
 
-    def __init__(self, files: Sequence[Path], mode: str = PER_MESSAGE) -> None:
+    def __init__(self, files: Sequence[Path], mode: str = PER_MESSAGE, acks: str = BROKER) -> None:
         self._files = files
         self._mode = mode
+        self._acks = acks
         self._stack = ExitStack()
         self._workers: list[subprocess.Popen[bytes]] = []
         self.folder = Path()
@@ -70,7 +71,8 @@ class Fleet:
 
     def _start_workers(self) -> None:
         for number in range(_WORKERS):
-            extra = ["-n", f"conformance{number}@%h", "-c", str(_PROCESSES_EACH)]
+            queues = f"{self.settings.control_queue},{self.settings.work_queue}"
+            extra = ["-n", f"conformance{number}@%h", "-c", str(_PROCESSES_EACH), "-Q", queues]
             command = worker_argv("workers.app", self.settings, extra=extra)
             with self._log(number).open("wb") as log:
                 self._workers.append(
@@ -92,6 +94,7 @@ class Fleet:
             "STABILIZE_REDIS_URL": self.settings.redis_url,
             "STABILIZE_BROKER_URL": self.settings.broker_url,
             "STABILIZE_MODE": self._mode,
+            "STABILIZE_ACKS": self._acks,
             "STABILIZE_TASK_MODULES": _TASK_MODULE,
             FILES: json.dumps([str(path.absolute()) for path in self._files]),
             JOURNAL: str(self.journal_file),

@@ -149,6 +149,20 @@ def test_a_state_server_that_is_away_ends_the_turn(world: World) -> None:
     assert len(world.waiting(WORK)) == 1
 
 
+def test_a_broker_that_does_not_let_it_take_is_told_of_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Messages come through Celery as before."""
+    with redis.Redis.from_url(world.url) as client:
+        client.set(CONTROL, "no list")
+        taking = world.taking()
+
+        assert [taking.go_on(), taking.go_on()] == [0, 0]
+
+        assert caplog.text.count("can't take messages itself") == 1
+        client.delete(CONTROL)
+    world.publisher.publish([outgoing(START, CONTROL)])
+    assert taking.go_on() == 1
+
+
 @pytest.mark.parametrize(
     ("url", "conf", "is_plain"),
     [
