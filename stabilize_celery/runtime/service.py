@@ -205,8 +205,16 @@ class Runtime:
         *,
         workflow_id: str | None = None,
         trace: str = "",
+        fails_closed: bool = False,
     ) -> str:
-        """Start a workflow, once per id or key; return its id. `trace`: the producer's span, as `traceparent` names it.
+        """Start a workflow, once per id or key; return its id.
+
+        Args:
+            definition: What to run.
+            idempotency_key: The same key stands for the same workflow.
+            workflow_id: Its id, where it is not the definition's or that of the key.
+            trace: The producer's span, as `traceparent` names it.
+            fails_closed: Accept expressions that nobody can evaluate: their stages end TERMINAL.
 
         Raises:
             InvalidWorkflowError: names every problem; nothing was written.
@@ -221,7 +229,12 @@ class Runtime:
             workflow_id = workflow_id or definition.id
         chosen = workflow_id or Workflow().id
         creation = Creation.of(
-            chosen, definition, retention_ms=self.settings.retention_ms, key=idempotency_key or "", trace=trace
+            chosen,
+            definition,
+            retention_ms=self.settings.retention_ms,
+            fails_closed=fails_closed,
+            key=idempotency_key or "",
+            trace=trace,
         )
         slot = workflow_slot(chosen)
         done = self.unit.run(slot, lambda _: _creating(creation))

@@ -195,13 +195,13 @@ class Simulation:
 
         Args:
             workflow: A workflow, or a definition; the same object again is the same workflow.
-            more: `workflow_id` or `idempotency_key`, as the client has them.
+            more: `workflow_id`, `idempotency_key` or `fails_closed`, as `Runtime.submit` has them.
 
         Raises:
             InvalidWorkflowError: names every problem of the definition.
 
         """
-        if not more:
+        if not more.keys() & {"workflow_id", "idempotency_key"}:
             known = workflow.id if isinstance(workflow, Workflow) else f"definition {len(self._ids)}"
             more["workflow_id"] = self._ids.setdefault(known, f"simulated-{len(self._ids) + 1}")
         return self.runtime.submit(workflow, **more)

@@ -85,6 +85,7 @@ def _creation(
         message.child_id,
         workflow,
         retention_ms=frame.workflow.retention_ms,
+        fails_closed=True,
         trace=frame.workflow.trace,
         parent=(message.workflow_id, message.thread, message.ref_id),
         depth=depth,

@@ -118,7 +118,7 @@ class _RealRun:
 
     def submit(self, definition: Mapping[str, object]) -> str:
         self._newest_s = time.monotonic()
-        return self.backend.runtime.submit(definition)
+        return self.backend.runtime.submit(definition, fails_closed=True)
 
     def ask(self, workflow_id: str, event: Callable[[], Handling]) -> Answer:
         self._newest_s = time.monotonic()

@@ -55,7 +55,7 @@ class _SimulatedRun:
     # -- what the outside may do ---------------------------------------------------------------------------------------
 
     def submit(self, definition: Mapping[str, object]) -> str:
-        return self.simulation.start(definition)
+        return self.simulation.start(definition, fails_closed=True)
 
     def ask(self, workflow_id: str, event: Callable[[], Handling]) -> Answer:
         answer: Answer = self.simulation.ask(workflow_id, event)
