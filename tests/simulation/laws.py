@@ -115,7 +115,8 @@ class Laws:
         until_ms = self.simulation.now_us // 1000 + 2 * self.simulation.settings.retention_ms
         self.simulation.drain(until_ms=until_ms)
         left = [key.decode() for key in self.simulation.store._wire.scan("*")]
-        assert [key for key in left if f":{workflow_id}" in key and not key.endswith(":w")] == []
+        kept = [key for key in left if f":{workflow_id}" in key and not key.endswith(":w")]
+        assert kept == [], f"{workflow_id} was forgotten, but has left {kept}"
 
     def _require_no_locks(self, workflow_id: str) -> None:
         """What still stands in a lock is a ghost: its run has given it back, and the next who waits drops it."""

@@ -72,7 +72,10 @@ def _seen_by_the_fleet(copy: Path, seeds: int) -> str:
     found = _BROKEN.search(done.stdout)
     if done.returncode == 0:
         return ""
-    return f"fleet, seed {found[1]}: {found[2]}" if found else f"fleet: {done.stderr.strip().splitlines()[-1]}"
+    if found is None:
+        # A copy that does not even run proves nothing.
+        raise RuntimeError(f"the fleet did not run: {done.stderr.strip()[-2000:]}")
+    return f"fleet, seed {found[1]}: {found[2]}"
 
 
 def _seen_by_tests(copy: Path, tests: Iterable[str]) -> str:

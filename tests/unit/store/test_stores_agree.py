@@ -88,13 +88,16 @@ class StoresAgree(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.stores: tuple[Store, ...] = (MemoryStore(), self.redis())
+        self.open = ExitStack()
+
+    def redis(self) -> Store:
+        """Return an empty store on Redis, or on what stands for it."""
         server = fakeredis.FakeServer()
-        fake = RedisStore(
+        return RedisStore(
             "redis://fake",
             make_pools=lambda _: Pools(lambda: fakeredis.FakeRedis(server=server, protocol=2).connection_pool),
         )
-        self.stores: tuple[Store, ...] = (MemoryStore(), fake)
-        self.open = ExitStack()
 
     @initialize(target=sessions)
     def first(self) -> tuple[Session, ...]:
