@@ -16,7 +16,7 @@ from stabilize_celery import Workflow
 __all__ = ["LIMIT", "Measured", "Shape", "measure", "table"]
 
 LIMIT = 1.3
-"""Cost per stage, large over small: at most this (DESIGN promise 7: cost is local)."""
+"""Cost per stage, large over small: at most this: cost is local."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Data travels with the thread: which earlier run wrote what a run can see (DESIGN section 3).
+"""Data travels with the thread: which earlier run wrote what a run can see (wcp 1.4).
 
 A run carries, for each output name visible to it, who wrote it and when; the values stay where they were written and
 are loaded when a task asks for them. Two exceptions keep the cost of a stage the same, however long the way behind it:

@@ -1,6 +1,6 @@
 """Statuses of workflows, stages and tasks, and which may follow which.
 
-Source: the seed's model; the tables are UPSTREAM's, and a test enumerates them.
+The tables are those of upstream `stabilize`, and a test enumerates them.
 """
 
 from enum import Enum

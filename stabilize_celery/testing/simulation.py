@@ -61,8 +61,8 @@ class SimulationStuckError(AssertionError, TimeoutError):
         self.workflow = workflow
 
 
-class _WorkerDiedError(BaseException):
-    """The simulated death of a worker: no handler may catch it."""
+class _WorkerDiedError(SystemExit):
+    """The simulated death of a worker, which no handler may catch: told as Celery tells it, by a kind of SystemExit."""
 
 
 @dataclass(order=True, slots=True)

@@ -1,4 +1,4 @@
-"""Bad and hostile input, on the real engine: one clear error, nothing written, nothing lost (DESIGN section 6)."""
+"""Bad and hostile input, on the real engine: one clear error, nothing written, nothing lost."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import httpx
@@ -52,6 +52,7 @@ WHOLE_PAGES = (
     "docs/migrating.md",
     "docs/async.md",
     "docs/web.md",
+    "docs/deploying.md",
 )
 """Every Python block of these is executed."""
 EXECUTED = {
@@ -171,6 +172,19 @@ def test_the_page_about_the_web_page_makes_an_app_that_can_not_write() -> None:
             return (await browser.post("/api/v1/workflows/w/pause", json={})).status_code
 
     assert asyncio.run(answered()) == 403
+
+
+# -- docs/deploying.md -------------------------------------------------------------------------------------------------
+
+
+def test_the_module_of_the_page_about_deploying_registers_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the app of the workers, as the image's environment names it."""
+    monkeypatch.setitem(sys.modules, "workers.app", SimpleNamespace(stabilize=app_of_a_page()))  # type: ignore[arg-type]
+    stabilize = execute(blocks("docs/deploying.md"))["stabilize"]
+
+    assert (
+        run_workflow(single("charge", order_id=7), stabilize.registry).get_context()["receipt"] == "receipt of order 7"
+    )
 
 
 # -- docs/builders.md --------------------------------------------------------------------------------------------------

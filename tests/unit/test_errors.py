@@ -107,7 +107,7 @@ def test_the_tree_is_the_documented_one(kind: type[Exception]) -> None:
 
 
 def test_old_names_still_work() -> None:
-    """Upstream's and API.md's other spellings are the same classes."""
+    """Upstream's other spellings are the same classes."""
     assert WorkflowNotFound is WorkflowNotFoundError
     assert StabilizeBaseException is EngineError
     assert issubclass(TransientVerificationError, TransientError)

@@ -1,4 +1,4 @@
-"""StartWorkflow: begin a workflow that waited for a concurrency slot of its pipeline (PROTOCOL 8; UPSTREAM 1.2).
+"""StartWorkflow: begin a workflow that waited for a concurrency slot of its pipeline (PROTOCOL 8).
 
 Pure. The slots are a semaphore: first come, first served. Without `keep_waiting_pipelines` a newer execution takes
 the place of the ones that wait: they are CANCELED.

@@ -15,8 +15,8 @@ START_US = 1_767_225_600_000_000
 """2026-01-01T00:00:00Z: a plausible day, the same in every run."""
 
 
-class WorkerDiedError(BaseException):
-    """The simulated death of a process: no handler may catch it."""
+class WorkerDiedError(SystemExit):
+    """The simulated death of a process, which no handler may catch: a kind of SystemExit, as in Celery."""
 
 
 @dataclass(slots=True, eq=False)

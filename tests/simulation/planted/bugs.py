@@ -29,18 +29,16 @@ class Bug:
         name: What is wrong, in words.
         room: The part of the protocol that it breaks.
         edits: How.
-        tests: Tests that must fall; empty: the simulated fleet must.
 
     """
 
     name: str
     room: str
     edits: tuple[Edit, ...]
-    tests: tuple[str, ...] = ()
 
 
-def _bug(room: str, name: str, file: str, old: str, new: str, *tests: str) -> Bug:
-    return Bug(name, room, (Edit(file, old, new),), tests)
+def _bug(room: str, name: str, file: str, old: str, new: str) -> Bug:
+    return Bug(name, room, (Edit(file, old, new),))
 
 
 _HANDLER = "engine/handler.py"

@@ -1,4 +1,4 @@
-"""What a task's code sees: its context, as if it were all there, however it is loaded (wcp 1.4; DESIGN 3)."""
+"""What a task's code sees: its context, as if it were all there, however it is loaded (wcp 1.4)."""
 
 import json
 import pickle
