@@ -69,7 +69,6 @@ _UNIT_OF_WORK = (
     ),
 )
 _CLAIMS = (
-    ("a claim does not watch the run", _RUN_TASK, "        watch=[run_key],\n", "        watch=[],\n"),
     (
         "another's claim is ignored",
         _RUN_TASK,
