@@ -44,6 +44,22 @@ def test_a_run_that_was_ended_while_it_waited_for_a_milestone_does_not_come_back
 
 
 @pytest.mark.parametrize("seed", seeds(8))
+def test_a_kept_signal_is_used_once(seed: int) -> None:
+    """Sent before anybody waits: the first who waits has it, the second waits for another (WCP-24)."""
+    story = Story(seed, ROUGH)
+    laws = Laws(story.simulation)
+    story.start(stage("a"), stage("gate", "a", does=["approval", "approval"], context={"signal": "go"}))
+    assert story.ask(outside.signal, "gate", "go", None).took_effect
+    story.run()
+    assert story.statuses["gate"] == "SUSPENDED"
+
+    assert story.ask(outside.signal, "gate", "go", None).took_effect
+    story.run()
+
+    assert ended(story, laws) == {"": "SUCCEEDED", "a": "SUCCEEDED", "gate": "SUCCEEDED"}
+
+
+@pytest.mark.parametrize("seed", seeds(8))
 def test_skipping_an_offered_stage_is_a_choice(seed: int) -> None:
     """There is one thread for all members: it goes on behind the skipped one, the others are withdrawn."""
     story = Story(seed, ROUGH)
