@@ -74,7 +74,7 @@ class Workflow:
         max_jumps: Jumps of all its stages together (count); one more fails the jumping stage.
         max_depth: How deep it may call inner workflows (count).
         timeout_ms: How long it may run (milliseconds); None: for ever.
-        priority: 0 goes first, 9 last; 4 where nothing is said.
+        priority: 0 is the most urgent, 9 the least; 4 where nothing is said. Kept and shown; it orders nothing.
         sub_workflows: The inner workflows that its stages may call, by name.
 
     """
