@@ -91,12 +91,14 @@ def create_workflow(decision: Decision, creation: Creation, now_us: int) -> None
         parent_thread=creation.parent[1],
         parent_ref=creation.parent[2],
         depth=creation.depth,
+        priority=meta.priority,
         key=creation.key,
         trace=creation.trace,
         retention_ms=creation.retention_ms,
         lock=meta.concurrency_lock,
         lock_state="requested" if waits else "",
     )
+    decision.priority = meta.priority
     decision.change(SetFields(places.WORKFLOW, WORKFLOW_RECORD.encode_all(record)))
     decision.change(SetFields(places.DEFINITION, creation.fields))
     decision.change(Index(meta.application, meta.name, now_ms, record.status))

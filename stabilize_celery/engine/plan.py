@@ -18,6 +18,7 @@ from stabilize_celery.engine.ids import narrowed
 from stabilize_celery.engine.section_names import section_names
 from stabilize_celery.engine.steps import Value
 from stabilize_celery.models.graph import topological_sort
+from stabilize_celery.models.limits import DEFAULT_PRIORITY
 from stabilize_celery.models.stage.enums import JoinMode, JoinType, SyntheticStageOwner
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.status import WorkflowStatus
@@ -166,6 +167,7 @@ class WorkflowPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout_ms: int | None = None
     expiry_ms: int | None = None
     retention_ms: int = 0
+    priority: int = DEFAULT_PRIORITY
     concurrency_lock: str = ""
     concurrency_limit: int = 1
     keep_waiting: bool = False
@@ -206,6 +208,7 @@ def compile_definition(workflow: Workflow, definition: Mapping[str, Any], retent
         timeout_ms=workflow.timeout_ms,
         expiry_ms=workflow.start_time_expiry,
         retention_ms=retention_ms,
+        priority=workflow.priority,
         **_concurrency(workflow),
     )
     fields: dict[str, Value] = {

@@ -6,6 +6,7 @@ import msgspec
 
 from stabilize_celery.engine.codec import RecordCodec
 from stabilize_celery.engine.past import Past
+from stabilize_celery.models.limits import DEFAULT_PRIORITY
 
 __all__ = [
     "ENTRY",
@@ -46,6 +47,7 @@ class WorkflowRecord(msgspec.Struct, frozen=True):
     parent_thread: str = ""
     parent_ref: str = ""
     depth: int = 0
+    priority: int = DEFAULT_PRIORITY
     restarts: int = 0
     key: str = ""
     trace: str = ""

@@ -279,6 +279,8 @@ class Decision:
     """For the log: why it was decided so."""
     call: Any = None
     """For RunTask's claim: the task call to execute once committed."""
+    priority: int | None = None
+    """Of the workflow that it creates; None: it creates none."""
 
     def change(self, change: Change) -> int:
         """Add a change; return its position, to find its result by."""

@@ -1,6 +1,7 @@
-"""How large a definition may be. Each number is a promise to whoever reads the stored bytes."""
+"""How large a definition may be, and what it says by saying nothing. Each is a promise to who reads stored bytes."""
 
 __all__ = [
+    "DEFAULT_PRIORITY",
     "MAX_CONTEXT_NESTING",
     "MAX_DEFINITION_BYTES",
     "MAX_IDEMPOTENCY_KEY_LENGTH",
@@ -13,6 +14,9 @@ __all__ = [
     "MAX_THREADS",
     "MAX_TIME_MS",
 ]
+
+DEFAULT_PRIORITY = 4
+"""Of a workflow that says nothing: 0 is the most urgent, 9 the least."""
 
 MAX_DEFINITION_BYTES = 16 * 1024 * 1024
 """A definition with its inner workflows, as JSON (bytes)."""

@@ -9,7 +9,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from stabilize_celery.models.limits import MAX_NAME_LENGTH, MAX_REF_ID_LENGTH, MAX_THREADS, MAX_TIME_MS
+from stabilize_celery.models.limits import (
+    DEFAULT_PRIORITY,
+    MAX_NAME_LENGTH,
+    MAX_REF_ID_LENGTH,
+    MAX_THREADS,
+    MAX_TIME_MS,
+)
 from stabilize_celery.models.stage.enums import JoinMode, JoinType, MutexScope, SplitType, SyntheticStageOwner
 
 __all__ = [
@@ -147,7 +153,7 @@ class WorkflowDefinition(msgspec.Struct, forbid_unknown_fields=True, kw_only=Tru
     max_jumps: Annotated[_AtLeastZero, _says("Jumps of all stages together.")] = 100
     max_depth: Annotated[_AtLeastZero, _says("Depth of calls of inner workflows.")] = 10
     timeout_ms: Annotated[_Duration | None, _says("How long it may run (milliseconds).")] = None
-    priority: Annotated[int, Meta(ge=0, le=9, description="0 goes first, 9 last.")] = 4
+    priority: Annotated[int, Meta(ge=0, le=9, description="0 goes first, 9 last.")] = DEFAULT_PRIORITY
     sub_workflows: Annotated[
         dict[str, "WorkflowDefinition"], _says("Inner workflows by name; sub_workflow refers to them.")
     ] = {}

@@ -11,6 +11,7 @@ from typing import Any
 from ulid import ULID
 
 from stabilize_celery.models.graph import topological_sort
+from stabilize_celery.models.limits import DEFAULT_PRIORITY
 from stabilize_celery.models.lookup import StageLookup, by_id, by_ref_id
 from stabilize_celery.models.merge import merge_outputs
 from stabilize_celery.models.stage.stage import StageExecution
@@ -74,7 +75,8 @@ class Workflow:
         max_jumps: Jumps of all its stages together (count); one more fails the jumping stage.
         max_depth: How deep it may call inner workflows (count).
         timeout_ms: How long it may run (milliseconds); None: for ever.
-        priority: 0 is the most urgent, 9 the least; 4 where nothing is said. Kept and shown; it orders nothing.
+        priority: 0 is the most urgent, 9 the least. Its messages go before those of less urgent workflows, in four
+            steps: 0 to 2, 3 to 5, 6 to 8, 9.
         sub_workflows: The inner workflows that its stages may call, by name.
 
     """
@@ -104,7 +106,7 @@ class Workflow:
     max_jumps: int = 100
     max_depth: int = 10
     timeout_ms: int | None = None
-    priority: int = 4
+    priority: int = DEFAULT_PRIORITY
     sub_workflows: dict[str, Workflow] = field(default_factory=dict)
     _by_id: StageLookup = field(default_factory=lambda: StageLookup(by_id), init=False, repr=False, compare=False)
     _by_ref_id: StageLookup = field(

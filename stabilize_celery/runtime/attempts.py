@@ -28,6 +28,7 @@ from stabilize_celery.runtime.attached import AttachedWorkflow
 from stabilize_celery.runtime.executor import TaskExecutor
 from stabilize_celery.runtime.fusion import Fusion, Kept, Seed, Taken
 from stabilize_celery.runtime.hydrate import context_queries, stage_of, visible_context
+from stabilize_celery.runtime.lanes import queue_and_step
 from stabilize_celery.runtime.ports import Claim, TaskRunner, queue_of
 from stabilize_celery.runtime.rates import RATE_LIMIT, wait_for_turn_ms
 from stabilize_celery.runtime.running import RunningBody, call_on_cancel
@@ -245,7 +246,8 @@ class Attempts:
                 queries, watch = self.reads_of_result(decision.call)
                 if decision.is_empty:
                     return Taken(decision.call, sessions.read(slot, queries, watch), watch)
-                prepared = self.unit.prepare(decision, sessions.now_ms(slot), message.name)
+                urgency = sessions.urgency(slot, message.name)
+                prepared = self.unit.prepare(decision, sessions.now_ms(slot), message.name, urgency)
                 answer = sessions.of(slot).commit_and_read(prepared.transaction, queries, watch)
             except Conflict:
                 continue
@@ -382,7 +384,7 @@ class _GoingOn:
 
     def wants(self, one: Publishing) -> bool:
         message = one.message
-        if not isinstance(message, RunTask) or one.queue not in self._queues:
+        if not isinstance(message, RunTask) or queue_and_step(one.queue)[0] not in self._queues:
             return False
         registry = self._attempts.registry
         return registry.has(message.task_type) and registry.options(message.task_type).rate_per_s is None

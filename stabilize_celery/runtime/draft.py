@@ -21,6 +21,7 @@ from stabilize_celery.engine.steps import (
     Value,
 )
 from stabilize_celery.runtime.definitions import Definitions
+from stabilize_celery.runtime.lanes import Urgency
 from stabilize_celery.store.contract import Drop, Due, LedgerChange, Put, Session, Transaction
 from stabilize_celery.store.values import value_of
 
@@ -74,6 +75,11 @@ class Draft:
     def _digest(self) -> bytes:
         """The digest of the workflow's definition, once the workflow was read."""
         return self._hashes.get(places.WORKFLOW, {}).get("digest", b"")
+
+    def urgency(self, own: str) -> Urgency:
+        """Return how urgent is what follows from the message `own`."""
+        record, entry = self._hashes.get(places.WORKFLOW, {}), self._hashes.get(places.ledger(own), {})
+        return Urgency.told_by(record, entry)
 
     @property
     def is_empty(self) -> bool:

@@ -264,7 +264,7 @@ class _Fused:
     def _take(self, decision: Decision, own: str) -> None:
         if decision.is_empty and decision.keeps_entry:
             return
-        prepared = self._unit.prepare(decision, self.draft.now_us // 1000, own)
+        prepared = self._unit.prepare(decision, self.draft.now_us // 1000, own, self.draft.urgency(own))
         where = self.draft.add(prepared.transaction)
         for one in prepared.publishes:
             if one.wanted is always and not isinstance(one.message, _USER_CODE):

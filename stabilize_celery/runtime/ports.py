@@ -14,13 +14,15 @@ __all__ = ["Body", "Claim", "Outgoing", "Publisher", "RidingPublisher", "TaskRun
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One broker message: Celery task `stabilize.<kind>`, Celery id `<workflow id>/<ledger name>`, ids-only kwargs."""
+    """One broker message: Celery task `stabilize.<kind>`, Celery id `<workflow id>/<ledger name>`, ids-only kwargs.
+
+    `queue` is the lane that it goes into (runtime/lanes.py).
+    """
 
     kind: str
     task_id: str
     kwargs: Mapping[str, Any]
     queue: str
-    priority: int | None = None
 
 
 class Publisher(Protocol):

@@ -19,6 +19,7 @@ from stabilize_celery.engine.steps import (
     Decision,
     Event,
     Handling,
+    Hash,
     Owed,
     Plan,
     Query,
@@ -31,6 +32,7 @@ from stabilize_celery.engine.steps import (
 )
 from stabilize_celery.errors import QueueError
 from stabilize_celery.models.messages import LEDGER_VERSION, Message
+from stabilize_celery.runtime.lanes import Urgency
 from stabilize_celery.runtime.observing import ObservedSession, Observer
 from stabilize_celery.runtime.ports import Outgoing, Publisher, RidingPublisher, outgoing, queue_of
 from stabilize_celery.settings import Settings
@@ -39,6 +41,8 @@ from stabilize_celery.store.contract import Drop, Due, LedgerChange, Put, Sessio
 __all__ = ["Conflict", "Prepared", "Publishing", "Sessions", "UnitOfWork", "WorkDone"]
 
 logger = logging.getLogger("stabilize_celery")
+
+_RECORD = Hash(places.WORKFLOW)
 
 Results = Sequence[int | None]
 
@@ -156,7 +160,7 @@ class UnitOfWork:
         """Write a decision and publish what it owes. Raises Conflict if a watched key moved."""
         if decision.is_empty and (decision.keeps_entry or own is None):
             return
-        prepared = self.riding(self.prepare(decision, sessions.now_ms(slot), own))
+        prepared = self.riding(self.prepare(decision, sessions.now_ms(slot), own, sessions.urgency(slot, own)))
         results = sessions.of(slot).commit(prepared.transaction)
         if results is None:
             raise Conflict
@@ -171,22 +175,25 @@ class UnitOfWork:
         rest = [one for one in prepared.publishes if one.wanted is not always]
         return Prepared(msgspec.structs.replace(prepared.transaction, posts=posts), rest)
 
-    def prepare(self, decision: Decision, now_ms: int, own: str | None) -> Prepared:
+    def prepare(self, decision: Decision, now_ms: int, own: str | None, urgency: Urgency) -> Prepared:
         """Return the transaction that a decision means; `own` is forgotten unless it keeps its entry."""
+        if decision.priority is not None:
+            urgency = Urgency(decision.priority)
         ledger: list[LedgerChange] = [Drop(name) for name in decision.forgets]
         if own is not None and not decision.keeps_entry:
             ledger.append(Drop(own))
         changes: list[Change] = list(decision.changes)
         publishes: list[Publishing] = []
         for owed in decision.owes:
-            queue = owed.queue or queue_of(owed.message, self._settings)
+            queue = owed.queue or urgency.lane(queue_of(owed.message, self._settings), owed.message, len(publishes))
             ledger.append(self._entry(owed, queue, now_ms))
             if owed.not_before_ms <= now_ms:
                 publishes.append(Publishing(owed.message, queue, owed.publish))
         for message in decision.nudges:
-            changes.append(SetFields(places.ledger(message.name), ENTRY.encode(pub=now_ms, nb=0)))
+            queue = urgency.lane(queue_of(message, self._settings), message, len(publishes))
+            changes.append(SetFields(places.ledger(message.name), ENTRY.encode(pub=now_ms, nb=0, q=queue)))
             ledger.append(Due(message.name, now_ms + self._settings.republish_ms))
-            publishes.append(Publishing(message, queue_of(message, self._settings), always))
+            publishes.append(Publishing(message, queue, always))
         nudged = {message.name for message in decision.nudges}
         ledger += [Due(name, at_ms) for name, at_ms in decision.defers.items() if name not in nudged]
         ledger += [Undue(name) for name in decision.parks]
@@ -226,6 +233,7 @@ class Sessions:
         self._observer = observer
         self._open: dict[Slot, Session] = {}
         self._now_ms: dict[Slot, int] = {}
+        self._openings: dict[Slot, Snapshot] = {}
         self._relays: Sessions | None = None
 
     @property
@@ -242,12 +250,18 @@ class Sessions:
         return snapshot
 
     def saw(self, slot: Slot, snapshot: Snapshot) -> None:
-        """Remember the time of a slot's server."""
+        """Remember the time of a slot's server, and how urgent its workflow is."""
         self._now_ms[slot] = snapshot.now_ms
+        if snapshot.get(_RECORD, None) is not None:
+            self._openings[slot] = snapshot
 
     def now_ms(self, slot: Slot) -> int:
         """Return the time of the latest read of a slot."""
         return self._now_ms[slot]
+
+    def urgency(self, slot: Slot, own: str | None) -> Urgency:
+        """Return how urgent is what follows from the message `own`, as far as was read."""
+        return Urgency.seen_in(self._openings.get(slot), own)
 
     def of(self, slot: Slot) -> Session:
         """Return the session of a slot, opened when first asked for."""

@@ -1,11 +1,15 @@
 """Lists of a Redis that is the broker: taken from at one end, put back at the same."""
 
+from collections.abc import Sequence
+
 from stabilize_celery.store.connection import RedisWire
-from stabilize_celery.store.queries import bytes_of
+from stabilize_celery.store.queries import bytes_of, list_of
 from stabilize_celery.store.session import refusal, unreachable
 from stabilize_celery.store.wire import Batch, Command, LinkLostError, Refused, Reply
 
 __all__ = ["Lists"]
+
+_AT_ONCE_S = "0.001"
 
 
 class Lists:
@@ -19,8 +23,8 @@ class Lists:
     def __init__(self, wire: RedisWire) -> None:
         self._wire = wire
 
-    def take(self, name: str) -> bytes | None:
-        """Take the item off a list that has been there for longest; None: it is empty.
+    def take(self, names: Sequence[str]) -> tuple[str, bytes] | None:
+        """Take the item that has been there for longest off the first list that has one; None: all are empty.
 
         If the answer is lost, so is the item.
 
@@ -28,8 +32,12 @@ class Lists:
             UnreachableError: the server is away.
 
         """
-        reply = self._one(name, ("RPOP", name))
-        return None if reply is None else bytes_of(reply)
+        # One look at many lists; where all are empty it lasts as long as the shortest wait that BRPOP knows.
+        reply = self._one(names[0], ("BRPOP", *names, _AT_ONCE_S))
+        if reply is None:
+            return None
+        name, item = list_of(reply)
+        return bytes_of(name).decode(), bytes_of(item)
 
     def put_back(self, name: str, item: bytes) -> None:
         """Make an item the next one to be taken.

@@ -15,6 +15,7 @@ from celery import Celery
 from celery.signals import after_task_publish, before_task_publish
 from kombu.connection import Connection
 
+from stabilize_celery.runtime.lanes import queue_and_step
 from stabilize_celery.runtime.ports import Outgoing
 
 __all__ = ["Payloads", "readable"]
@@ -49,7 +50,7 @@ class Payloads:
         )
 
     def of(self, message: Outgoing) -> str:
-        """Return what kombu would put on a Redis list for a message without a priority."""
+        """Return what kombu would put on a Redis list, which is the message's lane."""
         key = (os.getpid(), message.kind, message.queue)
         template = self._templates.get(key)
         if template is None:
@@ -61,7 +62,7 @@ class Payloads:
         memory: Any = Connection  # kombu is untyped here
         with memory("memory://") as connection, connection.channel() as channel:
             self._send(self._app.amqp.Producer(channel), [sample])
-            raw = channel.basic_get(message.queue, no_ack=True).serializable()
+            raw = channel.basic_get(queue_and_step(message.queue)[0], no_ack=True).serializable()
         return _Template(raw)
 
 

@@ -9,6 +9,7 @@ from kombu.entity import Exchange, Queue
 from kombu.exceptions import KombuError
 
 from stabilize_celery.errors import QueueError, redact_url
+from stabilize_celery.runtime.lanes import queue_and_step
 from stabilize_celery.runtime.ports import Outgoing
 from stabilize_celery.store.contract import Post
 from stabilize_celery.transport.payloads import Payloads, readable
@@ -39,7 +40,7 @@ def databases_of_one_server(app: Celery, state_url: str) -> tuple[int, int] | No
     is_one = broker.scheme == state.scheme == "redis" and broker.netloc == state.netloc
     if not is_one or broker.query or state.query or app.conf.broker_use_ssl:
         return None
-    if (app.conf.broker_transport_options or {}).get("global_keyprefix"):
+    if _has_names_of_its_own(app):
         return None
     numbers = [parts.path.strip("/") or "0" for parts in (broker, state)]
     return (int(numbers[0]), int(numbers[1])) if all(number.isdecimal() for number in numbers) else None
@@ -49,9 +50,17 @@ def plain_broker(app: Celery) -> str | None:
     """Return the URL of the broker that workers read if it is one plain Redis: queues are lists of their names."""
     url = str(app.conf.broker_read_url or "")
     parts = urlsplit(url)
-    has_prefix = bool((app.conf.broker_transport_options or {}).get("global_keyprefix"))
-    is_plain = parts.scheme == "redis" and not (parts.query or ";" in url or app.conf.broker_use_ssl or has_prefix)
-    return url if is_plain else None
+    is_special = bool(parts.query or ";" in url or app.conf.broker_use_ssl or _has_names_of_its_own(app))
+    return url if parts.scheme == "redis" and not is_special else None
+
+
+def _has_names_of_its_own(app: Celery) -> bool:
+    """Whether lists of a Redis bear other names than kombu gives them by default."""
+    options = app.conf.broker_transport_options or {}
+    return any(name in options for name in ("global_keyprefix", "priority_steps", "sep"))
+
+
+_WITH_LANES = ("redis", "memory")
 
 
 class CeleryPublisher:
@@ -114,14 +123,15 @@ class CeleryPublisher:
         return (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
 
     def _is_plain(self, message: Outgoing) -> bool:
-        """Whether a queue is a list of that name, as far as kombu is concerned."""
+        """Whether a lane is a list of that name, as far as kombu is concerned."""
         is_plain = self._plain.get(message.queue)
         if is_plain is None:
-            queue = queue_named(self._app, message.queue)
+            queue = queue_named(self._app, queue_and_step(message.queue)[0])
             special = (queue.expires, queue.message_ttl, queue.max_length, queue.max_priority, queue.queue_arguments)
             is_direct = queue.exchange.type == "direct" and queue.routing_key == queue.name
-            is_plain = self._plain[message.queue] = is_direct and not any(special)
-        return is_plain and message.priority is None
+            is_ours = not (any(special) or _has_names_of_its_own(self._app))
+            is_plain = self._plain[message.queue] = is_direct and is_ours
+        return is_plain
 
     def _send(self, producer: Any, batch: Sequence[Outgoing]) -> None:
         is_redis = producer.connection.transport.driver_type == "redis"
@@ -138,18 +148,21 @@ class CeleryPublisher:
             self._send_each(producer, batch)
 
     def _send_each(self, producer: Any, batch: Sequence[Outgoing]) -> None:
+        # Elsewhere a higher number goes first, or queues have to be declared for it: there each has one lane.
+        has_lanes = producer.connection.transport.driver_type in _WITH_LANES
         for message in batch:
+            queue, step = queue_and_step(message.queue)
             self._app.send_task(
                 task_name(message.kind),
                 kwargs=dict(message.kwargs),
                 task_id=message.task_id,
                 root_id=message.task_id,
-                queue=queue_named(self._app, message.queue),
+                queue=queue_named(self._app, queue),
                 producer=producer,
                 retry=False,
                 ignore_result=True,
                 argsrepr="()",
                 kwargsrepr=readable(message.kwargs),
                 add_to_parent=False,
-                **({} if message.priority is None else {"priority": message.priority}),
+                **({"priority": step} if step and has_lanes else {}),
             )

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from stabilize_celery.errors import EngineError, UnreachableError
 from stabilize_celery.models.messages import MESSAGE_TYPES, Message
+from stabilize_celery.runtime.lanes import STEPS, lane_of
 from stabilize_celery.store.lists import Lists
 from stabilize_celery.transport.celery_tasks import ForeignMessageError, message_of
 from stabilize_celery.transport.publish import task_name
@@ -102,20 +103,23 @@ class Taking:
         return message
 
     def _taken(self) -> Message | None:
-        for _ in range(len(self._queues)):
-            queue = self._queues[0]
-            while (taken := self._lists.take(queue)) is not None:
-                try:
-                    message = ledger_message(taken)
-                except ForeignMessageError as error:
-                    logger.error("refused, nothing was done: %.1000s", error)  # noqa: TRY400 -- the sender's mistake: its text, not our traceback
-                    continue
-                if message is None:
-                    self._lists.put_back(queue, taken)
-                return message
-            # The queue that had something is asked first until it has nothing.
-            self._queues.rotate(-1)
+        while (taken := self._lists.take(self._in_order())) is not None:
+            lane, text = taken
+            try:
+                message = ledger_message(text)
+            except ForeignMessageError as error:
+                logger.error("refused, nothing was done: %.1000s", error)  # noqa: TRY400 -- the sender's mistake: its text, not our traceback
+                continue
+            if message is None:
+                self._lists.put_back(lane, text)
+            return message
         return None
+
+    def _in_order(self) -> list[str]:
+        """Return all lanes, the most urgent of all queues first; in each, every queue comes first by turns."""
+        names = [lane_of(queue, step) for step in STEPS for queue in self._queues]
+        self._queues.rotate(-1)
+        return names
 
 
 def ledger_message(taken: bytes) -> Message | None:

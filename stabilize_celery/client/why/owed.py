@@ -5,6 +5,8 @@ from stabilize_celery.client.why.reason import Reason
 from stabilize_celery.client.words import clock_time, duration, plural
 from stabilize_celery.engine.handler import unknown_in
 from stabilize_celery.engine.state import Entry
+from stabilize_celery.models.limits import DEFAULT_PRIORITY
+from stabilize_celery.runtime.lanes import queue_and_step
 
 __all__ = ["message_reason", "queue_reason"]
 
@@ -34,16 +36,19 @@ def message_reason(facts: Facts, ref_id: str, name: str, what: str) -> Reason:
 
 def queue_reason(facts: Facts, ref_id: str, entry: Entry, what: str) -> Reason:
     """Return the reason of a message that was, or is about to be, published."""
+    queue, step = queue_and_step(entry.q)
+    where = f"queue {queue!r}"
     if not facts.fleet.live:
-        return Reason(ref_id, "unattended", f"{what} is in queue {entry.q!r}, and no worker is running", "", _START_ONE)
-    listening = facts.fleet.listening(entry.q)
+        return Reason(ref_id, "unattended", f"{what} is in {where}, and no worker is running", "", _START_ONE)
+    listening = facts.fleet.listening(queue)
     if not listening:
-        told = f"{what} is in queue {entry.q!r}, and no worker listens on it"
+        told = f"{what} is in {where}, and no worker listens on it"
         there = f"{plural(len(facts.fleet.live), 'worker')} on other queues"
-        return Reason(ref_id, "unattended", told, there, f"start one with -Q {entry.q}")
+        return Reason(ref_id, "unattended", told, there, f"start one with -Q {queue}")
     if not entry.pub:
-        return Reason(ref_id, "queued", f"{what} is about to go into queue {entry.q!r}")
-    told = f"{what} is in queue {entry.q!r} for {duration(facts.now_ms - entry.pub)}"
+        return Reason(ref_id, "queued", f"{what} is about to go into {where}")
+    behind = f", behind what is more urgent than priority {step}" if step > DEFAULT_PRIORITY else ""
+    told = f"{what} is in {where} for {duration(facts.now_ms - entry.pub)}{behind}"
     return Reason(ref_id, "queued", told, f"{plural(len(listening), 'worker')} on that queue")
 
 

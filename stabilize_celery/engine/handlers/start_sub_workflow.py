@@ -81,6 +81,8 @@ def _creation(
         raise ConditionError(f"inner workflow of depth {depth}; max_depth is {meta.max_depth}")
     workflow = from_definition(definition)
     workflow.context = {**workflow.context, **context}
+    if "priority" not in definition:
+        workflow.priority = frame.workflow.priority
     return Creation.of(
         message.child_id,
         workflow,

@@ -13,9 +13,11 @@ from stabilize_celery.errors import (
     WorkflowNotFoundError,
 )
 from stabilize_celery.models.definition import to_definition
+from stabilize_celery.models.limits import DEFAULT_PRIORITY
 from stabilize_celery.models.problems import InvalidWorkflowError
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.runtime.lanes import lane_of
 from stabilize_celery.settings import Settings
 from tests.servers import free_port
 from tests.unit.client.world import World, gate, stage, workflow
@@ -84,12 +86,12 @@ def test_many_are_sent_in_their_commits_where_those_can_send(redis_url: str):
         client.start_many(_noticing(waiting, broker, (workflow(stage("a")) for _ in range(3))))
 
         assert waiting == [0, 1, 2]
-        assert broker.llen(client.settings.control_queue) == 3
+        assert broker.llen(lane_of(client.settings.control_queue, DEFAULT_PRIORITY)) == 3
 
 
 def _noticing(waiting: list[int], broker: redis.Redis, workflows: Iterable[Workflow]) -> Iterator[Workflow]:
     for one in workflows:
-        waiting.append(broker.llen(Settings().control_queue))
+        waiting.append(broker.llen(lane_of(Settings().control_queue, DEFAULT_PRIORITY)))
         yield one
 
 

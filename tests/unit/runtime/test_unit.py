@@ -20,7 +20,9 @@ from stabilize_celery.engine.steps import (
     workflow_slot,
 )
 from stabilize_celery.errors import QueueError
+from stabilize_celery.models.limits import DEFAULT_PRIORITY
 from stabilize_celery.models.messages import ClearWorkflow, EvaluateJoin, RunTask, StartStage
+from stabilize_celery.runtime.lanes import lane_of
 from stabilize_celery.runtime.unit import UnitOfWork
 from stabilize_celery.store.contract import Transaction
 from tests.unit.runtime.world import World
@@ -249,9 +251,10 @@ def test_fields_and_queue_of_an_owed_message_reach_its_entry() -> None:
     owes = [Owed(tasks[0], fields=ENTRY.encode(att=4)), Owed(tasks[1], queue="elsewhere")]
     work.unit.run(SLOT, deciding(Decision(owes=owes)))
 
-    assert (work.world.entry(W, "Run:t..0").att, work.world.entry(W, "Run:t..0").q) == (4, "stabilize.gpu")
+    gpu = lane_of("stabilize.gpu", DEFAULT_PRIORITY)
+    assert (work.world.entry(W, "Run:t..0").att, work.world.entry(W, "Run:t..0").q) == (4, gpu)
     assert work.world.entry(W, "Run:u..0").q == "elsewhere"
-    assert [message.queue for message in work.world.publisher.take()] == ["stabilize.gpu", "elsewhere"]
+    assert [message.queue for message in work.world.publisher.take()] == [gpu, "elsewhere"]
 
 
 def test_a_handler_may_ask_for_plans() -> None:

@@ -15,7 +15,8 @@ from kombu.entity import Queue
 
 from stabilize_celery.engine.steps import Hash, SetFields, workflow_slot
 from stabilize_celery.models.messages import RunTask, StartStage
-from stabilize_celery.runtime.ports import Outgoing, outgoing
+from stabilize_celery.runtime.lanes import lane_of
+from stabilize_celery.runtime.ports import outgoing
 from stabilize_celery.store.contract import Transaction
 from stabilize_celery.store.redis_store import RedisStore
 from stabilize_celery.transport.payloads import Payloads, readable
@@ -48,17 +49,18 @@ def essence(message: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("message", [PLAIN, AWKWARD], ids=["plain", "awkward"])
 @pytest.mark.parametrize("conf", [{}, {"task_default_priority": None, "task_default_exchange": "x"}])
+@pytest.mark.parametrize("priority", [0, 4, 9])
 def test_a_message_is_the_one_that_celery_makes(
-    redis_url: str, monkeypatch: pytest.MonkeyPatch, message: RunTask | StartStage, conf: dict[str, Any]
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, message: RunTask | StartStage, conf: dict[str, Any], priority: int
 ) -> None:
-    """Header by header, property by property; but for what is drawn at random for each."""
-    publisher = CeleryPublisher(app(redis_url, **conf))
-    publisher.publish([outgoing(message, QUEUE)])
+    """Header by header, property by property, and on the same list; but for what is drawn at random for each."""
+    publisher, lane = CeleryPublisher(app(redis_url, **conf)), lane_of(QUEUE, priority)
+    publisher.publish([outgoing(message, lane)])
     with monkeypatch.context() as patched:
         patched.setattr(Payloads, "is_fit", lambda _: False)
-        publisher.publish([outgoing(message, QUEUE)])
+        publisher.publish([outgoing(message, lane)])
 
-    ours, celerys = waiting(redis_url)
+    ours, celerys = waiting(redis_url, lane)
     assert essence(ours) == essence(celerys)
     assert ours["properties"]["delivery_tag"] != celerys["properties"]["delivery_tag"]
 
@@ -89,6 +91,14 @@ def test_who_listens_to_messages_being_sent_hears_of_them(redis_url: str) -> Non
     assert seen == ["stabilize.StartStage"]
 
 
+@pytest.mark.parametrize("option", [{"priority_steps": [0, 5]}, {"sep": ":"}, {"global_keyprefix": "x"}])
+def test_lists_with_names_of_their_own_are_left_to_kombu(redis_url: str, option: dict[str, Any]) -> None:
+    """It knows how an app's broker calls them."""
+    publisher = CeleryPublisher(app(redis_url, broker_transport_options=option), redis_url)
+
+    assert publisher.riding([outgoing(PLAIN, lane_of(QUEUE, 9))]) is None
+
+
 @pytest.mark.parametrize("options", [{"max_priority": 5}, {"expires": 60.0}, {"routing_key": "other"}])
 def test_a_queue_with_rules_of_its_own_is_left_to_kombu(redis_url: str, options: dict[str, Any]) -> None:
     """A list of its name might not be what is consumed."""
@@ -96,7 +106,6 @@ def test_a_queue_with_rules_of_its_own_is_left_to_kombu(redis_url: str, options:
     publisher = CeleryPublisher(app(redis_url, task_queues=[queue]), redis_url)
 
     assert publisher.riding([outgoing(PLAIN, QUEUE)]) is None
-    assert publisher.riding([Outgoing("StartStage", "w/n", {}, "another", priority=3)]) is None
 
 
 @pytest.mark.parametrize(

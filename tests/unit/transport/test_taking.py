@@ -13,6 +13,7 @@ from celery import Celery
 
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.messages import Message, RunTask, StartStage
+from stabilize_celery.runtime.lanes import lane_of
 from stabilize_celery.runtime.ports import Outgoing, outgoing
 from stabilize_celery.store.lists import Lists
 from stabilize_celery.store.redis_store import open_lists
@@ -76,15 +77,37 @@ def world(redis_url: str) -> Iterator[World]:
 
 
 def test_it_handles_what_waits_in_order_until_nothing_does(world: World) -> None:
-    """First come, first served in a queue; and each is known while it is handled."""
+    """First come, first served in a queue, the queues by turns; and each is known while it is handled."""
     later = StartStage(workflow_id="01HW", ref_id="b", thread="abd")
     world.publisher.publish([outgoing(START, CONTROL), outgoing(later, CONTROL), outgoing(TASK, WORK)])
 
     assert world.taking().go_on() == 3
 
-    assert world.handled == [START, later, TASK]
+    assert world.handled == [START, TASK, later]
     assert world.waiting(CONTROL) == world.waiting(WORK) == []
     assert world.known == []
+
+
+def test_what_is_more_urgent_goes_first_whichever_queue_it_is_in(world: World) -> None:
+    """As Celery would deliver it: lanes come before queues."""
+    late = StartStage(workflow_id="01HW", ref_id="b", thread="abd")
+    world.publisher.publish([outgoing(late, lane_of(CONTROL, 6)), outgoing(START, lane_of(CONTROL, 4))])
+    world.publisher.publish([outgoing(TASK, lane_of(WORK, 0))])
+
+    assert world.taking().go_on() == 3
+
+    assert world.handled == [TASK, START, late]
+
+
+def test_what_is_put_back_is_put_back_into_its_lane(world: World) -> None:
+    """It stays the first of its own, and goes before nothing that is more urgent."""
+    slow = lane_of(CONTROL, 9)
+    world.publisher.publish([Outgoing("Probe", "1", {}, slow)])
+    before = world.waiting(slow)
+
+    assert world.taking().go_on() == 0
+
+    assert world.waiting(slow) == before != []
 
 
 def test_a_turn_ends(world: World) -> None:
@@ -113,7 +136,7 @@ def test_what_is_no_ledger_message_stays_first_in_line_for_celery(world: World, 
 def test_what_celery_treats_in_a_way_of_its_own_is_left_to_it(world: World, header: str) -> None:
     """Such as an operator's message with a countdown."""
     world.publisher.publish([outgoing(START, CONTROL)])
-    told = json.loads(world.lists.take(CONTROL) or b"")
+    told = json.loads((world.lists.take([CONTROL]) or ("", b""))[1])
     told["headers"][header] = "2030-01-01T00:00:00"
 
     assert ledger_message(json.dumps(told).encode()) is None

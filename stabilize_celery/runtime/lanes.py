@@ -1,0 +1,74 @@
+"""Lanes of a queue: what waits in one goes before what waits in those behind it (decision 013).
+
+A lane bears the name of the list that kombu keeps for a priority on Redis: the queue's for the most urgent, else the
+queue's with a separator and the number of its step. A ledger entry says which lane its message is in, so each lane has
+probes of its own. Brokers other than Redis have one lane per queue.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from stabilize_celery.engine import places
+from stabilize_celery.engine.steps import Hash, Snapshot
+from stabilize_celery.models.limits import DEFAULT_PRIORITY
+from stabilize_celery.models.messages import Message
+
+__all__ = ["BURST", "STEPS", "Urgency", "lane_of", "lanes", "queue_and_step"]
+
+STEPS = (0, 3, 6, 9)
+"""Where lanes begin, as kombu has them: priorities 0 to 2 share the first."""
+BURST = 64
+"""So many messages of one decision go into its own lane (count); what it owes beyond goes into the next one."""
+_SEPARATOR, _STEP = "\x06\x16", 3
+_RECORD = Hash(places.WORKFLOW)
+
+
+def lane_of(queue: str, priority: int) -> str:
+    """Return the lane of a queue for a priority: 0 is the most urgent, 9 the least."""
+    step = max(step for step in STEPS if step <= max(priority, 0))
+    return f"{queue}{_SEPARATOR}{step}" if step else queue
+
+
+def queue_and_step(lane: str) -> tuple[str, int]:
+    """Return the queue that a lane belongs to, and the priority that it begins with."""
+    queue, _, step = lane.partition(_SEPARATOR)
+    return queue, int(step) if step.isdecimal() else 0
+
+
+def lanes(queue: str) -> list[str]:
+    """Return all lanes of a queue, the most urgent first."""
+    return [lane_of(queue, step) for step in STEPS]
+
+
+@dataclass(frozen=True, slots=True)
+class Urgency:
+    """How urgent is what a decision owes: priorities, 0 to 9.
+
+    A branch of many stays in the lane that it was put into, until it meets others at a join: what many owe together
+    (merge messages) goes into the lane of the workflow.
+    """
+
+    workflow: int = DEFAULT_PRIORITY
+    handled: int = 0
+    """Of the message that is decided about."""
+
+    @classmethod
+    def told_by(cls, record: Mapping[str, bytes], entry: Mapping[str, bytes]) -> "Urgency":
+        """Read it off the hashes of the workflow and of the ledger entry, each empty if unknown."""
+        priority, queue = record.get("priority"), entry.get("q", b"")
+        _, step = queue_and_step(queue.decode(errors="replace"))
+        return cls(DEFAULT_PRIORITY if priority is None else int(priority), step)
+
+    @classmethod
+    def seen_in(cls, snapshot: Snapshot | None, own: str | None) -> "Urgency":
+        """Read it off what a handler has read; `own`: ledger name of its message, None for an outside event."""
+        if snapshot is None:
+            return cls()
+        entry = snapshot.get(Hash(places.ledger(own)), {}) if own is not None else {}
+        return cls.told_by(snapshot.get(_RECORD, {}), entry)
+
+    def lane(self, queue: str, message: Message, before: int) -> str:
+        """Return the lane of a message that is owed; `before`: how many the same decision has owed before it."""
+        priority = self.workflow if message.is_merge else max(self.workflow, self.handled)
+        # One step down, and not to the end: an urgent workflow's burst is no less urgent than others' usual work.
+        return lane_of(queue, priority if before < BURST else priority + _STEP)

@@ -1,0 +1,108 @@
+"""Who goes before whom: priorities of workflows, and a wide one that lets others pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from kombu.transport.redis import Channel
+
+from stabilize_celery import StageExecution, TaskExecution, TaskResult, Workflow, WorkflowStatus
+from stabilize_celery.runtime.lanes import BURST, STEPS, lane_of, lanes, queue_and_step
+from stabilize_celery.runtime.ports import Outgoing
+from stabilize_celery.runtime.probes import PROBE
+from stabilize_celery.settings import FUSED, PER_MESSAGE, Settings
+from stabilize_celery.testing.simulation import Faults, Simulation
+
+CONTROL, WORK = Settings().control_queue, Settings().work_queue
+USUAL, BEHIND = 3, 6
+
+
+def stage(ref_id: str, *requisites: str) -> StageExecution:
+    tasks = [TaskExecution.create("work", "work")]
+    return StageExecution(ref_id=ref_id, tasks=tasks, requisite_stage_ref_ids=set(requisites))
+
+
+def sent_by(workflow: Workflow, mode: str = PER_MESSAGE) -> list[Outgoing]:
+    """Run a workflow, and those that it calls, to the end; return all messages that the broker got."""
+    simulation = Simulation(
+        1, {"work": lambda _: TaskResult.success()}, faults=Faults.none(), settings=Settings(mode=mode)
+    )
+    sent: list[Outgoing] = []
+    publish = simulation.publish
+
+    def noted(batch: Sequence[Outgoing]) -> None:
+        sent.extend(batch)
+        publish(batch)
+
+    simulation.publish = noted  # type: ignore[method-assign]
+    assert simulation.finish(simulation.start(workflow)).status is WorkflowStatus.SUCCEEDED
+    return [one for one in sent if one.kind != PROBE]
+
+
+def steps(batch: Sequence[Outgoing], kind: str) -> list[int]:
+    return [queue_and_step(one.queue)[1] for one in batch if one.kind == kind]
+
+
+@pytest.mark.parametrize("priority", range(10))
+def test_a_lane_is_the_list_that_kombu_reads_for_a_priority(priority: int) -> None:
+    """So whatever worker Celery starts reads it, and in that order."""
+    channel = Channel.__new__(Channel)
+
+    assert lane_of("q", priority) == channel._q_for_pri("q", priority)
+    assert list(STEPS) == Channel.priority_steps
+
+
+def test_the_lanes_of_a_queue_begin_with_the_most_urgent() -> None:
+    """Each tells its queue, and where it begins."""
+    assert [queue_and_step(name) for name in lanes("q")] == [("q", 0), ("q", 3), ("q", 6), ("q", 9)]
+    assert lanes("q")[0] == "q"
+
+
+@pytest.mark.parametrize(("priority", "step"), [(0, 0), (2, 0), (3, 3), (4, 3), (6, 6), (9, 9)])
+def test_all_messages_of_a_workflow_are_as_urgent_as_it_is(priority: int, step: int) -> None:
+    """From the first to the last, with those that meet at a join."""
+    sent = sent_by(Workflow.create("app", "w", [stage("a"), stage("b"), stage("c", "a", "b")], priority=priority))
+
+    assert {queue_and_step(one.queue) for one in sent} == {(CONTROL, step), (WORK, step)}
+
+
+def test_a_wide_workflow_lets_others_pass() -> None:
+    """What is beyond a burst waits in the next lane, and so does all that follows from it, up to the join."""
+    branches = [stage(f"b{number}", "in") for number in range(BURST + 10)]
+    out = stage("out", *(branch.ref_id for branch in branches))
+
+    sent = sent_by(Workflow.create("app", "wide", [stage("in"), *branches, out]))
+
+    assert steps(sent, "StartStage") == [USUAL] * (1 + BURST) + [BEHIND] * 10 + [USUAL]
+    assert sorted(steps(sent, "RunTask")) == [USUAL] * (1 + BURST + 1) + [BEHIND] * 10
+    assert sorted(steps(sent, "CompleteStage")) == [USUAL] * (1 + BURST + 1) + [BEHIND] * 10
+    assert set(steps(sent, "EvaluateJoin")) == {USUAL}
+
+
+def test_tasks_of_a_wide_workflow_wait_in_fused_mode_too() -> None:
+    """There a split's branches start in commits of up to 32 decisions: each as if it were alone."""
+    branches = [stage(f"b{number}", "in") for number in range(BURST + 10)]
+
+    sent = sent_by(Workflow.create("app", "wide", [stage("in"), *branches]), FUSED)
+
+    assert sorted(steps(sent, "RunTask")) == [USUAL] * (1 + BURST) + [BEHIND] * 10
+
+
+def test_a_wide_workflow_can_not_be_put_behind_the_last_lane() -> None:
+    """There is none."""
+    sent = sent_by(Workflow.create("app", "wide", [stage(f"b{n}") for n in range(BURST + 5)], priority=9))
+
+    assert steps(sent, "StartStage") == [9] * (BURST + 5)
+
+
+def test_an_inner_workflow_is_as_urgent_as_its_caller_unless_it_says_so_itself() -> None:
+    """Its caller waits for it."""
+    quiet, loud = Workflow.create("app", "i", [stage("x")]), Workflow.create("app", "l", [stage("x")], priority=0)
+    calls = [StageExecution(ref_id="a", sub_workflow="i"), StageExecution(ref_id="b", sub_workflow="l")]
+    outer = Workflow.create("app", "outer", calls, priority=7, sub_workflows={"i": quiet, "l": loud})
+
+    sent = sent_by(outer)
+
+    tasks = {queue_and_step(one.queue)[1] for one in sent if one.kind == "RunTask"}
+    assert tasks == {6, 0}
