@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 _KINDS = {task_name(kind): message for kind, message in MESSAGE_TYPES.items()}
 _SPECIAL = ("eta", "expires", "group", "chord", "compression")
 """Headers of messages that Celery treats in a way of its own."""
+_LEAST_URGENT_FIRST = 8
+"""One look in so many begins with what is least urgent (count)."""
 
 
 class Handles(Protocol):
@@ -69,6 +71,7 @@ class Taking:
         self._turn_s = turn_ms / 1000
         self._clock_s = clock_s
         self._is_refused = False
+        self._looks = 0
 
     def go_on(self) -> int:
         """Handle what waits, one after another, until nothing waits or the turn is over; return how many there were."""
@@ -116,8 +119,13 @@ class Taking:
         return None
 
     def _in_order(self) -> list[str]:
-        """Return all lanes, the most urgent of all queues first; in each, every queue comes first by turns."""
-        names = [lane_of(queue, step) for step in STEPS for queue in self._queues]
+        """Return all lanes, the most urgent of all queues first; in each, every queue comes first by turns.
+
+        Now and then the other way round: who is always overtaken comes on all the same.
+        """
+        self._looks += 1
+        steps = STEPS if self._looks % _LEAST_URGENT_FIRST else STEPS[::-1]
+        names = [lane_of(queue, step) for step in steps for queue in self._queues]
         self._queues.rotate(-1)
         return names
 

@@ -99,6 +99,18 @@ def test_what_is_more_urgent_goes_first_whichever_queue_it_is_in(world: World) -
     assert world.handled == [TASK, START, late]
 
 
+def test_what_is_always_overtaken_comes_on_all_the_same(world: World) -> None:
+    """However much that is more urgent there is, one message in eight is of those that wait behind it."""
+    urgent = [StartStage(workflow_id="01HW", ref_id="a", thread=f"u{number}") for number in range(16)]
+    slow = [StartStage(workflow_id="01HW", ref_id="a", thread=f"s{number}") for number in range(3)]
+    world.publisher.publish([outgoing(one, lane_of(CONTROL, 9)) for one in slow])
+    world.publisher.publish([outgoing(one, lane_of(CONTROL, 0)) for one in urgent])
+
+    world.taking().go_on()
+
+    assert [at for at, one in enumerate(world.handled) if one in slow] == [7, 15, 18]
+
+
 def test_what_is_put_back_is_put_back_into_its_lane(world: World) -> None:
     """It stays the first of its own, and goes before nothing that is more urgent."""
     slow = lane_of(CONTROL, 9)
