@@ -243,7 +243,8 @@ def _nudge(lock: str, owners: Iterable[str]) -> Steps:
         owner = Owner.parse(name)
         slot: Slot = workflow_slot(owner.workflow_id)
         entry_key = Hash(places.ledger(owner.message_name))
-        entry = ENTRY.decode((yield Read((entry_key,), (entry_key.key,), slot))[entry_key])
+        # The workflow tells how urgent it is.
+        entry = ENTRY.decode((yield Read((entry_key, Hash(places.WORKFLOW)), (entry_key.key,), slot))[entry_key])
         if (message := message_of(entry, owner.workflow_id)) is not None:
             yield Commit(Decision(keeps_entry=True, nudges=[message]), slot)
         elif (yield from _is_done(owner)):

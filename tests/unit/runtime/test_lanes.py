@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from kombu.transport.redis import Channel
@@ -18,9 +19,9 @@ CONTROL, WORK = Settings().control_queue, Settings().work_queue
 USUAL, BEHIND = 3, 6
 
 
-def stage(ref_id: str, *requisites: str) -> StageExecution:
+def stage(ref_id: str, *requisites: str, **more: Any) -> StageExecution:
     tasks = [TaskExecution.create("work", "work")]
-    return StageExecution(ref_id=ref_id, tasks=tasks, requisite_stage_ref_ids=set(requisites))
+    return StageExecution(ref_id=ref_id, tasks=tasks, requisite_stage_ref_ids=set(requisites), **more)
 
 
 def sent_by(workflow: Workflow, mode: str = PER_MESSAGE) -> list[Outgoing]:
@@ -28,6 +29,13 @@ def sent_by(workflow: Workflow, mode: str = PER_MESSAGE) -> list[Outgoing]:
     simulation = Simulation(
         1, {"work": lambda _: TaskResult.success()}, faults=Faults.none(), settings=Settings(mode=mode)
     )
+    sent = noted_by(simulation)
+    assert simulation.finish(simulation.start(workflow)).status is WorkflowStatus.SUCCEEDED
+    return [one for one in sent if one.kind != PROBE]
+
+
+def noted_by(simulation: Simulation) -> list[Outgoing]:
+    """Return the list of all messages that the broker of a simulation will have got."""
     sent: list[Outgoing] = []
     publish = simulation.publish
 
@@ -36,8 +44,7 @@ def sent_by(workflow: Workflow, mode: str = PER_MESSAGE) -> list[Outgoing]:
         publish(batch)
 
     simulation.publish = noted  # type: ignore[method-assign]
-    assert simulation.finish(simulation.start(workflow)).status is WorkflowStatus.SUCCEEDED
-    return [one for one in sent if one.kind != PROBE]
+    return sent
 
 
 def steps(batch: Sequence[Outgoing], kind: str) -> list[int]:
@@ -106,3 +113,18 @@ def test_an_inner_workflow_is_as_urgent_as_its_caller_unless_it_says_so_itself()
 
     tasks = {queue_and_step(one.queue)[1] for one in sent if one.kind == "RunTask"}
     assert tasks == {6, 0}
+
+
+def test_who_gets_a_mutex_is_told_in_the_lane_of_its_own_workflow() -> None:
+    """Whoever gives the lock back may be less urgent."""
+    simulation = Simulation(1, {"work": lambda _: TaskResult.success()}, faults=Faults.none())
+    sent = noted_by(simulation)
+    ids = [
+        simulation.start(Workflow.create("app", "w", [stage("a", mutex_key="k")], priority=priority))
+        for priority in (9, 0, 9)
+    ]
+
+    simulation.run(*ids)
+
+    asked = {one.kwargs["workflow_id"]: steps([one], "AcquireLock") for one in sent if one.kind == "AcquireLock"}
+    assert asked == {ids[0]: [9], ids[1]: [0], ids[2]: [9]}
