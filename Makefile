@@ -14,7 +14,8 @@ help: ## show this list
 setup: ## make .venv with everything for development (again: seconds)
 	@.ci/setup
 
-demo: setup ## audit a source tree on a real fleet of workers (DEMO_ARGS="--path DIR")
+demo: ## audit a source tree on a real fleet of workers (DEMO_ARGS="--path DIR")
+	@.ci/setup demo
 	@$(BIN)/stabilize-celery demo $(DEMO_ARGS)
 
 test: setup ## all tests but chaos, with a real Redis and real Celery workers (TEST_ARGS="-k name")
@@ -59,6 +60,6 @@ site: setup ## build the documentation site into site/, strictly: no broken link
 docs: setup ## check that the documentation is whole: links, decisions, examples
 	$(BIN)/python -m pytest tests/unit/test_docs.py
 
-lock: setup ## take the newest versions that pyproject.toml allows into requirements-dev.lock
+lock: setup ## take the newest versions that pyproject.toml allows into the lock files
 	$(BIN)/python -m pip install -q --upgrade --upgrade-strategy eager -e ".[dev]" hatchling editables
 	@.ci/lock

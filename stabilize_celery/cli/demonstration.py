@@ -1,5 +1,6 @@
 """`demo`: a real pipeline on real input and a real fleet, shown live, with a report at the end."""
 
+import os
 import shlex
 import sys
 import sysconfig
@@ -12,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from stabilize_celery.cli.commands import command
+from stabilize_celery.cli.embedded import default_home
 from stabilize_celery.cli.failures import DONE, FAILED, Mistake
 from stabilize_celery.cli.instances import Instances, read_instances
 from stabilize_celery.cli.rows import rows_of
@@ -36,7 +38,8 @@ __all__ = ["add_demo"]
 _APP = "stabilize_celery.demo.app"
 _LINE_EVERY_S = 1.0
 _PROBE = "stabilize.Probe"
-_NEXT = {"status": "the run as a tree", "events": "all that happened", "graph": "its graph, for Mermaid"}
+_NEXT = {"watch": "the run as a tree", "why": "what a run waits for"}
+_GUIDE, _GUIDE_ABOUT = "docs/getting-started.md", "your own pipeline in 15 lines"
 
 
 def add_demo(app: typer.Typer) -> None:
@@ -59,11 +62,12 @@ def demo(
         workflow = audit_pipeline(source, output)
     except (OSError, ValueError) as error:
         raise Mistake(str(error)) from None
-    if session.is_embedded and session.shared.home is None:
+    if session.is_embedded and session.shared.home is None and not _may_hold_state(default_home(os.environ)):
         session.shared.home = output / "state"
     settings = session.settings(creates=True)
     client = session.stack.enter_context(Client(settings=settings))
-    commands = [_worker(settings, number, processes) for number in range(1, workers + 1)]
+    names = [f"demo{number}-{workflow.id[-6:].lower()}" for number in range(1, workers + 1)]
+    commands = [_worker(settings, name, processes) for name in names]
     fleet = LocalWorkers(commands, environment(settings), output / "logs", session.say)
     session.say(
         f"Starting {plural(workers, 'worker')} of {plural(processes, 'process', 'processes')}; logs in {output}/logs"
@@ -76,12 +80,21 @@ def demo(
         except KeyboardInterrupt:
             session.say(f"Stopped. {handle.id} goes on where it is when workers run again.")
             raise
-        handled = ProducerPublisher(settings.broker_url or settings.redis_url, settings).handled(workers, 3.0)
+        handled = ProducerPublisher(settings.broker_url or settings.redis_url, settings).handled(names, 3.0)
         return _close(session, handle, status, handled, f"{plural(workers, 'worker')}, {workers * processes} processes")
 
 
-def _worker(settings: Settings, number: int, processes: int) -> list[str]:
-    return worker_argv(_APP, settings, extra=["-c", str(processes), "-n", f"demo{number}@%h"])
+def _may_hold_state(home: Path) -> bool:
+    """Return whether the user's data folder is there or can be made: commands find the run there without --home."""
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:
+        return False
+    return os.access(home, os.R_OK | os.W_OK | os.X_OK)
+
+
+def _worker(settings: Settings, name: str, processes: int) -> list[str]:
+    return worker_argv(_APP, settings, extra=["-c", str(processes), "-n", f"{name}@%h"])
 
 
 def _show(session: Session, client: Client, handle: WorkflowHandle) -> WorkflowStatus:
@@ -147,12 +160,17 @@ def _lines(session: Session, handle: WorkflowHandle, facts: dict[str, Any], flee
     yield f"  {facts['messages']:,} messages for {work} · {retries} · rank started {started}"
     yield f"  Report   {_near(Path(facts['report_html']))}  (and {Path(facts['report_json']).name})"
     yield ""
-    yield "Next:"
-    where = f" --home {shlex.quote(str(session.shared.home))}" if session.shared.home else ""
-    for name, about in _NEXT.items():
-        yield f"  {_program()} {name} {handle.id}{where}"
-        yield f"      {about}"
-    yield "  docs/getting-started.md has your own pipeline in 15 lines"
+    yield from _next_steps(handle.id, session.shared.home)
+
+
+def _next_steps(workflow_id: str, home: Path | None) -> Iterator[str]:
+    """Return what to try next: commands that can be pasted as they are, and what they show."""
+    where = f" --home {shlex.quote(str(home))}" if home else ""
+    steps = {f"{_program()} {name} {workflow_id}{where}": about for name, about in _NEXT.items()}
+    steps[_GUIDE] = _GUIDE_ABOUT
+    width = max(map(len, steps))
+    for label, (step, about) in zip(("Next:", "", ""), steps.items(), strict=True):
+        yield f"{label:6} {step:{width}}   {about}"
 
 
 def _program() -> str:

@@ -115,6 +115,8 @@ def why(session: Session, workflow_id: WorkflowId) -> int:
     if reasons:
         session.out.print()
         print_reasons(session, reasons, with_traceback=False)
+    elif not view.record.is_live:
+        session.print("Nothing is waited for: it has ended.")
     return DONE
 
 

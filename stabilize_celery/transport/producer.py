@@ -1,6 +1,8 @@
 """A Celery app of a producer's own, to publish with: it knows no tasks and is never the current app."""
 
+import re
 from collections import Counter
+from collections.abc import Collection
 
 from celery import Celery
 
@@ -30,15 +32,19 @@ class ProducerPublisher(CeleryPublisher):
         self.app.conf.update(task_ignore_result=True, **chosen)
         super().__init__(self.app, state_url)
 
-    def handled(self, workers: int, timeout_s: float) -> Counter[str]:
+    def handled(self, workers: Collection[str], timeout_s: float) -> Counter[str]:
         """Return how many messages workers have taken since they started, by Celery task, as they tell themselves.
 
         Args:
-            workers: Stop listening after so many have answered (count).
-            timeout_s: Stop listening after so long (s).
+            workers: Their names, without the host.
+            timeout_s: Stop listening after so long, if not all have answered (s).
 
         """
-        told = self.app.control.inspect(timeout=timeout_s, limit=workers).stats() or {}
+        ours = "|".join(map(re.escape, workers))
+        inspect = self.app.control.inspect(
+            timeout=timeout_s, limit=len(workers), pattern=f"({ours})@.*", matcher="pcre"
+        )
+        told = inspect.stats() or {}
         counts: Counter[str] = Counter()
         for stats in told.values():
             counts.update(stats.get("total", {}))

@@ -146,7 +146,8 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs /proc to see which processes are left")
 def test_the_demo_leaves_a_report_and_no_process(shell: Shell, tree: Path) -> None:
-    """It ends with what was done and three commands to try next; all three work afterwards."""
+    """It ends with what was done and three things to try next; the commands work as they are printed."""
+    shell.env["STABILIZE_HOME"] = str(shell.folder / "home")
     told = shell.run("demo", "--path", str(tree), "--workers", "1")
 
     assert "✔ audit of 4 packages, 5 files" in told
@@ -155,16 +156,34 @@ def test_the_demo_leaves_a_report_and_no_process(shell: Shell, tree: Path) -> No
     assert "rank started once" in told
     assert (shell.folder / "demo-output" / "report.html").exists()
     assert processes_of(shell.folder) == []
-    commands = [line.split("stabilize_celery ", 1)[1] for line in told.splitlines() if "-m stabilize_celery" in line]
-    assert len(commands) == 3
-    for command in commands:
-        assert "rank" in shell.run(*command.split())
+    watch, why, guide = told.splitlines()[-3:]
+    assert "rank" in shell.run(*pasted(watch))
+    assert "has ended" in shell.run(*pasted(why))
+    assert guide.split("  ")[-1].strip() == "your own pipeline in 15 lines"
+
+
+def pasted(line: str) -> list[str]:
+    """Return the arguments of the command in one of the demo's last lines, without the words beside it."""
+    command, _, about = line.partition("stabilize_celery ")[2].partition("   ")
+    assert about
+    return command.split()
+
+
+def test_without_a_place_of_its_own_the_demo_keeps_its_state_beside_the_report(shell: Shell, tree: Path) -> None:
+    """Where no data folder can be made, the commands name the one that there is."""
+    (shell.folder / "file").write_text("")
+    shell.env["STABILIZE_HOME"] = str(shell.folder / "file" / "home")
+
+    told = shell.run("demo", "--path", str(tree), "--workers", "1", "--processes", "1")
+
+    assert "rank" in shell.run(*pasted(told.splitlines()[-3]))
 
 
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs /proc to see which processes are left")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_demo_stops_what_it_started(shell: Shell, number: signal.Signals, code: int) -> None:
     """Workers and server end with it, whoever ends it."""
+    shell.env["STABILIZE_HOME"] = str(shell.folder / "home")
     demo = shell.start("demo", "--workers", "1", "--processes", "1")
     eventually(lambda: "list" in shell.log().partition("logs")[2])
     demo.send_signal(number)
