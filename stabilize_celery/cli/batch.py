@@ -29,7 +29,9 @@ class _Line:
     key: str | None
 
 
-def start_batch(session: Session, file: Path, template: dict[str, Any] | None, key: str | None) -> int:
+def start_batch(
+    session: Session, file: Path, template: dict[str, Any] | None, key: str | None, priority: int | None = None
+) -> int:
     """Start a workflow for each line: a definition, or, with a template, names for its context. All are checked first.
 
     Args:
@@ -37,13 +39,14 @@ def start_batch(session: Session, file: Path, template: dict[str, Any] | None, k
         file: JSON lines; empty ones are left out. `idempotency_key` in a line is its key.
         template: The definition that the lines' names are put into.
         key: Start of the keys of lines that have none: the line's number follows.
+        priority: That of each, in place of its own; None: that stays.
 
     Raises:
         Mistake: lines are no JSON, or no sound definitions: each is named, and nothing was started.
 
     """
     name, text = text_of(file)
-    lines = _checked(name, list(_lines(name, text, template, key)))
+    lines = _checked(name, list(_lines(name, text, template, key, priority)))
     client = session.client(creates=True)
     tell = session.advancing(len(lines), "starting")
     started = 0
@@ -60,7 +63,9 @@ def start_batch(session: Session, file: Path, template: dict[str, Any] | None, k
     return DONE
 
 
-def _lines(name: str, text: str, template: dict[str, Any] | None, key: str | None) -> Iterator[_Line]:
+def _lines(
+    name: str, text: str, template: dict[str, Any] | None, key: str | None, priority: int | None
+) -> Iterator[_Line]:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -73,6 +78,8 @@ def _lines(name: str, text: str, template: dict[str, Any] | None, key: str | Non
         own = found.pop(_KEY, None) or (f"{key}/{number}" if key else None)
         if template is not None:
             found = {**template, "context": {**template.get("context", {}), **found}}
+        if priority is not None:
+            found["priority"] = priority
         yield _Line(number, found, own)
 
 

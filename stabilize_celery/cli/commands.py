@@ -2,12 +2,15 @@
 
 import functools
 import inspect
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from stabilize_celery.cli.failures import NOBODY_READS
 from stabilize_celery.cli.session import Session, Shared
 
 __all__ = ["command", "remember"]
@@ -51,8 +54,13 @@ def command(app: typer.Typer, name: str | None = None, **settings: Any) -> Calla
             session = Session(shared.over(before) if isinstance(before, Shared) else shared)
             if "context" in wanted:
                 given["context"] = context
-            with session.stack:
-                code = function(session, **given)
+            try:
+                with session.stack:
+                    code = function(session, **given)
+            except BrokenPipeError:
+                # As with `head`: who read has seen enough.
+                _print_nowhere()
+                code = NOBODY_READS
             if code:
                 raise typer.Exit(code)
 
@@ -62,6 +70,17 @@ def command(app: typer.Typer, name: str | None = None, **settings: Any) -> Calla
         return run
 
     return decorate
+
+
+def _print_nowhere() -> None:
+    """Let what is still to be written, also at the interpreter's end, go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _describe(run: Callable[..., None], own: list[inspect.Parameter]) -> None:

@@ -6,6 +6,7 @@ __all__ = [
     "DONE",
     "FAILED",
     "MISTAKE",
+    "NOBODY_READS",
     "UNREACHABLE",
     "Mistake",
     "NoServerError",
@@ -21,6 +22,8 @@ MISTAKE = 2
 """Bad usage or bad input; an unknown id, too."""
 UNREACHABLE = 3
 """No server answers."""
+NOBODY_READS = 141
+"""What was printed to ended before we did: the code of a program that SIGPIPE ends."""
 
 
 class Mistake(StabilizeError):  # noqa: N818 - a mistake of the user's, not an error of the program

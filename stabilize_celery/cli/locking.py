@@ -1,6 +1,6 @@
 """The command that shows locks: who holds each, who waits in which order, and who can't go on because of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import typer
 from rich.text import Text
@@ -9,12 +9,11 @@ from stabilize_celery.cli.commands import command
 from stabilize_celery.cli.failures import DONE
 from stabilize_celery.cli.session import Session
 from stabilize_celery.client.why.cycle import MOST_TOLD, Deadlock
-from stabilize_celery.client.why.deadlocks import Deadlocks, find_deadlocks, lock_node
+from stabilize_celery.client.why.deadlocks import Deadlocks, deadlocks_among
 from stabilize_celery.client.why.locks import LockFacts, Party, all_locks
 from stabilize_celery.client.words import duration, ordinal, plural, short_id
-from stabilize_celery.store.contract import Store
 
-__all__ = ["add_locking", "deadlock_lines", "deadlocks_among", "lock_lines", "lock_object"]
+__all__ = ["add_locking", "deadlock_lines", "lock_lines", "lock_object"]
 
 _MOST_FOLLOWED = 500
 _MOST_WAITERS_SHOWN = 20
@@ -30,7 +29,7 @@ def locks(session: Session) -> int:
     """Show who holds each mutex, since when, who waits for it, and deadlocks."""
     store = session.client().store
     found, now_ms = all_locks(store), store.time_ms()
-    deadlocks = deadlocks_among(store, found)
+    deadlocks = deadlocks_among(store, found, _MOST_FOLLOWED)
     if session.as_json:
         session.print_json([lock_object(lock, deadlocks) for lock in found])
         return DONE
@@ -46,13 +45,6 @@ def locks(session: Session) -> int:
     return DONE
 
 
-def deadlocks_among(store: Store, found: Sequence[LockFacts]) -> Deadlocks:
-    """Return the deadlocks among these locks and those that their holders wait for."""
-    # A lock that nobody waits for, or that has room, keeps nobody.
-    starts = [lock_node(lock.name) for lock in found if lock.waiters and len(lock.holders) >= lock.limit]
-    return find_deadlocks(store, starts, most=_MOST_FOLLOWED) if starts else Deadlocks()
-
-
 def _print(session: Session, lines: Iterator[str]) -> None:
     for position, line in enumerate(lines):
         session.out.print(Text(line, style="" if position else "bold"), soft_wrap=not session.is_live)
@@ -61,7 +53,7 @@ def _print(session: Session, lines: Iterator[str]) -> None:
 def lock_lines(lock: LockFacts, deadlocks: Deadlocks, now_ms: int) -> Iterator[str]:
     """Return what is shown of a lock: its key, scope and limit; a line for each holder, and for each who waits."""
     narrowed = f" {short_id(lock.within) if lock.scope == 'WORKFLOW' else lock.within}" if lock.within else ""
-    mark = _mark(lock, deadlocks)
+    mark = deadlocks.mark(lock.name)
     yield f"{lock.key}  {lock.scope}{narrowed}, {lock.limit} at a time{f'  {mark.upper()}' if mark else ''}"
     width = max((len(str(holder)) for holder in lock.holders), default=0)
     for holder in lock.holders:
@@ -75,12 +67,6 @@ def lock_lines(lock: LockFacts, deadlocks: Deadlocks, now_ms: int) -> Iterator[s
 def _line(place: str, party: Party, now_ms: int) -> str:
     since = duration(now_ms - party.since_ms) if party.since_ms else ""
     return f"  {place:<5}  {since:>8}  {party}"
-
-
-def _mark(lock: LockFacts, deadlocks: Deadlocks) -> str:
-    if any(lock.name in (link.holds, link.wants) for one in deadlocks.found for link in one.links):
-        return "deadlock"
-    return "behind a deadlock" if lock.name in deadlocks.locks else ""
 
 
 def deadlock_lines(deadlock: Deadlock, now_ms: int) -> Iterator[str]:

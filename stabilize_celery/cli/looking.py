@@ -23,6 +23,7 @@ from stabilize_celery.client.pages import WorkflowSummary
 from stabilize_celery.client.why.explain import explain_view
 from stabilize_celery.client.words import clock_time, duration
 from stabilize_celery.errors import WorkflowFailedError
+from stabilize_celery.models.limits import DEFAULT_PRIORITY
 from stabilize_celery.models.redaction import Redaction
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.runtime.reading import read_view, workflow_from
@@ -73,23 +74,25 @@ def list_workflows(
         session.print_json({"items": [_summary(item) for item in page.items], "cursor": page.cursor})
         return DONE
     now_ms = client.store.time_ms()
-    columns = ("ID", "STATUS", "APPLICATION", "NAME", "STARTED", "TOOK")
-    print_table(session, columns, [_line(item, now_ms) for item in page.items])
+    has_priorities = any(item.priority != DEFAULT_PRIORITY for item in page.items)
+    columns = ("ID", "STATUS", *(("PRIORITY",) if has_priorities else ()), "APPLICATION", "NAME", "STARTED", "TOOK")
+    print_table(session, columns, [_line(item, now_ms, has_priorities=has_priorities) for item in page.items])
     if page.cursor:
         session.say(f"More: --cursor {page.cursor}")
     return DONE
 
 
 def _summary(item: WorkflowSummary) -> dict[str, object]:
-    fields = ("id", "application", "name", "started_ms", "ended_ms")
+    fields = ("id", "application", "name", "priority", "started_ms", "ended_ms")
     dead = list(item.dead_letters)
     return {**{name: getattr(item, name) for name in fields}, "status": item.status.name, "dead_letters": dead}
 
 
-def _line(item: WorkflowSummary, now_ms: int) -> tuple[str, ...]:
+def _line(item: WorkflowSummary, now_ms: int, *, has_priorities: bool) -> tuple[str, ...]:
     took = duration((item.ended_ms or now_ms) - item.started_ms)
     status = f"{item.status.name}, dead letter" if item.dead_letters else item.status.name
-    return (item.id, status, item.application, item.name, clock_time(item.started_ms, now_ms), took)
+    priority = (str(item.priority),) if has_priorities else ()
+    return (item.id, status, *priority, item.application, item.name, clock_time(item.started_ms, now_ms), took)
 
 
 def watch(session: Session, workflow_id: WorkflowId) -> int:
@@ -140,11 +143,15 @@ def result(
     session: Session,
     workflow_id: WorkflowId,
     timeout_s: Annotated[float | None, typer.Option("--timeout", min=0, help="Wait for its end so long (s).")] = None,
+    show_secrets: Annotated[
+        bool, typer.Option("--show-secrets", help="Also values whose key says that they are secrets.")
+    ] = False,
 ) -> int:
     """Wait for the end; print as JSON what a canvas returned, or else the outputs of all stages."""
-    handle = session.client().handle(workflow_id)
+    client = session.client()
     try:
-        session.print_json(handle.result(timeout_s))
+        returned = client.handle(workflow_id).result(timeout_s)
+        session.print_json(returned if show_secrets else Redaction(client.settings.redact_keys).shown(returned))
     except WorkflowFailedError as error:
         session.err.print(str(error), markup=False)
         return FAILED

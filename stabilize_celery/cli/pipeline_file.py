@@ -71,8 +71,10 @@ def _line_in(node: Any, key: str | int) -> int | None:
     return position[0]
 
 
-def read_pipeline(path: Path, settings: Sequence[str] = ()) -> PipelineFile:
+def read_pipeline(path: Path, settings: Sequence[str] = (), priority: int | None = None) -> PipelineFile:
     """Return the pipeline in a file (`-`: standard input), with the values of `--set` in its context.
+
+    `priority`: In place of the file's own; None: that stays.
 
     Raises:
         Mistake: the file can't be read, is no YAML or JSON, or holds no object; the text has the line.
@@ -85,6 +87,8 @@ def read_pipeline(path: Path, settings: Sequence[str] = ()) -> PipelineFile:
     definition = _plain(found)
     for setting in settings:
         _set(definition, setting)
+    if priority is not None:
+        definition["priority"] = priority
     return PipelineFile(name, definition, text)
 
 

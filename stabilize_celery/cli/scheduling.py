@@ -10,7 +10,9 @@ from stabilize_celery.cli.failures import DONE, Mistake
 from stabilize_celery.cli.pipeline_file import PipelineFile, read_pipeline
 from stabilize_celery.cli.session import Session
 from stabilize_celery.cli.showing import print_table
+from stabilize_celery.cli.starting import Priority
 from stabilize_celery.client.words import clock_time
+from stabilize_celery.models.limits import DEFAULT_PRIORITY
 from stabilize_celery.models.problems import InvalidWorkflowError, Problem
 from stabilize_celery.models.schedule import MISSED, OVERLAP, Schedule
 from stabilize_celery.runtime.schedule_book import KeptSchedule
@@ -46,9 +48,10 @@ def add(  # noqa: PLR0913, PLR0917 - the options of the command
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A value of the context: JSON, or text.")
     ] = None,
+    priority: Priority = None,
 ) -> int:
     """Add a schedule, or replace the one of this name."""
-    pipeline = read_pipeline(file, settings or ())
+    pipeline = read_pipeline(file, settings or (), priority)
     schedule = Schedule(
         name=name,
         definition=pipeline.definition,
@@ -125,6 +128,8 @@ def show(session: Session, name: Name) -> int:
     session.print(f"last      {_when(kept.last_ms, now_ms)} {kept.last_id}")
     session.print(f"started   {kept.started}, {kept.skipped} skipped")
     session.print(f"missed    {schedule.missed}; overlap {schedule.overlap}")
+    if (priority := schedule.to_dict()["definition"].get("priority", DEFAULT_PRIORITY)) != DEFAULT_PRIORITY:
+        session.print(f"priority  {priority}")
     if kept.error:
         session.print(f"error     {kept.error}")
     return DONE

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -21,6 +21,14 @@ from stabilize_celery.settings import Settings
 __all__ = ["Session", "Shared"]
 
 _BAR = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+
+
+class _Printer(Console):
+    """A console that leaves it to the command what becomes of a pipe that nobody reads any more."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Tell it like any other write does."""
+        raise BrokenPipeError
 
 
 @dataclass(slots=True)
@@ -49,8 +57,8 @@ class Session:
     """One command at work."""
 
     shared: Shared
-    out: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=False))
-    err: Console = field(default_factory=lambda: Console(stderr=True, highlight=False, soft_wrap=True))
+    out: Console = field(default_factory=lambda: _Printer(highlight=False, soft_wrap=False))
+    err: Console = field(default_factory=lambda: _Printer(stderr=True, highlight=False, soft_wrap=True))
     stack: ExitStack = field(default_factory=ExitStack)
 
     @property

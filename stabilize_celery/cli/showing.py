@@ -22,7 +22,7 @@ __all__ = ["print_events", "print_reasons", "print_status", "print_table", "reas
 
 _FOLD_REASONS_ABOVE = 20
 _FEW = 3
-_WHOLE = ("ID", "STATUS", "STARTED", "TOOK")
+_WHOLE = ("ID", "STATUS", "PRIORITY", "STARTED", "TOOK")
 _NARROWEST = 5
 _TOLD_BELOW = ("failed", "canceled", "dead_letter", "failing", "paused", "deadlock")
 
@@ -156,6 +156,7 @@ def workflow_object(
         "application": workflow.application,
         "name": workflow.name,
         "status": workflow.status.name,
+        "priority": workflow.priority,
         "started_ms": workflow.start_time,
         "ended_ms": workflow.end_time,
         "canceled_by": workflow.canceled_by,

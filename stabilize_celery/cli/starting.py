@@ -25,11 +25,14 @@ from stabilize_celery.models.problems import InvalidWorkflowError
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.runtime.reading import read_view
 
-__all__ = ["add_starting"]
+__all__ = ["Priority", "add_starting"]
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A pipeline as YAML or JSON; - is standard input.")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A value of the context: JSON, or text.")
+]
+Priority = Annotated[
+    int | None, typer.Option("--priority", min=0, max=9, help="0 goes first, 9 last; in place of the file's own.")
 ]
 _SUFFIXES = (".yaml", ".yml", ".json")
 
@@ -58,16 +61,18 @@ def start(  # noqa: PLR0913, PLR0917 - the options of the command
     timeout: Annotated[float | None, typer.Option(help="With --wait: how long (seconds).")] = None,
     key: Annotated[str | None, typer.Option("--key", help="Idempotency key: one workflow, however often.")] = None,
     settings: Set = None,
+    priority: Priority = None,
 ) -> int:
     """Start a pipeline file, or many workflows from a file of JSON lines."""
     _check_timeout(timeout, wait=wait)
     if batch is not None:
         if wait or replaces:
             raise Mistake("--batch starts and does not wait: leave out --wait and --replace")
-        return start_batch(session, batch, read_pipeline(file, settings or ()).definition if file else None, key)
+        template = read_pipeline(file, settings or ()).definition if file else None
+        return start_batch(session, batch, template, key, priority)
     if file is None:
         raise Mistake("give a pipeline file, or --batch with a file of JSON lines")
-    pipeline = read_pipeline(file, settings or ())
+    pipeline = read_pipeline(file, settings or (), priority)
     _check(pipeline, "nothing was started")
     client = session.client(creates=True)
     _warn(session, client, pipeline)

@@ -14,6 +14,7 @@ from stabilize_celery.cli.instances import Instances
 from stabilize_celery.cli.rows import Row, rows_of
 from stabilize_celery.client.why import Reason
 from stabilize_celery.client.words import duration
+from stabilize_celery.models.limits import DEFAULT_PRIORITY
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.runtime.reading import WorkflowView
 
@@ -59,9 +60,9 @@ def header(view: WorkflowView, now_ms: int | None = None) -> Text:
     record = view.record
     elapsed = duration((record.ended_ms or now_ms or view.now_ms) - record.started_ms)
     names = [name for name in (record.name, record.application, view.id) if name]
-    return Text.assemble(
-        (" · ".join(names), "bold"), "  ", (record.status, COLOURS.get(record.status, "")), f"  {elapsed}"
-    )
+    priority = f" · priority {record.priority}" if record.priority != DEFAULT_PRIORITY else ""
+    status = (record.status, COLOURS.get(record.status, ""))
+    return Text.assemble((" · ".join(names), "bold"), priority, "  ", status, f"  {elapsed}")
 
 
 class Tree:

@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from stabilize_celery.models.limits import DEFAULT_PRIORITY
 from stabilize_celery.models.problems import Suggester
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.store import contract
 
-__all__ = ["Page", "WorkflowSummary", "page_of", "status_named"]
+__all__ = ["Page", "WorkflowSummary", "names_by_workflow", "page_of", "status_named"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class WorkflowSummary:
     ended_ms: int | None
     dead_letters: tuple[str, ...] = ()
     """Names of its messages that nobody handles any more (`dead list` has more): it waits for somebody to look."""
+    priority: int = DEFAULT_PRIORITY
+    """0 is the most urgent, 9 the least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +35,17 @@ class Page:
     cursor: str | None
 
 
-def page_of(page: contract.Page, dead: Iterable[contract.DueEntry] = ()) -> Page:
-    """Return a store's page as clients see it; `dead` are all dead letters."""
+def names_by_workflow(dead: Iterable[contract.DueEntry]) -> dict[str, tuple[str, ...]]:
+    """Return the names of dead letters by the workflow that they belong to."""
     letters: dict[str, tuple[str, ...]] = {}
     for letter in dead:
         letters[letter.workflow_id] = (*letters.get(letter.workflow_id, ()), letter.name)
+    return letters
+
+
+def page_of(page: contract.Page, dead: Iterable[contract.DueEntry] = ()) -> Page:
+    """Return a store's page as clients see it; `dead` are all dead letters."""
+    letters = names_by_workflow(dead)
     items = [
         WorkflowSummary(
             line.id,
@@ -46,6 +55,7 @@ def page_of(page: contract.Page, dead: Iterable[contract.DueEntry] = ()) -> Page
             line.started_ms,
             line.ended_ms,
             letters.get(line.id, ()),
+            line.priority,
         )
         for line in page.items
     ]

@@ -12,6 +12,7 @@ from typing import Literal, Protocol, TypeAlias
 import msgspec
 
 from stabilize_celery.engine.steps import Change, Query, Slot, Snapshot, Value
+from stabilize_celery.models.limits import DEFAULT_PRIORITY
 
 __all__ = [
     "Bury",
@@ -154,6 +155,7 @@ class Listed:
     status: str
     started_ms: int
     ended_ms: int | None
+    priority: int = DEFAULT_PRIORITY
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from stabilize_celery.models.limits import DEFAULT_PRIORITY
 from stabilize_celery.store import keys
 from stabilize_celery.store.contract import Filter, Listed, Page
 from stabilize_celery.store.errors import StoreError
@@ -20,7 +21,7 @@ __all__ = ["Listing"]
 _Place: TypeAlias = tuple[int, str]
 """Start time (ms) and workflow id: where a line stands in the order."""
 
-_FIELDS = ("status", "application", "name", "ended_ms")
+_FIELDS = ("status", "application", "name", "ended_ms", "priority")
 _MIN_WINDOW = 16
 
 
@@ -114,10 +115,14 @@ def _index_keys(prefixes: Sequence[str], wanted: Filter) -> list[str]:
 
 
 def _line(place: _Place, reply: Reply) -> Listed | None:
-    status, application, name, ended = (item.decode() if isinstance(item, bytes) else "" for item in list_of(reply))
+    status, application, name, ended, priority = (
+        item.decode() if isinstance(item, bytes) else "" for item in list_of(reply)
+    )
     if status in ("", "GONE"):
         return None
-    return Listed(place[1], application, name, status, place[0], int(ended or 0) or None)
+    return Listed(
+        place[1], application, name, status, place[0], int(ended or 0) or None, int(priority or DEFAULT_PRIORITY)
+    )
 
 
 def _matches(line: Listed, wanted: Filter) -> bool:

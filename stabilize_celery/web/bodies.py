@@ -4,12 +4,16 @@ from typing import Annotated, Any
 
 import msgspec
 
+from stabilize_celery.models.limits import DEFAULT_PRIORITY
+
 __all__ = [
     "AddInstances",
     "Cancel",
     "CancelRegion",
     "DeadLetterLine",
     "DeadLetters",
+    "DeadlockLine",
+    "DeadlockPartyLine",
     "Definition",
     "EventLine",
     "EventPage",
@@ -64,6 +68,8 @@ class Start(msgspec.Struct, forbid_unknown_fields=True):
 
     definition: dict[str, Any]
     idempotency_key: str | None = None
+    priority: Annotated[int, msgspec.Meta(ge=0, le=9)] | None = None
+    """0 goes first, 9 last; null: that of the definition."""
 
 
 class Cancel(msgspec.Struct, forbid_unknown_fields=True):
@@ -138,6 +144,10 @@ class WorkflowLine(msgspec.Struct):
     status: str
     started_ms: int
     ended_ms: int | None = None
+    priority: int = DEFAULT_PRIORITY
+    """0 goes first, 9 last."""
+    dead_letters: list[str] = []
+    """Names of its messages that nobody handles any more."""
 
 
 class WorkflowPage(msgspec.Struct):
@@ -215,6 +225,7 @@ class WorkflowState(msgspec.Struct):
     parent_id: str
     regions: list[str]
     restarts: int
+    priority: int
     now_ms: int
     position: str
     """Where the live stream goes on: its `from`."""
@@ -356,12 +367,36 @@ class LockLine(msgspec.Struct):
     waiters: list[PartyLine]
     waiting: int
     """How many wait in all; `waiters` has the first ones."""
+    mark: str = ""
+    """`deadlock`: it is part of one; `behind a deadlock`: nobody gets it before one is broken."""
+
+
+class DeadlockPartyLine(msgspec.Struct):
+    """`holder` holds the lock `holds` and can't end before `waiter` gets the lock `wants` (full names)."""
+
+    holder: PartyLine
+    holds: str
+    waiter: PartyLine
+    wants: str
+    relation: str
+    """What the waiter is to the holder, such as `before stage` or `inner workflow`."""
+
+
+class DeadlockLine(msgspec.Struct):
+    """Parties of which none can go on before another one ends."""
+
+    parties: list[DeadlockPartyLine]
+    commands: list[str]
+    """Command lines, each of which would break it."""
 
 
 class Locks(msgspec.Struct):
     """All locks that are held or waited for."""
 
     items: list[LockLine]
+    deadlocks: list[DeadlockLine]
+    is_cut: bool
+    """There was more to follow than one look may: there may be more deadlocks."""
     now_ms: int
 
 

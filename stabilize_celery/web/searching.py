@@ -1,9 +1,12 @@
 """Listing with a search: indexes tell application, name and status; text is looked for line by line, up to a bound."""
 
+from collections.abc import Sequence
+
 from stabilize_celery.client import Client
-from stabilize_celery.client.pages import WorkflowSummary, status_named
+from stabilize_celery.client.pages import WorkflowSummary, names_by_workflow, status_named
 from stabilize_celery.engine.handler import workflow_of
 from stabilize_celery.engine.places import WORKFLOW
+from stabilize_celery.engine.state import WorkflowRecord
 from stabilize_celery.engine.steps import Hash, workflow_slot
 from stabilize_celery.store.errors import StoreError
 from stabilize_celery.web.answers import BadRequestError
@@ -75,7 +78,7 @@ def find_workflow(client: Client, workflow_id: str) -> WorkflowLine | None:
 
 
 def lines_of(client: Client, ids: list[str]) -> list[WorkflowLine]:
-    """Return the lines of the workflows of these ids, in one round trip; those that are gone are left out."""
+    """Return the lines of the workflows of these ids, in two round trips; those that are gone are left out."""
     try:
         slots = [workflow_slot(one) for one in ids]
         found = client.store.look_many([(slot, (_RECORD,)) for slot in slots]) if slots else []
@@ -83,8 +86,18 @@ def lines_of(client: Client, ids: list[str]) -> list[WorkflowLine]:
         # One of them can't be an id.
         return []
     records = [(one, workflow_of(snapshot)) for one, snapshot in zip(ids, found, strict=True)]
-    return [
-        WorkflowLine(one, record.application, record.name, record.status, record.started_ms, record.ended_ms or None)
-        for one, record in records
-        if record.exists
-    ]
+    letters = names_by_workflow(client.store.dead_letters()) if records else {}
+    return [_line(one, record, letters.get(one, ())) for one, record in records if record.exists]
+
+
+def _line(workflow_id: str, record: WorkflowRecord, letters: Sequence[str]) -> WorkflowLine:
+    return WorkflowLine(
+        workflow_id,
+        record.application,
+        record.name,
+        record.status,
+        record.started_ms,
+        record.ended_ms or None,
+        record.priority,
+        list(letters),
+    )

@@ -9,6 +9,7 @@ from stabilize_celery.client import Client, Outcome
 from stabilize_celery.client.dead_letters import dead_letters, drop, read_letter, replay
 from stabilize_celery.client.following import EventFeed
 from stabilize_celery.client.outcomes import act
+from stabilize_celery.client.why.deadlocks import deadlocks_among
 from stabilize_celery.client.why.explain import explain_view
 from stabilize_celery.client.why.fleet import Fleet
 from stabilize_celery.client.why.locks import all_locks
@@ -23,6 +24,7 @@ from stabilize_celery.web.answers import NotFoundError
 from stabilize_celery.web.collecting import without_collection
 from stabilize_celery.web.reading import read_crowds, read_part, read_regions
 from stabilize_celery.web.shapes import (
+    deadlock_line,
     event_line,
     letter_line,
     lock_line,
@@ -37,6 +39,8 @@ __all__ = ["Service"]
 
 _DUE_LOOKED_AT = 1_000
 _EVENTS_PER_PAGE = 1_000
+_LOCKS_FOLLOWED = 200
+"""So many locks and workflows are read at most to find deadlocks, each second in which somebody looks (count)."""
 _PAGES_LOOKED_THROUGH = 100
 """Where one stage is asked for, so many pages of events are looked through."""
 
@@ -128,7 +132,8 @@ class Service:
             IdempotencyConflictError: the key stands for another definition.
 
         """
-        return self.client.start(wanted.definition, idempotency_key=wanted.idempotency_key).id
+        own = {} if wanted.priority is None else {"priority": wanted.priority}
+        return self.client.start({**wanted.definition, **own}, idempotency_key=wanted.idempotency_key).id
 
     def cancel(self, workflow_id: str, reason: str, user: str) -> Outcome:
         """End a workflow CANCELED, in the name of a user. Raises WorkflowNotFoundError."""
@@ -142,8 +147,15 @@ class Service:
     # -- what all workflows share --------------------------------------------------------------------------------------
 
     def locks(self) -> bodies.Locks:
-        """Return all locks that are held or waited for."""
-        return bodies.Locks([lock_line(lock) for lock in all_locks(self.store)], self.store.time_ms())
+        """Return all locks that are held or waited for, and the deadlocks among them."""
+        found = all_locks(self.store)
+        deadlocks = deadlocks_among(self.store, found, _LOCKS_FOLLOWED)
+        return bodies.Locks(
+            [lock_line(lock, deadlocks.mark(lock.name)) for lock in found],
+            [deadlock_line(one) for one in deadlocks.found],
+            deadlocks.is_cut,
+            self.store.time_ms(),
+        )
 
     def fleet(self) -> bodies.FleetState:
         """Return workers, queues, partitions and what the server says of itself."""

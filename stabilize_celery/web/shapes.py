@@ -8,6 +8,7 @@ from stabilize_celery.client.dead_letters import DeadLetter
 from stabilize_celery.client.events import WorkflowEvent
 from stabilize_celery.client.pages import WorkflowSummary
 from stabilize_celery.client.why import Reason
+from stabilize_celery.client.why.cycle import MOST_TOLD, Deadlock
 from stabilize_celery.client.why.locks import LockFacts, Party
 from stabilize_celery.engine.instances import Crowd
 from stabilize_celery.engine.moves import task_list
@@ -17,6 +18,8 @@ from stabilize_celery.models.redaction import Redaction
 from stabilize_celery.runtime.reading import StageView, WorkflowView
 from stabilize_celery.web.bodies import (
     DeadLetterLine,
+    DeadlockLine,
+    DeadlockPartyLine,
     EventLine,
     InstanceCounts,
     InstanceLine,
@@ -32,6 +35,7 @@ from stabilize_celery.web.bodies import (
 )
 
 __all__ = [
+    "deadlock_line",
     "event_line",
     "letter_line",
     "lock_line",
@@ -53,7 +57,16 @@ _OVERLAP_MS = 1_000
 
 def workflow_line(item: WorkflowSummary) -> WorkflowLine:
     """Return a line of a listing."""
-    return WorkflowLine(item.id, item.application, item.name, item.status.name, item.started_ms, item.ended_ms)
+    return WorkflowLine(
+        item.id,
+        item.application,
+        item.name,
+        item.status.name,
+        item.started_ms,
+        item.ended_ms,
+        item.priority,
+        list(item.dead_letters),
+    )
 
 
 def workflow_state(
@@ -93,6 +106,7 @@ def workflow_state(
         parent_id=record.parent_id,
         regions=sorted(regions),
         restarts=record.restarts,
+        priority=record.priority,
         now_ms=view.now_ms,
         position=f"{max(0, view.now_ms - _OVERLAP_MS)}-0",
         stages=lines,
@@ -226,8 +240,8 @@ def reason_line(reason: Reason) -> ReasonLine:
     return ReasonLine(reason.kind, reason.text, reason.ref_id, reason.detail, reason.advice, reason.traceback)
 
 
-def lock_line(lock: LockFacts) -> LockLine:
-    """Return a lock with its holders and the first of those who wait."""
+def lock_line(lock: LockFacts, mark: str = "") -> LockLine:
+    """Return a lock with its holders and the first of those who wait; `mark`: what a deadlock makes of it."""
     return LockLine(
         lock.name,
         lock.key,
@@ -237,7 +251,17 @@ def lock_line(lock: LockFacts) -> LockLine:
         [_party(one) for one in lock.holders],
         [_party(one) for one in lock.waiters[:_MOST_WAITERS]],
         len(lock.waiters),
+        mark,
     )
+
+
+def deadlock_line(deadlock: Deadlock) -> DeadlockLine:
+    """Return a deadlock."""
+    parties = [
+        DeadlockPartyLine(_party(link.holder), link.holds, _party(link.waiter), link.wants, link.relation)
+        for link in deadlock.links
+    ]
+    return DeadlockLine(parties, list(deadlock.commands[:MOST_TOLD]))
 
 
 def _party(party: Party) -> PartyLine:

@@ -25,6 +25,8 @@ from tests.integration.browser import browser, new_page
 from tests.integration.fleet import Fleet, eventually
 from tests.integration.site import Site, fan, lattice, order, served, stage
 from tests.servers import RedisServer
+from tests.simulation.nesting import gated
+from tests.unit.client.world import World
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -93,8 +95,8 @@ def picture(tmp_path: Path) -> Callable[[Page, str], None]:
     return take
 
 
-def flow(*stages: object, name: str = "one") -> Workflow:
-    return Workflow.create("shop", name, list(stages))  # type: ignore[arg-type]
+def flow(*stages: object, name: str = "one", **more: object) -> Workflow:
+    return Workflow.create("shop", name, list(stages), **more)  # type: ignore[arg-type]
 
 
 def gate(ref: str = "gate", *after: str) -> object:
@@ -317,6 +319,15 @@ def test_a_workflow_is_started_from_the_page(site: Site, page: Page) -> None:
     chip(page, "2 SUCCEEDED")
 
 
+def test_a_priority_is_given_with_a_start(still: Site, page: Page) -> None:
+    """Beside the definition; the workflow's head shows it."""
+    open_page(page, still, "/start")
+    page.get_by_label("Priority").fill("9")
+    page.get_by_role("button", name="Start", exact=True).click()
+
+    page.locator(".head").get_by_text("priority 9").wait_for()
+
+
 def test_an_unknown_workflow_is_told_in_words(site: Site, page: Page) -> None:
     """The server's own words."""
     open_page(page, site, "/workflows/01ARZ3NDEKTSV4RRFFQ69G5FAV")
@@ -368,16 +379,48 @@ def test_locks_and_their_queues_live(site: Site, page: Page, picture: Callable[[
         site.client.handle(run).cancel("test")
 
 
+def bury_one(site: Site, workflow_id: str) -> None:
+    """Let what a workflow owes be a dead letter."""
+    store = site.client.store
+    with store.session(workflow_slot(workflow_id)) as session:
+        entries = [one for found in store.first_due(range(16), 9)[1].values() for one in found]
+        (name,) = {one.name for one in entries if one.workflow_id == workflow_id}
+        broken = ENTRY.encode(tries=10, error="Traceback:\nKeyError: 'x'")
+        session.commit(Transaction([SetFields(ledger(name), broken)], [Bury(name, store.time_ms())]))
+
+
+def test_a_deadlock_is_marked_and_told(chromium: Browser, page: Page) -> None:
+    """Who holds and wants what, in words, with the commands that would break it; both locks bear the mark."""
+    world = World()
+    for keys_ in (("dock", "gate"), ("gate", "dock")):
+        world.start(*gated(*keys_)).signal("gate", "go")
+    world.settle(5)
+    with served(world.client) as site:
+        open_page(page, site, "/locks")
+        told = page.get_by_role("alert")
+        told.get_by_text("To break it, end one of them").wait_for()
+
+        assert "stabilize-celery cancel" in told.inner_text()
+        assert page.locator(".card .chip", has_text="deadlock").count() == 2
+
+
+def test_the_list_shows_dead_letters_and_priorities(still: Site, page: Page) -> None:
+    """Nobody looks at dead letters that are not seen where workflows are; the mark leads to them."""
+    run = still.client.start(flow(stage("a"), name="stuck", priority=6))
+    bury_one(still, run.id)
+    open_page(page, still, "/workflows")
+    row = page.locator(".row", has_text=run.id)
+    row.get_by_text("priority 6").wait_for()
+    row.get_by_text("1 dead letter").click()
+
+    page.get_by_text("1 message that nobody handles").wait_for()
+
+
 def test_a_dead_letter_is_replayed_and_another_dropped(still: Site, page: Page) -> None:
     """Each once confirmed; the dropped one's workflow has ended."""
-    store = still.client.store
     runs = [still.client.start(flow(stage("a"))) for _ in range(2)]
     for run in runs:
-        with store.session(workflow_slot(run.id)) as session:
-            entries = [one for found in store.first_due(range(16), 9)[1].values() for one in found]
-            (name,) = {one.name for one in entries if one.workflow_id == run.id}
-            broken = ENTRY.encode(tries=10, error="Traceback:\nKeyError: 'x'")
-            session.commit(Transaction([SetFields(ledger(name), broken)], [Bury(name, store.time_ms())]))
+        bury_one(still, run.id)
     open_page(page, still, "/dead")
     page.get_by_text("2 messages that nobody handles").wait_for()
     page.get_by_text("KeyError: 'x'").first.wait_for()

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from stabilize_celery.client.why.cycle import Deadlock, Link
-from stabilize_celery.client.why.locks import Party, granted_ms
+from stabilize_celery.client.why.locks import LockFacts, Party, granted_ms
 from stabilize_celery.client.why.seen import Seen
 from stabilize_celery.client.why.waits import MOST_FOLLOWED, Node, WaitsFor, explore
 from stabilize_celery.engine.components import components
@@ -16,7 +16,7 @@ from stabilize_celery.engine.locks import Owner
 from stabilize_celery.engine.state import Run
 from stabilize_celery.store.contract import Store
 
-__all__ = ["Deadlocks", "find_deadlocks", "lock_node", "workflow_node"]
+__all__ = ["Deadlocks", "deadlocks_among", "find_deadlocks", "lock_node", "workflow_node"]
 
 _RELATIONS = {"STAGE_BEFORE": "before stage", "STAGE_AFTER": "after stage"}
 
@@ -32,6 +32,12 @@ class Deadlocks:
     locks: frozenset[str] = frozenset()
     is_cut: bool = False
 
+    def mark(self, lock: str) -> str:
+        """Return what a deadlock makes of a lock, by its full name: `deadlock`, `behind a deadlock`, or nothing."""
+        if any(lock in (link.holds, link.wants) for one in self.found for link in one.links):
+            return "deadlock"
+        return "behind a deadlock" if lock in self.locks else ""
+
 
 def lock_node(name: str) -> Node:
     """Return where to begin with a lock, by its full name."""
@@ -41,6 +47,13 @@ def lock_node(name: str) -> Node:
 def workflow_node(workflow_id: str) -> Node:
     """Return where to begin with a workflow."""
     return Node("workflow", workflow_id)
+
+
+def deadlocks_among(store: Store, found: Iterable[LockFacts], most: int) -> Deadlocks:
+    """Return the deadlocks among these locks and those that their holders wait for; `most`: as of `find_deadlocks`."""
+    # A lock that nobody waits for, or that has room, keeps nobody.
+    starts = [lock_node(lock.name) for lock in found if lock.waiters and len(lock.holders) >= lock.limit]
+    return find_deadlocks(store, starts, most=most) if starts else Deadlocks()
 
 
 def find_deadlocks(

@@ -5,11 +5,11 @@ import io
 import pytest
 from rich.console import Console
 
-from stabilize_celery.cli.locking import deadlock_lines, deadlocks_among, lock_lines, lock_object
+from stabilize_celery.cli.locking import deadlock_lines, lock_lines, lock_object
 from stabilize_celery.cli.session import Session, Shared
 from stabilize_celery.cli.showing import print_reasons, reason_object
 from stabilize_celery.client import WorkflowHandle
-from stabilize_celery.client.why.deadlocks import Deadlocks
+from stabilize_celery.client.why.deadlocks import Deadlocks, deadlocks_among
 from stabilize_celery.client.why.locks import LockFacts, all_locks
 from stabilize_celery.models.stage.enums import MutexScope
 from tests.simulation.nesting import gated, joining
@@ -24,14 +24,14 @@ def world() -> World:
 def shown(world: World) -> list[str]:
     """The lines of all locks and deadlocks."""
     store, found = world.client.store, all_locks(world.client.store)
-    deadlocks = deadlocks_among(store, found)
+    deadlocks = deadlocks_among(store, found, 500)
     lines = [line for lock in found for line in lock_lines(lock, deadlocks, world.now_ms)]
     return lines + [line for one in deadlocks.found for line in deadlock_lines(one, world.now_ms)]
 
 
 def objects(world: World) -> list[dict]:
     found = all_locks(world.client.store)
-    return [lock_object(lock, deadlocks_among(world.client.store, found)) for lock in found]
+    return [lock_object(lock, deadlocks_among(world.client.store, found, 500)) for lock in found]
 
 
 def circle(world: World) -> list[WorkflowHandle]:

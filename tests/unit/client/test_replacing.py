@@ -144,6 +144,8 @@ def test_the_page_shows_what_works(redis_url: str) -> None:
     ]
     names = execute(here)
     statuses = [names[one].status().name for one in ("first", "second", "latest")]
+    priorities = {handle.get().priority for handle in names["in_bulk"]} | {names["urgent"].get().priority}
     names["client"].close()
 
     assert statuses == ["CANCELED", "CANCELED", "BUFFERED"]
+    assert priorities == {0, 9}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from stabilize_celery.models.limits import DEFAULT_PRIORITY
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.web.files import STATIC
 
@@ -77,6 +78,11 @@ def test_the_dark_theme_is_the_same_by_choice_and_by_the_systems_wish() -> None:
     wished = CSS.split(':root:not([data-theme="light"]) {', 1)[1].split("}", 1)[0]
 
     assert chosen.split() == wished.split()
+
+
+def test_the_page_knows_the_priority_of_a_workflow_that_says_nothing() -> None:
+    """It shows only others."""
+    assert f"DEFAULT_PRIORITY = {DEFAULT_PRIORITY};" in (STATIC / "js" / "words.js").read_text()
 
 
 def test_every_status_that_a_page_shows_has_a_glyph_and_a_colour() -> None:

@@ -2,7 +2,7 @@
 
 import { follow, get, withQuery } from "./api.js";
 import { fill, h, settled } from "./dom.js";
-import { clock, elapsed, glyph, isEnded, learnTime, plural, STATUSES, styleOf } from "./words.js";
+import { clock, DEFAULT_PRIORITY, elapsed, glyph, isEnded, learnTime, plural, STATUSES, styleOf } from "./words.js";
 import { VirtualList } from "./virtual.js";
 
 const FILTERS = ["q", "status", "application", "name", "since", "until"];
@@ -111,10 +111,16 @@ function makeRow() {
 
 function showRow(row, line) {
   const [status, id, application, name, started, took] = row.children;
+  const letters = line.dead_letters.length;
   fill(status, h("span", { class: `chip ${styleOf(line.status)}` }, `${glyph(line.status)} ${line.status}`));
   fill(id, h("a", { href: `#/workflows/${encodeURIComponent(line.id)}`, tabindex: -1 }, line.id));
   application.textContent = line.application;
-  name.textContent = line.name;
+  fill(
+    name,
+    line.name,
+    line.priority !== DEFAULT_PRIORITY && h("span", { class: "dim" }, ` priority ${line.priority}`),
+    letters > 0 && [" ", h("a", { class: "chip dead", href: "#/dead", tabindex: -1, title: line.dead_letters.join(", ") }, plural(letters, "dead letter"))],
+  );
   started.textContent = clock(line.started_ms);
   took.textContent = elapsed(line);
 }

@@ -8,13 +8,24 @@ export async function locksView({ main, life, setState }) {
   const place = h("div", { class: "pad scroll" }, h("p", { class: "dim" }, "Loading …"));
   fill(main, h("div", { class: "stack" }, place));
   let found = null;
+  let deadlocks = [];
+  let isCut = false;
   const show = () => {
     if (found === null) return;
-    fill(place, h("h1", {}, "Locks"), found.length === 0 && h("p", {}, "No mutex is held or waited for."), found.map(lockOf));
+    fill(
+      place,
+      h("h1", {}, "Locks"),
+      found.length === 0 && h("p", {}, "No mutex is held or waited for."),
+      deadlocks.map(deadlockOf),
+      isCut && h("p", { class: "dim" }, "Not all locks and workflows were followed: there may be more deadlocks."),
+      found.map(lockOf),
+    );
   };
-  const onLocks = ({ items, now_ms: nowMs }) => {
-    learnTime(nowMs);
-    found = items;
+  const onLocks = (news) => {
+    learnTime(news.now_ms);
+    found = news.items;
+    deadlocks = news.deadlocks;
+    isCut = news.is_cut;
     show();
   };
   life.onEnd(follow("/streams/locks", { locks: onLocks }, setState));
@@ -35,7 +46,7 @@ function lockOf(lock) {
   return h(
     "article",
     { class: "card" },
-    h("h2", {}, lock.key, h("span", { class: "dim" }, `${scope} · ${count(lock.limit)} at a time · ${count(lock.waiting)} waiting`)),
+    h("h2", {}, lock.key, lock.mark && [" ", h("span", { class: "chip bad" }, lock.mark)], h("span", { class: "dim" }, `${scope} · ${count(lock.limit)} at a time · ${count(lock.waiting)} waiting`)),
     h(
       "table",
       {},
@@ -46,14 +57,32 @@ function lockOf(lock) {
   );
 }
 
-function party(place, one, note) {
+/** Who waits for whom in a circle, and what would break it. */
+function deadlockOf({ parties, commands }) {
+  const told = ({ holder, holds, waiter, wants, relation }) =>
+    h("li", {}, who(holder), " holds ", h("code", {}, holds), ` and can't end: its ${relation} `, who(waiter), " waits for ", h("code", {}, wants));
+  return h(
+    "article",
+    { class: "card deadlock", role: "alert" },
+    h("h2", {}, "Deadlock"),
+    h("p", {}, "None of these ends before another one does. To break it, end one of them:"),
+    h("ul", {}, parties.map(told)),
+    h("ul", {}, commands.map((one) => h("li", {}, "→ ", h("code", {}, one)))),
+  );
+}
+
+function who(one) {
   const what = one.section ? `section ${one.section}` : one.ref_id;
   const address = withQuery(`#/workflows/${part(one.workflow_id)}/graph`, { stage: one.ref_id });
+  return h("a", { href: address }, `${one.workflow_name || "workflow"} ${shortId(one.workflow_id)}${what ? ` / ${what}` : ""}`);
+}
+
+function party(place, one, note) {
   return h(
     "tr",
     {},
     h("td", {}, place),
-    h("td", {}, h("a", { href: address }, `${one.workflow_name || "workflow"} ${shortId(one.workflow_id)}${what ? ` / ${what}` : ""}`)),
+    h("td", {}, who(one)),
     h("td", { dataset: { since: one.since_ms } }, since(one.since_ms)),
     h("td", { class: "dim" }, note),
   );

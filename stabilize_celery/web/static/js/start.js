@@ -22,16 +22,21 @@ const EXAMPLE = {
 export async function startView({ main }) {
   const text = h("textarea", { id: "definition", rows: 24, spellcheck: "false", value: JSON.stringify(EXAMPLE, null, 2) });
   const key = h("input", { id: "key", autocomplete: "off" });
+  const priority = h("input", { id: "priority", type: "number", min: 0, max: 9, placeholder: "that of the definition" });
   const told = h("div", { class: "bad", role: "alert" });
   const file = h("input", { type: "file", id: "file", accept: ".json,application/json", onchange: read });
   async function read() {
     if (file.files[0]) text.value = await file.files[0].text();
   }
+  const asked = () => ({
+    idempotency_key: key.value.trim() || null,
+    priority: priority.value === "" ? null : Number(priority.value),
+  });
   async function send() {
     fill(told);
     try {
       const definition = JSON.parse(text.value);
-      const started = await post("/workflows", { definition, idempotency_key: key.value.trim() || null });
+      const started = await post("/workflows", { definition, ...asked() });
       location.hash = `#/workflows/${part(started.id)}`;
     } catch (error) {
       const problems = error.problems ?? [];
@@ -47,6 +52,7 @@ export async function startView({ main }) {
     h("div", { class: "field" }, h("label", { for: "file" }, "Take a JSON file"), file),
     h("div", { class: "field" }, h("label", { for: "definition" }, "Definition (JSON)"), text),
     h("div", { class: "field" }, h("label", { for: "key" }, "Idempotency key (optional: the same key starts one workflow)"), key),
+    h("div", { class: "field" }, h("label", { for: "priority" }, "Priority (optional: 0 goes first, 9 last)"), priority),
     told,
     h("div", { class: "buttons" }, h("button", { class: "first" }, "Start")),
   );

@@ -42,6 +42,9 @@ export const plural = (number, noun) => `${count(number)} ${noun}${number === 1 
 export const shortId = (id) => (id.length <= 8 ? id : `…${id.slice(-6)}`);
 
 /** Every status with its glyph: colour is never the only sign. */
+/** Of a workflow that says nothing. */
+export const DEFAULT_PRIORITY = 4;
+
 export const STATUSES = {
   NOT_STARTED: "·",
   RUNNING: "▶",

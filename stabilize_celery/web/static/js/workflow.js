@@ -9,7 +9,7 @@ import { History } from "./history.js";
 import { Model } from "./model.js";
 import { json, StagePanel } from "./stage.js";
 import { Table } from "./table.js";
-import { clock, count, duration, glyph, learnTime, now, styleOf } from "./words.js";
+import { clock, count, DEFAULT_PRIORITY, duration, glyph, learnTime, now, styleOf } from "./words.js";
 
 const TABS = { graph: "Graph", gantt: "Time line", stages: "Stages", events: "History", why: "Why", definition: "Definition" };
 
@@ -126,6 +126,7 @@ class Page {
           ` · started ${clock(state.started_ms)} · `,
           this.took,
           state.parent_id && [" · called by ", h("a", { href: `#/workflows/${part(state.parent_id)}` }, state.parent_id)],
+          state.priority !== DEFAULT_PRIORITY && ` · priority ${state.priority}`,
           state.restarts > 0 && ` · restarted ${state.restarts}×`,
         ),
         this.counts,

@@ -1,0 +1,68 @@
+"""What the page asks, on a simulated fleet: priorities, dead letters and deadlocks are told where people look."""
+
+import pytest
+
+from stabilize_celery.engine.places import ledger
+from stabilize_celery.engine.state import ENTRY
+from stabilize_celery.engine.steps import SetFields, workflow_slot
+from stabilize_celery.models.definition import to_definition
+from stabilize_celery.store.contract import Bury, Transaction
+from stabilize_celery.web import bodies
+from stabilize_celery.web.queries import ListQuery
+from stabilize_celery.web.searching import lines_of, list_workflows
+from stabilize_celery.web.service import Service
+from tests.simulation.nesting import gated
+from tests.unit.client.world import World, gate, stage, workflow
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_a_line_tells_of_dead_letters(world: World) -> None:
+    """In the list, and where a line that is in sight is read again."""
+    handle = world.client.start(workflow(stage("a")))
+    (owed,) = (one for found in world.client.store.first_due(range(64), 9)[1].values() for one in found)
+    with world.client.store.session(workflow_slot(handle.id)) as session:
+        broken = ENTRY.encode(tries=10, error="KeyError: 'x'")
+        session.commit(Transaction([SetFields(ledger(owed.name), broken)], [Bury(owed.name, world.now_ms)]))
+
+    listed, again = list_workflows(world.client, ListQuery()).items, lines_of(world.client, [handle.id])
+
+    assert [line.dead_letters for line in listed + again] == [[owed.name]] * 2
+
+
+def test_a_priority_is_given_at_the_start_and_told(world: World) -> None:
+    """Beside the definition, as on the command line; without it the definition's own counts."""
+    service, definition = Service(world.client), to_definition(workflow(gate(), priority=6))
+    given = service.start(bodies.Start(definition, priority=9))
+    own = service.start(bodies.Start(definition))
+
+    assert [service.workflow(one).priority for one in (given, own)] == [9, 6]
+    assert [line.priority for line in lines_of(world.client, [given, own])] == [9, 6]
+
+
+def test_locks_tell_of_deadlocks(world: World) -> None:
+    """Both locks are marked, and who holds and wants what is told with what would break it."""
+    handles = [world.start(*gated("dock", "gate"), name="tour"), world.start(*gated("gate", "dock"), name="round")]
+    for handle in handles:
+        handle.signal("gate", "go")
+    world.settle(5)
+
+    told = Service(world.client).locks()
+
+    assert {lock.key: lock.mark for lock in told.items} == {"dock": "deadlock", "gate": "deadlock"}
+    (deadlock,) = told.deadlocks
+    assert {party.holder.workflow_id for party in deadlock.parties} == {handle.id for handle in handles}
+    assert all(command.startswith("stabilize-celery cancel") for command in deadlock.commands)
+
+
+def test_locks_without_a_deadlock_have_no_mark(world: World) -> None:
+    """Waiting in line is no deadlock."""
+    world.start(gate("one", mutex_key="crane"))
+    world.start(stage("two", mutex_key="crane"))
+
+    told = Service(world.client).locks()
+
+    assert ([lock.mark for lock in told.items], told.deadlocks) == ([""], [])
