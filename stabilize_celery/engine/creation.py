@@ -101,7 +101,7 @@ def create_workflow(decision: Decision, creation: Creation, now_us: int) -> None
     decision.priority = meta.priority
     decision.change(SetFields(places.WORKFLOW, WORKFLOW_RECORD.encode_all(record)))
     decision.change(SetFields(places.DEFINITION, creation.fields))
-    decision.change(Index(meta.application, meta.name, now_ms, record.status))
+    decision.change(Index(meta.application, meta.name, now_ms, record.status, was=""))
     decision.events.append(Event("workflow.created", "", {"name": meta.name}))
     if waits:
         decision.owes.append(Owed(StartWorkflow(workflow_id=creation.workflow_id)))

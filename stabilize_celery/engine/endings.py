@@ -8,10 +8,18 @@ from typing import Any
 from stabilize_celery.engine import places
 from stabilize_celery.engine.hooks import owe_cancel
 from stabilize_celery.engine.ids import narrowed
-from stabilize_celery.engine.moves import GOES_ON, SYNTHETIC_PHASES, Frame, Zone, owe_continuation, set_run
+from stabilize_celery.engine.moves import (
+    GOES_ON,
+    STAGE_TIMEOUT,
+    SYNTHETIC_PHASES,
+    Frame,
+    Zone,
+    owe_continuation,
+    set_run,
+)
 from stabilize_celery.engine.plan import StagePlan
 from stabilize_celery.engine.rooms import count_kept, leave, owe_leaving
-from stabilize_celery.engine.state import ENTRY, WORKFLOW_RECORD, Entry, Room, WorkflowRecord
+from stabilize_celery.engine.state import ENTRY, WORKFLOW_RECORD, Entry, Room, Run, WorkflowRecord
 from stabilize_celery.engine.steps import (
     Append,
     Decision,
@@ -100,13 +108,29 @@ _ENDINGS = {
 
 
 def _forget_messages(decision: Decision, frame: Frame, *, keep_task: bool) -> None:
+    """Forget what the run may owe. What it can't owe, as far as was read of it under WATCH, costs nothing."""
     thread, run = frame.thread, frame.run
-    decision.forgets += [f"Start:{thread}", f"Done:{thread}", f"Continue:{thread}", f"Child:{thread}"]
-    decision.forgets += [timer_name("stage", thread), f"Choose:{thread}"]
-    if run.has_started and run.tasks:
+    decision.forgets.append(f"Done:{thread}")
+    if not run.has_started:
+        decision.forgets.append(f"Start:{thread}")
+    elif STAGE_TIMEOUT in frame.context or STAGE_TIMEOUT in run.context:
+        decision.forgets.append(timer_name("stage", thread))
+    if run.offer:
+        decision.forgets.append(f"Choose:{thread}")
+    if run.child:
+        decision.forgets.append(f"Child:{thread}")
+    if _has_company(frame):
+        decision.forgets.append(f"Continue:{thread}")
+    if run.has_started and run.tasks and not _has_worked(run):
         decision.forgets += [timer_name(scope, thread, None, run.task_index) for scope in ("task", "wait")]
         if not keep_task:
             decision.forgets.append(run_name(thread, None, run.task_index))
+
+
+def _has_worked(run: Run) -> bool:
+    """Return whether the run's task has ended well: the commit that recorded it has forgotten what it owed."""
+    is_over = run.task_index < len(run.tasks) and run.tasks[run.task_index].status in GOES_ON
+    return is_over and not run.outcome and not run.held
 
 
 def _give_back(decision: Decision, frame: Frame, *, code_runs: bool) -> dict[str, Any]:
@@ -184,8 +208,8 @@ def finish_workflow(
         lock = ReleaseLock(workflow_id=workflow_id, ref_id="", thread="", request=0, lock=record.lock)
         decision.owes.append(Owed(lock))
     decision.change(SetFields(places.WORKFLOW, WORKFLOW_RECORD.encode(**values)))
-    decision.change(Index(record.application, record.name, record.started_ms, status, now_ms))
-    decision.forgets += ["TO:workflow", "Unpark", "Begin"]
+    decision.change(Index(record.application, record.name, record.started_ms, status, now_ms, record.status))
+    decision.forgets += ["TO:workflow", "Unpark", *(["Begin"] if record.lock else [])]
     if is_empty:
         owe_expiry(decision, workflow_id, now_ms + record.retention_ms)
     else:

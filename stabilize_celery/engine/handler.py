@@ -152,10 +152,14 @@ def frame_of(message: Message, snapshot: Snapshot, ref_id: str, thread: str) -> 
 
     What can still come (`zone_fields`) is in it if it was read, too.
     """
+    return snapshot.once(f"{ref_id} {thread}", lambda: _frame(message.workflow_id, snapshot, ref_id, thread))
+
+
+def _frame(workflow_id: str, snapshot: Snapshot, ref_id: str, thread: str) -> Frame:
     fields = snapshot[stage_fields(ref_id)]
     run = snapshot.record(places.run(thread), RUN.decode)
     return Frame(
-        workflow_id=message.workflow_id,
+        workflow_id=workflow_id,
         now_us=snapshot.now_us,
         workflow=workflow_of(snapshot),
         plan=decode_plan(fields[f"s:{ref_id}"]),

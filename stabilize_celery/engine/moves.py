@@ -39,6 +39,7 @@ from stabilize_celery.models.messages import (
 
 __all__ = [
     "GOES_ON",
+    "STAGE_TIMEOUT",
     "SYNTHETIC_PHASES",
     "Frame",
     "Zone",
@@ -64,6 +65,9 @@ __all__ = [
 GOES_ON = frozenset({"SUCCEEDED", "FAILED_CONTINUE", "SKIPPED"})
 """Final statuses of a run whose thread goes on (a run skipped before any thread came does not exist)."""
 
+
+STAGE_TIMEOUT = "stageTimeoutMs"
+"""Name in a stage's context: how long a run of it may take (ms). What a run's tasks write there stays."""
 
 SYNTHETIC_PHASES = frozenset({"before", "after", "failure"})
 """Phases of a run in which stages of its own may be live: they go with it."""
@@ -174,7 +178,7 @@ def start_run(decision: Decision, frame: Frame, planned: dict[str, Any] | None =
     decision.events.append(Event("stage.started", plan.ref, {"thread": thread}))
     if plan.is_milestone:
         decision.owes.append(Owed(CheckMilestone(workflow_id=frame.workflow_id, ref_id=plan.ref)))
-    timeout_ms = frame.context.get("stageTimeoutMs")
+    timeout_ms = frame.context.get(STAGE_TIMEOUT)
     if isinstance(timeout_ms, int) and timeout_ms > 0:
         timer = TimeOut(workflow_id=frame.workflow_id, scope="stage", ref_id=plan.ref, thread=thread)
         decision.owes.append(Owed(timer, frame.now_ms + timeout_ms))

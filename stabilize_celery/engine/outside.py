@@ -90,7 +90,7 @@ def pause(_workflow_id: str, event_id: str, user: str) -> Asking:
     decision = Decision(events=[Event("workflow.paused", "", {"by": user})])
     values = WORKFLOW_RECORD.encode(status="PAUSED", paused_at_ms=snapshot.now_ms, paused_by=user)
     decision.change(SetFields(places.WORKFLOW, values))
-    decision.change(Index(record.application, record.name, record.started_ms, "PAUSED"))
+    decision.change(Index(record.application, record.name, record.started_ms, "PAUSED", was=record.status))
     return accept(decision, snapshot, event_id, "paused")
 
 
@@ -106,7 +106,7 @@ def resume(workflow_id: str, event_id: str) -> Asking:
     decision = Decision(events=[Event("workflow.resumed")])
     values = WORKFLOW_RECORD.encode(status="RUNNING", paused_ms=paused_ms, paused_at_ms=0, paused_by="")
     decision.change(SetFields(places.WORKFLOW, values))
-    decision.change(Index(record.application, record.name, record.started_ms, "RUNNING"))
+    decision.change(Index(record.application, record.name, record.started_ms, "RUNNING", was=record.status))
     decision.owes.append(Owed(ResumeParked(workflow_id=workflow_id)))
     return accept(decision, snapshot, event_id, "resumed")
 

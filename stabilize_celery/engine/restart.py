@@ -73,7 +73,7 @@ def restart(workflow_id: str, event_id: str, ref_id: str) -> Generator[Read, Sna
         paused_timed_ms=record.paused_ms,
     )
     decision.change(SetFields(places.WORKFLOW, values))
-    decision.change(Index(record.application, record.name, record.started_ms, "RUNNING"))
+    decision.change(Index(record.application, record.name, record.started_ms, "RUNNING", was=record.status))
     timeout_ms = decode_workflow_plan(definition["meta"]).timeout_ms
     if timeout_ms is not None:
         decision.owes.append(Owed(TimeOut(workflow_id=workflow_id, scope="workflow"), snapshot.now_ms + timeout_ms))

@@ -220,6 +220,8 @@ class Index(msgspec.Struct, frozen=True):
     started_ms: int
     status: str | None
     ended_ms: int = 0
+    was: str | None = None
+    """The status that it is listed by until now, read under WATCH; empty: it is new. None: nobody looked."""
 
 
 Change: TypeAlias = (
@@ -365,14 +367,25 @@ class Snapshot:
 
     def record(self, key: str, decode: Callable[[Mapping[str, bytes]], R]) -> R:
         """Return a whole hash as `decode` reads it, once per key: always give the same one for a key."""
-        if key not in self._records:
-            self._records[key] = decode(self.hash(key))
-        found: R = self._records[key]
+        found: R | None = self._records.get(key)
+        if found is None:
+            found = self._records[key] = decode(self.hash(key))
+        return found
+
+    def once(self, name: str, make: Callable[[], R]) -> R:
+        """Return what `make` made of this snapshot the first time; `name` is no key, and always for the same thing."""
+        found: R | None = self._records.get(name)
+        if found is None:
+            found = self._records[name] = make()
         return found
 
     def later(self, by_us: int) -> "Snapshot":
         """Return the same answers at a later time: nothing of them has changed, or the commit will fail."""
         return Snapshot(self._answers, self.now_us + by_us)
+
+    def and_known(self, answers: Mapping[Query, Any]) -> "Snapshot":
+        """Return a snapshot that also answers what need not be read."""
+        return Snapshot({**self._answers, **answers}, self.now_us)
 
     def merged(self, other: "Snapshot") -> "Snapshot":
         """Return a snapshot that answers for both; the later reading's time counts."""

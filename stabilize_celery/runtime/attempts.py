@@ -112,7 +112,7 @@ class Attempts:
         turn = self._turn() if self.settings.mode == CONTINUATION else _Turn(self.fusion.clock_us() + _ONE_MORE_US, 2)
         going_on = _GoingOn(self, serves) if turn.goes_on(self.fusion.clock_us()) else None
         with ExitStack() as stack:
-            sessions = Sessions(self.unit.store, stack)
+            sessions = self.unit.sessions(stack)
             note, kept = self.fusion.handle(message, Seed(sessions), going_on)
             following = going_on.following(kept) if going_on is not None else None
             _, following = self._follow_up("", following, sessions, turn)

@@ -64,6 +64,9 @@ class Draft:
         """Changes per key, to be laid over what is read of it later."""
         self._changes: list[Change] = []
         self._ledger: dict[str, list[LedgerChange]] = {}
+        """By name; nothing for an entry that came and went."""
+        self._unwritten: set[str] = set()
+        """Names of entries that this draft makes: there is none on the server, and nobody else makes one."""
         self._events: list[Mapping[str, Value]] = []
 
     @property
@@ -90,12 +93,8 @@ class Draft:
         """Know what the session has read already under WATCH."""
         self._seen_us, self._at_us = snapshot.now_us, self._clock_us()
         self._watched.update(watched)
-        answers = snapshot.answers()
-        for query, answer in answers:
+        for query, answer in snapshot.answers():
             self._learn(query, answer)
-        if digest := self._digest:
-            for query, answer in answers:
-                self._definitions.learn(self._workflow_id, digest, query, answer)
 
     def read(self, queries: Sequence[Query], watch: Sequence[str] = ()) -> Snapshot:
         """Answer as if the draft were written; one round trip, or none if all is known.
@@ -193,7 +192,7 @@ class Draft:
         for change in transaction.changes:
             key = getattr(change, "key", "")
             drafted = self._ledger.get(key[len(_ENTRY) :]) if key.startswith(_ENTRY) else None
-            if drafted and not (isinstance(drafted[-1], Put) and isinstance(change, SetFields)):
+            if drafted is not None and not (drafted and isinstance(drafted[-1], Put) and isinstance(change, SetFields)):
                 raise UnfitError(f"{change} of an entry that the draft forgets or moves")
 
     def _noted(self, change: Change) -> Change:
@@ -229,8 +228,8 @@ class Draft:
             self._note_put(key, change)
             drafted.append(change)
         elif isinstance(change, Drop):
-            # Whatever was drafted under this name is over; what stands on the server, if anything, goes too.
-            drafted[:] = [change]
+            # What was drafted under this name is over; what may stand on the server goes too.
+            drafted[:] = [] if name in self._unwritten else [change]
             self._lay_over(key, Delete((key,)))
             self._hashes[key] = {}
             self._watched.add(key)
@@ -240,12 +239,13 @@ class Draft:
             drafted.append(change)
 
     def _note_put(self, key: str, put: Put) -> None:
-        change = SetFields(key, put.fields)
-        self._lay_over(key, change)
+        # Only a merge message is owed by several under one name, and only a timer by several decisions in turn.
         if not put.keep_earlier and key not in self._hashes:
-            # Only a merge message is owed by several under one name.
-            self._hashes[key] = _stored(put.fields)
+            self._hashes[key] = {}
             self._watched.add(key)
+            if not put.fields.get("nb"):
+                self._unwritten.add(put.name)
+        self._lay_over(key, SetFields(key, put.fields))
 
 
 _HASHES = (Hash, Fields)

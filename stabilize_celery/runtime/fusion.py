@@ -9,7 +9,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
 from stabilize_celery.engine.handler import Rules
@@ -19,7 +19,6 @@ from stabilize_celery.engine.results import position_of
 from stabilize_celery.engine.steps import Decision, Handling, Plan, Query, Read, Slot, Snapshot, always, workflow_slot
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.messages import CancelTask, FinalizeStage, Message, RunTask
-from stabilize_celery.runtime.definitions import Definitions
 from stabilize_celery.runtime.draft import Draft, UnfitError
 from stabilize_celery.runtime.ports import outgoing
 from stabilize_celery.runtime.unit import Conflict, Prepared, Publishing, Sessions, UnitOfWork
@@ -94,7 +93,6 @@ class Fusion:
     settings: Settings
     clock_us: Callable[[], int]
     is_code: Callable[[Plan], bool]
-    definitions: Definitions = field(default_factory=Definitions)
 
     def handle(
         self, message: Message, seed: Seed | None = None, going_on: GoingOn | None = None
@@ -181,7 +179,7 @@ class _Fused:
         self._session = sessions.of(self._slot)
         self._agenda = deque(beside)
         self._agreed: list[tuple[Publishing, slice]] = []
-        self.draft = Draft(workflow_id, self._session, fusion.clock_us, fusion.definitions)
+        self.draft = Draft(workflow_id, self._session, fusion.clock_us, fusion.unit.definitions)
 
     def decide(self, message: Message, first: Handling, most: int) -> Decision:
         """Take the decision of `first`, and of what follows, up to `most`, into the draft."""

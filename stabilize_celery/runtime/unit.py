@@ -32,6 +32,7 @@ from stabilize_celery.engine.steps import (
 )
 from stabilize_celery.errors import QueueError
 from stabilize_celery.models.messages import LEDGER_VERSION, Message
+from stabilize_celery.runtime.definitions import Definitions, KnowingSession
 from stabilize_celery.runtime.lanes import Urgency
 from stabilize_celery.runtime.observing import ObservedSession, Observer
 from stabilize_celery.runtime.ports import Outgoing, Publisher, RidingPublisher, outgoing, queue_of
@@ -99,6 +100,7 @@ class UnitOfWork:
     ) -> None:
         self._store = store
         self.observer = observer
+        self.definitions = Definitions()
         self._publisher = publisher
         self._rider = publisher if isinstance(publisher, RidingPublisher) else None
         self._settings = settings
@@ -128,7 +130,7 @@ class UnitOfWork:
 
     def sessions(self, stack: ExitStack) -> "Sessions":
         """Return the sessions of one unit of work, to be closed with `stack`."""
-        return Sessions(self._store, stack, self.observer)
+        return Sessions(self._store, stack, self.observer, self.definitions)
 
     def rest(self, attempt: int) -> None:
         """Wait before try number `attempt`: longer each time, and not as long as others do."""
@@ -180,7 +182,7 @@ class UnitOfWork:
         if decision.priority is not None:
             urgency = Urgency(decision.priority)
         ledger: list[LedgerChange] = [Drop(name) for name in decision.forgets]
-        if own is not None and not decision.keeps_entry:
+        if own is not None and not decision.keeps_entry and own not in decision.forgets:
             ledger.append(Drop(own))
         changes: list[Change] = list(decision.changes)
         publishes: list[Publishing] = []
@@ -227,10 +229,17 @@ class UnitOfWork:
 class Sessions:
     """The sessions of one unit of work: one per slot, with what it watches."""
 
-    def __init__(self, store: Store, stack: ExitStack, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        stack: ExitStack,
+        observer: Observer | None = None,
+        definitions: Definitions | None = None,
+    ) -> None:
         self._store = store
         self._stack = stack
         self._observer = observer
+        self._definitions = definitions
         self._open: dict[Slot, Session] = {}
         self._now_ms: dict[Slot, int] = {}
         self._openings: dict[Slot, Snapshot] = {}
@@ -240,7 +249,7 @@ class Sessions:
     def relays(self) -> "Sessions":
         """Sessions for commits on the way, also in the own slot: an EXEC there must not end what is WATCHed here."""
         if self._relays is None:
-            self._relays = Sessions(self._store, self._stack, self._observer)
+            self._relays = Sessions(self._store, self._stack, self._observer, self._definitions)
         return self._relays
 
     def read(self, slot: Slot, queries: Sequence[Query], watch: Sequence[str]) -> Snapshot:
@@ -265,10 +274,15 @@ class Sessions:
 
     def of(self, slot: Slot) -> Session:
         """Return the session of a slot, opened when first asked for."""
-        if slot not in self._open:
-            session = self._stack.enter_context(self._store.session(slot))
-            self._open[slot] = ObservedSession(session, slot, self._observer) if self._observer else session
-        return self._open[slot]
+        found = self._open.get(slot)
+        if found is None:
+            found = self._stack.enter_context(self._store.session(slot))
+            if self._definitions is not None and slot.kind == "workflow":
+                found = KnowingSession(found, slot.name, self._definitions)
+            if self._observer is not None:
+                found = ObservedSession(found, slot, self._observer)
+            self._open[slot] = found
+        return found
 
 
 def event_fields(event: Event, now_ms: int) -> dict[str, Value]:

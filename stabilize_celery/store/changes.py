@@ -126,11 +126,14 @@ def _change(address: Address, change: _Single) -> Iterable[Command]:  # noqa: C9
 
 def _ledger_commands(address: Address, changes: Sequence[LedgerChange]) -> Iterator[Command]:
     """Yield the commands of ledger changes, in order; neighbours of one kind share theirs."""
+    if not changes:
+        return
+    partition = address.of_partition()
+    due, buried = keys.due(partition), keys.buried(partition)
+    revived: dict[str, None] = {}
     for kind, group in groupby(changes, type):
         together = list(group)
         members = [address.entry(change.name) for change in together]
-        partition = address.of_partition()
-        due, buried = keys.due(partition), keys.buried(partition)
         names = [member for _, member in members]
         if kind is Put:
             yield from _puts(together, members, due)  # type: ignore[arg-type]  # groupby keeps no types
@@ -145,8 +148,12 @@ def _ledger_commands(address: Address, changes: Sequence[LedgerChange]) -> Itera
         if kind is Bury:
             scores = [score_of(change.at_ms, f"at_ms of {change.name!r}") for change in together]  # type: ignore[union-attr]
             yield ("ZADD", buried, *chain.from_iterable(zip(scores, names, strict=True)))
-        elif names and kind is not Undue:
-            yield ("ZREM", buried, *names)
+            for name in names:
+                revived.pop(name, None)
+        elif kind is not Undue:
+            revived |= dict.fromkeys(names)
+    if revived:
+        yield ("ZREM", buried, *revived)
 
 
 def _puts(changes: Sequence[Put], members: Sequence[tuple[str, str]], due: str) -> Iterator[Command]:
@@ -171,30 +178,51 @@ def _dues(changes: Sequence[Due], names: Sequence[str], due: str) -> Iterator[Co
 
 def _index(address: Address, index: Index) -> Iterator[Command]:
     partition, workflow_id = address.of_workflow()
+    if index.status is None:
+        for key in (*_constant_indexes(address, index), *_status_indexes(partition), *_states(partition)):
+            yield ("ZREM", key, workflow_id)
+        return
+    if index.status not in keys.STATUSES:
+        raise StoreError(f"workflow {workflow_id}: status {index.status!r} is none of {', '.join(keys.STATUSES)}")
+    started = score_of(index.started_ms, "started_ms")
+    for key in () if index.was else _constant_indexes(address, index):
+        yield ("ZADD", key, started, workflow_id)
+    yield ("ZADD", keys.index_status(partition, index.status), started, workflow_id)
+    for key in _left_behind(partition, index):
+        yield ("ZREM", key, workflow_id)
+    if index.ended_ms == 0:
+        yield ("ZADD", keys.running(partition), started, workflow_id)
+    else:
+        yield ("ZADD", keys.ended(partition), score_of(index.ended_ms, "ended_ms"), workflow_id)
+
+
+def _constant_indexes(address: Address, index: Index) -> Sequence[str]:
+    """Return the indexes that a workflow is in from its beginning to the end of its retention."""
+    partition, workflow_id = address.of_workflow()
     for text, what in ((index.application, "application"), (index.workflow_name, "name")):
         value_of(text, f"the {what} of workflow {workflow_id}")
-    everywhere = (
+    return (
         keys.index_every(partition),
         keys.index_application(partition, index.application),
         keys.index_name(partition, index.workflow_name),
     )
-    statuses = {status: keys.index_status(partition, status) for status in keys.STATUSES}
-    running, ended = keys.running(partition), keys.ended(partition)
-    if index.status is None:
-        for key in (*everywhere, *statuses.values(), running, ended):
-            yield ("ZREM", key, workflow_id)
-        return
-    if index.status not in statuses:
-        raise StoreError(f"workflow {workflow_id}: status {index.status!r} is none of {', '.join(statuses)}")
-    started = score_of(index.started_ms, "started_ms")
-    for key in (*everywhere, statuses.pop(index.status)):
-        yield ("ZADD", key, started, workflow_id)
-    for key in (*statuses.values(), ended if index.ended_ms == 0 else running):
-        yield ("ZREM", key, workflow_id)
-    if index.ended_ms == 0:
-        yield ("ZADD", running, started, workflow_id)
-    else:
-        yield ("ZADD", ended, score_of(index.ended_ms, "ended_ms"), workflow_id)
+
+
+def _left_behind(partition: str, index: Index) -> Iterator[str]:
+    """Yield the indexes that a workflow leaves: what it was listed by, or all that it might be if nobody looked."""
+    if index.was != "":
+        yield keys.ended(partition) if index.ended_ms == 0 else keys.running(partition)
+    for status in keys.STATUSES if index.was is None else filter(None, (index.was,)):
+        if status != index.status:
+            yield keys.index_status(partition, status)
+
+
+def _status_indexes(partition: str) -> Iterator[str]:
+    return (keys.index_status(partition, status) for status in keys.STATUSES)
+
+
+def _states(partition: str) -> Sequence[str]:
+    return keys.running(partition), keys.ended(partition)
 
 
 def _expire(key: str, ttl_ms: int) -> Command:

@@ -57,8 +57,8 @@ def handle(message: StartWorkflow, rules: Rules, _attempt: int) -> Handling:
         return decision
     decision = Decision()
     decision.change(SetFields(places.WORKFLOW, WORKFLOW_RECORD.encode(status="RUNNING", lock_state="held")))
-    decision.change(Index(record.application, record.name, record.started_ms, "RUNNING"))
-    held = msgspec.structs.replace(record, lock_state="held")
+    decision.change(Index(record.application, record.name, record.started_ms, "RUNNING", was=record.status))
+    held = msgspec.structs.replace(record, status="RUNNING", lock_state="held")
     begin_workflow(decision, message.workflow_id, held, meta, snapshot.now_us)
     return decision
 

@@ -314,6 +314,23 @@ class ReadingContract:
         for wanted in (Filter(), Filter(application="shop"), Filter(name="order"), Filter(status="RUNNING")):
             assert pages(store, wanted, 5) == []
 
+    def test_who_has_looked_names_the_status_that_is_left(self, store: Store) -> None:
+        """The same as if nobody had: one status, and among those that run, or those that have ended."""
+        partition = store.partition_of(W.name)
+        steps = [("", "RUNNING", 0), ("RUNNING", "PAUSED", 0), ("PAUSED", "SUCCEEDED", 9), ("SUCCEEDED", "RUNNING", 0)]
+        for was, status, ended_ms in steps:
+            with store.session(W) as session:
+                fields = {"application": "shop", "name": "order", "status": status}
+                index = Index("shop", "order", 1_000, status, ended_ms, was)
+                session.commit(Transaction([SetFields("w", fields), index]))
+            states = ("RUNNING", "PAUSED", "SUCCEEDED")
+            assert [name for name in states if pages(store, Filter(status=name), 5)] == [status]
+            kinds = ("running", "ended")
+            found = [kind for kind in kinds if store.indexed(kind, {partition: 0}, 5)[partition]]  # type: ignore[arg-type]
+            assert found == ["ended" if ended_ms else "running"]
+        for wanted in (Filter(), Filter(application="shop"), Filter(name="order")):
+            assert pages(store, wanted, 5) == [W.name]
+
     def test_what_retention_removed_is_left_out(self, store: Store) -> None:
         """An index entry without its workflow, or with what retention left of it, is no line."""
         for number, fields in enumerate(({"status": "GONE"}, {"other": "x"}, {"status": "RUNNING"})):

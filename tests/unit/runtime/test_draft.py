@@ -21,7 +21,7 @@ from stabilize_celery.engine.steps import (
     SetFields,
     workflow_slot,
 )
-from stabilize_celery.runtime.definitions import Definitions
+from stabilize_celery.runtime.definitions import Definitions, KnowingSession
 from stabilize_celery.runtime.draft import Draft, UnfitError
 from stabilize_celery.store.contract import Drop, Due, Put, Session, Transaction
 from stabilize_celery.store.memory import MemoryStore
@@ -69,14 +69,41 @@ def test_what_was_read_under_watch_guards_the_whole_draft() -> None:
 
 
 def test_a_message_that_is_handled_at_once_is_never_written(draft: Draft) -> None:
-    """Only that it is gone is: in case it was owed before."""
+    """Its name is used once: there is nothing on the server to take away."""
     draft.add(Transaction(ledger=[Put("Done:t", ENTRY, 10)]))
     assert draft.read((Hash(places.ledger("Done:t")),)).hash(places.ledger("Done:t"))["t"] == b"CompleteStage"
 
     draft.add(Transaction(ledger=[Drop("Done:t")]))
 
-    assert draft.written().ledger == [Drop("Done:t")]
+    assert draft.written().ledger == []
     assert draft.read((Hash(places.ledger("Done:t")),)).hash(places.ledger("Done:t")) == {}
+    with pytest.raises(UnfitError):
+        draft.add(Transaction([SetFields(places.ledger("Done:t"), {"own": "w"})]))
+
+
+@pytest.mark.parametrize(
+    "put",
+    [Put("Settle", ENTRY, 10, keep_earlier=True), Put("TO:wait:t..0", {**ENTRY, "nb": 500}, 500)],
+    ids=["merge message", "timer"],
+)
+def test_what_others_may_have_owed_under_that_name_is_taken_away(draft: Draft, put: Put) -> None:
+    """A merge message is owed by several; a timer by one decision after the other."""
+    draft.add(Transaction(ledger=[put]))
+    draft.add(Transaction(ledger=[Drop(put.name)]))
+
+    assert draft.written().ledger == [Drop(put.name)]
+
+
+def test_what_was_owed_when_the_draft_began_is_taken_away(draft: Draft, session: Session) -> None:
+    """Though the draft owes it again in between: a run that was held, and is woken, and starts."""
+    session.commit(Transaction(ledger=[Put("Start:t", ENTRY, 5)]))
+    key = places.ledger("Start:t")
+    assert draft.read((Hash(key),), (key,)).hash(key) != {}
+    draft.add(Transaction(ledger=[Drop("Start:t")]))
+    draft.add(Transaction(ledger=[Put("Start:t", ENTRY, 10)]))
+    draft.add(Transaction(ledger=[Drop("Start:t")]))
+
+    assert draft.written().ledger == [Drop("Start:t")]
 
 
 def test_a_claim_becomes_part_of_the_entry_that_it_claims(draft: Draft) -> None:
@@ -141,3 +168,51 @@ def test_a_stage_of_a_definition_is_read_once() -> None:
     assert definitions.answer("wf", b"digest", query) == fields
     assert definitions.answer("wf", b"other", query) is None
     assert definitions.answer("wf", b"digest", Fields(places.component("a"), ("in", "live"))) == {}
+
+
+def test_what_is_large_or_planned_by_a_builder_is_read_each_time() -> None:
+    """The one would fill the memory, the other may be planned anew."""
+    definitions = Definitions()
+    planned = StagePlan(ref="b", stage_id="1", type="t", name="b", owner="STAGE_BEFORE")
+    parts = {
+        Fields(places.DEFINITION, ("context",)): {"context": b"x" * 10_000},
+        Fields(places.DEFINITION, ("s:b", "x:b")): {"s:b": pack(planned), "x:b": pack({})},
+        Fields(places.DEFINITION, ("meta",)): {"meta": b"m"},
+    }
+    for query, answer in parts.items():
+        definitions.learn("wf", b"digest", query, answer)
+
+    assert [definitions.answer("wf", b"digest", query) for query in parts] == [None, None, None]
+
+
+_CONTEXT, _RECORD = Fields(places.DEFINITION, ("context",)), Hash(places.WORKFLOW)
+
+
+def _define(store: MemoryStore, digest: str, context: bytes) -> None:
+    with store.session(SLOT) as session:
+        changes = [SetFields(places.WORKFLOW, {"digest": digest}), SetFields(places.DEFINITION, {"context": context})]
+        session.commit(Transaction(changes))
+
+
+def test_a_known_definition_is_not_asked_for_again() -> None:
+    """A change of what is stored, which nothing of ours makes, goes unseen."""
+    store, definitions = MemoryStore(partitions=1), Definitions()
+    _define(store, "one", b"first")
+    for _ in range(2):
+        with store.session(SLOT) as session:
+            found = KnowingSession(session, "wf", definitions).read((_RECORD, _CONTEXT), (places.WORKFLOW,))
+            assert found[_CONTEXT] == {"context": b"first"}
+        _define(store, "one", b"changed")
+
+
+def test_another_definition_of_the_same_id_is_read() -> None:
+    """Retention took the first workflow away, and its key began another one."""
+    store, definitions = MemoryStore(partitions=1), Definitions()
+    for digest, context in (("one", b"first"), ("two", b"second")):
+        _define(store, digest, context)
+        with store.session(SLOT) as session:
+            knowing = KnowingSession(session, "wf", definitions)
+            assert knowing.read((_RECORD, _CONTEXT), (places.WORKFLOW,))[_CONTEXT] == {"context": context}
+            answer = knowing.commit_and_read(Transaction([SetFields("h", {"n": 1})]), (_RECORD, _CONTEXT))
+            assert answer is not None
+            assert answer[1][_CONTEXT] == {"context": context}
