@@ -93,6 +93,8 @@ class Settings:
     take_ms: int = 250
     """With `acks=ledger`: how long a process goes on taking messages itself before Celery hands it one again; 0: never.
     Events for Flower are sent as for any; Celery's own signals and time limits see the first message of a turn only."""
+    wait_ms: int = 1_000
+    """Beside it, in prefork pools: how long a process waits itself for the next message, up to 10 s a turn; 0: not."""
 
     metrics_port: int = 0
     """Port on which a worker's main process serves its metrics to Prometheus (`/metrics`); 0: not at all."""

@@ -9,7 +9,8 @@ from stabilize_celery.store.wire import Batch, Command, LinkLostError, Refused, 
 
 __all__ = ["Lists"]
 
-_AT_ONCE_S = "0.001"
+_AT_ONCE_S = 0.001
+"""The shortest wait that BRPOP knows (s): one look at many lists."""
 
 
 class Lists:
@@ -23,17 +24,20 @@ class Lists:
     def __init__(self, wire: RedisWire) -> None:
         self._wire = wire
 
-    def take(self, names: Sequence[str]) -> tuple[str, bytes] | None:
-        """Take the item that has been there for longest off the first list that has one; None: all are empty.
+    def take(self, names: Sequence[str], wait_s: float = 0.0) -> tuple[str, bytes] | None:
+        """Take the item that has been there for longest off the first list that has one.
 
         If the answer is lost, so is the item.
+
+        Args:
+            names: Of the lists; the first one that has an item.
+            wait_s: How long to wait for one while all are empty; None is returned then. At most `MAX_BLOCK_MS`.
 
         Raises:
             UnreachableError: the server is away.
 
         """
-        # One look at many lists; where all are empty it lasts as long as the shortest wait that BRPOP knows.
-        reply = self._one(names[0], ("BRPOP", *names, _AT_ONCE_S))
+        reply = self._one(names[0], ("BRPOP", *names, f"{max(wait_s, _AT_ONCE_S):.3f}"), wait_s)
         if reply is None:
             return None
         name, item = list_of(reply)
@@ -52,9 +56,10 @@ class Lists:
         """Close all connections."""
         self._wire.close()
 
-    def _one(self, name: str, command: Command) -> Reply:
+    def _one(self, name: str, command: Command, wait_s: float = 0.0) -> Reply:
+        batch = Batch(name, [command])
         try:
-            ((reply,),) = self._wire.gather([Batch(name, [command])])
+            (reply,) = self._wire.wait(batch, int(1000 * wait_s)) if wait_s else self._wire.gather([batch])[0]
         except LinkLostError as lost:
             raise unreachable(self._wire, lost) from None
         if isinstance(reply, Refused):

@@ -29,7 +29,8 @@ from stabilize_celery.transport.logs import log_as_json
 from stabilize_celery.transport.process import Process, make_process, open_store, taking_from
 from stabilize_celery.transport.publish import CeleryPublisher, plain_broker
 from stabilize_celery.transport.reports import Reports
-from stabilize_celery.transport.turns import TaskEvents, Turns
+from stabilize_celery.transport.turns import Delivered, TaskEvents, Turns
+from stabilize_celery.transport.waiting import Waiting
 from stabilize_celery.transport.worker_steps import add_queues, forget_acks, has_worker_step, is_ours_alone, worker_step
 
 __all__ = ["Stabilize"]
@@ -79,6 +80,7 @@ class Stabilize:
         self.reports = Reports()
         self.worker_id = _new_worker_id(socket.gethostname())
         self.turns: Turns | None = None
+        self.waiting: Waiting | None = None
         self._serves: frozenset[str] = frozenset()
         self._takes: tuple[str, Sequence[str]] | None = None
         self._is_ours_alone = False
@@ -161,11 +163,11 @@ class Stabilize:
         settings = self.settings
         return list(dict.fromkeys((settings.control_queue, settings.work_queue, *self._queues.values())))
 
-    def go_on(self) -> None:
+    def go_on(self, delivered: Delivered) -> None:
         """Take what waits on the broker, if this worker's processes do that; see `Taking`."""
         taking = self.process().taking
         if taking is not None:
-            taking.go_on()
+            taking.go_on(delivered)
 
     def process(self) -> Process:
         """Return what this process holds; made at the first call in each process, so never shared over a fork.
@@ -185,11 +187,12 @@ class Stabilize:
         """Give this worker, and the processes it will fork, an id of their own: called once, before it forks."""
         self.worker_id = _new_worker_id(node)
 
-    def watch_turns(self, node: str, queues: Sequence[str], *, sends_events: bool) -> None:
+    def watch_turns(self, node: str, queues: Sequence[str], *, sends_events: bool, may_wait: bool) -> None:
         """Prepare for processes that go on with tasks by themselves: called once in a worker, before it forks."""
         broker = plain_broker(self.app) if self._is_ours_alone and self.settings.take_ms > 0 else None
         if broker is not None:
             self._takes = (broker, list(queues))
+            self.waiting = Waiting(queues) if may_wait and self.settings.wait_ms > 0 else None
         if self.settings.is_fused:
             self._serves = frozenset(queues)
         if self._serves or self._takes:
@@ -214,7 +217,7 @@ class Stabilize:
             observer=self.telemetry.observer() if self.telemetry is not None else None,
         )
         process.runtime.serves = self._serves
-        return process if self._takes is None else taking_from(process, *self._takes, self.settings)
+        return process if self._takes is None else taking_from(process, *self._takes, self.settings, self.waiting)
 
     def _on_worker_init(self, instance: Any = None, options: Mapping[str, Any] | None = None, **_: Any) -> None:
         if getattr(instance, "app", None) is not self.app:

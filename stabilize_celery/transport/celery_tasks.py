@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 import msgspec
 from celery import Celery, Task
 from celery.exceptions import Reject
+from celery.utils.saferepr import saferepr
 
 from stabilize_celery.errors import IdempotencyConflictError, UnreachableError
 from stabilize_celery.models.messages import MESSAGE_TYPES, Message
@@ -20,6 +21,7 @@ from stabilize_celery.store.keys import check_workflow_id
 from stabilize_celery.telemetry.carrying import is_traceparent
 from stabilize_celery.transport.publish import task_name
 from stabilize_celery.transport.reports import Reports
+from stabilize_celery.transport.turns import Delivered
 
 __all__ = [
     "SUBMIT",
@@ -70,8 +72,8 @@ class Bridge(Protocol):
         """The store of this process."""
         ...
 
-    def go_on(self) -> None:
-        """Take what waits on the broker, if this worker's processes do that."""
+    def go_on(self, delivered: Delivered) -> None:
+        """Take what waits on the broker, after this, if this worker's processes do that."""
         ...
 
 
@@ -93,6 +95,11 @@ class LedgerTask(Task):
     bridge: Bridge
     Request: ClassVar[str] = "stabilize_celery.transport.request:LedgerRequest"
     Strategy: ClassVar[str] = "stabilize_celery.transport.strategy:readable_only"
+
+    def after_return(self, *_: Any) -> None:
+        """Go on with what waits on the broker: all that Celery tells of this delivery is told, or told at once."""
+        if (delivered := getattr(self.request, "delivered", None)) is not None:
+            self.bridge.go_on(delivered)
 
 
 def message_of(kind: type[Message], task_id: str, kwargs: Mapping[str, Any]) -> Message:
@@ -160,6 +167,7 @@ def _add(app: Celery, bridge: Bridge, kind: str, run: Callable[..., Any], **attr
 
 def _handler(kind: type[Message]) -> Callable[..., str]:
     def deliver(self: LedgerTask, *_: Any, **kwargs: Any) -> str:
+        began_s = time.monotonic()
         try:
             message = message_of(kind, self.request.id, kwargs)
         except ForeignMessageError as error:
@@ -170,7 +178,7 @@ def _handler(kind: type[Message]) -> Callable[..., str]:
         except UnreachableError as error:
             logger.warning("%s %s: %s It is owed and comes back.", self.name, self.request.id, error)
             return "state unreachable: comes back"
-        self.bridge.go_on()
+        self.request.delivered = Delivered(self.request.id, saferepr(note), time.monotonic() - began_s)
         return note
 
     deliver.__name__ = deliver.__qualname__ = kind.__name__

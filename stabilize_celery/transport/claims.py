@@ -96,7 +96,7 @@ class LocalClaims:
     def going_on(self, message: Message) -> Iterator[None]:
         """Make a message known that Celery has not delivered: to the main process, and to who watches with Flower."""
         task_id, task_type = f"{message.workflow_id}/{message.name}", getattr(message, "task_type", "")
-        known = self._turns.going_on(task_id, task_type) if self._turns else nullcontext()
+        known = self._turns.going_on(task_id, task_type, type(message).__name__) if self._turns else nullcontext()
         seen = self._events.around(message) if self._events else nullcontext()
         with known, seen:
             yield

@@ -17,6 +17,7 @@ from stabilize_celery.transport.claims import LocalClaims
 from stabilize_celery.transport.publish import CeleryPublisher
 from stabilize_celery.transport.taking import Taking
 from stabilize_celery.transport.turns import TaskEvents, Turns
+from stabilize_celery.transport.waiting import Waiting, Waits
 
 __all__ = ["Process", "make_process", "open_store", "taking_from", "vault_of"]
 
@@ -86,8 +87,11 @@ def make_process(
     return Process(store, publisher, claims, runtime)
 
 
-def taking_from(process: Process, broker_url: str, queues: Sequence[str], settings: Settings) -> Process:
+def taking_from(
+    process: Process, broker_url: str, queues: Sequence[str], settings: Settings, waiting: Waiting | None
+) -> Process:
     """Return the process as one that takes messages of these queues itself, off the lists of a Redis."""
     lists = open_lists(broker_url, settings.socket_timeout_ms / 1000)
-    taking = Taking(lists, queues, process.runtime, process.claims.going_on, settings.take_ms)
+    waits = Waits(waiting, settings.wait_ms) if waiting is not None else None
+    taking = Taking(lists, queues, process.runtime, process.claims.going_on, settings.take_ms, waits=waits)
     return replace(process, taking=taking)

@@ -6,8 +6,11 @@ from typing import Any
 from billiard.einfo import ExceptionInfo
 from celery.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery.worker.request import Request
+from celery.worker.state import task_ready
 
+from stabilize_celery.transport.publish import task_name
 from stabilize_celery.transport.reports import Report
+from stabilize_celery.transport.turns import Delivered
 
 __all__ = ["AttemptRequest", "LedgerRequest", "SubmitRequest"]
 
@@ -15,7 +18,47 @@ _FORCED_ENDS = (WorkerLostError, Terminated, TimeLimitExceeded, SystemExit, Keyb
 
 
 class LedgerRequest(Request):
-    """A delivery of any message: the ledger decides whether it is done, not Celery's list of revoked ids."""
+    """A delivery of any message: the ledger decides whether it is done, not Celery's list of revoked ids.
+
+    It may be done though its process goes on with other messages. Until that ends it is active and unacknowledged:
+    Celery fetches none for that process, and a cold shutdown ends it.
+    """
+
+    is_done = False
+    _delivered: Delivered | None = None
+
+    def delivery_is_done(self, delivered: Delivered) -> None:
+        """Tell Flower, as it is told of any task that has succeeded, and once."""
+        self._delivered = delivered
+        if self.is_done or self.worker_pid is None:
+            return
+        self.send_event("task-succeeded", result=delivered.result, runtime=delivered.took_s)
+        self.is_done = True
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """Know the process; what it has told may have been faster."""
+        super().on_accepted(pid, time_accepted)
+        if self._delivered is not None:
+            self.delivery_is_done(self._delivered)
+
+    def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 - Celery's signature
+        """Send an event, unless its end was told."""
+        if not self.is_done:
+            super().send_event(type, **fields)
+
+    def terminate(self, *args: Any, **options: Any) -> None:
+        """End its process, as somebody asked who revokes it; not if that is busy with something else by now."""
+        if not self.is_done:
+            super().terminate(*args, **options)
+
+    def info(self, safe: bool = False) -> Any:
+        """Return what `inspect` tells: what its process is at now."""
+        told = super().info(safe=safe)
+        going = self.task.bridge.turns.of(self.worker_pid) if self.is_done else None
+        if going is None:
+            return told
+        ours = {"id": going.task_id, "name": task_name(going.kind), "args": [], "kwargs": {}, "type": going.kind}
+        return {**told, **ours, "time_start": going.since_s}
 
     def revoked(self) -> bool:
         """Return False: a revoked message would be owed for ever. `stabilize-celery cancel` stops a workflow."""
@@ -57,6 +100,10 @@ class AttemptRequest(LedgerRequest):
         raised = exc_info.exception
         if isinstance(getattr(raised, "exc", raised), _FORCED_ENDS):
             self._report(is_lost=True)
+        if self.is_done:
+            # What is lost is what its process went on with; that is looked for where it was told.
+            task_ready(self)
+            return self.acknowledge()
         return super().on_failure(exc_info, *args, **kwargs)
 
     def on_timeout(self, soft: bool, timeout: float) -> Any:

@@ -2,9 +2,9 @@
 
 What Celery spends on a message in a worker's main process, on the way to a child and in the child is several times
 what the message itself costs us. So a delivery is the beginning of a turn: for a while its process takes the next
-message from where Celery would, one at a time. Only in workers that leave lost deliveries to the ledger
-(`acks="ledger"`), whose queues are all ours. Main process and Flower learn of a message that was taken in the same way
-as of a task that is gone on with (`Turns`, `TaskEvents`).
+message from where Celery would, one at a time; a child of a prefork pool waits for it, too. Only in workers that leave
+lost deliveries to the ledger (`acks="ledger"`), whose queues are all ours. Main process and Flower learn of a message
+that was taken in the same way as of a task that is gone on with (`Turns`, `TaskEvents`).
 """
 
 import base64
@@ -22,6 +22,8 @@ from stabilize_celery.runtime.lanes import STEPS, lane_of
 from stabilize_celery.store.lists import Lists
 from stabilize_celery.transport.celery_tasks import ForeignMessageError, message_of
 from stabilize_celery.transport.publish import task_name
+from stabilize_celery.transport.turns import Delivered
+from stabilize_celery.transport.waiting import SLICE_S, Turn, Waits
 
 __all__ = ["Handles", "Taking", "ledger_message"]
 
@@ -50,7 +52,9 @@ class Taking:
         queues: Those that this worker consumes, all of them ours.
         runtime: Handles what is taken.
         going_on: Makes a message known that no broker has delivered, inside.
-        turn_ms: How long a turn lasts, from the end of the delivery; what was taken is always finished.
+        turn_ms: How long a turn lasts that does not wait, from the end of the delivery; what was taken is always
+            finished.
+        waits: Lets a turn wait for messages, if this process may: see `Waits`.
         clock_s: A clock that only grows.
 
     """
@@ -62,23 +66,32 @@ class Taking:
         runtime: Handles,
         going_on: Callable[[Message], AbstractContextManager[None]],
         turn_ms: int,
+        *,
+        waits: Waits | None = None,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lists = lists
+        self._ours = frozenset(queues)
         self._queues = deque(queues)
         self._runtime = runtime
         self._going_on = going_on
         self._turn_s = turn_ms / 1000
+        self._waits = waits if waits is not None and waits.waiting.is_here else None
         self._clock_s = clock_s
         self._is_refused = False
         self._looks = 0
 
-    def go_on(self) -> int:
-        """Handle what waits, one after another, until nothing waits or the turn is over; return how many there were."""
-        ends_s = self._clock_s() + self._turn_s
+    def go_on(self, delivered: Delivered | None = None) -> int:
+        """Handle what waits, one after another, until the turn is over; return how many there were.
+
+        Args:
+            delivered: What the turn begins with: told at once where the turn may last.
+
+        """
+        turn = self._begin(delivered)
         handled = 0
         try:
-            while self._clock_s() < ends_s and (message := self._next()) is not None:
+            while not turn.is_over() and (message := self._next(turn)) is not None:
                 with self._going_on(message):
                     self._runtime.handle(message)
                 handled += 1
@@ -87,17 +100,27 @@ class Taking:
             logger.warning("taking messages: %s It is owed and comes back.", error)
         return handled
 
-    def _next(self) -> Message | None:
-        """Take the next message; None: nothing waits, what is next is for Celery to deliver, or we may not."""
+    def _begin(self, delivered: Delivered | None) -> Turn:
+        turn = Turn(self._clock_s, self._turn_s, self._waits)
+        if self._waits is not None:
+            consumed = [name for name in self._waits.waiting.queues() if name in self._ours]
+            if set(consumed) != set(self._queues):
+                self._queues = deque(consumed)
+            if delivered is not None:
+                self._waits.waiting.tell(delivered)
+        return turn
+
+    def _next(self, turn: Turn) -> Message | None:
+        """Take the next message; None: nothing came, what is next is for Celery to deliver, or we may not."""
         try:
-            message = self._taken()
+            message = self._taken(turn)
         except UnreachableError:
             raise
         except EngineError as error:
             if not self._is_refused:
                 logger.warning(
                     "this process can't take messages itself: %s. They come through Celery, which costs more. Let "
-                    "the worker's user RPOP and RPUSH, or set STABILIZE_TAKE_MS=0",
+                    "the worker's user BRPOP and RPUSH, or set STABILIZE_TAKE_MS=0",
                     error,
                 )
             self._is_refused = True
@@ -105,18 +128,31 @@ class Taking:
         self._is_refused = False
         return message
 
-    def _taken(self) -> Message | None:
-        while (taken := self._lists.take(self._in_order())) is not None:
+    def _taken(self, turn: Turn) -> Message | None:
+        while (taken := self._item(turn)) is not None:
             lane, text = taken
             try:
                 message = ledger_message(text)
             except ForeignMessageError as error:
                 logger.error("refused, nothing was done: %.1000s", error)  # noqa: TRY400 -- the sender's mistake: its text, not our traceback
                 continue
-            if message is None:
+            if message is None or turn.was_called_back():
                 self._lists.put_back(lane, text)
+                return None
             return message
         return None
+
+    def _item(self, turn: Turn) -> tuple[str, bytes] | None:
+        """Return what was taken from which lane; None: nothing came for as long as this turn waits."""
+        if not self._queues:
+            return None
+        if (wait_s := turn.wait_s()) == 0:
+            return self._lists.take(self._in_order())
+        ends_s = self._clock_s() + wait_s
+        while (taken := self._lists.take(self._in_order(), min(SLICE_S, wait_s))) is None:
+            if turn.is_over() or turn.wait_s() == 0 or self._clock_s() >= ends_s:
+                return None
+        return taken
 
     def _in_order(self) -> list[str]:
         """Return all lanes, the most urgent of all queues first; in each, every queue comes first by turns.

@@ -22,7 +22,7 @@ from stabilize_celery.runtime.ports import outgoing
 from stabilize_celery.transport.payloads import readable
 from stabilize_celery.transport.publish import task_name
 
-__all__ = ["Going", "TaskEvents", "Turns"]
+__all__ = ["Delivered", "Going", "TaskEvents", "Turns"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +37,18 @@ class Going:
 
     task_id: str
     task_type: str
+    kind: str
     pid: int
     since_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A message that Celery has delivered and that is done: the result as Flower shows it, and how long it took."""
+
+    task_id: str
+    result: str
+    took_s: float
 
 
 class Turns:
@@ -50,9 +60,9 @@ class Turns:
         self._main_pid = os.getpid()
 
     @contextmanager
-    def going_on(self, task_id: str, task_type: str) -> Iterator[None]:
-        """Make a message known, inside; `task_type` is that of the task that it is about, if any."""
-        going = Going(task_id, task_type, os.getpid(), time.time())
+    def going_on(self, task_id: str, task_type: str, kind: str) -> Iterator[None]:
+        """Make a message of a kind known, inside; `task_type` is that of the task that it is about, if any."""
+        going = Going(task_id, task_type, kind, os.getpid(), time.time())
         if os.getpid() == self._main_pid:
             thread = threading.get_ident()
             self._threads[thread] = going
@@ -74,6 +84,10 @@ class Turns:
         slots = (self._read(at) for at in range(0, _SLOTS * _SIZE, _SIZE))
         return [*self._threads.values(), *(going for going in slots if going is not None)]
 
+    def of(self, pid: int | None) -> Going | None:
+        """Return what a process goes on with now, if anything."""
+        return next((going for going in self.all() if going.pid == pid), None)
+
     def lost(self, pid: int | None) -> list[Going]:
         """Return what a process went on with that has died, and forget it."""
         found = [going for going in self.all() if going.pid == pid]
@@ -83,7 +97,7 @@ class Turns:
         return found
 
     def _write(self, at: int, going: Going) -> None:
-        text = f"{going.task_id}\n{going.task_type}".encode()[: _SIZE - _HEAD.size]
+        text = f"{going.task_id}\n{going.task_type}\n{going.kind}".encode()[: _SIZE - _HEAD.size]
         # The length comes last: who reads meanwhile sees nothing, and looks again at the next heartbeat.
         self._shared[at : at + 2] = b"\0\0"
         self._shared[at + _HEAD.size : at + _HEAD.size + len(text)] = text
@@ -94,8 +108,8 @@ class Turns:
         if not length:
             return None
         text = self._shared[at + _HEAD.size : at + _HEAD.size + length].decode(errors="replace")
-        task_id, _, task_type = text.partition("\n")
-        return Going(task_id, task_type, pid, since_s)
+        task_id, task_type, kind = (*text.split("\n"), "", "")[:3]
+        return Going(task_id, task_type, kind, pid, since_s)
 
 
 class TaskEvents:

@@ -1,10 +1,10 @@
 """What is added to a Celery worker: queues to consume, and the duties of its main process."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from celery import Celery, bootsteps
-from celery.signals import worker_shutdown
+from celery.signals import task_received, worker_shutdown, worker_shutting_down
 from celery.worker import state
 
 from stabilize_celery.errors import TaskNotFoundError
@@ -17,12 +17,15 @@ from stabilize_celery.telemetry.telemetry import Telemetry
 from stabilize_celery.transport.canvas_call import canvas_task_names
 from stabilize_celery.transport.celery_call import celery_task_names
 from stabilize_celery.transport.duty import Duty
+from stabilize_celery.transport.pools import jobs_in, may_wait, telling_queues
 from stabilize_celery.transport.publish import queue_named, task_name
 from stabilize_celery.transport.queues import queue_lengths
 from stabilize_celery.transport.reconnecting import reconnecting
 from stabilize_celery.transport.reports import Reports
+from stabilize_celery.transport.request import LedgerRequest
 from stabilize_celery.transport.turns import Turns
 from stabilize_celery.transport.upkeep import Attempt, Upkeep, fleet_line
+from stabilize_celery.transport.waiting import Waiting
 
 __all__ = [
     "WorkerBridge",
@@ -49,6 +52,7 @@ class WorkerBridge(Protocol):
     reports: Reports
     worker_id: str
     turns: Turns | None
+    waiting: Waiting | None
     telemetry: Telemetry | None
 
     @property
@@ -78,7 +82,7 @@ class WorkerBridge(Protocol):
         """Prepare for the metrics and traces that the settings ask for."""
         ...
 
-    def watch_turns(self, node: str, queues: Sequence[str], *, sends_events: bool) -> None:
+    def watch_turns(self, node: str, queues: Sequence[str], *, sends_events: bool, may_wait: bool) -> None:
         """Prepare for processes that go on with tasks by themselves."""
         ...
 
@@ -95,14 +99,23 @@ class WorkerStep(bootsteps.StartStopStep):
         self._upkeep: Upkeep | None = None
         self._duties: tuple[Duty, ...] = ()
         self.bridge.name_worker(worker.hostname)
-        worker.consumer_cls = reconnecting(worker.consumer_cls)
+        worker.consumer_cls = telling_queues(reconnecting(worker.consumer_cls), self._consume)
         known = self.bridge.app.amqp.queues
         for name in self.bridge.queues():
             # Workers that are embedded in a program are not told by `celeryd_init`.
             if name not in known:
                 known.select_add(queue_named(self.bridge.app, name))
         self.bridge.watch_work()
-        self.bridge.watch_turns(worker.hostname, list(known.consume_from), sends_events=bool(worker.task_events))
+        self.bridge.watch_turns(
+            worker.hostname,
+            list(known.consume_from),
+            sends_events=bool(worker.task_events),
+            may_wait=may_wait(worker, self.bridge.app),
+        )
+        if self.bridge.waiting is not None:
+            # What the main process fetched beyond its processes would lie there until a turn ends.
+            worker.prefetch_multiplier = 1
+            worker.wait_for_soft_shutdown = self._after_turns(worker.wait_for_soft_shutdown)
 
     def start(self, worker: Any) -> None:
         """Start the keeper and the heartbeats, on threads of the main process."""
@@ -128,13 +141,51 @@ class WorkerStep(bootsteps.StartStopStep):
         for duty in self._duties:
             duty.start()
         worker_shutdown.connect(self._on_worker_shutdown, weak=False)
+        worker_shutting_down.connect(self._end_turns, weak=False)
+        if bridge.waiting is not None:
+            task_received.connect(self._on_received, weak=False)
+
+    def register_with_event_loop(self, worker: Any, hub: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """Listen to children that go on with messages: called at each connection to the broker."""
+        if self.bridge.waiting is not None:
+            hub.add_reader(self.bridge.waiting.reader, self._on_delivered)
+
+    def _on_delivered(self) -> None:
+        for delivered in self.bridge.waiting.delivered() if self.bridge.waiting is not None else ():
+            request = state.requests.get(delivered.task_id)
+            if isinstance(request, LedgerRequest):
+                request.delivery_is_done(delivered)
+
+    def _on_received(self, **_: Any) -> None:
+        """Let a process come back from its turn if none is free: after a reconnection, or with a larger prefetch."""
+        pool = self._worker.pool
+        if self.bridge.waiting is not None and jobs_in(pool) >= pool.num_processes:
+            self.bridge.waiting.ask_for_a_process()
+
+    def _consume(self, queues: Sequence[str]) -> None:
+        if self.bridge.waiting is not None:
+            self.bridge.waiting.consume(queues)
+
+    def _after_turns(self, wait: Callable[[], None]) -> Callable[[], None]:
+        """Return Celery's wait for tasks before a cold shutdown, in which children take no more."""
+
+        def end_turns_and_wait() -> None:
+            self._end_turns()
+            wait()
+
+        return end_turns_and_wait
+
+    def _end_turns(self, **_: Any) -> None:
+        if self.bridge.waiting is not None:
+            self.bridge.waiting.end_turns()
 
     def _lengths(self, queues: Sequence[str]) -> Mapping[str, int]:
         broker_url = str(self.bridge.app.conf.broker_url or self.bridge.state_url)
         return queue_lengths(broker_url, self.bridge.settings, queues)
 
-    def stop(self, worker: Any) -> None:
+    def stop(self, worker: Any) -> None:  # noqa: ARG002 -- Celery's signature
         """Warm shutdown: bodies that still run need their heartbeats until the pool has ended."""
+        self._end_turns()
 
     def terminate(self, worker: Any) -> None:  # noqa: ARG002 -- Celery's signature
         """Cold shutdown: hand back what runs, now; its processes are about to be killed."""
@@ -157,6 +208,8 @@ class WorkerStep(bootsteps.StartStopStep):
         if self.bridge.telemetry is not None:
             self.bridge.telemetry.close()
         worker_shutdown.disconnect(self._on_worker_shutdown)
+        worker_shutting_down.disconnect(self._end_turns)
+        task_received.disconnect(self._on_received)
 
 
 def worker_step(bridge: WorkerBridge) -> type[WorkerStep]:
@@ -193,7 +246,7 @@ def running_attempts() -> list[Attempt]:
 
 def _attempts(requests: Sequence[Any]) -> Iterator[Attempt]:
     for request in requests:
-        if request.task.name == _RUN_TASK and "/" in request.id:
+        if request.task.name == _RUN_TASK and "/" in request.id and not request.is_done:
             yield Attempt(request.id, str(request.kwargs.get("task_type", "")), request.time_start or 0.0)
 
 

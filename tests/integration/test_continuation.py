@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import redis
 
-from tests.integration.fleet import Fleet, eventually
+from stabilize_celery.runtime.lanes import lanes
+from tests.integration.fleet import Fleet, Worker, eventually
 from tests.servers import RedisServer
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
@@ -149,3 +153,114 @@ def test_a_taken_task_is_handed_to_others_at_a_cold_shutdown(new_fleet: Callable
 
     assert fleet.ended(workflow_id, 90).status.name == "SUCCEEDED"
     assert len(fleet.journal("start", "s1")) == 2
+
+
+WAITS = {"acks": "ledger", "wait_ms": "60000"}
+"""Turns in which a process waits end after 10 s, unless something ends them: tests must see that, and not wait it out."""
+SOON_S = 7.0
+
+
+def received(worker: Worker) -> int:
+    """Return how many messages Celery has delivered, by what it logs."""
+    return len(re.findall(r"Task stabilize\.\w+\[[^]]*\] received", worker.log))
+
+
+def test_what_follows_is_taken_by_processes_that_wait_for_it(new_fleet: Callable[..., Fleet]) -> None:
+    """In a chain nothing waits when a message is done; Celery delivers what makes its processes begin to wait."""
+    fleet = new_fleet(**WAITS)
+    worker = fleet.start_worker(*TAKES, concurrency=2)
+
+    done = fleet.ended(submit_chain(fleet, *["work"] * 10))
+
+    assert done.status.name == "SUCCEEDED"
+    assert [len(fleet.journal("start", f"s{at}")) for at in range(10)] == [1] * 10
+    assert received(worker) == 2
+
+
+def test_a_warm_shutdown_ends_the_waiting(new_fleet: Callable[..., Fleet]) -> None:
+    """Containers are given a few seconds."""
+    fleet = new_fleet(**WAITS)
+    worker = fleet.start_worker(*TAKES)
+    fleet.ended(submit_chain(fleet, "work", "work"))
+
+    worker.send(signal.SIGTERM)
+
+    assert worker.process.wait(SOON_S) == 0
+
+
+def test_what_is_no_ledger_message_is_not_kept_waiting(new_fleet: Callable[..., Fleet]) -> None:
+    """Another program's submission is Celery's to deliver, though its processes wait themselves."""
+    fleet = new_fleet(**WAITS)
+    fleet.start_worker(*TAKES)
+    fleet.ended(submit_chain(fleet, "work", "work", "work"))
+
+    stage = {"ref_id": "a", "type": "x", "name": "a", "tasks": [{"name": "work", "implementing_class": "work"}]}
+    definition = {"application": "shop", "name": "sent", "stages": [stage]}
+    sent = fleet.celery.send_task("stabilize.SubmitWorkflow", (definition,), queue="stabilize.control")
+
+    eventually(lambda: fleet.journal("end", "a"), SOON_S)
+    assert sent.id
+
+
+def test_a_queue_that_is_consumed_no_more_is_left_alone(new_fleet: Callable[..., Fleet]) -> None:
+    """`cancel_consumer` reaches processes that wait, and `add_consumer` too."""
+    fleet = new_fleet(**WAITS)
+    fleet.start_worker(*TAKES)
+    fleet.ended(submit_chain(fleet, "work", "work"))
+    assert fleet.celery.control.cancel_consumer("stabilize.work", reply=True, timeout=SOON_S, limit=1)
+
+    workflow_id = submit_chain(fleet, "work", "work", "work")
+
+    with redis.Redis.from_url(fleet.broker_url) as broker:
+        eventually(lambda: sum(broker.llen(lane) for lane in lanes("stabilize.work")) == 1)
+        assert len(fleet.journal("start", "s0")) == 1
+        fleet.celery.control.add_consumer("stabilize.work", reply=True, timeout=SOON_S, limit=1)
+        assert fleet.ended(workflow_id).status.name == "SUCCEEDED"
+
+
+def test_a_delivery_is_told_as_done_though_its_process_waits(new_fleet: Callable[..., Fleet]) -> None:
+    """Flower shows each message once, when it has happened."""
+    fleet = new_fleet(**WAITS)
+    fleet.start_worker(*TAKES, "-E")
+    begun: set[str] = set()
+    ends: Counter[str] = Counter()
+    with fleet.celery.connection() as connection:
+        handlers = {
+            "task-started": lambda event: begun.add(event["uuid"]),
+            "task-succeeded": lambda event: ends.update([event["uuid"]]),
+        }
+        receiver = fleet.celery.events.Receiver(connection, handlers=handlers)
+        with receiver.consumer_context() as (own, _, _):
+            with suppress(TimeoutError):
+                own.drain_events(timeout=0.2)  # subscribes
+            fleet.ended(submit_chain(fleet, "work"))
+            while len(ends) < 3 or begun != set(ends):
+                own.drain_events(timeout=SOON_S)
+
+    assert len(begun) >= 3
+    assert ends == Counter(begun)
+
+
+def test_inspect_tells_what_a_process_has_taken(new_fleet: Callable[..., Fleet]) -> None:
+    """A task that takes long is seen, though Celery has not delivered it."""
+    fleet = new_fleet(**WAITS)
+    fleet.start_worker(*TAKES, concurrency=1)
+    workflow_id = submit_chain(fleet, "work", "work", sleep_s=SOON_S)
+    eventually(lambda: fleet.journal("start", "s1"))
+
+    (active,) = fleet.celery.control.inspect(timeout=SOON_S, limit=1).active().values()
+
+    assert [(one["name"], one["id"].split("/")[0]) for one in active] == [("stabilize.RunTask", workflow_id)]
+    assert not fleet.journal("end", "s1")
+
+
+def test_processes_that_wait_do_not_outlive_their_worker(new_fleet: Callable[..., Fleet]) -> None:
+    """Nobody would extend the lease of what they took."""
+    fleet = new_fleet(**WAITS)
+    worker = fleet.start_worker(*TAKES, concurrency=1)
+    fleet.ended(submit_chain(fleet, "work", "work"))
+    (done,) = fleet.journal("end", "s1")
+
+    worker.send(signal.SIGKILL)
+
+    eventually(lambda: not Path(f"/proc/{done['pid']}").exists(), SOON_S)

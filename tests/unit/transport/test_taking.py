@@ -56,7 +56,7 @@ class World:
         return known()
 
     def taking(self, clock_s: Callable[[], float] = lambda: 0.0, turn_ms: int = 250) -> Taking:
-        return Taking(self.lists, (CONTROL, WORK), self, self.going_on, turn_ms, clock_s)
+        return Taking(self.lists, (CONTROL, WORK), self, self.going_on, turn_ms, clock_s=clock_s)
 
     def waiting(self, queue: str) -> list[bytes]:
         with redis.Redis.from_url(self.url) as client:

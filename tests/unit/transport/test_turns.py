@@ -13,7 +13,7 @@ from stabilize_celery.transport.turns import TaskEvents, Turns
 
 
 def _go_on(turns: Turns, has_begun: object, may_end: object) -> None:
-    with turns.going_on("wf/Run:a..0", "charge"):
+    with turns.going_on("wf/Run:a..0", "charge", "RunTask"):
         has_begun.set()  # type: ignore[attr-defined]
         may_end.wait(60)  # type: ignore[attr-defined]
 
@@ -41,7 +41,7 @@ def test_it_is_forgotten_when_the_task_has_ended() -> None:
     """Threads of the main process are seen, too: not every pool forks."""
     turns = Turns()
 
-    with turns.going_on("wf/Run:a..0", "charge"):
+    with turns.going_on("wf/Run:a..0", "charge", "RunTask"):
         assert [one.task_id for one in turns.all()] == ["wf/Run:a..0"]
 
     assert turns.all() == []
@@ -51,7 +51,7 @@ def test_one_may_begin_inside_another() -> None:
     """The first has ended by then: only the newest is at work."""
     turns = Turns()
 
-    with turns.going_on("wf/Run:a..0", "charge"), turns.going_on("wf/Run:b..0", "charge"):
+    with turns.going_on("wf/Run:a..0", "charge", "RunTask"), turns.going_on("wf/Run:b..0", "charge", "RunTask"):
         assert [one.task_id for one in turns.all()] == ["wf/Run:b..0"]
 
     assert turns.all() == []

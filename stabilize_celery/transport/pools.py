@@ -1,0 +1,47 @@
+"""What turns in which children wait need to know of a Celery worker's pool and consumer."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from celery import Celery
+from celery.concurrency import prefork
+
+from stabilize_celery.models.messages import RunTask
+from stabilize_celery.transport.publish import task_name
+
+__all__ = ["jobs_in", "may_wait", "telling_queues"]
+
+
+def may_wait(worker: Any, app: Celery) -> bool:
+    """Return whether children of a worker may wait for messages themselves, for longer than one delivery takes.
+
+    Only forked children: others would hold up the main process. Not where Celery counts or clocks what a child does,
+    or starts and stops children by how many deliveries there are: a whole turn is one delivery to it.
+    """
+    if not issubclass(worker.pool_cls, prefork.TaskPool) or not worker.use_eventloop:
+        return False
+    task = app.tasks[task_name(RunTask.__name__)]
+    limits = (worker.time_limit, worker.soft_time_limit, task.time_limit, task.soft_time_limit)
+    return not any((*limits, worker.max_tasks_per_child, worker.max_concurrency))
+
+
+def jobs_in(pool: Any) -> int:
+    """Return how many deliveries a prefork pool has, running or not (count)."""
+    # Celery's own lists know no delivery that is done, though its process goes on.
+    return len(pool._pool._cache)  # noqa: SLF001 - it tells nobody else
+
+
+def telling_queues(consumer: type, tell: Callable[[Sequence[str]], None]) -> type:
+    """Return a subclass of a Celery consumer class that tells which queues are consumed, whenever that changes."""
+    base: Any = consumer
+
+    class Telling(base):
+        def add_task_queue(self, queue: str, *args: Any, **options: Any) -> None:
+            super().add_task_queue(queue, *args, **options)
+            tell(list(self.app.amqp.queues.consume_from))
+
+        def cancel_task_queue(self, queue: str) -> None:
+            super().cancel_task_queue(queue)
+            tell(list(self.app.amqp.queues.consume_from))
+
+    return Telling

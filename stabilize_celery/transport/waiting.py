@@ -1,0 +1,163 @@
+"""What lets a child wait for messages itself: its worker's main process can call it back, and learns what is done.
+
+Made before the children are forked. The main process writes into memory that they share: that turns are to end (at
+shutdown, or when other queues are to be consumed), that a message waits in it for a process, and which queues it
+consumes. The children write into a pipe: that the delivery which their turn began with is done.
+"""
+
+import json
+import mmap
+import os
+import select
+import struct
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+
+from stabilize_celery.transport.turns import Delivered
+
+__all__ = ["SLICE_S", "Recall", "Turn", "Waiting", "Waits"]
+
+SLICE_S = 0.25
+"""A process that waits looks after so long whether it is called back."""
+_LONGEST_S = 10.0
+"""The longest turn: Celery looks after a child's memory between its tasks."""
+_SIZE = 64 * 1024
+_HEAD = struct.Struct("=III")
+_LONGEST_READ = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """How often children were called back: to end their turns at once, or to wait no longer."""
+
+    at_once: int
+    gently: int
+
+
+class Waiting:
+    """The worker's side of turns in which its children wait.
+
+    Args:
+        queues: Those that it consumes.
+
+    """
+
+    def __init__(self, queues: Sequence[str]) -> None:
+        self._shared = mmap.mmap(-1, _SIZE)
+        self._main_pid = os.getpid()
+        self._told, self._tells = os.pipe()
+        for end in (self._told, self._tells):
+            os.set_blocking(end, False)
+        self._begun = b""
+        self.consume(queues)
+
+    # -- in the main process -------------------------------------------------------------------------------------------
+
+    @property
+    def reader(self) -> int:
+        """The file that becomes readable when children have told something; see `delivered`."""
+        return self._told
+
+    def end_turns(self) -> None:
+        """Let all children end their turns after what they handle now."""
+        recall = self.recall()
+        self._write(Recall(recall.at_once + 1, recall.gently))
+
+    def ask_for_a_process(self) -> None:
+        """Let children wait no longer, and end their turns as those do that never wait: a message waits here."""
+        recall = self.recall()
+        self._write(Recall(recall.at_once, recall.gently + 1))
+
+    def consume(self, queues: Sequence[str]) -> None:
+        """Let children take from these queues only, from their next turns on, which begin anew."""
+        text = "\n".join(queues).encode()
+        if len(text) > _SIZE - _HEAD.size:
+            # More names than any worker has: none is taken from, all come through Celery.
+            text = b""
+        at_once, gently, _ = _HEAD.unpack_from(self._shared)
+        self._shared[_HEAD.size : _HEAD.size + len(text)] = text
+        self._shared[: _HEAD.size] = _HEAD.pack(at_once + 1, gently, len(text))
+
+    def delivered(self) -> list[Delivered]:
+        """Return what children have told since the last time."""
+        with suppress(BlockingIOError):
+            self._begun += os.read(self._told, _LONGEST_READ)
+        *lines, self._begun = self._begun.split(b"\n")
+        return [Delivered(**json.loads(line)) for line in lines]
+
+    # -- in a child ----------------------------------------------------------------------------------------------------
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this process is a child that may wait: the main process never does."""
+        return os.getpid() != self._main_pid
+
+    @property
+    def is_orphan(self) -> bool:
+        """Whether the main process has died: nobody extends leases any more."""
+        return os.getppid() != self._main_pid
+
+    def recall(self) -> Recall:
+        """Return how often children were called back so far."""
+        at_once, gently, _ = _HEAD.unpack_from(self._shared)
+        return Recall(at_once, gently)
+
+    def queues(self) -> tuple[str, ...]:
+        """Return the queues that the worker consumes now."""
+        length = _HEAD.unpack_from(self._shared)[2]
+        text = self._shared[_HEAD.size : _HEAD.size + length].decode(errors="replace")
+        return tuple(text.split("\n")) if text else ()
+
+    def tell(self, delivered: Delivered) -> None:
+        """Let the main process know that a delivery is done; what can't be told now it learns when the turn ends."""
+        line = json.dumps(asdict(delivered)).encode() + b"\n"
+        # Longer ones would mix with those of other children.
+        if len(line) <= select.PIPE_BUF:
+            with suppress(BlockingIOError):
+                os.write(self._tells, line)
+
+    def _write(self, recall: Recall) -> None:
+        length = _HEAD.unpack_from(self._shared)[2]
+        self._shared[: _HEAD.size] = _HEAD.pack(recall.at_once, recall.gently, length)
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """How a turn waits: a child of a worker that has nothing to do asks the broker itself for a while.
+
+    Where messages follow one another, none waits when the one before is done; Celery's main process would have each.
+    """
+
+    waiting: Waiting
+    wait_ms: int
+    """A turn ends when nothing has come for so long."""
+
+
+class Turn:
+    """When a turn ends, and how long it waits."""
+
+    def __init__(self, clock_s: Callable[[], float], turn_s: float, waits: Waits | None) -> None:
+        self._clock_s = clock_s
+        self._waits = waits
+        now = clock_s()
+        self._usual_end_s = now + turn_s
+        self._last_end_s = now + _LONGEST_S
+        self._before = waits.waiting.recall() if waits is not None else None
+
+    def is_over(self) -> bool:
+        """Whether the process is to take no more."""
+        return self.was_called_back() or self._clock_s() >= (self._last_end_s if self.wait_s() else self._usual_end_s)
+
+    def was_called_back(self) -> bool:
+        """Whether the main process wants turns to end, or is gone."""
+        if self._waits is None or self._before is None:
+            return False
+        waiting = self._waits.waiting
+        return waiting.recall().at_once != self._before.at_once or waiting.is_orphan
+
+    def wait_s(self) -> float:
+        """Return how long to wait for the next message (s)."""
+        if self._waits is None or self._waits.waiting.recall() != self._before:
+            return 0.0
+        return self._waits.wait_ms / 1000

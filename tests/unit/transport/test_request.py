@@ -1,0 +1,125 @@
+"""What a worker's main process tells of a delivery whose process goes on with other messages."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from billiard.einfo import ExceptionInfo
+from celery import Celery
+from celery.exceptions import WorkerLostError
+from celery.worker import state
+
+from stabilize_celery.transport.app import Stabilize
+from stabilize_celery.transport.reports import Report
+from stabilize_celery.transport.request import AttemptRequest
+from stabilize_celery.transport.turns import Delivered, Turns
+from stabilize_celery.transport.worker_steps import running_attempts
+
+TASK_ID = "wf/Start:a"
+DONE = Delivered(TASK_ID, "'applied'", 0.25)
+
+
+class World:
+    """A worker's main process with one delivery."""
+
+    def __init__(self) -> None:
+        self.app = Celery("test", broker="memory://", set_as_current=False)
+        self.stabilize = Stabilize(self.app, redis_url="redis://127.0.0.1:1/0")
+        self.events: list[tuple[str, str]] = []
+        self.acknowledged: list[str] = []
+        self.request = AttemptRequest(
+            self._message(),
+            app=self.app,
+            task=self.app.tasks["stabilize.StartStage"],
+            hostname="worker@here",
+            eventer=SimpleNamespace(enabled=True, send=lambda kind, uuid, **_: self.events.append((kind, uuid))),
+            on_ack=lambda *_: self.acknowledged.append(TASK_ID),
+        )
+        state.task_reserved(self.request)
+
+    def _message(self) -> Any:
+        told = self.app.amqp.as_task_v2(TASK_ID, "stabilize.StartStage", (), {"workflow_id": "wf"})
+        return SimpleNamespace(
+            headers=told.headers,
+            properties=told.properties,
+            body=told.body,
+            payload=told.body,
+            content_type="application/json",
+            content_encoding="utf-8",
+            delivery_info={},
+        )
+
+
+@pytest.fixture(name="world")
+def made_world() -> Any:
+    """One delivery, forgotten afterwards."""
+    yield World()
+    state.reset_state()
+
+
+def test_it_is_told_as_done_at_once_and_acknowledged_at_the_end_of_the_turn(world: World) -> None:
+    """Until then Celery fetches no other message for its process, and a cold shutdown ends that."""
+    world.request.on_accepted(123, 0.0)
+
+    world.request.delivery_is_done(DONE)
+
+    assert world.events == [("task-started", TASK_ID), ("task-succeeded", TASK_ID)]
+    assert world.request in state.active_requests
+    assert running_attempts() == []
+    assert world.acknowledged == []
+    world.request.on_success((0, "'applied'", 3.0))
+    assert world.acknowledged == [TASK_ID]
+    assert len(world.events) == 2
+
+
+def test_it_may_be_told_as_done_before_it_is_known_to_have_begun(world: World) -> None:
+    """Two pipes: what comes first through one may be read after what comes later through the other."""
+    world.request.delivery_is_done(DONE)
+    assert world.events == []
+
+    world.request.on_accepted(123, 0.0)
+
+    assert world.events == [("task-started", TASK_ID), ("task-succeeded", TASK_ID)]
+
+
+def test_inspect_tells_what_its_process_is_at(world: World) -> None:
+    """A message that takes long is seen, whoever took it."""
+    world.stabilize.turns = Turns()
+    world.request.on_accepted(os.getpid(), 0.0)
+    assert world.request.info()["id"] == TASK_ID
+    world.request.delivery_is_done(DONE)
+
+    with world.stabilize.turns.going_on("wf/Run:b..0", "charge", "RunTask"):
+        told = world.request.info()
+
+    assert (told["id"], told["name"]) == ("wf/Run:b..0", "stabilize.RunTask")
+    assert told["time_start"] > 0
+
+
+def test_revoking_what_is_done_ends_nothing_else(world: World) -> None:
+    """Its process is busy with another message by then."""
+    world.request.on_accepted(123, 0.0)
+    world.request.delivery_is_done(DONE)
+    pool = SimpleNamespace(terminate_job=lambda *_: pytest.fail("it was ended"))
+
+    world.request.terminate(pool, signal="KILL")
+
+    assert world.request in state.active_requests
+
+
+def test_it_has_not_failed_when_its_process_dies_later_in_the_turn(world: World) -> None:
+    """What is lost is what the process went on with: that it died is reported."""
+    world.request.on_accepted(123, 0.0)
+    world.request.delivery_is_done(DONE)
+
+    try:
+        raise WorkerLostError("signal 9")
+    except WorkerLostError:
+        world.request.on_failure(ExceptionInfo())
+
+    assert [kind for kind, _ in world.events] == ["task-started", "task-succeeded"]
+    assert world.acknowledged == [TASK_ID]
+    assert world.stabilize.reports.first() == Report(TASK_ID, 123, is_lost=True)
