@@ -76,7 +76,10 @@ class Settings:
     payload_dir: str = ""
     """A directory that all processes share: values of `payload_bytes` or more are kept there, not in Redis."""
     payload_bytes: int = 256 * 1024
-    """With `payload_dir`: size from which on a stored value is a file."""
+    """Size from which on a stored value is kept beside its record: as a file, without `payload_dir` as a blob in Redis.
+
+    0 without `payload_dir`: all values stay in their records.
+    """
     socket_timeout_ms: int = 5_000
     redact_keys: str = SECRET_KEYS
     """Patterns of keys whose values are shown as `***` on the command line, the web page and in error texts."""

@@ -5,6 +5,7 @@ slot's prefix before these names.
 """
 
 __all__ = [
+    "BLOBS",
     "COUNTERS",
     "DEFINITION",
     "FAILURES",
@@ -38,6 +39,8 @@ WORKFLOW = "w"
 """HASH: status, reason, times, parent. WATCHed by every handler, written rarely."""
 DEFINITION = "d"
 """HASH, immutable: `meta`, `context`, `joins`, `s:<ref>` the plan of a stage, `x:<ref>` its context."""
+BLOBS = "b"
+"""HASH: large values of other hashes' fields, each under the name that stands in that field (store/blobs.py)."""
 COUNTERS = "c"
 """HASH: `act` = threads that move; `kept` = locks of sections and of ended runs, and code of those that still runs.
 

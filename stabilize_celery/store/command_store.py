@@ -14,7 +14,7 @@ from stabilize_celery.store.contract import DueEntry, Filter, Kind, LockState, P
 from stabilize_celery.store.errors import StoreError
 from stabilize_celery.store.listing import Listing
 from stabilize_celery.store.queries import bytes_of, int_of, list_of, pairs_of, scored, text_of, time_us, whole
-from stabilize_celery.store.session import PackedSession, Reading, refusal, unreachable
+from stabilize_celery.store.session import READ_TRIES, PackedSession, Reading, lost_blob, refusal, unreachable
 from stabilize_celery.store.values import name_of, number_of, score_of, value_of
 from stabilize_celery.store.vault import PLAIN, Vault
 from stabilize_celery.store.wire import MAX_BLOCK_MS, Batch, Command, LinkLostError, Refused, Reply, Wire
@@ -197,14 +197,26 @@ class CommandStore:
         return self.look_many([(slot, queries)])[0]
 
     def look_many(self, requests: Sequence[tuple[Slot, Sequence[Query]]]) -> list[Snapshot]:
-        """Read several slots without WATCH; one round trip on a single server."""
+        """Read several slots without WATCH; one round trip on a single server, one more for large values."""
         addresses = [self._address(slot) for slot, _ in requests]
         readings = [
             Reading(address, queries, self._vault) for address, (_, queries) in zip(addresses, requests, strict=True)
         ]
         batches = [Batch(place.prefix, reading.commands) for place, reading in zip(addresses, readings, strict=True)]
-        replies = self._gather(batches)
-        return [reading.snapshot(answers) for reading, answers in zip(readings, replies, strict=True)]
+        for _ in range(READ_TRIES):
+            replies = self._gather(batches)
+            found = [reading.snapshot(answers) for reading, answers in zip(readings, replies, strict=True)]
+            if not any(reading.fetching for reading in readings):
+                return found
+            if self._bring(addresses, readings):
+                return [reading.snapshot(answers) for reading, answers in zip(readings, replies, strict=True)]
+        raise lost_blob(*readings)
+
+    def _bring(self, addresses: Sequence[Address], readings: Sequence[Reading]) -> bool:
+        """Fetch the large values that were named; False: some were overwritten since."""
+        wanted = [(place, reading) for place, reading in zip(addresses, readings, strict=True) if reading.fetching]
+        replies = self._gather([Batch(place.prefix, reading.fetching) for place, reading in wanted])
+        return all(reading.bring(answers) for (_, reading), answers in zip(wanted, replies, strict=True))
 
     def listing(self, wanted: Filter, limit: int, cursor: str | None) -> Page:
         """Return workflows, newest first, over all partitions."""

@@ -4,9 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from stabilize_celery.engine.places import BLOBS
 from stabilize_celery.engine.steps import Fields, Hash, Query, Snapshot
-from stabilize_celery.errors import EngineError, UnreachableError, WritesRefusedError
+from stabilize_celery.errors import EngineError, PayloadError, UnreachableError, WritesRefusedError
 from stabilize_celery.store.addresses import Address
+from stabilize_celery.store.blobs import Shelf
 from stabilize_celery.store.changes import Plan, plan
 from stabilize_celery.store.contract import Transaction
 from stabilize_celery.store.errors import StoreError, WrongKindError
@@ -14,31 +16,53 @@ from stabilize_celery.store.queries import Question, list_of, question, time_us
 from stabilize_celery.store.vault import PLAIN, Vault
 from stabilize_celery.store.wire import MISROUTED, Command, Link, LinkLostError, Refused, Reply, Wire
 
-__all__ = ["PackedSession", "Reading", "refusal", "unreachable"]
+__all__ = ["READ_TRIES", "PackedSession", "Reading", "lost_blob", "refusal", "unreachable"]
 
-_READ_TRIES = 4
+READ_TRIES = 4
+"""So often something is read that moves meanwhile (count)."""
 _HASHES = (Hash, Fields)
 
 
 class Reading:
     """Queries as commands that end with TIME, and their replies as a snapshot."""
 
-    def __init__(self, address: Address, queries: Sequence[Query], vault: Vault = PLAIN) -> None:
+    def __init__(
+        self, address: Address, queries: Sequence[Query], vault: Vault = PLAIN, shelf: Shelf | None = None
+    ) -> None:
         self._address = address
         self._vault = vault
+        self._fetched = vault.fetching(shelf)
         self._asked: list[tuple[Query, Question]] = [(query, question(address, query)) for query in queries]
         self.commands: list[Command] = [asked.command for _, asked in self._asked if asked.command is not None]
         self.commands.append(("TIME",))
 
+    @property
+    def fetching(self) -> Sequence[Command]:
+        """The command for what the last snapshot lacks of large values; none: it lacks nothing."""
+        lacking = self._fetched.lacking
+        return [("HMGET", self._address.key(BLOBS), *lacking)] if lacking else []
+
+    def bring(self, replies: Sequence[Reply]) -> bool:
+        """Take the replies of `fetching`; False: what was read is out of date, and has to be read again."""
+        return self._fetched.bring(list_of(replies[0])) if replies else True
+
+    @property
+    def gone(self) -> str:
+        """The place of a large value that was named and not there; empty: there was none."""
+        return self._fetched.gone
+
     def snapshot(self, replies: Sequence[Reply]) -> Snapshot:
         """Return the answers; `replies` are those of `commands`, none of them refused."""
+        self._fetched.begin()
         rest = iter(replies)
         answers = {query: self._answer(query, asked, rest) for query, asked in self._asked}
         return Snapshot(answers, time_us(next(rest)))
 
     def _answer(self, query: Query, asked: Question, replies: Iterator[Reply]) -> Any:
         answer = asked.answer(next(replies) if asked.command else None)
-        return self._vault.opened(self._address.prefix + query.key, answer) if type(query) in _HASHES else answer  # type: ignore[arg-type]
+        if type(query) not in _HASHES:
+            return answer
+        return self._vault.opened(self._address.prefix + query.key, answer, self._fetched)  # type: ignore[arg-type]
 
 
 class PackedSession:
@@ -48,6 +72,7 @@ class PackedSession:
         self._wire = wire
         self._address = address
         self._vault = vault
+        self._shelf = Shelf()
         self._link: Link | None = None
         self._is_watching = False
         self._has_lost_watches = False
@@ -68,10 +93,10 @@ class PackedSession:
             UnreachableError: no server answered; nothing is watched any more.
 
         """
-        reading, opening = self._reading(queries, watch)
+        reading, opening = self._reading(queries, watch, self._shelf)
         replies = self._ask([*opening, *reading.commands])
         self._is_watching = self._is_watching or bool(watch)
-        return reading.snapshot(replies[len(opening) :])
+        return self._whole(reading, opening, replies[len(opening) :])
 
     def commit(self, transaction: Transaction) -> list[int | None] | None:
         """EXEC: one result per change; None: a watched key moved, or the answer was lost.
@@ -80,12 +105,11 @@ class PackedSession:
             StoreError: a value can't be stored, or the server refuses to write; nothing was written.
 
         """
-        planned = plan(self._address, self._vault.sealed(self._address, transaction))
+        sealed, shelf = self._vault.sealed(self._address, transaction, self._shelf)
+        planned = plan(self._address, sealed)
         replies = self._execute(planned, [])
         results = None if replies is None else self._outcome(planned, replies)
-        if results is not None:
-            self._vault.written(self._address, transaction)
-        return results
+        return None if results is None else self._written(transaction, results, shelf)
 
     def commit_and_read(
         self, transaction: Transaction, queries: Sequence[Query], watch: Sequence[str] = ()
@@ -96,8 +120,9 @@ class PackedSession:
             StoreError: as in `commit` and `read`.
 
         """
-        planned = plan(self._address, self._vault.sealed(self._address, transaction))
-        reading, opening = self._reading(queries, watch)
+        sealed, shelf = self._vault.sealed(self._address, transaction, self._shelf)
+        planned = plan(self._address, sealed)
+        reading, opening = self._reading(queries, watch, shelf)
         replies = self._execute(planned, [*opening, *reading.commands])
         if replies is None:
             return None
@@ -108,16 +133,33 @@ class PackedSession:
         if results is None or self._is_misrouted(replies[executed:]):
             self._hang_up()
             return None
-        self._vault.written(self._address, transaction)
-        return results, reading.snapshot(_accepted(replies[executed + len(opening) :]))
+        results = self._written(transaction, results, shelf)
+        return results, self._whole(reading, opening, _accepted(replies[executed + len(opening) :]))
 
-    def _reading(self, queries: Sequence[Query], watch: Sequence[str]) -> tuple[Reading, list[Command]]:
+    def _written(self, transaction: Transaction, results: list[int | None], shelf: Shelf) -> list[int | None]:
+        self._shelf = shelf
+        self._vault.written(self._address, transaction)
+        # What concerns blobs stands behind the changes that were asked for.
+        return results[: len(transaction.changes)]
+
+    def _whole(self, reading: Reading, opening: Sequence[Command], replies: Sequence[Reply]) -> Snapshot:
+        """Return the answers, with the large values that are kept beside what was read."""
+        for _ in range(READ_TRIES):
+            snapshot = reading.snapshot(replies)
+            if not reading.fetching:
+                return snapshot
+            if not reading.bring(self._ask(reading.fetching)):
+                # Somebody overwrote it meanwhile. If it is watched, this unit of work won't be committed.
+                replies = self._ask([*opening, *reading.commands])[len(opening) :]
+        raise lost_blob(reading)
+
+    def _reading(self, queries: Sequence[Query], watch: Sequence[str], shelf: Shelf) -> tuple[Reading, list[Command]]:
         keys = [self._address.key(key) for key in watch]
-        return Reading(self._address, queries, self._vault), [("WATCH", *keys)] if keys else []
+        return Reading(self._address, queries, self._vault, shelf), [("WATCH", *keys)] if keys else []
 
     def _ask(self, commands: Sequence[Command]) -> Sequence[Reply]:
         failure = LinkLostError("the keys are being moved to another node", was_stale=False)
-        for _ in range(_READ_TRIES):
+        for _ in range(READ_TRIES):
             try:
                 replies = self._open().exchange(commands)
             except LinkLostError as lost:
@@ -209,6 +251,15 @@ def refusal(refused: Refused) -> EngineError:
             "kind of user needs"
         )
     return StoreError(f"Redis refused ({refused.code}): {refused.text}. Nothing was written")
+
+
+def lost_blob(*readings: Reading) -> PayloadError:
+    """Return the error for a large value that is named again and again, and is not there."""
+    place = next(reading.gone for reading in readings if reading.gone)
+    return PayloadError(
+        f"{place} is a large value that its workflow's key {BLOBS!r} lacks; was that removed by hand, or left out of a "
+        "backup?"
+    )
 
 
 def unreachable(wire: Wire, lost: LinkLostError) -> UnreachableError:

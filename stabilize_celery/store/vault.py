@@ -5,20 +5,21 @@ The one place where stored values are not what the engine wrote. Packed values o
 times and counters stay as they are, because listings, locks and the ledger live by them.
 """
 
-from collections.abc import Collection, Mapping
-from typing import Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol, TypeGuard
 
 from stabilize_celery.engine.places import DEFINITION, FAILURES
 from stabilize_celery.engine.steps import Change, Delete, SetFields, Value
 from stabilize_celery.errors import PayloadError
 from stabilize_celery.store.addresses import Address
+from stabilize_celery.store.blobs import BlobCache, Fetched, Shelf, blob_name
 from stabilize_celery.store.contract import Transaction
 
 __all__ = ["PLAIN", "Blobs", "Cipher", "Vault"]
 
 MARK = b"\xc1"
 """First byte of a value that is not as the engine wrote it: neither msgpack nor UTF-8 begins like this."""
-_SEALED, _ELSEWHERE = b"\x01", b"\x02"
+_SEALED, _ELSEWHERE, _BLOB = b"\x01", b"\x02", b"\x03"
 _TEXTS = frozenset({"reason"})
 
 
@@ -55,8 +56,8 @@ class Vault:
 
     Args:
         cipher: Seals all payloads; None: they are stored as they are.
-        blobs: Keeps values larger than `blob_bytes` elsewhere; None: all of them are in Redis.
-        blob_bytes: Size from which on a value is large (bytes).
+        blobs: Keeps large values elsewhere; None: they are blobs in Redis.
+        blob_bytes: Size from which on a value is large (bytes); 0 and no `blobs`: all values stay where they are.
 
     """
 
@@ -65,9 +66,48 @@ class Vault:
         self._blobs = blobs
         self._blob_bytes = blob_bytes
         self._is_plain = cipher is None and blobs is None
+        self._cache = BlobCache()
 
-    def sealed(self, address: Address, transaction: Transaction) -> Transaction:
-        """Return the transaction as it is to be written."""
+    def sealed(self, address: Address, transaction: Transaction, shelf: Shelf) -> tuple[Transaction, Shelf]:
+        """Return the transaction as it is to be written, and what `shelf` is then.
+
+        `shelf`: the blobs that the unit of work has seen. Changes that concern blobs come behind all others.
+        """
+        sealed = self._sealed(address, transaction)
+        if address.workflow_id is None or self._blobs is not None:
+            return sealed, shelf
+        changes, named, values = self._offloaded(address, sealed.changes)
+        if not named and shelf.is_empty:
+            return sealed, shelf
+        after = shelf.after(address.prefix, changes, named)
+        changes += shelf.changes_to(after, values)
+        return Transaction(changes, sealed.ledger, sealed.events, sealed.posts), after
+
+    def _offloaded(
+        self, address: Address, changes: Sequence[Change]
+    ) -> tuple[list[Change], dict[str, str], dict[str, bytes]]:
+        """Return changes with names in place of large values, the names by place, and the values by name."""
+        found, named, values = list(changes), dict[str, str](), dict[str, bytes]()
+        if not self._blob_bytes:
+            return found, named, values
+        for at, change in enumerate(changes):
+            if not isinstance(change, SetFields) or _is_ledger(change.key):
+                continue
+            for field, value in change.fields.items():
+                place = f"{address.key(change.key)}.{field}"
+                # A field that is set twice has what was set last.
+                named.pop(place, None)
+                if self._is_large(value):
+                    named[place] = name = blob_name(place, value)
+                    values[name] = value
+                    self._cache.keep(name, value)
+                    found[at] = _with_field(found[at], field, MARK + _BLOB + name.encode())
+        return found, named, values
+
+    def _is_large(self, value: Value) -> TypeGuard[bytes]:
+        return type(value) is bytes and len(value) >= self._blob_bytes
+
+    def _sealed(self, address: Address, transaction: Transaction) -> Transaction:
         if self._is_plain or address.partition is None:
             return transaction
         changes = [self._change(address, change) for change in transaction.changes]
@@ -75,17 +115,26 @@ class Vault:
         events = [self._fields(address, place, event) for event in transaction.events]
         return Transaction(changes, transaction.ledger, events, transaction.posts)
 
-    def opened(self, key: str, fields: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    def opened(self, key: str, fields: Mapping[str, bytes], fetched: Fetched | None = None) -> Mapping[str, bytes]:
         """Return the fields of a hash, or of an event, as the engine wrote them.
+
+        Args:
+            key: Of the hash or the stream.
+            fields: As they are stored.
+            fetched: Has blobs, and is told of those that are lacking: they are empty. None: there can't be any.
 
         Raises:
             PayloadError: this process lacks the key or the file.
 
         """
-        for value in fields.values():
-            if value[:1] == MARK:
-                return {name: self._opened(one, f"{key}.{name}") for name, one in fields.items()}
-        return fields
+        is_marked = any(value[:1] == MARK for value in fields.values())
+        if not is_marked and (fetched is None or fetched.shelf.is_empty):
+            return fields
+        return {name: self._opened(one, f"{key}.{name}", fetched or self.fetching()) for name, one in fields.items()}
+
+    def fetching(self, shelf: Shelf | None = None) -> Fetched:
+        """Return what a read needs that may meet blobs."""
+        return Fetched(self._cache, Shelf() if shelf is None else shelf)
 
     def written(self, address: Address, transaction: Transaction) -> None:
         """Remove what is kept elsewhere of a workflow that this transaction has removed."""
@@ -122,7 +171,14 @@ class Vault:
             value = MARK + _ELSEWHERE + self._blobs.put(address.workflow_id, value).encode()
         return value
 
-    def _opened(self, value: bytes, place: str) -> bytes:
+    def _opened(self, value: bytes, place: str, fetched: Fetched) -> bytes:
+        name = value[2:].decode() if value[:2] == MARK + _BLOB else None
+        fetched.shelf.saw(place, name)
+        if name is not None:
+            blob = fetched.value_of(name, place)
+            if blob is None:
+                return b""
+            value = blob
         if value[:2] == MARK + _ELSEWHERE:
             if self._blobs is None:
                 raise PayloadError(f"{place} is kept in a file: set STABILIZE_PAYLOAD_DIR here as on who wrote it")
@@ -136,6 +192,10 @@ class Vault:
 
 PLAIN = Vault()
 """Values are stored as they are."""
+
+
+def _with_field(change: Change, field: str, value: bytes) -> Change:
+    return SetFields(change.key, {**change.fields, field: value}) if isinstance(change, SetFields) else change
 
 
 def _is_ledger(key: str) -> bool:

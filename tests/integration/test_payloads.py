@@ -96,3 +96,28 @@ def test_a_worker_without_the_key_leaves_the_work_to_one_that_has_it(fleet: Flee
 
     assert fleet.ended(workflow_id, 60).status.name == "SUCCEEDED"
     assert fleet.store.dead_letters() == []
+
+
+def test_a_large_payload_is_a_blob_that_goes_with_its_workflow(server: RedisServer, tmp_path: Path) -> None:
+    """By default, on a real fleet; what is below the limit stands in its record."""
+    fleet = Fleet(server, tmp_path, retention_ms="3000")
+    large, small = "x" * 300_000, "y" * 200_000
+    try:
+        fleet.start_worker()
+        workflow_id = fleet.submit("scan", page=large, thumbnail="small")
+        other_id = fleet.submit("scan", page=small)
+        done, other = fleet.ended(workflow_id), fleet.ended(other_id)
+        stored = everything(fleet.state_url)
+        with redis.Redis.from_url(fleet.state_url) as client:
+            kept = {key.decode().rsplit(":", 2)[1] for key in client.scan_iter("*:b")}
+        eventually(
+            lambda: not any(f"{one}:d".encode() in everything(fleet.state_url) for one in (workflow_id, other_id)), 60
+        )
+
+        assert (done.status.name, other.status.name) == ("SUCCEEDED", "SUCCEEDED")
+        assert (done.stages[0].context["page"], other.stages[0].context["page"]) == (large, small)
+        assert kept == {workflow_id}
+        assert small.encode() in stored
+        assert large.encode() not in everything(fleet.state_url)
+    finally:
+        fleet.stop()

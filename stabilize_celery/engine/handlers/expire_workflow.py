@@ -113,7 +113,7 @@ _OF_STAGE = (
 def _last(key: str, key_ttl_ms: int) -> Decision:
     decision = Decision(keeps_entry=False)
     single = (places.DEFINITION, places.COUNTERS, places.LIVE, places.FAILURES, places.JUMPS, places.PARKED)
-    decision.change(Delete((*single, places.OUTSIDE_EVENTS, places.PAGES, places.RESTARTED, "ev")))
+    decision.change(Delete((*single, places.BLOBS, places.OUTSIDE_EVENTS, places.PAGES, places.RESTARTED, "ev")))
     if key:
         decision.change(Expire(places.WORKFLOW, key_ttl_ms))
     else:

@@ -110,6 +110,22 @@ class TestVaultedMemoryStore(StoreContract, FaithfulWatchContract):
         return clock.let_pass
 
 
+class TestMemoryStoreWithBlobs(StoreContract, FaithfulWatchContract):
+    """With nearly every payload a blob of its workflow."""
+
+    @pytest.fixture
+    def clock(self) -> _Clock:
+        return _Clock()
+
+    @pytest.fixture
+    def store(self, clock: _Clock) -> CommandStore:
+        return MemoryStore(clock, vault=Vault(blob_bytes=4))
+
+    @pytest.fixture
+    def let_pass(self, clock: _Clock) -> Callable[[int], None]:
+        return clock.let_pass
+
+
 @pytest.mark.real
 class TestRedisStore(StoreContract, FaithfulWatchContract):
     """Against a real server."""

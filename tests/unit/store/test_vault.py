@@ -46,7 +46,7 @@ def test_what_is_packed_is_sealed_and_what_listings_live_by_is_not() -> None:
     write(sealed, outputs=SECRET, status="RUNNING", started_ms=7, reason="card 4111 refused")
     raw = store(Vault(None, FileBlobs("/nowhere", "x")), sealed)
     raw._vault = Vault()
-    raw._vault.opened = lambda _, fields: fields  # type: ignore[method-assign]
+    raw._vault.opened = lambda _, fields, _fetched=None: fields  # type: ignore[method-assign]
 
     stored = read(raw)
     assert (stored["status"], stored["started_ms"]) == (b"RUNNING", b"7")
