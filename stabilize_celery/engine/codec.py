@@ -37,6 +37,8 @@ class RecordCodec(Generic[R]):
         self._decoders: dict[str, Callable[[bytes], Any]] = {
             name: _decoder(hints[name]) for name in record.__struct_fields__
         }
+        self._latest: tuple[Mapping[str, bytes], R] | None = None
+        """What was decoded last: decisions in a row look at the same workflow."""
         self._plain = {name for name in record.__struct_fields__ if _is_plain(hints[name])}
         self._bare = {
             item.name: None if item.default is msgspec.NODEFAULT else item.default
@@ -44,25 +46,34 @@ class RecordCodec(Generic[R]):
         }
 
     def decode(self, fields: Mapping[str, bytes]) -> R:
-        """Return the record that a hash holds."""
+        """Return the record that a hash holds. What it is given is not to be changed afterwards."""
+        latest = self._latest
+        if latest is not None and latest[0] is fields:
+            return latest[1]
         decoders = self._decoders
-        return self._record(**{name: decoders[name](data) for name, data in fields.items() if name in decoders})
+        found = self._record(**{name: decoders[name](data) for name, data in fields.items() if name in decoders})
+        self._latest = fields, found
+        return found
 
     def encode(self, **values: Any) -> dict[str, Value]:
         """Return hash fields for some of the record's fields. An unknown name is a programming error (KeyError)."""
-        return {name: self._encode(name, value) for name, value in values.items()}
+        plain = self._plain
+        return {
+            name: (int(value) if value is True or value is False else value)
+            if name in plain
+            else self._packed(name, value)
+            for name, value in values.items()
+        }
 
     def encode_all(self, record: R) -> dict[str, Value]:
         """Return hash fields for every field that differs from its default."""
         values = ((name, bare, getattr(record, name)) for name, bare in self._bare.items())
         return self.encode(**{name: value for name, bare, value in values if value not in (bare, {}, [], ())})
 
-    def _encode(self, name: str, value: Any) -> Value:
+    def _packed(self, name: str, value: Any) -> bytes:
         if name not in self._decoders:
             raise KeyError(f"{self._record.__name__} has no field {name!r}")
-        if name in self._plain:
-            return int(value) if isinstance(value, bool) else value
-        return pack(value)
+        return _ENCODER.encode(value)
 
 
 def _is_plain(kind: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
-from stabilize_celery.engine.ledger import message_of
+from stabilize_celery.engine.ledger import is_owed
 from stabilize_celery.engine.moves import (
     Frame,
 )
@@ -116,7 +116,7 @@ def foreign(message: Message, snapshot: Snapshot) -> Decision | None:
         fields = ENTRY.encode(parked=told, rests=entry.rests + 1, pub=0, nb=at_ms)
         parked.change(SetFields(places.ledger(message.name), fields))
         return parked
-    if message_of(entry, message.workflow_id) != message:
+    if not is_owed(message, entry):
         return nothing("not the message that is owed under this name")
     return None
 

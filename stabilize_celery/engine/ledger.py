@@ -1,5 +1,6 @@
 """Messages as ledger entries, and back."""
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -8,13 +9,20 @@ from stabilize_celery.engine.codec import pack, unpack
 from stabilize_celery.engine.state import Entry
 from stabilize_celery.models.messages import MESSAGE_TYPES, Message
 
-__all__ = ["arguments_of", "message_of"]
+__all__ = ["arguments_of", "is_owed", "message_of"]
 
 
+@lru_cache(maxsize=1024)
 def arguments_of(message: Message) -> bytes:
     """Return the field `a` of a message's entry: all its fields but the workflow's id."""
     fields = {name: getattr(message, name) for name in message.__struct_fields__ if name != "workflow_id"}
     return pack({name: value for name, value in fields.items() if value is not None})
+
+
+def is_owed(message: Message, entry: Entry) -> bool:
+    """Return whether an entry owes this message."""
+    is_the_same = entry.t == type(message).__name__ and entry.a == arguments_of(message)
+    return is_the_same or message_of(entry, message.workflow_id) == message
 
 
 def message_of(entry: Entry, workflow_id: str) -> Message | None:

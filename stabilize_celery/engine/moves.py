@@ -5,8 +5,9 @@ sum of what it enabled and ended, and owes Settle where it may have become zero.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.ids import thread_id
@@ -73,8 +74,7 @@ SYNTHETIC_PHASES = frozenset({"before", "after", "failure"})
 """Phases of a run in which stages of its own may be live: they go with it."""
 
 
-@dataclass(slots=True)
-class Frame:
+class Frame(msgspec.Struct):
     """One run in the light of one snapshot."""
 
     workflow_id: str
@@ -83,9 +83,9 @@ class Frame:
     plan: StagePlan
     thread: str
     run: Run
-    context: dict[str, Any] = field(default_factory=dict)
+    context: dict[str, Any] = {}
     """The stage's own context: as defined, overlaid with what the run's tasks added."""
-    zone: dict[str, int] = field(default_factory=dict)
+    zone: dict[str, int] = {}
     """Open edges (`in`) and live threads (`live`) of the component that bears the stage's name."""
 
     @property
@@ -99,8 +99,7 @@ class Frame:
         return self.run.lock == "held" or bool(self.run.rooms)
 
 
-@dataclass(frozen=True, slots=True)
-class Zone:
+class Zone(msgspec.Struct, frozen=True):
     """Where a thread counts: its component (none where nobody wants to know), its stage, its mutex section."""
 
     component: str

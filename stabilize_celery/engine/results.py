@@ -3,7 +3,7 @@
 Pure. A result counts if `att` is unchanged since its claim; so it counts once, and what comes after a fence never does.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -52,8 +52,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class TaskReturned:
+class TaskReturned(msgspec.Struct, frozen=True):
     """How an attempt ended; a local message that never travels. Durations in ms.
 
     `status`: what the task answered: SUCCEEDED, SKIPPED, FAILED_CONTINUE, RUNNING, SUSPENDED, TERMINAL, STOPPED,
@@ -63,15 +62,15 @@ class TaskReturned:
 
     attempt: int
     status: str
-    context: dict[str, Any] = field(default_factory=dict)
-    outputs: dict[str, Any] = field(default_factory=dict)
+    context: dict[str, Any] = {}
+    outputs: dict[str, Any] = {}
     target: str | None = None
-    error: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, Any] = {}
     again_after_ms: int = 0
     signal: str = ""
     deadline_ms: int | None = None
     sub_workflow: dict[str, Any] | None = None
-    held: dict[str, Any] = field(default_factory=dict)
+    held: dict[str, Any] = {}
     is_time_out: bool = False
 
 

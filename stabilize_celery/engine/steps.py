@@ -9,7 +9,6 @@ Redis would: text, whole numbers in decimal, or bytes; they are read back as byt
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -234,8 +233,7 @@ def always(_results: Sequence[int | None]) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class Owed:
+class Owed(msgspec.Struct, frozen=True):
     """A message written to the ledger and to `due` (OWE, or OWE? for a merge message).
 
     `publish`: decides from the results of the decision's changes (one per change, in order; None where a change has
@@ -246,35 +244,33 @@ class Owed:
     message: Message
     not_before_ms: int = 0
     publish: Callable[[Sequence[int | None]], bool] = always
-    fields: Mapping[str, Value] = field(default_factory=dict)
+    fields: Mapping[str, Value] = {}
     """More fields of the ledger entry, e.g. `att`, `tries`."""
     queue: str = ""
     """Where to publish it, if that was decided before; else the settings say."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """One line of a workflow's history. `data`: short, JSON."""
 
     kind: str
     ref_id: str = ""
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = {}
 
 
-@dataclass(slots=True)
-class Decision:
+class Decision(msgspec.Struct):
     """Everything that one EXEC writes. Order of writing: changes, forgotten entries, owed entries, events."""
 
-    changes: list[Change] = field(default_factory=list)
-    forgets: list[str] = field(default_factory=list)
-    owes: list[Owed] = field(default_factory=list)
-    nudges: list[Message] = field(default_factory=list)
+    changes: list[Change] = []
+    forgets: list[str] = []
+    owes: list[Owed] = []
+    nudges: list[Message] = []
     """Entries of this slot that exist (read and WATCHed) and are made due now and published."""
-    defers: dict[str, int] = field(default_factory=dict)
+    defers: dict[str, int] = {}
     """Ledger name to the time (ms) of the next look at it; the entry stays."""
-    parks: list[str] = field(default_factory=list)
+    parks: list[str] = []
     """Ledger names that leave `due` but keep their entry (paused: they are in the set `pk`)."""
-    events: list[Event] = field(default_factory=list)
+    events: list[Event] = []
     keeps_entry: bool = False
     """The handled message's own entry stays owed; else it is forgotten in the same EXEC."""
     note: str = ""
@@ -288,6 +284,11 @@ class Decision:
         """Add a change; return its position, to find its result by."""
         self.changes.append(change)
         return len(self.changes) - 1
+
+    @property
+    def sends(self) -> bool:
+        """Whether messages may be sent for it."""
+        return bool(self.owes or self.nudges)
 
     @property
     def is_empty(self) -> bool:
@@ -337,6 +338,8 @@ class Snapshot:
 
     __slots__ = ("_answers", "_records", "now_us")
 
+    _answers: Mapping[Query, Any]
+
     def __init__(self, answers: Mapping[Query, Any], now_us: int) -> None:
         self._answers = answers
         self._records: dict[str, Any] = {}
@@ -363,7 +366,8 @@ class Snapshot:
 
     def hash(self, key: str) -> dict[str, bytes]:
         """Return a whole hash; empty if absent."""
-        return self[Hash(key)]  # type: ignore[no-any-return]
+        found: dict[str, bytes] | None = self._answers.get(Hash(key))
+        return found if found is not None else self[Hash(key)]
 
     def record(self, key: str, decode: Callable[[Mapping[str, bytes]], R]) -> R:
         """Return a whole hash as `decode` reads it, once per key: always give the same one for a key."""

@@ -3,9 +3,11 @@
 import logging
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+
+import msgspec
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
@@ -28,7 +30,7 @@ from stabilize_celery.runtime.attached import AttachedWorkflow
 from stabilize_celery.runtime.executor import TaskExecutor
 from stabilize_celery.runtime.fusion import Fusion, Kept, Seed, Taken
 from stabilize_celery.runtime.hydrate import context_queries, stage_of, visible_context
-from stabilize_celery.runtime.lanes import queue_and_step
+from stabilize_celery.runtime.lanes import NOT_URGENT, queue_and_step
 from stabilize_celery.runtime.ports import Claim, TaskRunner, queue_of
 from stabilize_celery.runtime.rates import RATE_LIMIT, wait_for_turn_ms
 from stabilize_celery.runtime.running import RunningBody, call_on_cancel
@@ -61,8 +63,7 @@ class AttemptFailedError(Exception):
         self.owner = owner
 
 
-@dataclass(slots=True)
-class _Turn:
+class _Turn(msgspec.Struct):
     """How far one delivery goes: until a time, and for so many tasks."""
 
     ends_us: int
@@ -196,7 +197,7 @@ class Attempts:
         terms = ClaimTerms(self.new_owner(), options.max_lost or self.settings.max_lost)
         try:
             task = self.registry.get(task_type)
-            return replace(terms, hooks=_hooks(task), **_total_limit(task))
+            return msgspec.structs.replace(terms, hooks=_hooks(task), **_total_limit(task))
         except Exception:
             logger.exception("task type %r can't be made; its tasks will fail", task_type)
             return terms
@@ -246,7 +247,7 @@ class Attempts:
                 queries, watch = self.reads_of_result(decision.call)
                 if decision.is_empty:
                     return Taken(decision.call, sessions.read(slot, queries, watch), watch)
-                urgency = sessions.urgency(slot, message.name)
+                urgency = sessions.urgency(slot, message.name) if decision.sends else NOT_URGENT
                 prepared = self.unit.prepare(decision, sessions.now_ms(slot), message.name, urgency)
                 answer = sessions.of(slot).commit_and_read(prepared.transaction, queries, watch)
             except Conflict:
@@ -311,7 +312,9 @@ class Attempts:
         except UnreachableError:
             raise
         except Exception as error:  # noqa: BLE001 - user code: its error is the task's
-            return replace(self.executor.raised(claimed, options, error), is_time_out=bool(claimed.time_over))
+            return msgspec.structs.replace(
+                self.executor.raised(claimed, options, error), is_time_out=bool(claimed.time_over)
+            )
         verifiers = self.registry.verifiers
         return RunningBody(self.unit, self.rules, self.executor, verifiers, claimed, task, options, stage, limit_s)
 
@@ -366,8 +369,7 @@ class Attempts:
         return ClaimedTask(task, frame, entry.att, 0, (found[position] or 0) + 1, run.tasks[message.task_index], name)
 
 
-@dataclass(frozen=True, slots=True)
-class _Following:
+class _Following(msgspec.Struct, frozen=True):
     """The next task of a turn, claimed already."""
 
     taken: Taken

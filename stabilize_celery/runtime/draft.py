@@ -55,7 +55,7 @@ class Draft:
         self._seen_us = self._at_us = 0
         self._watched: set[str] = set()
         self._hashes: dict[str, dict[str, bytes]] = {}
-        """Whole hashes, as they will be."""
+        """Whole hashes, as they will be. A change makes a new dict: those given away stay as they were."""
         self._answers: dict[Query, object] = {}
         """What was read of keys that this draft does not change."""
         self._read_of: dict[str, list[Query]] = defaultdict(list)
@@ -146,6 +146,9 @@ class Draft:
     def _answer(self, query: Query, unread: Sequence[str], answers: dict[Query, object]) -> bool:
         """Answer a query from what is known; False: it has to be read."""
         is_hash = type(query) in _HASHES
+        if is_hash and query.key not in unread and query.key in self._hashes:
+            answers[query] = self._known(query)
+            return True
         if not is_hash and isinstance(query, Look):
             if self._ledger:
                 raise UnfitError(f"{query} while entries are drafted")
@@ -161,8 +164,7 @@ class Draft:
             if foreseen is not None:
                 answers[query] = foreseen
                 return True
-        is_known = is_hash and query.key in self._hashes
-        if query.key in unread or not (is_known or query in self._answers):
+        if query.key in unread or query not in self._answers:
             return False
         answers[query] = self._known(query)
         return True
@@ -170,15 +172,15 @@ class Draft:
     def _known(self, query: Query) -> object:
         if isinstance(query, _HASHES) and (known := self._hashes.get(query.key)) is not None:
             if isinstance(query, Hash):
-                return dict(known)
+                return known
             return {name: known[name] for name in query.fields if name in known}
         return self._answers[query]
 
     def _learn(self, query: Query, answer: object) -> None:
         if isinstance(query, _HASHES) and isinstance(answer, dict):
-            told = dict(answer)
+            told = answer
             for change in self._pending.get(query.key, ()):
-                _apply(change, told)
+                told = _applied(change, told)
             if isinstance(query, Hash):
                 self._hashes[query.key] = told
                 return
@@ -189,7 +191,7 @@ class Draft:
     # -- drafting ------------------------------------------------------------------------------------------------------
 
     def _check(self, transaction: Transaction) -> None:
-        for change in transaction.changes:
+        for change in transaction.changes if self._ledger else ():
             key = getattr(change, "key", "")
             drafted = self._ledger.get(key[len(_ENTRY) :]) if key.startswith(_ENTRY) else None
             if drafted is not None and not (drafted and isinstance(drafted[-1], Put) and isinstance(change, SetFields)):
@@ -217,7 +219,7 @@ class Draft:
         known = self._hashes.get(key)
         self._pending[key].append(change)
         if known is not None:
-            _apply(change, known)
+            self._hashes[key] = _applied(change, known)
         for query in self._read_of.pop(key, ()):
             self._answers.pop(query, None)
 
@@ -266,22 +268,27 @@ _RUN = places.run("")
 
 
 def _stored(fields: Mapping[str, Value]) -> dict[str, bytes]:
-    return {name: value if type(value) is bytes else value_of(value, name) for name, value in fields.items()}
+    return {name: value if type(value) is bytes else _bytes_of(value, name) for name, value in fields.items()}
 
 
-def _apply(change: Change, to: dict[str, bytes]) -> None:
-    if type(change) is SetFields:
-        to.update(_stored(change.fields))
-        return
+def _bytes_of(value: Value, name: str) -> bytes:
+    if type(value) is str:
+        return value.encode()
+    return b"%d" % value if type(value) is int else value_of(value, name)
+
+
+def _applied(change: Change, to: dict[str, bytes]) -> dict[str, bytes]:
+    """Return a hash as it is after a change."""
     match change:
+        case SetFields(_, fields):
+            return {**to, **_stored(fields)}
         case DeleteFields(_, fields):
-            for name in fields:
-                to.pop(name, None)
+            return {name: value for name, value in to.items() if name not in fields}
         case Increment(_, name, by):
-            to[name] = b"%d" % (int(to.get(name, b"0")) + by)
+            return {**to, name: b"%d" % (int(to.get(name, b"0")) + by)}
         case Delete():
-            to.clear()
+            return {}
         case Append():
             raise UnfitError(f"{change} of what is read as a hash")
         case _:
-            pass
+            return to

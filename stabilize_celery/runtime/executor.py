@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
+
 from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.handlers.run_task import ClaimedTask
 from stabilize_celery.engine.results import TaskReturned
@@ -63,7 +65,7 @@ class TaskExecutor:
         if returned.error:
             # Only now: a context may have to be fetched.
             returned = _without(self.redaction.known_to(stage.context), returned)
-        return replace(returned, is_time_out=True) if claimed.time_over else returned
+        return msgspec.structs.replace(returned, is_time_out=True) if claimed.time_over else returned
 
     def too_long(self, claimed: ClaimedTask, options: TaskOptions, limit_s: float) -> TaskReturned:
         """Return what an execution means that takes longer than its limit (s), if its task has no `on_timeout`."""
@@ -72,7 +74,7 @@ class TaskExecutor:
         if not issubclass(TaskTimeoutError, options.retry_on) or tries >= options.max_attempts:
             return returned
         pause = backoff_ms(tries, options.backoff_s, options.backoff_max_s, self.jitter())
-        return replace(returned, status="RETRY", again_after_ms=_bounded_ms(pause))
+        return msgspec.structs.replace(returned, status="RETRY", again_after_ms=_bounded_ms(pause))
 
     def raised(self, claimed: ClaimedTask, options: TaskOptions, error: BaseException) -> TaskReturned:
         """Return what an exception of the task's code means."""
@@ -199,7 +201,7 @@ def _without(secrets: KnownSecrets, returned: TaskReturned) -> TaskReturned:
     context = dict(returned.context)
     if "error" in context:
         context["error"] = secrets.hidden_in(context["error"])
-    return replace(returned, error=secrets.hidden_in(returned.error), context=context)
+    return msgspec.structs.replace(returned, error=secrets.hidden_in(returned.error), context=context)
 
 
 def _bounded_ms(pause_ms: float) -> int:

@@ -9,8 +9,10 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
+
+import msgspec
 
 from stabilize_celery.engine.handler import Rules
 from stabilize_celery.engine.handlers.run_task import ClaimedTask
@@ -20,6 +22,7 @@ from stabilize_celery.engine.steps import Decision, Handling, Plan, Query, Read,
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.messages import CancelTask, FinalizeStage, Message, RunTask
 from stabilize_celery.runtime.draft import Draft, UnfitError
+from stabilize_celery.runtime.lanes import NOT_URGENT
 from stabilize_celery.runtime.ports import outgoing
 from stabilize_celery.runtime.unit import Conflict, Prepared, Publishing, Sessions, UnitOfWork
 from stabilize_celery.settings import Settings
@@ -37,8 +40,7 @@ _USER_CODE = (RunTask, CancelTask, FinalizeStage)
 First = Callable[[int], Handling]
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(msgspec.Struct, frozen=True):
     """A claim, with what its result will be decided on, and what of that is WATCHed."""
 
     claimed: ClaimedTask
@@ -66,8 +68,7 @@ class GoingOn(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Seed:
+class Seed(msgspec.Struct, frozen=True):
     """Sessions that stay open after the commit, for a task that is claimed in it; and what was read on them before.
 
     `snapshot`: the answers at the time of now, and in `watched` what of them is WATCHed; None: nothing was read.
@@ -241,7 +242,7 @@ class _Fused:
             raise Conflict
         started = self.draft.appended(position_of(claimed.message))
         number = claimed.run_number if started is None else answer[0][started] or 0
-        return answer[0], Taken(replace(claimed, run_number=number), answer[1], watch)
+        return answer[0], Taken(msgspec.structs.replace(claimed, run_number=number), answer[1], watch)
 
     def _kept(self, going_on: GoingOn) -> Publishing | None:
         return next((one for one, _ in self._agreed if one.wanted is always and going_on.wants(one)), None)
@@ -262,7 +263,8 @@ class _Fused:
     def _take(self, decision: Decision, own: str) -> None:
         if decision.is_empty and decision.keeps_entry:
             return
-        prepared = self._unit.prepare(decision, self.draft.now_us // 1000, own, self.draft.urgency(own))
+        urgency = self.draft.urgency(own) if decision.sends else NOT_URGENT
+        prepared = self._unit.prepare(decision, self.draft.now_us // 1000, own, urgency)
         where = self.draft.add(prepared.transaction)
         for one in prepared.publishes:
             if one.wanted is always and not isinstance(one.message, _USER_CODE):

@@ -6,26 +6,28 @@ probes of its own. Brokers other than Redis have one lane per queue.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.steps import Hash, Snapshot
 from stabilize_celery.models.limits import DEFAULT_PRIORITY
 from stabilize_celery.models.messages import Message
 
-__all__ = ["BURST", "STEPS", "Urgency", "lane_of", "lanes", "queue_and_step"]
+__all__ = ["BURST", "NOT_URGENT", "STEPS", "Urgency", "lane_of", "lanes", "queue_and_step"]
 
 STEPS = (0, 3, 6, 9)
 """Where lanes begin, as kombu has them: priorities 0 to 2 share the first."""
 BURST = 64
 """So many messages of one decision go into its own lane (count); what it owes beyond goes into the next one."""
+_STEP_OF = [max(step for step in STEPS if step <= priority) for priority in range(10)]
 _SEPARATOR, _STEP = "\x06\x16", 3
 _RECORD = Hash(places.WORKFLOW)
 
 
 def lane_of(queue: str, priority: int) -> str:
     """Return the lane of a queue for a priority: 0 is the most urgent, 9 the least."""
-    step = max(step for step in STEPS if step <= max(priority, 0))
+    step = _STEP_OF[min(max(priority, 0), 9)]
     return f"{queue}{_SEPARATOR}{step}" if step else queue
 
 
@@ -40,8 +42,7 @@ def lanes(queue: str) -> list[str]:
     return [lane_of(queue, step) for step in STEPS]
 
 
-@dataclass(frozen=True, slots=True)
-class Urgency:
+class Urgency(msgspec.Struct, frozen=True):
     """How urgent is what a decision owes: priorities, 0 to 9.
 
     A branch of many stays in the lane that it was put into, until it meets others at a join: what many owe together
@@ -72,3 +73,7 @@ class Urgency:
         priority = self.workflow if message.is_merge else max(self.workflow, self.handled)
         # One step down, and not to the end: an urgent workflow's burst is no less urgent than others' usual work.
         return lane_of(queue, priority if before < BURST else priority + _STEP)
+
+
+NOT_URGENT = Urgency()
+"""Of decisions that send nothing."""

@@ -12,7 +12,7 @@ from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.attached import AttachedWorkflow
 from stabilize_celery.runtime.hydrate import stage_of
-from stabilize_celery.tasks.builders import StageDefinitionBuilder
+from stabilize_celery.tasks.builders import NoOpStageBuilder, StageDefinitionBuilder
 from stabilize_celery.tasks.registry import TaskRegistry
 
 __all__ = ["plan_stage"]
@@ -28,14 +28,15 @@ def plan_stage(registry: TaskRegistry, step: Plan, load: Callable[[str], Workflo
 
     """
     frame = step.frame
-    if not registry.builders.has(frame.plan.type):
+    builders, stage_type = registry.builders, frame.plan.type
+    if not builders.has(stage_type) or type(builders.get(stage_type)) is NoOpStageBuilder:
         return {}
     workflow = AttachedWorkflow(
         frame.workflow_id, frame.plan.application, frame.plan.workflow_name, lambda: load(frame.workflow_id)
     )
     stage = stage_of(frame, dict(frame.context), workflow)
     try:
-        return _planned(registry.builders.get(frame.plan.type), stage, frame.plan, step.phase)
+        return _planned(builders.get(stage_type), stage, frame.plan, step.phase)
     except UnreachableError:
         raise
     except Exception as error:  # noqa: BLE001 - user code: its error becomes the stage's

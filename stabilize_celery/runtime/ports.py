@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
+
+import msgspec
 
 from stabilize_celery.models.messages import CancelTask, Message, RunTask
 from stabilize_celery.settings import Settings
@@ -12,8 +13,7 @@ from stabilize_celery.store.contract import Post
 __all__ = ["Body", "Claim", "Outgoing", "Publisher", "RidingPublisher", "TaskRunner", "outgoing", "queue_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(msgspec.Struct, frozen=True):
     """One broker message: Celery task `stabilize.<kind>`, Celery id `<workflow id>/<ledger name>`, ids-only kwargs.
 
     `queue` is the lane that it goes into (runtime/lanes.py).
@@ -47,8 +47,7 @@ class RidingPublisher(Publisher, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """A task attempt that this process holds: which ledger entry, and the owner text written into it."""
 
     workflow_id: str

@@ -2,7 +2,9 @@
 
 import logging
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import msgspec
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.handler import Rules
@@ -46,8 +48,7 @@ class _Facts:
         return self.record.exists and not self.record.is_live and not self.run.is_ended
 
 
-@dataclass(slots=True)
-class RunningBody:
+class RunningBody(msgspec.Struct):
     """One execution: the claim, the task's object, its own copy of the stage. `limit_s`: how long it may take (s)."""
 
     unit: UnitOfWork
@@ -59,8 +60,8 @@ class RunningBody:
     options: TaskOptions
     stage: StageExecution
     limit_s: float | None = None
-    token: CancellationToken = field(default_factory=CancellationToken)
-    _told: threading.Lock = field(default_factory=threading.Lock)
+    token: CancellationToken = msgspec.field(default_factory=CancellationToken)
+    _told: threading.Lock = msgspec.field(default_factory=threading.Lock)
 
     def execute(self) -> TaskReturned:
         """Run the body; see `TaskExecutor.execute`."""

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -33,7 +32,7 @@ from stabilize_celery.engine.steps import (
 from stabilize_celery.errors import QueueError
 from stabilize_celery.models.messages import LEDGER_VERSION, Message
 from stabilize_celery.runtime.definitions import Definitions, KnowingSession
-from stabilize_celery.runtime.lanes import Urgency
+from stabilize_celery.runtime.lanes import NOT_URGENT, Urgency
 from stabilize_celery.runtime.observing import ObservedSession, Observer
 from stabilize_celery.runtime.ports import Outgoing, Publisher, RidingPublisher, outgoing, queue_of
 from stabilize_celery.settings import Settings
@@ -52,8 +51,7 @@ class Conflict(Exception):  # noqa: N818 - a signal between this module's own fu
     """A watched key moved: decide again."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkDone:
+class WorkDone(msgspec.Struct, frozen=True):
     """What became of one unit of work. `is_applied` False: other workers won every try; nothing was written."""
 
     decision: Decision
@@ -61,8 +59,7 @@ class WorkDone:
     tries: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Publishing:
+class Publishing(msgspec.Struct, frozen=True):
     """A message that a decision owes now; `wanted` tells from the results of its changes whether to send it."""
 
     message: Message
@@ -70,8 +67,7 @@ class Publishing:
     wanted: Callable[[Results], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True):
     """A decision as a transaction, and what to publish after it."""
 
     transaction: Transaction
@@ -162,7 +158,8 @@ class UnitOfWork:
         """Write a decision and publish what it owes. Raises Conflict if a watched key moved."""
         if decision.is_empty and (decision.keeps_entry or own is None):
             return
-        prepared = self.riding(self.prepare(decision, sessions.now_ms(slot), own, sessions.urgency(slot, own)))
+        urgency = sessions.urgency(slot, own) if decision.sends else NOT_URGENT
+        prepared = self.riding(self.prepare(decision, sessions.now_ms(slot), own, urgency))
         results = sessions.of(slot).commit(prepared.transaction)
         if results is None:
             raise Conflict

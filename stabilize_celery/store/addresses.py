@@ -1,6 +1,6 @@
 """Where a slot's logical keys lie: the one place that turns names of the engine into keys of the server."""
 
-from dataclasses import dataclass
+import msgspec
 
 from stabilize_celery.engine.steps import Slot
 from stabilize_celery.store import keys
@@ -10,8 +10,7 @@ from stabilize_celery.store.values import name_of
 __all__ = ["Address", "address_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(msgspec.Struct, frozen=True):
     """The keys of one slot. `workflow_id` is None for a whole partition; `partition` is None for a lock."""
 
     prefix: str

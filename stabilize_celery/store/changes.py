@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, groupby
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 from stabilize_celery.engine.steps import (
     Add,
@@ -25,7 +25,7 @@ from stabilize_celery.store.addresses import Address
 from stabilize_celery.store.contract import Bury, Drop, Due, LedgerChange, Put, Transaction, Undue
 from stabilize_celery.store.errors import StoreError
 from stabilize_celery.store.queries import int_of, list_of
-from stabilize_celery.store.values import name_of, number_of, score_of, value_of
+from stabilize_celery.store.values import MAX_SCORE, name_of, number_of, score_of, value_of
 from stabilize_celery.store.wire import Command, Refused, Reply
 
 __all__ = ["Plan", "plan"]
@@ -49,13 +49,20 @@ class Plan:
 
         """
         replies = list_of(reply)
-        for command, answer in zip(self.commands, replies, strict=True):
-            if isinstance(answer, Refused):
-                raise StoreError(
-                    f"{command[0]!s} {command[1]!s} failed inside EXEC ({answer.text}); the rest of that transaction "
-                    "was written. A key holds something else than this version expects"
-                )
+        if Refused in map(type, replies):
+            self._tell(replies)
         return [None if place is None else int_of(replies[place]) for place in self.places]
+
+    def _tell(self, replies: Sequence[Reply]) -> NoReturn:
+        command, text = next(
+            (command, answer.text)
+            for command, answer in zip(self.commands, replies, strict=True)
+            if isinstance(answer, Refused)
+        )
+        raise StoreError(
+            f"{command[0]!s} {command[1]!s} failed inside EXEC ({text}); the rest of that transaction "
+            "was written. A key holds something else than this version expects"
+        )
 
 
 def plan(address: Address, transaction: Transaction) -> Plan:
@@ -66,15 +73,18 @@ def plan(address: Address, transaction: Transaction) -> Plan:
 
     """
     planned = Plan()
+    commands = planned.commands
     _plan_changes(planned, address, transaction.changes)
-    planned.commands.extend(_ledger_commands(address, transaction.ledger))
-    for event in transaction.events:
+    if transaction.ledger:
+        _plan_ledger(commands, address, transaction.ledger)
+    if transaction.events:
         address.of_workflow()
-        planned.commands.append(("XADD", keys.events(address.prefix), "*", *_flat(event, "an event")))
+        stream = keys.events(address.prefix)
+        commands += [("XADD", stream, "*", *_flat(event, "an event")) for event in transaction.events]
     for post in transaction.posts:
         there, home = post.databases
         push: Command = ("LPUSH", post.queue, *post.payloads)
-        planned.commands += [push] if there == home else [("SELECT", there), push, ("SELECT", home)]
+        commands += [push] if there == home else [("SELECT", there), push, ("SELECT", home)]
     return planned
 
 
@@ -83,14 +93,16 @@ def _plan_changes(planned: Plan, address: Address, changes: Sequence[Change]) ->
     setting: dict[str, int] = {}
     commands, places = planned.commands, planned.places
     for change in changes:
-        places.append(len(commands) if isinstance(change, Increment | Append) else None)
         if not isinstance(change, SetFields):
+            places.append(len(commands) if isinstance(change, Increment | Append) else None)
             for key in change.keys if isinstance(change, Delete) else (getattr(change, "key", ""),):
                 setting.pop(key, None)
             commands.extend(_change(address, change))
-        elif not change.fields:
             continue
-        elif (at := setting.get(change.key)) is not None:
+        places.append(None)
+        if not change.fields:
+            continue
+        if (at := setting.get(change.key)) is not None:
             commands[at] += tuple(_flat(change.fields, change.key))
         else:
             setting[change.key] = len(commands)
@@ -99,35 +111,33 @@ def _plan_changes(planned: Plan, address: Address, changes: Sequence[Change]) ->
 
 def _change(address: Address, change: _Single) -> Iterable[Command]:  # noqa: C901, PLR0911 - one row per kind
     match change:
-        case DeleteFields(key, fields):
-            return [("HDEL", address.key(key), *_names(fields, f"a field of {key}"))] if fields else []
         case Increment(key, name, by):
             step = number_of(by, f"the increment of {key}.{name}")
-            return [("HINCRBY", address.key(key), name_of(name, f"a field of {key}"), step)]
-        case Delete(logical):
-            return [("UNLINK", *map(address.key, logical))] if logical else []
+            return (("HINCRBY", address.key(key), name_of(name, f"a field of {key}"), step),)
         case Add(key, members):
-            return [("SADD", address.key(key), *_names(members, f"a member of {key}"))] if members else []
+            return (("SADD", address.key(key), *_names(members, f"a member of {key}")),) if members else ()
         case Remove(key, members):
-            return [("SREM", address.key(key), *_names(members, f"a member of {key}"))] if members else []
+            return (("SREM", address.key(key), *_names(members, f"a member of {key}")),) if members else ()
         case Append(key, item):
-            return [("RPUSH", address.key(key), name_of(item, f"an item of {key}"))]
+            return (("RPUSH", address.key(key), name_of(item, f"an item of {key}")),)
+        case DeleteFields(key, fields):
+            return (("HDEL", address.key(key), *_names(fields, f"a field of {key}")),) if fields else ()
+        case Delete(logical):
+            return (("UNLINK", *map(address.key, logical)),) if logical else ()
         case Rank(key, member, score, if_absent):
             options = ("NX",) if if_absent else ()
             place = score_of(score, f"the score of {member!r} in {key}")
-            return [("ZADD", address.key(key), *options, place, name_of(member, f"a member of {key}"))]
+            return (("ZADD", address.key(key), *options, place, name_of(member, f"a member of {key}")),)
         case Unrank(key, member):
-            return [("ZREM", address.key(key), name_of(member, f"a member of {key}"))]
+            return (("ZREM", address.key(key), name_of(member, f"a member of {key}")),)
         case Expire(key, ttl_ms):
-            return [_expire(address.key(key), number_of(ttl_ms, f"the time to live of {key}"))]
+            return (_expire(address.key(key), number_of(ttl_ms, f"the time to live of {key}")),)
         case Index():
             return _index(address, change)
 
 
-def _ledger_commands(address: Address, changes: Sequence[LedgerChange]) -> Iterator[Command]:
-    """Yield the commands of ledger changes, in order; neighbours of one kind share theirs."""
-    if not changes:
-        return
+def _plan_ledger(commands: list[Command], address: Address, changes: Sequence[LedgerChange]) -> None:
+    """Add commands of ledger changes, in order; neighbours of one kind share theirs."""
     partition = address.of_partition()
     due, buried = keys.due(partition), keys.buried(partition)
     revived: dict[str, None] = {}
@@ -136,42 +146,53 @@ def _ledger_commands(address: Address, changes: Sequence[LedgerChange]) -> Itera
         members = [address.entry(change.name) for change in together]
         names = [member for _, member in members]
         if kind is Put:
-            yield from _puts(together, members, due)  # type: ignore[arg-type]  # groupby keeps no types
+            commands += _puts(together, members, due)  # type: ignore[arg-type]  # groupby keeps no types
         elif kind is Drop:
-            yield ("UNLINK", *(entry for entry, _ in members))
-            yield ("ZREM", due, *names)
+            commands.append(("UNLINK", *[entry for entry, _ in members]))
+            commands.append(("ZREM", due, *names))
         elif kind is Due:
-            yield from _dues(together, names, due)  # type: ignore[arg-type]
+            commands += _dues(together, names, due)  # type: ignore[arg-type]
             names = [name for change, name in zip(together, names, strict=True) if not change.only_if_due]  # type: ignore[union-attr]
         else:
-            yield ("ZREM", due, *names)
+            commands.append(("ZREM", due, *names))
         if kind is Bury:
             scores = [score_of(change.at_ms, f"at_ms of {change.name!r}") for change in together]  # type: ignore[union-attr]
-            yield ("ZADD", buried, *chain.from_iterable(zip(scores, names, strict=True)))
+            commands.append(("ZADD", buried, *chain.from_iterable(zip(scores, names, strict=True))))
             for name in names:
                 revived.pop(name, None)
         elif kind is not Undue:
             revived |= dict.fromkeys(names)
     if revived:
-        yield ("ZREM", buried, *revived)
+        commands.append(("ZREM", buried, *revived))
 
 
-def _puts(changes: Sequence[Put], members: Sequence[tuple[str, str]], due: str) -> Iterator[Command]:
-    scored: dict[bool, list[str]] = {}
+def _puts(changes: Sequence[Put], members: Sequence[tuple[str, str]], due: str) -> list[Command]:
+    commands: list[Command] = []
+    moved: list[bytes | str | int] = []
+    kept: list[bytes | str | int] = []
     for put, (entry, member) in zip(changes, members, strict=True):
         if not put.fields:
             raise StoreError(f"ledger entry {put.name!r} has no fields; nothing was written")
-        yield ("HSET", entry, *_flat(put.fields, f"ledger entry {put.name!r}"))
-        scored.setdefault(put.keep_earlier, []).extend((score_of(put.due_ms, f"due_ms of {put.name!r}"), member))
-    for keep_earlier, pairs in scored.items():
-        yield ("ZADD", due, *(("LT",) if keep_earlier else ()), *pairs)
+        commands.append(("HSET", entry, *_flat(put.fields, "a ledger entry")))
+        (kept if put.keep_earlier else moved).extend((_due_of(put), member))
+    if moved:
+        commands.append(("ZADD", due, *moved))
+    if kept:
+        commands.append(("ZADD", due, "LT", *kept))
+    return commands
+
+
+def _due_of(change: Put | Due) -> str:
+    """Return when an entry is due, as a score; text is made for people only where it is needed."""
+    at_ms = change.due_ms
+    is_plain = type(at_ms) is int and 0 <= at_ms <= MAX_SCORE
+    return str(at_ms) if is_plain else score_of(at_ms, f"due_ms of {change.name!r}")
 
 
 def _dues(changes: Sequence[Due], names: Sequence[str], due: str) -> Iterator[Command]:
     scored: dict[bool, list[str]] = {}
     for change, member in zip(changes, names, strict=True):
-        pair = (score_of(change.due_ms, f"due_ms of {change.name!r}"), member)
-        scored.setdefault(change.only_if_due, []).extend(pair)
+        scored.setdefault(change.only_if_due, []).extend((_due_of(change), member))
     for only_if_due, pairs in scored.items():
         yield ("ZADD", due, *(("XX",) if only_if_due else ()), *pairs)
 
@@ -231,16 +252,26 @@ def _expire(key: str, ttl_ms: int) -> Command:
     return ("PEXPIRE", key, ttl_ms) if ttl_ms else ("PERSIST", key)
 
 
-def _flat(fields: Mapping[str, Value], what: str) -> list[bytes | str]:
+def _flat(fields: Mapping[str, Value], what: str) -> list[bytes | str | int]:
     if not fields:
         raise StoreError(f"{what} has no fields; nothing was written")
-    flat: list[bytes | str] = []
+    flat: list[bytes | str | int] = []
     for name, value in fields.items():
         # Nearly all are plain; what is not is looked at closely.
         is_plain = type(name) is str and name.isascii() and name
         flat.append(name if is_plain else name_of(name, f"a field of {what}"))
-        flat.append(value if type(value) is bytes else value_of(value, f"{what}.{name}"))
+        flat.append(value if _is_plain(value) else value_of(value, f"{what}.{name}"))
     return flat
+
+
+def _is_plain(value: Value) -> bool:
+    if isinstance(value, str):
+        return type(value) is str and value.isascii()
+    return type(value) is bytes or (type(value) is int and -_LARGE < value < _LARGE)
+
+
+_LARGE = 2**62
+"""Whole numbers beyond are looked at closely."""
 
 
 def _names(names: Iterable[str], what: str) -> list[str]:

@@ -5,7 +5,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
-from weakref import WeakSet
 
 from redis.connection import Connection, ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -32,7 +31,8 @@ class _Here:
         self.pid = os.getpid()
         self.pools = make(0.0)
         self.patient_pools = make(MAX_BLOCK_MS / 1000)
-        self.still_watching: WeakSet[Connection] = WeakSet()
+        self.still_watching: set[Connection] = set()
+        """Idle connections whose last user left keys watched: UNWATCH costs no round trip of its own."""
         self.at_hand: dict[ConnectionPool, deque[Connection]] = {}
         """Connections that were used and kept out of their pool, which takes longer to ask than Redis (20 us)."""
 
@@ -48,25 +48,25 @@ class RedisWire:
 
     def link(self, key: str) -> "_RedisLink":
         """Check out a connection to the server that has `key`."""
-        pool = self._pool_for(key, self._here().pools)
+        pool = self._pool_for(key, self.here().pools)
         try:
             return _RedisLink(self, pool)
         except LinkLostError:
-            other = self._other_than(pool, key, self._here().pools)
+            other = self._other_than(pool, key, self.here().pools)
             if other is None:
                 raise
             return _RedisLink(self, other)
 
     def redirected(self, refused: Refused) -> None:
         """Learn who has the key now; wait a little if nobody has it at the moment."""
-        self._here().pools.redirected(refused)
+        self.here().pools.redirected(refused)
         if refused.code != "MOVED":
             time.sleep(_MOVE_PAUSE_S)
 
     def scan(self, pattern: str) -> Iterator[bytes]:
         """Yield the keys that match on every server; a key may come twice."""
         try:
-            pools = self._here().pools.everywhere()
+            pools = self.here().pools.everywhere()
         except RedisError as error:
             raise self.lost(error, was_stale=False) from None
         for pool in pools:
@@ -109,28 +109,24 @@ class RedisWire:
     def wait(self, batch: Batch, block_ms: int) -> list[Reply]:  # noqa: ARG002 - all patient sockets wait long enough
         """Carry out commands of which one blocks, on a connection that is patient enough."""
         for _ in range(_GATHER_TRIES):
-            pool = self._pool_for(batch.key, self._here().patient_pools)
+            pool = self._pool_for(batch.key, self.here().patient_pools)
             try:
                 replies = self._converse(pool, batch.commands)
             except LinkLostError:
-                if self._other_than(pool, batch.key, self._here().patient_pools) is None:
+                if self._other_than(pool, batch.key, self.here().patient_pools) is None:
                     raise
                 continue
             refused = _misrouting(replies)
             if refused is None:
                 return replies
-            self._here().patient_pools.redirected(refused)
+            self.here().patient_pools.redirected(refused)
         raise LinkLostError("the keys are being moved to another node", was_stale=False)
 
     def close(self) -> None:
         """Close all connections."""
-        here = self._here()
+        here = self.here()
         here.pools.close()
         here.patient_pools.close()
-
-    def still_watching(self) -> "WeakSet[Connection]":
-        """Return the idle connections whose last user left keys watched: UNWATCH costs no round trip of its own."""
-        return self._here().still_watching
 
     def take(self, pool: ConnectionPool) -> Connection:
         """Check a connection out.
@@ -140,7 +136,7 @@ class RedisWire:
 
         """
         try:
-            return self._here().at_hand[pool].pop()
+            return self.here().at_hand[pool].pop()
         except (KeyError, IndexError):
             return pool.get_connection()
 
@@ -149,13 +145,13 @@ class RedisWire:
         # Others than the plain pool look at each connection that is given back, e.g. whether it still is the master's.
         is_connected = getattr(connection, "_sock", None) is not None  # redis-py has no other way to tell
         if type(pool) is ConnectionPool and is_connected:
-            self._here().at_hand.setdefault(pool, deque()).append(connection)
+            self.here().at_hand.setdefault(pool, deque()).append(connection)
         else:
             pool.release(connection)
 
     def lost(self, error: Exception, *, was_stale: bool) -> LinkLostError:
         """Return what became of a connection, in words."""
-        here = self._here()
+        here = self.here()
         for pool, connections in list(here.at_hand.items()):
             # They may have been closed, too: their pool looks before it gives them out.
             while connections:
@@ -164,7 +160,8 @@ class RedisWire:
         here.patient_pools.lost()
         return LinkLostError(str(error).rstrip("."), was_stale=was_stale)
 
-    def _here(self) -> _Here:
+    def here(self) -> _Here:
+        """Return what belongs to this process."""
         if self._own.pid != os.getpid():
             self._own = _Here(self._make)
         return self._own
@@ -172,7 +169,7 @@ class RedisWire:
     def _by_pool(self, batches: Sequence[Batch], positions: Sequence[int]) -> dict[ConnectionPool, list[int]]:
         pools: dict[ConnectionPool, list[int]] = {}
         for at in positions:
-            pools.setdefault(self._pool_for(batches[at].key, self._here().pools), []).append(at)
+            pools.setdefault(self._pool_for(batches[at].key, self.here().pools), []).append(at)
         return pools
 
     def _other_than(self, pool: ConnectionPool, key: str, pools: Pools) -> ConnectionPool | None:
@@ -207,6 +204,7 @@ class _RedisLink:
 
     def __init__(self, wire: RedisWire, pool: ConnectionPool) -> None:
         self._wire = wire
+        self._own = wire.here()
         self._pool = pool
         try:
             self._connection = wire.take(pool)
@@ -215,9 +213,9 @@ class _RedisLink:
 
     def exchange(self, commands: Sequence[Command]) -> list[Reply]:
         """Send all, read all: an error reply in between must not leave the connection out of step."""
-        connection, watching = self._connection, self._wire.still_watching()
+        connection, watching = self._connection, self._own.still_watching
         opening = (_UNWATCH,) if connection in watching else ()
-        sent = (*opening, *commands)
+        sent = (*opening, *commands) if opening else commands
         self._wire.round_trips += 1
         try:
             # redis-py is untyped here.
@@ -225,21 +223,27 @@ class _RedisLink:
             replies = received(connection, sent)
         except (RedisError, OSError) as error:
             # A socket that is reset tells so by an OSError of its own.
-            connection.disconnect()  # type: ignore[no-untyped-call]
+            self._disconnect()
             is_stale = isinstance(error, (RedisConnectionError, ConnectionError))
             raise self._wire.lost(error, was_stale=is_stale) from None
         except BaseException:
             # A time limit may strike between two replies.
-            connection.disconnect()  # type: ignore[no-untyped-call]
+            self._disconnect()
             raise
+        if not opening:
+            return replies
         watching.discard(connection)
         return replies[len(opening) :]
 
     def close(self, *, watching: bool) -> None:
         """Give the connection back; what it watches is unwatched by its next user's first send."""
         if watching:
-            self._wire.still_watching().add(self._connection)
+            self._own.still_watching.add(self._connection)
         self._wire.put_back(self._pool, self._connection)
+
+    def _disconnect(self) -> None:
+        self._own.still_watching.discard(self._connection)
+        self._connection.disconnect()  # type: ignore[no-untyped-call]
 
 
 def _misrouting(replies: Sequence[Reply]) -> Refused | None:

@@ -1,7 +1,6 @@
 """Queries as commands, and their replies as answers."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from stabilize_celery.engine.steps import (
@@ -26,39 +25,34 @@ __all__ = ["Answer", "Question", "bytes_of", "list_of", "pairs_of", "question", 
 Answer: TypeAlias = "dict[str, bytes] | dict[str, int] | set[str] | list[str] | list[tuple[str, float]] | int | None"
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """The command of a query and how to read its reply. No command: nothing was asked, the answer is empty."""
-
-    command: Command | None
-    answer: Callable[[Reply], Answer]
+Question: TypeAlias = "tuple[Command | None, Callable[[Reply], Answer]]"
+"""The command of a query and how to read its reply. No command: nothing was asked, the answer is empty."""
 
 
-def question(address: Address, query: Query) -> Question:  # noqa: PLR0911 - one row per kind
+def question(address: Address, query: Query) -> Question:
     """Return how to ask `query` of a slot.
 
     Raises:
         StoreError: a key is empty, or the slot has no such thing.
 
     """
+    if isinstance(query, Hash):
+        return ("HGETALL", address.key(query.key)), _hash
+    return _fields(address.key(query.key), query.fields) if isinstance(query, Fields) else _other(address, query)
+
+
+def _other(address: Address, query: Members | Items | Position | Count | Ranked | Look) -> Question:
     match query:
-        case Hash(key):
-            return Question(("HGETALL", address.key(key)), _hash)
-        case Fields(key, fields):
-            return _fields(address.key(key), fields)
         case Members(key):
-            return Question(("SMEMBERS", address.key(key)), lambda reply: set(_texts(reply)))
+            return ("SMEMBERS", address.key(key)), lambda reply: set(_texts(reply))
         case Items(key):
-            return Question(("LRANGE", address.key(key), 0, -1), _texts)
+            return ("LRANGE", address.key(key), 0, -1), _texts
         case Position(key, item):
-            return Question(
-                ("LPOS", address.key(key), name_of(item, "item")),
-                lambda reply: reply if isinstance(reply, int) else None,
-            )
+            return ("LPOS", address.key(key), name_of(item, "item")), _position
         case Count(key):
-            return Question(("SCARD", address.key(key)), int_of)
+            return ("SCARD", address.key(key)), int_of
         case Ranked(key, limit):
-            return Question(("ZRANGE", address.key(key), 0, limit - 1 if limit > 0 else -1, "WITHSCORES"), scored)
+            return ("ZRANGE", address.key(key), 0, limit - 1 if limit > 0 else -1, "WITHSCORES"), scored
         case Look(names, key):
             return _look(address, names, key)
 
@@ -67,7 +61,7 @@ def _fields(key: str, fields: tuple[str, ...]) -> Question:
     def answer(reply: Reply) -> dict[str, bytes]:
         return {field: value for field, value in zip(fields, list_of(reply), strict=True) if isinstance(value, bytes)}
 
-    return Question(("HMGET", key, *(name_of(field, "field") for field in fields)) if fields else None, answer)
+    return ("HMGET", key, *(name_of(field, "field") for field in fields)) if fields else None, answer
 
 
 def _look(address: Address, names: tuple[str, ...], key: str) -> Question:
@@ -80,7 +74,11 @@ def _look(address: Address, names: tuple[str, ...], key: str) -> Question:
         scores = zip(names, list_of(reply), strict=True)
         return {name: whole(float(score)) for name, score in scores if isinstance(score, bytes)}
 
-    return Question(("ZMSCORE", zset(address.of_partition()), *members) if names else None, answer)
+    return ("ZMSCORE", zset(address.of_partition()), *members) if names else None, answer
+
+
+def _position(reply: Reply) -> int | None:
+    return reply if isinstance(reply, int) else None
 
 
 # -- replies -----------------------------------------------------------------------------------------------------------

@@ -67,23 +67,33 @@ def received(connection: Connection, commands: Sequence[Command]) -> list[Reply]
     if _pack is None or gets is None or not is_usual:
         replies = [_read(connection) for _ in commands]
     else:
-        replies = [_got(gets, parser) for _ in commands]
-    for at, reply in enumerate(replies):
-        if isinstance(reply, RedisError):
-            if not isinstance(reply, ResponseError):
-                raise reply
-            replies[at] = _refused(reply)
-        elif type(reply) is list and commands[at][0] == "EXEC":
-            replies[at] = [_refused(item) if isinstance(item, ResponseError) else item for item in reply]
+        replies = _got(gets, parser, len(commands))
+    kinds = list(map(type, replies))
+    if not _PLAIN.issuperset(kinds):
+        replies = [_told(reply) if isinstance(reply, RedisError) else reply for reply in replies]
+    if list in kinds:
+        for at, reply in enumerate(replies):
+            if type(reply) is list and commands[at][0] == "EXEC":
+                replies[at] = [_refused(item) if isinstance(item, ResponseError) else item for item in reply]
     return replies
 
 
-def _got(gets: Callable[[], Any], parser: Any) -> Any:
-    reply = gets()
-    while reply is _NOTHING_YET:
+_PLAIN = frozenset({bytes, int, list, type(None)})
+
+
+def _got(gets: Callable[[], Any], parser: Any, wanted: int) -> list[Any]:
+    replies: list[Any] = []
+    while True:
+        replies.extend(iter(gets, _NOTHING_YET))
+        if len(replies) >= wanted:
+            return replies
         parser.read_from_socket()
-        reply = gets()
-    return reply
+
+
+def _told(error: RedisError) -> Refused:
+    if not isinstance(error, ResponseError):
+        raise error
+    return _refused(error)
 
 
 def _read(connection: Connection) -> Any:

@@ -20,6 +20,7 @@ __all__ = ["READ_TRIES", "PackedSession", "Reading", "lost_blob", "refusal", "un
 
 READ_TRIES = 4
 """So often something is read that moves meanwhile (count)."""
+_TIME: Command = ("TIME",)
 _HASHES = (Hash, Fields)
 
 
@@ -33,8 +34,8 @@ class Reading:
         self._vault = vault
         self._fetched = vault.fetching(shelf)
         self._asked: list[tuple[Query, Question]] = [(query, question(address, query)) for query in queries]
-        self.commands: list[Command] = [asked.command for _, asked in self._asked if asked.command is not None]
-        self.commands.append(("TIME",))
+        self.commands: list[Command] = [asked[0] for _, asked in self._asked if asked[0] is not None]
+        self.commands.append(_TIME)
 
     @property
     def fetching(self) -> Sequence[Command]:
@@ -59,7 +60,8 @@ class Reading:
         return Snapshot(answers, time_us(next(rest)))
 
     def _answer(self, query: Query, asked: Question, replies: Iterator[Reply]) -> Any:
-        answer = asked.answer(next(replies) if asked.command else None)
+        command, read = asked
+        answer = read(None if command is None else next(replies))
         if type(query) not in _HASHES:
             return answer
         return self._vault.opened(self._address.prefix + query.key, answer, self._fetched)  # type: ignore[arg-type]
@@ -198,6 +200,8 @@ class PackedSession:
         return None if executed is None else planned.results(list_of(executed))
 
     def _is_misrouted(self, replies: Sequence[Reply]) -> bool:
+        if Refused not in map(type, replies):
+            return False
         refused = next((reply for reply in replies if type(reply) is Refused and reply.code in MISROUTED), None)
         if refused is not None:
             self._wire.redirected(refused)
@@ -221,9 +225,8 @@ class PackedSession:
 
 
 def _accepted(replies: Sequence[Reply]) -> Sequence[Reply]:
-    for reply in replies:
-        if type(reply) is Refused:
-            raise refusal(reply)
+    if Refused in map(type, replies):
+        raise refusal(next(reply for reply in replies if isinstance(reply, Refused)))
     return replies
 
 

@@ -187,10 +187,12 @@ class TaskRegistry:
             TaskNotFoundError: there is no such task.
 
         """
+        entry = self._entry_of(name)
+        if entry is not None:
+            return entry.options
         if not self.has(name):
             raise self._not_found(name)
-        entry = self._entry_of(name)
-        return _DEFAULT_OPTIONS if entry is None else entry.options
+        return _DEFAULT_OPTIONS
 
     def names(self) -> tuple[str, ...]:
         """Return every name and alias, sorted; not those that resolvers would answer for."""
@@ -229,7 +231,10 @@ class TaskRegistry:
         return self._entries.get(self._aliases.get(name, name))
 
     def _resolver(self, name: str) -> TaskResolver | None:
-        return next((found for prefix, found in self._resolvers.items() if name.startswith(prefix)), None)
+        for prefix, found in self._resolvers.items():
+            if name.startswith(prefix):
+                return found
+        return None
 
     def _check_name(self, name: str, *, strict: bool) -> None:
         if not name:

@@ -4,7 +4,6 @@ Pure. One commit costs as much as the stage has outgoing edges, whatever the siz
 """
 
 from collections.abc import Generator
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -106,4 +105,4 @@ def _refuse_jump(frame: Frame) -> Generator[Read, Snapshot, str]:
 
 
 def _without_jump(frame: Frame) -> Frame:
-    return replace(frame, run=msgspec.structs.replace(frame.run, jump=""))
+    return msgspec.structs.replace(frame, run=msgspec.structs.replace(frame.run, jump=""))

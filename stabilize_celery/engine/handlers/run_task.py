@@ -4,8 +4,6 @@ Pure. Two units of work under one ledger entry: `handle` claims (`own`, `att` + 
 body, and `engine/results.py` records how that ended. Claims and results both raise `att`, so a result counts once.
 """
 
-from dataclasses import dataclass, replace
-
 import msgspec
 
 from stabilize_celery.engine import places
@@ -38,8 +36,7 @@ from stabilize_celery.models.messages import CancelTask, RunTask
 __all__ = ["ClaimTerms", "ClaimedTask", "handle", "park"]
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimTerms:
+class ClaimTerms(msgspec.Struct, frozen=True):
     """Who claims, and what the task's type says.
 
     Args:
@@ -56,8 +53,7 @@ class ClaimTerms:
     hooks: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedTask:
+class ClaimedTask(msgspec.Struct, frozen=True):
     """A committed claim: what the runtime needs to execute the body.
 
     `time_over`: why the task's time is over; not empty: its `on_timeout` is to be executed instead.
@@ -99,7 +95,7 @@ def handle(message: RunTask, rules: Rules, _attempt: int, terms: ClaimTerms | No
         limit = yield Plan("timeout", frame)
         if "error" in limit:
             return end_attempt(message, frame, entry, TaskReturned(entry.att, "TERMINAL", error=limit["error"]))
-        terms = replace(terms, timeout_ms=limit.get("timeout_ms", terms.timeout_ms))
+        terms = msgspec.structs.replace(terms, timeout_ms=limit.get("timeout_ms", terms.timeout_ms))
     return _claim(message, frame, entry, rules, terms, number)
 
 

@@ -99,6 +99,8 @@ def _untie(
 
 
 def _read(refs: list[str]) -> Generator[Read, Snapshot, Region]:
+    if not refs:
+        return Region({})
     queries = tuple(query for ref in refs for query in place_queries(ref))
     watch = [key for ref in refs for key in (places.arrivals(ref), places.join(ref))]
     snapshot = yield Read(queries, tuple(watch))

@@ -64,8 +64,8 @@ _UNIT_OF_WORK = (
     (
         "what is owed has no time at which somebody looks",
         "store/changes.py",
-        '        yield ("ZADD", due, *(("LT",) if keep_earlier else ()), *pairs)',
-        '        yield ("ZADD", due, "XX", *(("LT",) if keep_earlier else ()), *pairs)',
+        '        commands.append(("ZADD", due, *moved))',
+        '        commands.append(("ZADD", due, "XX", *moved))',
     ),
 )
 _CLAIMS = (
