@@ -14,16 +14,18 @@ from stabilize_celery.engine.moves import (
     enable,
 )
 from stabilize_celery.engine.past import Past
-from stabilize_celery.engine.plan import Edge, WorkflowPlan, compile_definition, decode_workflow_plan
+from stabilize_celery.engine.plan import Compiled, Edge, WorkflowPlan, compile_definition
 from stabilize_celery.engine.routes import (
     offer_members,
 )
 from stabilize_celery.engine.state import WORKFLOW_RECORD, WorkflowRecord
 from stabilize_celery.engine.steps import Decision, Event, Increment, Index, Owed, SetFields, Value
 from stabilize_celery.models.definition import definition_digest, from_definition, to_definition
+from stabilize_celery.models.encode import encode_workflow
 from stabilize_celery.models.messages import StartWorkflow, TimeOut
 from stabilize_celery.models.problems import refusal
-from stabilize_celery.models.validation import find_problems
+from stabilize_celery.models.recent import Recent, mark_of
+from stabilize_celery.models.validation import find_definition_problems, find_id_problems
 from stabilize_celery.models.workflow import Workflow
 
 __all__ = ["Creation", "begin_workflow", "create_workflow"]
@@ -66,15 +68,28 @@ class Creation:
 
         """
         workflow = definition if isinstance(definition, Workflow) else from_definition(definition)
-        problems = find_problems(workflow)
+        raw = encode_workflow(workflow)
+        problems = [*find_id_problems(workflow), *find_definition_problems(raw)]
         if fails_closed:
             problems = [problem for problem in problems if problem.code not in _MET_WHILE_IT_RUNS]
         if problems:
             raise refusal(problems, workflow.name)
+        compiled = _compiled(workflow, mark_of((raw, retention_ms)), retention_ms)
+        fields, meta = compiled.fields_for(workflow), compiled.meta
+        return cls(workflow_id, compiled.digest, fields, meta, retention_ms, **more)
+
+
+_COMPILED: Recent[Compiled] = Recent(64)
+
+
+def _compiled(workflow: Workflow, mark: bytes | None, retention_ms: int) -> Compiled:
+    """Compile a valid workflow, or return what was compiled of late of the same definition."""
+    found = _COMPILED.get(mark)
+    if found is None:
         plain = to_definition(workflow)
-        fields = compile_definition(workflow, plain, retention_ms)
-        meta = decode_workflow_plan(bytes(fields["meta"]))  # type: ignore[arg-type]
-        return cls(workflow_id, definition_digest(plain), fields, meta, retention_ms, **more)
+        found = compile_definition(workflow, plain, definition_digest(plain), retention_ms)
+        _COMPILED.keep(mark, found)
+    return found
 
 
 def create_workflow(decision: Decision, creation: Creation, now_us: int) -> None:

@@ -25,6 +25,7 @@ from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
 
 __all__ = [
+    "Compiled",
     "Edge",
     "InstancesPlan",
     "StagePlan",
@@ -189,8 +190,25 @@ def decode_workflow_plan(data: bytes) -> WorkflowPlan:
     return _WORKFLOW.decode(data)
 
 
-def compile_definition(workflow: Workflow, definition: Mapping[str, Any], retention_ms: int) -> dict[str, Value]:
-    """Return the fields of the hash `d` of a valid workflow."""
+class Compiled(msgspec.Struct, frozen=True):
+    """A valid definition, compiled: what all workflows of it write alike, and the plans of their stages, in order."""
+
+    digest: str
+    meta: WorkflowPlan
+    fields: Mapping[str, Value]
+    plans: Sequence[StagePlan]
+
+    def fields_for(self, workflow: Workflow) -> dict[str, Value]:
+        """Return the fields of the hash `d` for a workflow of this definition, whose stages and tasks have own ids."""
+        fields = dict(self.fields)
+        for stage, plan in zip(workflow.stages, self.plans, strict=True):
+            own = msgspec.structs.replace(plan, stage_id=stage.id, tasks=_task_plans(stage))
+            fields[f"s:{plan.ref}"] = pack(own)
+        return fields
+
+
+def compile_definition(workflow: Workflow, definition: Mapping[str, Any], digest: str, retention_ms: int) -> Compiled:
+    """Compile a valid workflow, whose definition and its digest are given."""
     plans = _stage_plans(workflow)
     top = [stage for stage in workflow.stages if stage.parent_stage_id is None]
     meta = WorkflowPlan(
@@ -219,11 +237,10 @@ def compile_definition(workflow: Workflow, definition: Mapping[str, Any], retent
         "joins": pack([plan.ref for plan in plans if not plan.is_direct]),
     }
     for stage, plan in zip(workflow.stages, plans, strict=True):
-        fields[f"s:{plan.ref}"] = pack(plan)
         fields[f"x:{plan.ref}"] = pack(stage.context)
     for name, inner in definition.get("sub_workflows", {}).items():
         fields[f"f:{name}"] = pack(inner)
-    return fields
+    return Compiled(digest, meta, fields, plans)
 
 
 def _concurrency(workflow: Workflow) -> dict[str, Any]:
@@ -408,7 +425,7 @@ def _stage_plan(
         stage_id=stage.id,
         type=stage.type,
         name=stage.name,
-        tasks=[TaskPlan(task.id, task.name, task.implementing_class) for task in stage.tasks],
+        tasks=_task_plans(stage),
         join=stage.join_type.name,
         join_mode=stage.join_mode.name,
         thread_merge=stage.thread_merge,
@@ -442,6 +459,10 @@ def _stage_plan(
         application=workflow.application,
         workflow_name=workflow.name,
     )
+
+
+def _task_plans(stage: StageExecution) -> list[TaskPlan]:
+    return [TaskPlan(task.id, task.name, task.implementing_class) for task in stage.tasks]
 
 
 def _instances(stage: StageExecution) -> InstancesPlan | None:

@@ -27,6 +27,7 @@ from stabilize_celery.models.problems import (
     refusal,
     shown,
 )
+from stabilize_celery.models.recent import Recent, mark_of
 from stabilize_celery.models.schema import WorkflowDefinition
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.task import TaskExecution
@@ -42,6 +43,7 @@ __all__ = [
     "Problem",
     "check",
     "find_definition_problems",
+    "find_id_problems",
     "find_problems",
     "read_definition",
     "validate_stage_graph",
@@ -69,12 +71,20 @@ def check(workflow: Workflow) -> None:
 
 def find_problems(workflow: Workflow) -> list[Problem]:
     """Return everything that is wrong with a workflow; empty: it can be submitted."""
-    return [*_id_problems(workflow), *find_definition_problems(encode_workflow(workflow))]
+    return [*find_id_problems(workflow), *find_definition_problems(encode_workflow(workflow))]
+
+
+_SOUND: Recent[bool] = Recent(4_096)
 
 
 def find_definition_problems(raw: object) -> list[Problem]:
     """Return everything that is wrong with a definition as it came over the wire."""
+    mark = mark_of(raw)
+    if _SOUND.get(mark):
+        return []
     _definition, problems = read_definition(raw)
+    if not problems:
+        _SOUND.keep(mark, True)
     return problems
 
 
@@ -139,7 +149,8 @@ def _size_problems(definition: WorkflowDefinition, problems: list[Problem]) -> I
         yield Problem("", message, "too_large")
 
 
-def _id_problems(workflow: Workflow) -> Iterator[Problem]:
+def find_id_problems(workflow: Workflow) -> Iterator[Problem]:
+    """Yield what is wrong with the ids of a workflow, its stages and tasks, which are in no definition."""
     if _WORKFLOW_ID.match(str(workflow.id)) is None:
         message = f"{shown(workflow.id)} must be 1 to 128 of the characters A-Z a-z 0-9 . _ -"
         yield Problem("id", message, "invalid_id")

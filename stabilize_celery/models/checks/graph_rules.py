@@ -80,7 +80,8 @@ def parents(view: View) -> Iterator[Problem]:
             yield view.problem(at, "synthetic_stage_owner", message, "contradiction")
         if view.stage(parent) is None:
             yield view.unknown(at, "parent_stage_id", parent)
-    families = {stage.ref_id: [] if stage.parent_stage_id is None else [stage.parent_stage_id] for stage in view.stages}
+    named = [stage for stage in view.stages if stage.ref_id]
+    families = {stage.ref_id: [] if stage.parent_stage_id is None else [stage.parent_stage_id] for stage in named}
     for circle in find_cycles(families):
         way = " -> ".join([*circle, circle[0]])
         yield view.problem(view.positions[circle[0]], "parent_stage_id", f"cycle of parents {way}", CYCLE)

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stabilize_celery.models.definition import definition_digest, from_definition, to_definition
@@ -42,6 +42,7 @@ LIKELY_STAGE = st.fixed_dictionaries(
 )
 
 
+@example({"stages": [{"ref_id": None, "parent_stage_id": ""}]})
 @given(WORKFLOWS | ANYTHING)
 @settings(max_examples=300, deadline=None)
 def test_nothing_that_arrives_makes_validation_fail(raw: Any) -> None:

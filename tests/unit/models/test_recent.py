@@ -1,0 +1,50 @@
+"""Marks of definitions: the same only for what is the same in every way that counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stabilize_celery.models.recent import LARGEST_BYTES, Recent, mark_of
+from stabilize_celery.models.stage import JoinType
+
+
+def test_equal_data_has_one_mark_whoever_shares_what() -> None:
+    """Two dicts that hold one list, and two that hold a list each."""
+    shared = ["a", 1, 2.5, None, True]
+
+    assert mark_of([shared, shared]) == mark_of([list(shared), list(shared)])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [({"a": 1}, {"a": 1.0}), ({"a": 1}, {"a": True}), ([1], (1,)), ({"a": 1, "b": 2}, {"b": 2, "a": 1}), ("a", b"a")],
+)
+def test_what_is_stored_or_judged_otherwise_has_another_mark(one: Any, other: Any) -> None:
+    """Types and the order of keys count: conditions are judged in order."""
+    assert mark_of(one) != mark_of(other)
+
+
+@pytest.mark.parametrize("value", [JoinType.OR, object(), {"a": {object()}}, "x" * LARGEST_BYTES])
+def test_what_is_not_plain_or_large_has_no_mark(value: Any) -> None:
+    """It is looked at each time."""
+    assert mark_of(value) is None
+
+
+def test_a_circle_has_no_mark() -> None:
+    """And is no reason to go round for ever."""
+    circle: list[Any] = []
+    circle.append(circle)
+
+    assert mark_of(circle) is None
+
+
+def test_the_oldest_is_forgotten() -> None:
+    """And what has no mark is not kept."""
+    recent: Recent[int] = Recent(2)
+    for number in range(3):
+        recent.keep(mark_of(number), number)
+    recent.keep(None, 7)
+
+    assert [recent.get(mark) for mark in (mark_of(0), mark_of(1), mark_of(2), None)] == [None, 1, 2, None]
