@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 
+import pytest
 from billiard import get_context
 from celery import Celery
 
@@ -69,7 +71,17 @@ def test_what_can_not_be_told_does_not_stop_the_work() -> None:
     assert done
 
 
-def test_a_task_that_is_gone_on_with_is_seen_like_a_delivery(redis_url: str) -> None:
+def _in_child(act: Callable[[], None]) -> None:
+    child = get_context("fork").Process(target=act)
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+
+
+@pytest.mark.parametrize("run", [_in_child, lambda act: act()], ids=["child", "main"])
+def test_a_task_that_is_gone_on_with_is_seen_like_a_delivery(
+    redis_url: str, run: Callable[[Callable[[], None]], None]
+) -> None:
     """Received, started, succeeded, under its own id: what Flower shows."""
     app = Celery("test", broker=redis_url, set_as_current=False)
     message = RunTask(workflow_id="w", ref_id="a", thread="t", task_index=0, task_type="charge")
@@ -82,8 +94,13 @@ def test_a_task_that_is_gone_on_with_is_seen_like_a_delivery(redis_url: str) -> 
         with receiver.consumer_context() as (own, _, _):
             with suppress(TimeoutError):
                 own.drain_events(timeout=0.2)  # subscribes
-            with TaskEvents(app, "worker@here").around(message):
-                pass
+            events = TaskEvents(app, "worker@here")
+
+            def handle() -> None:
+                with events.around(message):
+                    pass
+
+            run(handle)
             while len(seen) < 3:
                 own.drain_events(timeout=30)
 
