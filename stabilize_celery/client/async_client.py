@@ -298,13 +298,16 @@ class AsyncWorkflowHandle:
 
     # -- acting --------------------------------------------------------------------------------------------------------
 
-    async def cancel(self, reason: str = "") -> Outcome:
-        """End the workflow CANCELED: nothing new begins, and what runs is asked to stop."""
-        return await self._line.call(self._handle.cancel, reason)
+    async def cancel(self, reason: str = "", *, user: str | None = None) -> Outcome:
+        """End the workflow CANCELED: nothing new begins, and what runs is asked to stop.
 
-    async def pause(self) -> Outcome:
-        """Hold back what would begin work; what runs goes on to its end."""
-        return await self._line.call(self._handle.pause)
+        `user`: who is named for it; default: whoever runs this process.
+        """
+        return await self._line.call(self._handle.cancel, reason, user=user)
+
+    async def pause(self, *, user: str | None = None) -> Outcome:
+        """Hold back what would begin work; what runs goes on to its end. `user`: as for `cancel`."""
+        return await self._line.call(self._handle.pause, user=user)
 
     async def resume(self) -> Outcome:
         """Go on after a pause."""

@@ -95,13 +95,16 @@ class WorkflowHandle:
 
     # -- acting --------------------------------------------------------------------------------------------------------
 
-    def cancel(self, reason: str = "") -> Outcome:
-        """End the workflow CANCELED: nothing new begins, and what runs is asked to stop."""
-        return self._act(lambda event_id: outside.cancel(self.id, event_id, reason, self._user))
+    def cancel(self, reason: str = "", *, user: str | None = None) -> Outcome:
+        """End the workflow CANCELED: nothing new begins, and what runs is asked to stop.
 
-    def pause(self) -> Outcome:
-        """Hold back what would begin work; what runs goes on to its end."""
-        return self._act(lambda event_id: outside.pause(self.id, event_id, self._user))
+        `user`: who is named for it; default: whoever runs this process.
+        """
+        return self._act(lambda event_id: outside.cancel(self.id, event_id, reason, user or self._user))
+
+    def pause(self, *, user: str | None = None) -> Outcome:
+        """Hold back what would begin work; what runs goes on to its end. `user`: as for `cancel`."""
+        return self._act(lambda event_id: outside.pause(self.id, event_id, user or self._user))
 
     def resume(self) -> Outcome:
         """Go on after a pause."""

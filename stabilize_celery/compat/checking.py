@@ -42,6 +42,10 @@ _ADVICE = {
 _METHODS = {
     "register_handler": (MISSING, "handlers can't be replaced: the engine's decisions are one whole"),
     "process_one": (LOOK, "handles one message, in an order of its own: process_all() runs to the end"),
+    "jump_to": (
+        LOOK,
+        "declare jump_targets on the stage (a QueueProcessor reads it off the task's code); nothing is reset",
+    ),
     "_create_table": (LOOK, "does nothing here; leave it out"),
     "replace": (LOOK, "in a step of a canvas the new signature is executed inside the step"),
     "add_to_chord": (MISSING, "a canvas is whole when it is started; for work found later use instances"),

@@ -76,7 +76,7 @@ class QueueProcessor:
         self.store = queue.serve(store)
         kept, name = self.store.client.store, f"in-process-{uuid4().hex[:8]}"
         self._settings = replace(self.store.client.settings, keeper_busy_ms=10, keeper_idle_ms=100)
-        self.task_registry = task_registry or TaskRegistry()
+        self.task_registry = self.store.task_registry = task_registry or TaskRegistry()
         self._runtime = Runtime(kept, self.task_registry, queue, self._settings, name)
         self._runtime.runner = LocalClaims(kept, self._settings.lease_ms / 3000)
         self._keeper = Keeper(kept, queue, self._settings, name)

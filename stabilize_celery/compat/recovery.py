@@ -29,12 +29,13 @@ class WorkflowRecovery:
 
     def __init__(self, store: RedisWorkflowStore, queue: CeleryQueue, max_recovery_age_hours: float = 0) -> None:
         del max_recovery_age_hours
-        self._store, self._queue = store, queue
+        self.store, self.queue = store, queue
 
-    def recover_pending_workflows(self) -> RecoveryResult:
-        """Publish what is due. Raises UnreachableError."""
-        store = self._queue.serve(self._store).client
-        keeper = Keeper(store.store, self._queue, store.settings, "recovery")
+    def recover_pending_workflows(self, application: str | None = None) -> RecoveryResult:
+        """Publish what is due, of all applications (`application` is accepted). Raises UnreachableError."""
+        del application
+        store = self.queue.serve(self.store).client
+        keeper = Keeper(store.store, self.queue, store.settings, "recovery")
         keeper.renew()
         try:
             keeper.tick()

@@ -9,17 +9,22 @@ from typing import Any, Self
 from stabilize_celery.client.client import Client
 from stabilize_celery.client.handle import WorkflowHandle
 from stabilize_celery.client.outcomes import Outcome
+from stabilize_celery.compat.jumps import declare_jumps
 from stabilize_celery.errors import UnreachableError, WorkflowNotFoundError
 from stabilize_celery.models.stage import StageExecution
+from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.ports import Outgoing, Publisher
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Store
 from stabilize_celery.store.memory import MemoryStore
+from stabilize_celery.tasks.registry import TaskRegistry
 
 __all__ = ["RedisWorkflowStore", "create_store"]
 
 _PAGE = 200
+_MOST_STAGES = 100_000
+"""Of so many stages it is remembered whose they are (count)."""
 
 
 class RedisWorkflowStore:
@@ -51,7 +56,11 @@ class RedisWorkflowStore:
         self.client = Client(
             None if in_memory else url or None, None, namespace, settings=settings, store=kept, publisher=self._relay
         )
+        self.task_registry: TaskRegistry | None = None
+        """The task types of the processor in this process, if there is one."""
         self._drafts: dict[str, Workflow] = {}
+        self._owners: dict[str, str] = {}
+        """Stage id to workflow id, of the newest that were stored or started here."""
 
     def __enter__(self) -> Self:
         return self
@@ -75,6 +84,7 @@ class RedisWorkflowStore:
         """Keep a workflow until it is started. Raises InvalidWorkflowError: the text lists every problem."""
         workflow.validate()
         self._drafts[workflow.id] = deepcopy(workflow)
+        self._note_stages(workflow)
 
     def start(self, workflow: Workflow | str) -> WorkflowHandle:
         """Start a workflow, stored or not, once.
@@ -82,13 +92,19 @@ class RedisWorkflowStore:
         Raises:
             InvalidWorkflowError: the definition is not sound; nothing was started.
             WorkflowNotFoundError: an id was given, and nothing is stored under it.
+            ValueError: it was cancelled before it was started.
 
         """
         workflow_id = workflow if isinstance(workflow, str) else workflow.id
         draft = self._drafts.get(workflow_id, workflow)
         if isinstance(draft, str):
             return self._known(draft)
+        if draft.status is WorkflowStatus.CANCELED:
+            raise ValueError(f"workflow {draft.id} was cancelled before it was started; make a new one")
+        if self.task_registry is not None:
+            declare_jumps(draft, self.task_registry)
         handle = self.client.start(draft)
+        self._note_stages(draft)
         self._drafts.pop(workflow_id, None)
         return handle
 
@@ -97,9 +113,18 @@ class RedisWorkflowStore:
         draft = self._drafts.get(workflow_id)
         return self.client.get(workflow_id) if draft is None else deepcopy(draft)
 
-    def retrieve_stage(self, stage_id: str, workflow_id: str) -> StageExecution:
-        """Return a stage by its id or `ref_id`. Raises WorkflowNotFoundError, KeyError."""
-        return stage_of(self.retrieve(workflow_id), stage_id)
+    def retrieve_stage(self, stage_id: str, workflow_id: str | None = None) -> StageExecution:
+        """Return a stage by its id, of a workflow that was stored or started here; of any other one by both ids.
+
+        Raises:
+            WorkflowNotFoundError: there is no such workflow.
+            KeyError: there is no such stage, or nobody said whose it is.
+
+        """
+        owner = workflow_id or self._owners.get(stage_id)
+        if owner is None:
+            raise KeyError(f"whose stage is {stage_id!r}? It was not stored here: give workflow_id, too")
+        return stage_of(self.retrieve(owner), stage_id)
 
     def retrieve_by_application(self, application: str) -> Iterator[Workflow]:
         """Yield all workflows of an application, newest first."""
@@ -145,10 +170,9 @@ class RedisWorkflowStore:
         """Return the handle of a workflow that was started; looks nowhere."""
         return self.client.handle(workflow if isinstance(workflow, str) else workflow.id)
 
-    def pause(self, workflow_id: str, user: str = "") -> Outcome:
-        """Hold a workflow; `user` is accepted, events name who this process runs as."""
-        del user
-        return self.handle(workflow_id).pause()
+    def pause(self, workflow_id: str, paused_by: str = "") -> Outcome:
+        """Hold a workflow, in the name of a user."""
+        return self.handle(workflow_id).pause(user=paused_by or None)
 
     def resume(self, workflow_id: str, user: str = "") -> Outcome:
         """Let a paused workflow go on."""
@@ -156,12 +180,26 @@ class RedisWorkflowStore:
         return self.handle(workflow_id).resume()
 
     def cancel(self, workflow_id: str, user: str = "", reason: str = "") -> Outcome:
-        """End a workflow CANCELED."""
-        return self.handle(workflow_id).cancel(f"{reason} ({user})".strip() if user else reason)
+        """End a workflow CANCELED, in the name of a user; one that is only stored does not start any more."""
+        draft = self._drafts.get(workflow_id)
+        if draft is None:
+            return self.handle(workflow_id).cancel(reason, user=user or None)
+        if draft.status is WorkflowStatus.CANCELED:
+            return Outcome(False, "it is CANCELED already")
+        draft.status = WorkflowStatus.CANCELED
+        draft.cancel(user, reason)
+        for stage in draft.stages:
+            stage.status = WorkflowStatus.CANCELED
+        return Outcome(True, "cancelled before its start")
 
     def wait(self, workflow: Workflow | str, timeout: float | None = None) -> Workflow:
         """Wait until a workflow has ended and return it (`timeout` in s). Raises TimeoutError."""
         return self.handle(workflow).wait(timeout)
+
+    def _note_stages(self, workflow: Workflow) -> None:
+        self._owners |= {stage.id: workflow.id for stage in workflow.stages}
+        while len(self._owners) > _MOST_STAGES:
+            del self._owners[next(iter(self._owners))]
 
     def _known(self, workflow_id: str) -> WorkflowHandle:
         handle = self.client.handle(workflow_id)

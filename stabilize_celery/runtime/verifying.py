@@ -43,7 +43,7 @@ def verified(
     stage.outputs.update(returned.outputs)
     stage.context.update(returned.context)
     found = _found(check, stage)
-    if found.is_ok:
+    if found.is_terminal and not found.is_failed:
         return returned
     checks = int(frame.run.held.get("checks", 0)) + 1
     if found.is_retry and checks <= check.max_retries:

@@ -20,7 +20,7 @@ class ApprovalTask(Task):
     Context: `signal`; `deadline_s` (optional: fail when nobody has decided after so many seconds).
 
     Without `signal`, any signal wakes it, and a signal named `reject` fails it: TERMINAL, or FAILED_CONTINUE with
-    `approval_reject_continues: true`. Its output `approval` is the payload then.
+    `approval_reject_continues: true`. Its outputs are `approved` (true or false) and `approval`, the payload, too.
     """
 
     @override
@@ -33,7 +33,7 @@ class ApprovalTask(Task):
         outputs = {"signal": call.signal, "payload": call.signal_payload}
         if wanted:
             return TaskResult.success(outputs=outputs)
-        outputs["approval"] = call.signal_payload
+        outputs |= {"approval": call.signal_payload, "approved": call.signal != _REJECT}
         if call.signal == _REJECT:
             return failed("rejected", outputs, go_on=inputs.flag("approval_reject_continues"))
         return TaskResult.success(outputs=outputs)

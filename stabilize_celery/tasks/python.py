@@ -104,7 +104,7 @@ def _outputs(finished: Finished, result: Path) -> dict[str, Any]:
 
 def _problem(finished: Finished, timeout_s: float, stderr: str) -> str:
     if finished.timed_out:
-        headline = f"the script ran longer than {timeout_s:g} s; it and all it started were ended"
+        headline = f"the script timed out after {timeout_s:g} s; it and all it started were ended"
     elif finished.returncode < 0:
         headline = f"the script was ended by signal {-finished.returncode}"
     else:

@@ -129,7 +129,7 @@ def _shown(content: bytes, settings: _Settings) -> str:
 
 def _problem(finished: Finished, settings: _Settings) -> str | None:
     if finished.timed_out:
-        headline = f"the command ran longer than {settings.command.timeout_s:g} s; it and all it started were ended"
+        headline = f"the command timed out after {settings.command.timeout_s:g} s; it and all it started were ended"
     elif finished.returncode in settings.expected_codes:
         return None
     elif finished.returncode < 0:

@@ -105,6 +105,11 @@ class CallableTask(Task):
         """What errors call it."""
         return self._name
 
+    @property
+    def func(self) -> TaskFunction:
+        """The function."""
+        return self._func
+
     @override
     def execute(self, stage: StageExecution) -> TaskResult:
         result = self._func(stage)

@@ -7,6 +7,7 @@ kept, and the stage fails; where a check can't tell yet, only the check is made 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, TypeAlias
 
@@ -43,14 +44,18 @@ class VerifyResult:
     status: VerifyStatus
     message: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+    timestamp: datetime = field(default_factory=lambda: datetime.now(UTC))
+    """When the check was made."""
 
     @classmethod
-    def ok(cls, message: str = "the outputs are right") -> "VerifyResult":
+    def ok(cls, message: str = "Verification passed") -> "VerifyResult":
         """Return: the outputs are right."""
         return cls(VerifyStatus.OK, message)
 
     @classmethod
-    def retry(cls, message: str = "not yet", details: Mapping[str, Any] | None = None) -> "VerifyResult":
+    def retry(
+        cls, message: str = "Verification pending, will retry", details: Mapping[str, Any] | None = None
+    ) -> "VerifyResult":
         """Return: can't be told yet, check again later; the task itself is not run again."""
         return cls(VerifyStatus.RETRY, message, dict(details or {}))
 
@@ -60,14 +65,14 @@ class VerifyResult:
         return cls(VerifyStatus.FAILED, message, dict(details or {}))
 
     @classmethod
-    def skipped(cls, message: str = "nothing to check") -> "VerifyResult":
+    def skipped(cls, message: str = "Verification skipped") -> "VerifyResult":
         """Return: there was nothing to check."""
         return cls(VerifyStatus.SKIPPED, message)
 
     @property
     def is_ok(self) -> bool:
-        """Whether the stage may go on."""
-        return self.status in {VerifyStatus.OK, VerifyStatus.SKIPPED}
+        """Whether the outputs are right. Of skipped checks nothing is known; the stage goes on all the same."""
+        return self.status is VerifyStatus.OK
 
     @property
     def is_retry(self) -> bool:
@@ -112,23 +117,25 @@ class OutputVerifier(Verifier):
     def __init__(
         self, required_keys: Sequence[str] | None = None, type_checks: Mapping[str, type] | None = None
     ) -> None:
-        self._required_keys = tuple(required_keys or ())
-        self._type_checks = dict(type_checks or {})
+        self.required_keys = list(required_keys or ())
+        self.type_checks = dict(type_checks or {})
 
     @override
     def verify(self, stage: StageExecution) -> VerifyResult:
-        missing = [key for key in self._required_keys if key not in stage.outputs]
+        missing = [key for key in self.required_keys if key not in stage.outputs]
         if missing:
-            names = ", ".join(f"{key!r}" for key in missing)
-            return VerifyResult.failed(f"stage {stage.ref_id!r}: missing outputs: {names}", {"missing": missing})
-        for key, expected in self._type_checks.items():
-            if key in stage.outputs and not isinstance(stage.outputs[key], expected):
-                found = type(stage.outputs[key]).__name__
-                return VerifyResult.failed(
-                    f"stage {stage.ref_id!r}: output {key!r} is {found}, expected {expected.__name__}",
-                    {"key": key, "expected": expected.__name__, "found": found},
-                )
-        return VerifyResult.ok()
+            told = f"stage {stage.ref_id!r}: Missing required outputs: {', '.join(missing)}"
+            return VerifyResult.failed(told, {"missing_keys": missing})
+        wrong = [
+            f"{key}: expected {expected.__name__}, got {type(stage.outputs[key]).__name__}"
+            for key, expected in self.type_checks.items()
+            if key in stage.outputs and not isinstance(stage.outputs[key], expected)
+        ]
+        if wrong:
+            return VerifyResult.failed(
+                f"stage {stage.ref_id!r}: Type errors: {'; '.join(wrong)}", {"type_errors": wrong}
+            )
+        return VerifyResult.ok("All required outputs present with correct types")
 
 
 class CallableVerifier(Verifier):

@@ -35,8 +35,8 @@ def reason(story: Story) -> str:
     [
         ({"required_keys": ["n"]}, ""),
         ({"type": "output", "required_keys": ["n"], "type_checks": {"n": "number"}}, ""),
-        ({"required_keys": ["n", "m"]}, "missing outputs: 'm'"),
-        ({"type_checks": {"n": "str"}}, "output 'n' is int, expected str"),
+        ({"required_keys": ["n", "m"]}, "Missing required outputs: m"),
+        ({"type_checks": {"n": "str"}}, "Type errors: n: expected str, got int"),
         ({"type_checks": {"n": "strin"}}, "did you mean 'string'"),
         ({"type": "magic"}, "type must be output or callable"),
         ({"callable": "chek"}, "no verifier 'chek' is registered"),

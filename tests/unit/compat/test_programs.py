@@ -70,6 +70,12 @@ class Program:
     processor: QueueProcessor
     orchestrator: Orchestrator
 
+    def run(self, workflow: Workflow) -> Workflow:
+        """Start it, handle all there is, and return it."""
+        self.orchestrator.start(workflow)
+        self.processor.process_all(timeout=10)
+        return self.store.retrieve(workflow.id)
+
 
 @pytest.fixture(params=["memory", "redis"])
 def program(request: pytest.FixtureRequest) -> Iterator[Program]:
@@ -235,3 +241,66 @@ def test_mistakes_are_told() -> None:
         queue.push(SignalStage(execution_id=workflow.id), delay=5)
     with pytest.raises(TypeError, match="can't be replaced"):
         QueueProcessor(queue).register_handler(object())
+
+
+class AgainTask(Task):
+    """Goes back until it was there three times."""
+
+    times = 0
+
+    def execute(self, stage: StageExecution) -> TaskResult:
+        type(self).times += 1
+        if type(self).times < 3:
+            return TaskResult.jump_to("prepare", context={"round": self.times})
+        return TaskResult.success()
+
+
+def test_a_task_may_jump_though_its_stage_declares_nothing(program: Program) -> None:
+    """There a stage may jump anywhere; here it declares where, and the processor reads that off the task's code."""
+    AgainTask.times = 0
+    program.registry.register("again", AgainTask)
+
+    ended = program.run(Workflow.create("app", "loop", [stage("prepare", "hello"), stage("check", "again", "prepare")]))
+
+    assert ended.status is WorkflowStatus.SUCCEEDED
+    assert AgainTask.times == 3
+
+
+def test_who_cancels_and_pauses_is_named(program: Program) -> None:
+    """As the program says, and not as its process is called."""
+    workflow = Workflow.create("app", "w", [stage("a", "hello")])
+    program.store.store(workflow)
+    program.orchestrator.start(workflow)
+
+    assert program.store.pause(workflow.id, paused_by="alice")
+    paused = program.store.retrieve(workflow.id).paused
+    assert paused is not None
+    assert paused.paused_by == "alice"
+    assert program.orchestrator.cancel(workflow, user="bob", reason="enough")
+    ended = program.store.retrieve(workflow.id)
+    assert (ended.canceled_by, ended.cancellation_reason) == ("bob", "enough")
+
+
+def test_what_is_cancelled_before_its_start_never_starts(program: Program) -> None:
+    """It is CANCELED, with all its stages, and says who did it."""
+    workflow = Workflow.create("app", "w", [stage("a", "hello")])
+    program.store.store(workflow)
+
+    assert program.orchestrator.cancel(workflow, user="bob", reason="too late")
+    assert not program.orchestrator.cancel(workflow, user="eve")
+
+    found = program.store.retrieve(workflow.id)
+    assert (found.status, found.canceled_by) == (WorkflowStatus.CANCELED, "bob")
+    assert {stage.status for stage in found.stages} == {WorkflowStatus.CANCELED}
+    with pytest.raises(ValueError, match="cancelled before it was started"):
+        program.orchestrator.start(workflow)
+
+
+def test_a_stage_is_found_by_its_id(program: Program) -> None:
+    """Of what was stored or started here; else both ids are needed."""
+    a = stage("a", "hello")
+    program.run(Workflow.create("app", "w", [a]))
+
+    assert program.store.retrieve_stage(a.id).status is WorkflowStatus.SUCCEEDED
+    with pytest.raises(KeyError, match="give workflow_id, too"):
+        program.store.retrieve_stage("another")

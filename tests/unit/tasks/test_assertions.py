@@ -101,8 +101,8 @@ def test_a_failure_above_is_found() -> None:
     ("outputs", "ok", "text"),
     [
         ({"url": "x", "n": 1}, True, ""),
-        ({"n": 1}, False, "stage 'a': missing outputs: 'url'"),
-        ({"url": "x", "n": "1"}, False, "stage 'a': output 'n' is str, expected int"),
+        ({"n": 1}, False, "stage 'a': Missing required outputs: url"),
+        ({"url": "x", "n": "1"}, False, "stage 'a': Type errors: n: expected int, got str"),
         ({"url": "x"}, True, ""),
     ],
 )
@@ -115,8 +115,9 @@ def test_the_output_verifier_checks_presence_and_types(outputs: dict[str, object
 
 
 def test_results_of_a_check_tell_what_comes_next() -> None:
-    """OK and SKIPPED let the stage go on, RETRY is not the last word."""
-    assert [result.is_ok for result in (VerifyResult.ok(), VerifyResult.skipped())] == [True, True]
+    """Of a skipped check nothing is known, but it is over; RETRY is not the last word."""
+    assert [result.is_ok for result in (VerifyResult.ok(), VerifyResult.skipped())] == [True, False]
+    assert (VerifyResult.skipped().is_failed, VerifyResult.skipped().is_terminal) == (False, True)
     assert (VerifyResult.retry().is_retry, VerifyResult.retry().is_terminal) == (True, False)
     assert (VerifyResult.failed("no", {"n": 1}).is_terminal, VerifyResult.failed("no", {"n": 1}).details) == (
         True,

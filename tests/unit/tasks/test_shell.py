@@ -181,7 +181,7 @@ def test_the_time_limit_ends_the_whole_process_group(tmp_path: Path) -> None:
         f"(trap '' TERM; echo $BASHPID > {pid_file}; sleep 60 & wait; sleep 60) & wait", shell="/bin/bash", timeout=0.5
     )
 
-    assert result.context["error"].startswith("the command ran longer than 0.5 s")
+    assert result.context["error"].startswith("the command timed out after 0.5 s")
     assert wait_until_gone(int(pid_file.read_text(encoding="ascii")))
 
 
