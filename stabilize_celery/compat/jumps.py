@@ -9,15 +9,21 @@ from stabilize_celery.tasks.variants import CallableTask
 
 __all__ = ["declare_jumps"]
 
-_JUMP = "jump_to"
+_JUMP, _LIMIT = "jump_to", "_max_jumps"
 
 
 def declare_jumps(workflow: Workflow, registry: TaskRegistry) -> None:
-    """Let each stage jump anywhere that declares nothing, and has a task whose code names `jump_to`."""
+    """Let each stage jump anywhere that declares nothing, and has a task whose code names `jump_to`.
+
+    Limits in contexts (`_max_jumps`, there of one stage each) together limit the workflow's jumps.
+    """
     top = [stage for stage in workflow.stages if stage.parent_stage_id is None and stage.mi_config is None]
     for stage in top:
         if not stage.jump_targets and _may_jump(stage, registry):
             stage.jump_targets = [other.ref_id for other in top]
+    limits = [limit for stage in top if isinstance(limit := stage.context.get(_LIMIT), int)]
+    if limits:
+        workflow.max_jumps = min(workflow.max_jumps, max(0, sum(limits)))
 
 
 def _may_jump(stage: StageExecution, registry: TaskRegistry) -> bool:

@@ -266,6 +266,18 @@ def test_a_task_may_jump_though_its_stage_declares_nothing(program: Program) -> 
     assert AgainTask.times == 3
 
 
+def test_jumps_are_limited_as_the_stages_say(program: Program) -> None:
+    """There each stage has a limit of its own in its context; here the workflow has one."""
+    AgainTask.times = 0
+    program.registry.register("again", AgainTask)
+    check = stage("check", "again", "prepare", context={"_max_jumps": 1})
+
+    ended = program.run(Workflow.create("app", "loop", [stage("prepare", "hello"), check]))
+
+    assert ended.status is WorkflowStatus.TERMINAL
+    assert AgainTask.times == 2
+
+
 def test_who_cancels_and_pauses_is_named(program: Program) -> None:
     """As the program says, and not as its process is called."""
     workflow = Workflow.create("app", "w", [stage("a", "hello")])
