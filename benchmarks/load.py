@@ -15,6 +15,8 @@ from pathlib import Path
 import redis
 
 from stabilize_celery import Workflow
+from stabilize_celery.runtime.lanes import lanes
+from stabilize_celery.settings import Settings
 from tests.chaos.fleet import STATE_SERVER, ChaosFleet
 from tests.chaos.flows import stage
 from tests.integration.fleet import eventually
@@ -22,6 +24,7 @@ from tests.servers import RedisServer
 
 __all__ = ["main"]
 
+_QUEUES = (Settings().control_queue, Settings().work_queue)
 _STAGES = 5
 _LONGEST_S = 1_800
 _SMALL = 5
@@ -50,7 +53,7 @@ def _flood(fleet: ChaosFleet, server: RedisServer, size: int) -> dict[str, float
 
         def ended() -> bool:
             nonlocal longest
-            longest = max(longest, client.llen("stabilize.control") + client.llen("stabilize.work"))
+            longest = max(longest, sum(client.llen(lane) for queue in _QUEUES for lane in lanes(queue)))
             time.sleep(0.5)
             return sum(len(ids) for ids in fleet.store.indexed("ended", _everywhere(fleet), size).values()) == size
 
