@@ -93,6 +93,8 @@ def _started(
         if delay_s:
             raise Mistake("--delay is how long --replace waits: give both, or neither")
         return client.start(pipeline.definition, idempotency_key=key)
+    if not replaces.strip():
+        raise Mistake("--replace needs a key: what stands for the one workflow that there is at a time")
     if key is not None:
         raise Mistake("--key starts one workflow for ever, --replace another one each time: give one of them")
     return client.replace(pipeline.definition, replaces, delay_s=delay_s)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from stabilize_celery.cli.commands import command
+from stabilize_celery.cli.failures import Mistake
 from stabilize_celery.cli.session import Session
 from stabilize_celery.settings import Settings
 from stabilize_celery.transport.worker_command import worker_argv
@@ -31,6 +32,8 @@ def worker(
     tasks: Annotated[bool, typer.Option("--tasks", help="Only run tasks.")] = False,
 ) -> int:
     """Run a Celery worker of an app; all further options are Celery's (-c 4, -Q name, --pool threads ...)."""
+    if not app_name.strip():
+        raise Mistake("--app needs the name of a module with a Celery app, as for celery -A")
     settings = session.given_settings()
     is_embedded = session.is_embedded and (session.shared.home is not None or not _has_broker(app_name))
     if is_embedded:

@@ -75,4 +75,4 @@ def status_named(status: WorkflowStatus | str) -> str:
         return status.upper()
     known = list(WorkflowStatus.__members__)
     hint = Suggester(known).suggest(status.upper())
-    raise ValueError(f"there is no status {status!r}{hint} Known: {', '.join(known)}")
+    raise ValueError(f"there is no status {status!r}{hint or '.'} Known: {', '.join(known)}")

@@ -63,7 +63,8 @@ def read_url(url: str) -> Place:
         return Place("single", dict(parse_url(url)))  # type: ignore[no-untyped-call]  # redis-py is untyped here
     except ValueError:
         # Whatever the parser says may have the password in it.
-        raise StoreError(f"can't read the Redis URL {shown(url)}; forms: {_FORMS}") from None
+        told = f" {shown(url)}" if separator else ""
+        raise StoreError(f"can't read the Redis URL{told}; forms: {_FORMS}") from None
 
 
 def _several(scheme: str, rest: str) -> Place:

@@ -3,7 +3,10 @@
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
+from kombu.transport import TRANSPORT_ALIASES
+
 from stabilize_celery.errors import ConfigurationError, StabilizeError, redact_url
+from stabilize_celery.models.problems import Suggester
 from stabilize_celery.store.redis_url import Place, read_url
 
 __all__ = ["broker_settings"]
@@ -26,6 +29,7 @@ def broker_settings(url: str, timeout_s: float) -> dict[str, Any]:
             f"{redact_url(url)} is a Redis Cluster, which Celery can't use as a broker: keep the state there, and give "
             "a broker of its own (STABILIZE_BROKER_URL, or broker_url=), such as redis://host:6379/0"
         )
+    _check_transport(scheme if "://" in url else "", url)
     found: dict[str, Any] = {"broker_url": url, "broker_connection_timeout": timeout_s}
     options = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "socket_keepalive": True}
     if scheme == "sentinel":
@@ -39,6 +43,18 @@ def broker_settings(url: str, timeout_s: float) -> dict[str, Any]:
     elif scheme in ("redis", "rediss"):
         found["broker_transport_options"] = options
     return found
+
+
+def _check_transport(scheme: str, url: str) -> None:
+    """Refuse what kombu would look for in vain at the first message; a transport may also be a module of one's own."""
+    name = scheme.partition("+")[0]
+    if not name or name in TRANSPORT_ALIASES or "." in name or name == "unix":
+        return
+    hint = Suggester(sorted(TRANSPORT_ALIASES)).suggest(name)
+    raise ConfigurationError(
+        f"Celery knows no broker of the kind {name!r} ({redact_url(url)}){hint or '.'} Usual ones: "
+        "redis://host:6379/0, sentinel://…, amqp://host"
+    )
 
 
 def _sentinels(url: str) -> Place:

@@ -1,6 +1,7 @@
 """An app's ordinary Celery task as a stage's task: `celery:NAME`, run inside the process that has the claim."""
 
 import datetime as dt
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -85,14 +86,14 @@ def call_in_stage(task: celery.Task, args: Sequence[Any], kwargs: Mapping[str, A
 
     Raises:
         TransientError: it asked for a retry, or put its message back.
-        PermanentError: `autoretry_for` gave up.
+        PermanentError: `autoretry_for` gave up, or it is an async function.
         Reject: it rejected its message for good.
 
     """
     call = bound_call()
     retries = 0 if call is None else call.attempt - 1
     try:
-        return _run(task, args, kwargs, request_fields(call, retries))
+        returned = _run(task, args, kwargs, request_fields(call, retries))
     except Retry as error:
         raise TransientError(str(error), cause=error.exc, retry_after=_seconds(error.when)) from error
     except Ignore:
@@ -104,6 +105,19 @@ def call_in_stage(task: celery.Task, args: Sequence[Any], kwargs: Mapping[str, A
     except Exception as error:
         _raise_if_retried(task, error, retries)
         raise
+    _refuse_coroutine(task, returned)
+    return returned
+
+
+def _refuse_coroutine(task: celery.Task, returned: Any) -> None:
+    if not inspect.iscoroutine(returned):
+        return
+    returned.close()
+    raise PermanentError(
+        f"Celery task {task.name} is an async function: called, it gives a coroutine that nobody awaits, neither here "
+        "nor in Celery itself, and none of its code has run. Make it a plain function that does its work with "
+        "asyncio.run(...)"
+    )
 
 
 def _run(task: celery.Task, args: Sequence[Any], kwargs: Mapping[str, Any], request: Mapping[str, Any]) -> Any:

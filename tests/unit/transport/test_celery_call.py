@@ -163,3 +163,14 @@ def test_a_name_that_the_app_has_not_is_not_found(app: Celery) -> None:
     with pytest.raises(TaskNotFoundError, match="celery:known"):
         resolve_celery_task(app, "celery:unknown")
     assert celery_task_names(app) == ["celery:known"]
+
+
+def test_an_async_function_is_refused_in_words(app: Celery) -> None:
+    """What is wrong and what to do; its coroutine is closed, so that nothing warns of it later."""
+
+    @app.task(name="later", shared=False)
+    async def later() -> int:
+        return 1
+
+    with pytest.raises(PermanentError, match=r"Celery task later is an async function: .* asyncio\.run"):
+        call(app, "later")
