@@ -55,7 +55,11 @@ class Draft:
         self._seen_us = self._at_us = 0
         self._watched: set[str] = set()
         self._hashes: dict[str, dict[str, bytes]] = {}
-        """Whole hashes, as they will be. A change makes a new dict: those given away stay as they were."""
+        """Whole hashes, as they will be with the first `_laid` changes of their key.
+
+        A change makes a new dict, once it is looked at: those given away stay as they were.
+        """
+        self._laid: dict[str, int] = {}
         self._answers: dict[Query, object] = {}
         """What was read of keys that this draft does not change."""
         self._read_of: dict[str, list[Query]] = defaultdict(list)
@@ -77,12 +81,11 @@ class Draft:
     @property
     def _digest(self) -> bytes:
         """The digest of the workflow's definition, once the workflow was read."""
-        return self._hashes.get(places.WORKFLOW, {}).get("digest", b"")
+        return self._hash(places.WORKFLOW).get("digest", b"")
 
     def urgency(self, own: str) -> Urgency:
         """Return how urgent is what follows from the message `own`."""
-        record, entry = self._hashes.get(places.WORKFLOW, {}), self._hashes.get(places.ledger(own), {})
-        return Urgency.told_by(record, entry)
+        return Urgency.told_by(self._hash(places.WORKFLOW), self._hash(places.ledger(own)))
 
     @property
     def is_empty(self) -> bool:
@@ -170,11 +173,28 @@ class Draft:
         return True
 
     def _known(self, query: Query) -> object:
-        if isinstance(query, _HASHES) and (known := self._hashes.get(query.key)) is not None:
+        if isinstance(query, _HASHES) and query.key in self._hashes:
+            known = self._hash(query.key)
             if isinstance(query, Hash):
                 return known
             return {name: known[name] for name in query.fields if name in known}
         return self._answers[query]
+
+    def _hash(self, key: str) -> dict[str, bytes]:
+        """Return a whole hash as it will be; empty if it is not known."""
+        known, changes = self._hashes.get(key, _NOTHING), self._pending.get(key)
+        laid = self._laid.get(key, 0)
+        if changes is None or laid == len(changes) or known is _NOTHING:
+            return known
+        for change in changes[laid:]:
+            known = _applied(change, known)
+        self._know(key, known)
+        return known
+
+    def _know(self, key: str, known: dict[str, bytes]) -> None:
+        """Take note of what a hash will be with all changes so far."""
+        self._hashes[key] = known
+        self._laid[key] = len(self._pending.get(key, ()))
 
     def _learn(self, query: Query, answer: object) -> None:
         if isinstance(query, _HASHES) and isinstance(answer, dict):
@@ -182,7 +202,7 @@ class Draft:
             for change in self._pending.get(query.key, ()):
                 told = _applied(change, told)
             if isinstance(query, Hash):
-                self._hashes[query.key] = told
+                self._know(query.key, told)
                 return
             answer = {name: told[name] for name in query.fields if name in told}
         self._answers[query] = answer
@@ -214,12 +234,9 @@ class Draft:
     def _lay_over(self, key: str, change: Change) -> None:
         if isinstance(change, SetFields) and _is_birth(change):
             # Its name comes from what is WATCHed here, and is used once: nobody has written it, nobody else will.
-            self._hashes[key] = {}
+            self._know(key, {})
             self._watched.add(key)
-        known = self._hashes.get(key)
         self._pending[key].append(change)
-        if known is not None:
-            self._hashes[key] = _applied(change, known)
         for query in self._read_of.pop(key, ()):
             self._answers.pop(query, None)
 
@@ -233,7 +250,7 @@ class Draft:
             # What was drafted under this name is over; what may stand on the server goes too.
             drafted[:] = [] if name in self._unwritten else [change]
             self._lay_over(key, Delete((key,)))
-            self._hashes[key] = {}
+            self._know(key, {})
             self._watched.add(key)
         elif isinstance(change, Due) and drafted and isinstance(put := drafted[-1], Put) and not put.keep_earlier:
             drafted[-1] = Put(put.name, put.fields, change.due_ms)
@@ -243,13 +260,14 @@ class Draft:
     def _note_put(self, key: str, put: Put) -> None:
         # Only a merge message is owed by several under one name, and only a timer by several decisions in turn.
         if not put.keep_earlier and key not in self._hashes:
-            self._hashes[key] = {}
+            self._know(key, {})
             self._watched.add(key)
             if not put.fields.get("nb"):
                 self._unwritten.add(put.name)
         self._lay_over(key, SetFields(key, put.fields))
 
 
+_NOTHING: dict[str, bytes] = {}
 _HASHES = (Hash, Fields)
 _ENTRY = places.ledger("")
 _KINDS = (Drop, Put)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, groupby
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from stabilize_celery.engine.steps import (
     Add,
@@ -256,18 +256,15 @@ def _flat(fields: Mapping[str, Value], what: str) -> list[bytes | str | int]:
     if not fields:
         raise StoreError(f"{what} has no fields; nothing was written")
     flat: list[bytes | str | int] = []
-    for name, value in fields.items():
+    given: Mapping[str, Any] = fields
+    for name, value in given.items():
         # Nearly all are plain; what is not is looked at closely.
-        is_plain = type(name) is str and name.isascii() and name
-        flat.append(name if is_plain else name_of(name, f"a field of {what}"))
-        flat.append(value if _is_plain(value) else value_of(value, f"{what}.{name}"))
+        is_name = type(name) is str and name.isascii() and name
+        flat.append(name if is_name else name_of(name, f"a field of {what}"))
+        kind = type(value)
+        is_plain = kind is bytes or (value.isascii() if kind is str else kind is int and -_LARGE < value < _LARGE)
+        flat.append(value if is_plain else value_of(value, f"{what}.{name}"))
     return flat
-
-
-def _is_plain(value: Value) -> bool:
-    if isinstance(value, str):
-        return type(value) is str and value.isascii()
-    return type(value) is bytes or (type(value) is int and -_LARGE < value < _LARGE)
 
 
 _LARGE = 2**62

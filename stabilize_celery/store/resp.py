@@ -73,7 +73,7 @@ def received(connection: Connection, commands: Sequence[Command]) -> list[Reply]
         replies = [_told(reply) if isinstance(reply, RedisError) else reply for reply in replies]
     if list in kinds:
         for at, reply in enumerate(replies):
-            if type(reply) is list and commands[at][0] == "EXEC":
+            if type(reply) is list and commands[at][0] == "EXEC" and not _PLAIN.issuperset(map(type, reply)):
                 replies[at] = [_refused(item) if isinstance(item, ResponseError) else item for item in reply]
     return replies
 

@@ -94,6 +94,8 @@ class Vault:
             if not isinstance(change, SetFields) or _is_ledger(change.key):
                 continue
             for field, value in change.fields.items():
+                if not named and not self._is_large(value):
+                    continue
                 place = f"{address.key(change.key)}.{field}"
                 # A field that is set twice has what was set last.
                 named.pop(place, None)
@@ -127,9 +129,13 @@ class Vault:
             PayloadError: this process lacks the key or the file.
 
         """
-        is_marked = any(value[:1] == MARK for value in fields.values())
-        if not is_marked and (fetched is None or fetched.shelf.is_empty):
-            return fields
+        # Nearly always there is none: no more is done for each field than must be.
+        for value in fields.values():
+            if value[:1] == MARK:
+                break
+        else:
+            if fetched is None or fetched.shelf.is_empty:
+                return fields
         return {name: self._opened(one, f"{key}.{name}", fetched or self.fetching()) for name, one in fields.items()}
 
     def fetching(self, shelf: Shelf | None = None) -> Fetched:
