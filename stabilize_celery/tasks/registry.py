@@ -19,7 +19,7 @@ from stabilize_celery.tasks.shell import ShellTask
 from stabilize_celery.tasks.sub_workflow import SubWorkflowTask
 from stabilize_celery.tasks.task import Task
 from stabilize_celery.tasks.variants import CallableTask, NoOpTask, TaskFunction
-from stabilize_celery.tasks.verification import Verifier, VerifierFunction, VerifierRegistry
+from stabilize_celery.tasks.verification import SHARED, Verifier, VerifierFunction, VerifierRegistry
 from stabilize_celery.tasks.wait import WaitTask
 
 __all__ = ["TaskImplementation", "TaskRegistry", "TaskResolver"]
@@ -64,7 +64,7 @@ class TaskRegistry:
     def __init__(self, *, ready_made: bool = True) -> None:
         self.builders = StageDefinitionBuilderFactory()
         self.finalizers = FinalizerRegistry()
-        self.verifiers = VerifierRegistry()
+        self.verifiers = VerifierRegistry(SHARED)
         self._entries: dict[str, _Entry] = {}
         self._aliases: dict[str, str] = {}
         self._resolvers: dict[str, TaskResolver] = {}

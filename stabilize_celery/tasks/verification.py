@@ -5,7 +5,8 @@ kept, and the stage fails; where a check can't tell yet, only the check is made 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -18,6 +19,7 @@ from stabilize_celery.models.problems import Suggester
 from stabilize_celery.models.stage import StageExecution
 
 __all__ = [
+    "SHARED",
     "CallableVerifier",
     "OutputVerifier",
     "Verifier",
@@ -162,10 +164,18 @@ class CallableVerifier(Verifier):
 
 
 class VerifierRegistry:
-    """The verifiers that a worker knows by name; a stage names one in `context["verification"]`."""
+    """The verifiers that a worker knows by name; a stage names one in `context["verification"]`.
 
-    def __init__(self) -> None:
-        self._verifiers: dict[str, Verifier] = {}
+    `beyond`: where to look for names that are not here.
+    """
+
+    def __init__(self, beyond: "VerifierRegistry | None" = None) -> None:
+        self._verifiers: ChainMap[str, Verifier] = ChainMap({}, *(beyond.layers if beyond is not None else ()))
+
+    @property
+    def layers(self) -> Sequence[MutableMapping[str, Verifier]]:
+        """Where names are looked for, one after another; the first is this one's own."""
+        return self._verifiers.maps
 
     def register(self, name: str, verifier: Verifier | VerifierFunction) -> None:
         """Make a verifier, or a function as one, known as `name`; a later one replaces an earlier one."""
@@ -192,3 +202,7 @@ class VerifierRegistry:
     def names(self) -> tuple[str, ...]:
         """Return all names, sorted."""
         return tuple(sorted(self._verifiers))
+
+
+SHARED = VerifierRegistry()
+"""Those of `register_verifier`: every registry of this process finds them."""

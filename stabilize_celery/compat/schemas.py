@@ -1,0 +1,141 @@
+"""Checks of contexts and outputs against a JSON Schema: the part of it that `stabilize` programs use.
+
+Understood: type, enum, const; minLength, maxLength, pattern; minimum, maximum, exclusiveMinimum, exclusiveMaximum,
+multipleOf; minItems, maxItems, uniqueItems, items; required, properties, additionalProperties, minProperties,
+maxProperties. What else a schema has is left out of account.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+__all__ = ["SchemaValidator", "ValidationError", "is_valid", "validate_context", "validate_outputs"]
+
+
+@dataclass
+class ValidationError:
+    """One thing that is wrong with a value; `path` is where, such as `servers[0].host`."""
+
+    path: str
+    message: str
+    value: Any = None
+    constraint: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class SchemaValidator:
+    """Finds all that is wrong with values; knows what its module says of JSON Schema."""
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self.schema = schema
+
+    def validate(self, data: Any, path: str = "") -> list[ValidationError]:
+        """Return everything that is wrong with `data`; `path`: where it stands itself."""
+        return list(_problems(data, self.schema, path))
+
+
+def validate_context(context: Mapping[str, Any], schema: Mapping[str, Any]) -> list[ValidationError]:
+    """Return everything that is wrong with a stage's context."""
+    return SchemaValidator(schema).validate(dict(context))
+
+
+def validate_outputs(outputs: Mapping[str, Any], schema: Mapping[str, Any]) -> list[ValidationError]:
+    """Return everything that is wrong with a stage's outputs."""
+    return SchemaValidator(schema).validate(dict(outputs))
+
+
+def is_valid(data: Any, schema: Mapping[str, Any]) -> bool:
+    """Return whether nothing is wrong with `data`."""
+    return next(_problems(data, schema, ""), None) is None
+
+
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list, tuple),
+    "object": (Mapping,),
+    "null": (type(None),),
+}
+_Rule: TypeAlias = tuple[str, Callable[[Any, Any], bool], str]
+"""A keyword, whether a value keeps it, and what is told if not."""
+
+_ANY: Sequence[_Rule] = (
+    ("enum", lambda value, allowed: value in allowed, "must be one of {}"),
+    ("const", lambda value, wanted: value == wanted, "must be {}"),
+)
+_OF_TYPE: Mapping[str, Sequence[_Rule]] = {
+    "string": (
+        ("minLength", lambda value, least: len(value) >= least, "must have at least {} characters"),
+        ("maxLength", lambda value, most: len(value) <= most, "must have at most {} characters"),
+        ("pattern", lambda value, pattern: re.search(pattern, value) is not None, "must match {}"),
+    ),
+    "number": (
+        ("minimum", lambda value, least: value >= least, "must be {} or more"),
+        ("maximum", lambda value, most: value <= most, "must be {} or less"),
+        ("exclusiveMinimum", lambda value, below: value > below, "must be more than {}"),
+        ("exclusiveMaximum", lambda value, above: value < above, "must be less than {}"),
+        ("multipleOf", lambda value, step: value % step == 0, "must be a multiple of {}"),
+    ),
+    "array": (
+        ("minItems", lambda value, least: len(value) >= least, "must have at least {} items"),
+        ("maxItems", lambda value, most: len(value) <= most, "must have at most {} items"),
+        ("uniqueItems", lambda value, wanted: not wanted or _all_differ(value), "must not have an item twice"),
+    ),
+    "object": (
+        ("minProperties", lambda value, least: len(value) >= least, "must have at least {} names"),
+        ("maxProperties", lambda value, most: len(value) <= most, "must have at most {} names"),
+    ),
+}
+
+
+def _problems(value: Any, schema: Mapping[str, Any], path: str) -> Iterator[ValidationError]:
+    wanted = schema.get("type")
+    types = [wanted] if isinstance(wanted, str) else list(wanted or ())
+    if types and not any(_is(value, one) for one in types):
+        told = f"must be {' or '.join(types)}, not {_type_of(value)}"
+        yield ValidationError(path, told, value, "type")
+        return
+    rules = [*_ANY, *(rule for kind in _OF_TYPE if _is(value, kind) for rule in _OF_TYPE[kind])]
+    for keyword, keeps, told in rules:
+        if keyword in schema and not keeps(value, schema[keyword]):
+            yield ValidationError(path, told.format(repr(schema[keyword])), value, keyword)
+    if _is(value, "array") and isinstance(schema.get("items"), Mapping):
+        for position, item in enumerate(value):
+            yield from _problems(item, schema["items"], f"{path}[{position}]")
+    if _is(value, "object"):
+        yield from _of_object(value, schema, path)
+
+
+def _of_object(value: Mapping[str, Any], schema: Mapping[str, Any], path: str) -> Iterator[ValidationError]:
+    below = f"{path}." if path else ""
+    for name in schema.get("required", ()):
+        if name not in value:
+            yield ValidationError(f"{below}{name}", "is required", None, "required")
+    known, more = schema.get("properties", {}), schema.get("additionalProperties", True)
+    for name, item in value.items():
+        inner = known.get(name, more)
+        if isinstance(inner, Mapping):
+            yield from _problems(item, inner, f"{below}{name}")
+        elif inner is False:
+            yield ValidationError(f"{below}{name}", "is not allowed here", item, "additionalProperties")
+
+
+def _is(value: Any, kind: str) -> bool:
+    """Whether a value is of a type; true and false are no numbers, and of an unknown type is everything."""
+    types = _TYPES.get(kind)
+    if types is None:
+        return True
+    return isinstance(value, types) and (kind == "boolean" or not isinstance(value, bool))
+
+
+def _type_of(value: Any) -> str:
+    return next((kind for kind in _TYPES if _is(value, kind)), type(value).__name__)
+
+
+def _all_differ(items: Sequence[Any]) -> bool:
+    return all(item not in items[:position] for position, item in enumerate(items))
