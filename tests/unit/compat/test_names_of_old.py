@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,7 +27,19 @@ from stabilize_celery.errors import ConfigurationError
 from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.tasks.verification import SHARED
 from stabilize_celery.testing import run_workflow
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    """What a test makes known to the process is unknown to the next one."""
+    own = SHARED.layers[0]
+    before = dict(own)
+    yield
+    own.clear()
+    own.update(before)
+
 
 # -- conditions --------------------------------------------------------------------------------------------------------
 
