@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -48,9 +49,11 @@ class ChaosFleet(Fleet):
     def publisher(self) -> CeleryPublisher:
         return CeleryPublisher(self.celery)
 
-    def add_worker(self, concurrency: int = 2, *, app: str = "crowd", wait: bool = True) -> Worker:
+    def add_worker(
+        self, concurrency: int = 2, *, app: str = "crowd", wait: bool = True, options: Sequence[str] = ()
+    ) -> Worker:
         command = [sys.executable, "-m", "celery", "-A", app, "worker", "-c", str(concurrency)]
-        command += ["-n", f"w{len(self.workers)}@%h", "-l", "INFO", "--without-gossip", "--without-mingle"]
+        command += ["-n", f"w{len(self.workers)}@%h", "-l", "INFO", "--without-gossip", "--without-mingle", *options]
         if wait:
             return self.run_worker(command)
         self.workers.append(Worker(command, self.folder, self.env, len(self.workers)))

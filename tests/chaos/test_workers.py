@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 
 import pytest
 
@@ -30,9 +31,14 @@ def test_a_machine_is_lost_in_the_middle_of_everything(fleet: ChaosFleet) -> Non
     crowd.check()
 
 
-def test_children_are_killed_in_the_middle_of_everything(fleet: ChaosFleet) -> None:
-    """As the kernel does when memory runs out; the main process lives on, and says so at once."""
-    worker = fleet.add_worker()
+@pytest.mark.parametrize("acks", ["broker", "ledger"])
+def test_children_are_killed_in_the_middle_of_everything(new_fleet: Callable[..., ChaosFleet], acks: str) -> None:
+    """As the kernel does when memory runs out; the main process lives on, and says so at once.
+
+    With `ledger` they take most messages themselves, and wait for them.
+    """
+    fleet = new_fleet(acks=acks)
+    worker = fleet.add_worker(options=("-Q", "stabilize.control,stabilize.work") if acks == "ledger" else ())
     crowd = Crowd(fleet, 66)
     for ended in range(5, 60, 10):
         crowd.wait_until_ended(ended)
