@@ -32,7 +32,9 @@ class Canvas(Peer):
         self.stamps = Stamps(folder)
         server = stack.enter_context(durable_redis())
         os.environ |= {"BENCH_BROKER": server.url, "BENCH_ACKS": arguments[0]}
-        stack.enter_context(running(celery_worker("benchmarks.peers.canvas_app"), {}, folder / "worker.log"))
+        self.worker = stack.enter_context(
+            running(celery_worker("benchmarks.peers.canvas_app"), {}, folder / "worker.log")
+        )
         # The app is made from the environment that was just completed.
         from benchmarks.peers import canvas_app  # noqa: PLC0415
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import redis
 
-__all__ = ["Costs", "cpu_s", "resident_bytes"]
+__all__ = ["Costs", "cpu_s", "family", "resident_bytes"]
 
 
 class Costs:
@@ -34,18 +34,18 @@ class Costs:
 def cpu_s(pid: int) -> float:
     """Return the processor time of a process and its living children (s)."""
     ticks = 0
-    for fields in _family(pid):
+    for fields in family(pid).values():
         ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def resident_bytes(pid: int) -> int:
     """Return the memory of a process and its living children; pages that they share count for each."""
-    return sum(int(fields[21]) for fields in _family(pid)) * os.sysconf("SC_PAGE_SIZE")
+    return sum(int(fields[21]) for fields in family(pid).values()) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _family(pid: int) -> list[list[str]]:
-    """Return the lines of /proc/PID/stat, from the third field on, of a process and its children."""
+def family(pid: int) -> dict[int, list[str]]:
+    """Return the lines of /proc/PID/stat, from the third field on, of a process and its children, by process id."""
     lines = {}
     for file in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -54,4 +54,4 @@ def _family(pid: int) -> list[list[str]]:
             # It has ended since it was listed.
             continue
         lines[int(text.split(" ", 1)[0])] = text.rsplit(")", 1)[1].split()
-    return [fields for one, fields in lines.items() if one == pid or int(fields[1]) == pid]
+    return {one: fields for one, fields in lines.items() if one == pid or int(fields[1]) == pid}
