@@ -20,20 +20,26 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
 
 
 @pytest.fixture
-def new_fleet(tmp_path: Path) -> Iterator[Callable[..., Fleet]]:
+def server() -> Iterator[RedisServer]:
+    """A server that keeps each write that it acknowledged."""
+    with RedisServer("--maxmemory-policy", "noeviction", append_only=True) as server:
+        yield server
+
+
+@pytest.fixture
+def new_fleet(tmp_path: Path, server: RedisServer) -> Iterator[Callable[..., Fleet]]:
     """Make a fleet on a server of its own."""
     fleets: list[Fleet] = []
-    with RedisServer() as server:
 
-        def make(**settings: str) -> Fleet:
-            fleets.append(Fleet(server, tmp_path, **settings))
-            return fleets[-1]
+    def make(**settings: str) -> Fleet:
+        fleets.append(Fleet(server, tmp_path, **settings))
+        return fleets[-1]
 
-        try:
-            yield make
-        finally:
-            for fleet in fleets:
-                fleet.stop()
+    try:
+        yield make
+    finally:
+        for fleet in fleets:
+            fleet.stop()
 
 
 def submit_chain(fleet: Fleet, *does: str, sleep_s: float = 0) -> str:
@@ -264,3 +270,28 @@ def test_processes_that_wait_do_not_outlive_their_worker(new_fleet: Callable[...
     worker.send(signal.SIGKILL)
 
     eventually(lambda: not Path(f"/proc/{done['pid']}").exists(), SOON_S)
+
+
+def test_processes_that_wait_outlive_their_redis(new_fleet: Callable[..., Fleet], server: RedisServer) -> None:
+    """Their turns end with it; once it is back, Celery has its connection again and nothing is kept waiting."""
+    fleet = new_fleet(**WAITS)
+    worker = fleet.start_worker(*TAKES)
+    fleet.ended(submit_chain(fleet, "work", "work"))
+
+    server.kill()
+    eventually(lambda: "connection" in worker.log.lower().partition("ready.")[2])
+    server.start()
+
+    assert fleet.ended(submit_chain(fleet, "work", "work", "work"), 60).status.name == "SUCCEEDED"
+    assert worker.process.poll() is None
+
+
+def test_a_cold_shutdown_ends_the_waiting(new_fleet: Callable[..., Fleet]) -> None:
+    """As a warm one does: Celery ends the processes of what it still has."""
+    fleet = new_fleet(**WAITS)
+    worker = fleet.start_worker(*TAKES)
+    fleet.ended(submit_chain(fleet, "work", "work"))
+
+    worker.send(signal.SIGQUIT)
+
+    worker.process.wait(SOON_S)
