@@ -70,6 +70,7 @@ class Keeper:
         self._worker_id = worker_id
         self._probes = Probes(worker_id)
         self._held: list[int] = []
+        self._came_back: Mapping[str, int] | None = None
         self.lease_ms = min(settings.partition_lease_ms, settings.lease_ms * 2 // 3)
         """Life of a partition's lease; to be renewed every third of it. Shorter than a task's lease, so that what a
         dead worker has left is looked after by another one when its tasks fall due."""
@@ -105,13 +106,15 @@ class Keeper:
         """Do one round over the held partitions; return when to do the next (ms from now).
 
         Raises:
-            UnreachableError: Redis is away; what was not reached is still due.
+            UnreachableError: Redis is away; what was not reached is still due. Of a cluster, no node answers, or one
+                went away amid the round, which looked at all others.
 
         """
         if not self._held:
             return self._settings.keeper_idle_ms
         limit = self._settings.keeper_batch
-        now_ms, due = self._store.first_due(self._held, limit)
+        self._came_back = None
+        now_ms, due = self._store.first_due(self._held, limit, partly=True)
         ripe = {partition: [e for e in entries if e.due_ms <= now_ms] for partition, entries in due.items()}
         self._look_at_all((partition, entries) for partition, entries in ripe.items() if entries)
         if any(len(entries) >= limit for entries in ripe.values()):
@@ -125,8 +128,6 @@ class Keeper:
         for partition, entries in ripe:
             try:
                 self._look(partition, entries)
-            except UnreachableError:
-                raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the others must go on
                 failures.append(error)
         if failures:
@@ -151,7 +152,7 @@ class Keeper:
         """Read, judge, commit and publish; False: a conflict, nothing was done."""
         with self._store.session(partition_slot(partition)) as session:
             found, now_ms = _read(session, entries)
-            came_back = self._store.probes() if any(map(needs_probe_answers, found)) else {}
+            came_back = self._probes_back() if any(map(needs_probe_answers, found)) else {}
             verdicts = [(item, judge(item, now_ms, came_back, self._settings)) for item in found]
             transaction = Transaction(
                 tuple(change for _, verdict in verdicts for change in verdict.changes),
@@ -163,6 +164,18 @@ class Keeper:
                 return False
         self._after_commit(verdicts, now_ms, came_back)
         return True
+
+    def _probes_back(self) -> Mapping[str, int]:
+        """Return which probes had come back when this round first asked.
+
+        They are kept on one node. While that one is away nobody knows of any: what was published is looked at later.
+        """
+        if self._came_back is None:
+            try:
+                self._came_back = self._store.probes()
+            except UnreachableError:
+                self._came_back = {}
+        return self._came_back
 
     def _replace(self, partition: int, due: DueEntry, error: Exception) -> bool:
         """Make a dead letter of what is no entry at all; what stood there is gone, the reason stands in its place."""

@@ -7,6 +7,7 @@ from stabilize_celery.engine.places import ledger
 from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import Change, DeleteFields, Fields, Hash, Increment, SetFields, workflow_slot
 from stabilize_celery.errors import QueueError
+from stabilize_celery.runtime.apart import for_each
 from stabilize_celery.runtime.ports import Claim, Publisher
 from stabilize_celery.runtime.verdicts import Found, entry_key, published_again
 from stabilize_celery.settings import Settings
@@ -39,15 +40,14 @@ class Leases:
         One transaction per partition. Where others' commits win every time, the lease stands until the next call.
 
         Raises:
-            UnreachableError: Redis is away; leases that were not reached run on.
+            UnreachableError: Redis is away, or a node of it; leases that were not reached run on.
 
         """
         by_partition: dict[int, list[Claim]] = defaultdict(list)
         for claim in claims:
             by_partition[self._store.partition_of(claim.workflow_id)].append(claim)
-        return [
-            foreign for partition, own in sorted(by_partition.items()) for foreign in self._extend_in(partition, own)
-        ]
+        found = for_each(lambda own: self._extend_in(*own), sorted(by_partition.items()))
+        return [foreign for foreigners in found for foreign in foreigners]
 
     def report_lost(self, workflow_id: str, name: str, owner: str) -> bool:
         """Take back a claim whose process has died, counted as lost, and publish; False: it is not `owner`'s."""

@@ -16,6 +16,7 @@ from stabilize_celery.errors import IdempotencyConflictError, UnreachableError
 from stabilize_celery.models.schedule import Schedule
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.runtime.apart import for_each
 from stabilize_celery.runtime.schedule_book import RECORD, ScheduleRecord, due_change, schedule_from
 from stabilize_celery.store.contract import Session, Store, Transaction, partition_slot
 from stabilize_celery.store.keys import SCHEDULES_DUE, schedule_record
@@ -53,19 +54,21 @@ class Scheduler:
         """Start what is due; return how many were started. One round trip while nothing is.
 
         Raises:
-            UnreachableError: Redis is away; what was not started is still due.
+            UnreachableError: Redis is away, or a node of it; what was not started is still due.
 
         """
         if not partitions:
             return 0
         first = Ranked(SCHEDULES_DUE, _AT_ONCE)
         found = self._store.look_many([(partition_slot(number), [first]) for number in partitions])
-        return sum(
-            self._look(number, name)
+        due = [
+            (number, name)
             for number, snapshot in zip(partitions, found, strict=True)
             for name, due_ms in snapshot[first]
             if due_ms <= snapshot.now_ms
-        )
+        ]
+        # A schedule lies on one node, the workflow that it starts perhaps on another.
+        return sum(for_each(lambda one: self._look(*one), due))
 
     def _look(self, partition: int, name: str) -> int:
         key = schedule_record(name)

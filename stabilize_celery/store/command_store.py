@@ -79,21 +79,28 @@ class CommandStore:
 
     # -- the keeper's side ---------------------------------------------------------------------------------------------
 
-    def first_due(self, partitions: Sequence[int], limit: int) -> tuple[int, dict[int, list[DueEntry]]]:
+    def first_due(
+        self, partitions: Sequence[int], limit: int, *, partly: bool = False
+    ) -> tuple[int, dict[int, list[DueEntry]]]:
         """Return the server's time (ms) and the first `limit` entries of each partition's `due`."""
         batches = [Batch(keys.partitions(self.namespace), [("TIME",)])]
         for number in partitions:
             key = keys.due(self._prefix(number))
             batches.append(Batch(key, [("ZRANGE", key, 0, limit - 1, "WITHSCORES")] if limit > 0 else []))
-        (now,), *answers = self._gather(batches)
+        time, *answers = self._reached(batches) if partly else self._gather(batches)
         entries: dict[int, list[DueEntry]] = {}
         for number, answer in zip(partitions, answers, strict=True):
+            if answer is None:
+                continue
             entries[number], strays = _ledger_names(answer)
             if strays:
                 key = keys.due(self._prefix(number))
                 self._one(key, ("ZREM", key, *strays))
                 logger.error("taken out of %s, no ledger names: %.500r", key, strays)
-        return time_us(now) // 1000, entries
+        if time is None:
+            # The node that all others take the time from is away: then that of any other must do.
+            time = self._one(keys.due(self._prefix(next(iter(entries)))), ("TIME",))
+        return time_us(time[0]) // 1000, entries
 
     def indexed(self, kind: Kind, first: Mapping[int, int], limit: int) -> dict[int, list[str]]:
         """Return up to `limit` workflow ids per partition, oldest first, from rank `first[partition]` on."""
@@ -120,8 +127,8 @@ class CommandStore:
         name_of(owner, "lease owner")
         batches = [Batch(self._lease(number), self._take(owner, number, ttl_ms)) for number in partitions]
         held = []
-        for number, replies in zip(partitions, self._gather(batches), strict=True):
-            if replies[-1] == owner.encode():
+        for number, replies in zip(partitions, self._reached(batches), strict=True):
+            if replies is not None and replies[-1] == owner.encode():
                 held.append(number)
                 self._believed_leases.add((owner, number))
             else:
@@ -336,10 +343,23 @@ class CommandStore:
             replies = self._wire.gather(batches)
         except LinkLostError as lost:
             raise unreachable(self._wire, lost) from None
-        for reply in (reply for answers in replies for reply in answers):
-            if isinstance(reply, Refused):
-                raise refusal(reply)
+        _require_granted(replies)
         return replies
+
+    def _reached(self, batches: Sequence[Batch]) -> list[list[Reply] | None]:
+        """Ask as `_gather` does; None: the node does not answer. Raises if none does."""
+        try:
+            replies = self._wire.gather_reached(batches)
+        except LinkLostError as lost:
+            raise unreachable(self._wire, lost) from None
+        _require_granted(answers for answers in replies if answers is not None)
+        return replies
+
+
+def _require_granted(replies: Iterable[Sequence[Reply]]) -> None:
+    for reply in (reply for answers in replies for reply in answers):
+        if isinstance(reply, Refused):
+            raise refusal(reply)
 
 
 def _due_entry(member: str, score: float) -> DueEntry:

@@ -48,7 +48,7 @@ class RedisWire:
 
     def link(self, key: str) -> "_RedisLink":
         """Check out a connection to the server that has `key`."""
-        pool = self._pool_for(key, self.here().pools)
+        pool = self.pool_for(key, self.here().pools)
         try:
             return _RedisLink(self, pool)
         except LinkLostError:
@@ -72,7 +72,7 @@ class RedisWire:
         for pool in pools:
             cursor = b"0"
             while True:
-                (answer,) = self._converse(pool, [("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)])
+                (answer,) = self.converse(pool, [("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)])
                 match answer:
                     case [bytes() as cursor, list() as found]:
                         yield from (key for key in found if isinstance(key, bytes))
@@ -83,35 +83,30 @@ class RedisWire:
 
     def gather(self, batches: Sequence[Batch]) -> list[list[Reply]]:
         """Carry out what may be done twice; a connection that the server had closed is replaced once."""
-        replies: list[list[Reply]] = [[] for _ in batches]
-        positions = [position for position, batch in enumerate(batches) if batch.commands]
-        for _ in range(_GATHER_TRIES):
-            left: list[int] = []
-            for pool, here in self._by_pool(batches, positions).items():
-                try:
-                    answers = iter(self._converse(pool, [command for at in here for command in batches[at].commands]))
-                except LinkLostError:
-                    if pool in self._by_pool(batches, here):
-                        raise
-                    # A replica has taken over: the map, read anew, names another node.
-                    left += here
-                    continue
-                for at in here:
-                    replies[at] = [next(answers) for _ in batches[at].commands]
-            refusals = {at: found for at in positions if at not in left and (found := _misrouting(replies[at]))}
-            positions = [*left, *refusals]
-            if not positions:
-                return replies
-            if refusals:
-                self.redirected(next(iter(refusals.values())))
-        raise LinkLostError("the keys are being moved to another node", was_stale=False)
+        gathered = _Gathered(self, batches)
+        while gathered.asks_again():
+            if gathered.lost:
+                break
+        if gathered.lost:
+            raise next(iter(gathered.lost.values()))
+        return gathered.replies
+
+    def gather_reached(self, batches: Sequence[Batch]) -> list[list[Reply] | None]:
+        """Do as `gather`, but with None for the batches of a server that does not answer."""
+        gathered = _Gathered(self, batches)
+        while gathered.asks_again():
+            pass
+        lost = gathered.lost
+        if lost and len(lost) == sum(bool(batch.commands) for batch in batches):
+            raise next(iter(lost.values()))
+        return [None if at in lost else replies for at, replies in enumerate(gathered.replies)]
 
     def wait(self, batch: Batch, block_ms: int) -> list[Reply]:  # noqa: ARG002 - all patient sockets wait long enough
         """Carry out commands of which one blocks, on a connection that is patient enough."""
         for _ in range(_GATHER_TRIES):
-            pool = self._pool_for(batch.key, self.here().patient_pools)
+            pool = self.pool_for(batch.key, self.here().patient_pools)
             try:
-                replies = self._converse(pool, batch.commands)
+                replies = self.converse(pool, batch.commands)
             except LinkLostError:
                 if self._other_than(pool, batch.key, self.here().patient_pools) is None:
                     raise
@@ -166,24 +161,30 @@ class RedisWire:
             self._own = _Here(self._make)
         return self._own
 
-    def _by_pool(self, batches: Sequence[Batch], positions: Sequence[int]) -> dict[ConnectionPool, list[int]]:
-        pools: dict[ConnectionPool, list[int]] = {}
-        for at in positions:
-            pools.setdefault(self._pool_for(batches[at].key, self.here().pools), []).append(at)
-        return pools
-
     def _other_than(self, pool: ConnectionPool, key: str, pools: Pools) -> ConnectionPool | None:
         """Return the pool of the node that has taken over from one that can't be reached, or None."""
-        now = self._pool_for(key, pools)
+        now = self.pool_for(key, pools)
         return None if now is pool else now
 
-    def _pool_for(self, key: str, pools: Pools) -> ConnectionPool:
+    def pool_for(self, key: str, pools: Pools) -> ConnectionPool:
+        """Return the pool of the server that has `key`.
+
+        Raises:
+            LinkLostError: nobody says which server that is.
+
+        """
         try:
             return pools.pool_for(key)
         except RedisError as error:
             raise self.lost(error, was_stale=False) from None
 
-    def _converse(self, pool: ConnectionPool, commands: Sequence[Command]) -> list[Reply]:
+    def converse(self, pool: ConnectionPool, commands: Sequence[Command]) -> list[Reply]:
+        """Ask a server for what may be done twice.
+
+        Raises:
+            LinkLostError: the connection broke, also the second time.
+
+        """
         try:
             return self._converse_once(pool, commands)
         except LinkLostError as lost:
@@ -197,6 +198,65 @@ class RedisWire:
             return link.exchange(commands)
         finally:
             link.close(watching=False)
+
+
+class _Gathered:
+    """What the servers of some batches have answered so far."""
+
+    def __init__(self, wire: RedisWire, batches: Sequence[Batch]) -> None:
+        self._wire = wire
+        self._batches = batches
+        self._open = [at for at, batch in enumerate(batches) if batch.commands]
+        self._tries = 0
+        self.replies: list[list[Reply]] = [[] for _ in batches]
+        self.lost: dict[int, LinkLostError] = {}
+        """Positions of batches whose server does not answer, and what its connection said."""
+
+    def asks_again(self) -> bool:
+        """Ask for what is open; False: nothing was."""
+        if not self._open:
+            return False
+        if self._tries == _GATHER_TRIES:
+            gone = LinkLostError("the keys are being moved to another node", was_stale=False)
+            self.lost |= dict.fromkeys(self._open, gone)
+            self._open = []
+            return False
+        self._tries += 1
+        asked, self._open = self._open, []
+        for pool, here in self._by_pool(asked).items():
+            self._ask(pool, here)
+        refusals = {at: found for at in asked if at not in self.lost and (found := _misrouting(self.replies[at]))}
+        if refusals:
+            self._open += [at for at in refusals if at not in self._open]
+            self._wire.redirected(next(iter(refusals.values())))
+        return True
+
+    def _ask(self, pool: ConnectionPool, here: Sequence[int]) -> None:
+        commands = [command for at in here for command in self._batches[at].commands]
+        try:
+            answers = iter(self._wire.converse(pool, commands))
+        except LinkLostError as lost:
+            self._open += self._taken_over(pool, here, lost)
+            return
+        for at in here:
+            self.replies[at] = [next(answers) for _ in self._batches[at].commands]
+
+    def _taken_over(self, pool: ConnectionPool, here: Sequence[int], lost: LinkLostError) -> list[int]:
+        """Return what lies on another node by now, as the map, read anew, says: a replica may have taken over."""
+        now = self._by_pool(here)
+        self.lost |= dict.fromkeys(now.pop(pool, ()), lost)
+        return [at for positions in now.values() for at in positions]
+
+    def _by_pool(self, positions: Sequence[int]) -> dict[ConnectionPool, list[int]]:
+        pools: dict[ConnectionPool, list[int]] = {}
+        for at in positions:
+            try:
+                pool = self._wire.pool_for(self._batches[at].key, self._wire.here().pools)
+            except LinkLostError as lost:
+                self.lost[at] = lost
+            else:
+                pools.setdefault(pool, []).append(at)
+        return pools
 
 
 class _RedisLink:

@@ -201,10 +201,13 @@ class Store(Protocol):
 
     # -- the keeper's and the fleet's side ---------------------------------------------------------------------------
 
-    def first_due(self, partitions: Sequence[int], limit: int) -> tuple[int, dict[int, list[DueEntry]]]:
+    def first_due(
+        self, partitions: Sequence[int], limit: int, *, partly: bool = False
+    ) -> tuple[int, dict[int, list[DueEntry]]]:
         """Return the server's time (ms) and the first `limit` entries of each partition's `due`, in one round trip.
 
         Members that are no ledger names, which somebody else wrote, are taken out: nobody could handle them.
+        `partly`: partitions on a node that does not answer are left out, as long as another one does.
         """
         ...
 
@@ -217,7 +220,10 @@ class Store(Protocol):
         ...
 
     def take_leases(self, owner: str, partitions: Sequence[int], ttl_ms: int) -> list[int]:
-        """Take or renew the keeper's lease on each partition; return those that `owner` holds now. One round trip."""
+        """Take or renew the keeper's lease on each partition; return those that `owner` holds now. One round trip.
+
+        Nobody holds a partition on a node that does not answer, as long as another one does.
+        """
         ...
 
     def give_leases_back(self, owner: str, partitions: Sequence[int]) -> None:

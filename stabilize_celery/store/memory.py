@@ -62,6 +62,9 @@ class _MemoryWire:
                 self.woken()
             return replies
 
+    def gather_reached(self, batches: Sequence[Batch]) -> list[list[Reply] | None]:
+        return [*self.gather(batches)]
+
     def wait(self, batch: Batch, block_ms: int) -> list[Reply]:
         deadline = time.monotonic() + block_ms / 1000
         with self._changed:

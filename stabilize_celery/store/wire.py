@@ -109,6 +109,15 @@ class Wire(Protocol):
         """
         ...
 
+    def gather_reached(self, batches: Sequence[Batch]) -> list[list[Reply] | None]:
+        """Do as `gather`, but with None for the batches of a server that does not answer.
+
+        Raises:
+            LinkLostError: no server answers.
+
+        """
+        ...
+
     def wait(self, batch: Batch, block_ms: int) -> list[Reply]:
         """Carry out commands of which one blocks for up to `block_ms` (at most `MAX_BLOCK_MS`).
 

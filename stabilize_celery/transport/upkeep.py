@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stabilize_celery.engine.steps import Value
 from stabilize_celery.errors import UnreachableError
+from stabilize_celery.runtime.apart import for_each
 from stabilize_celery.runtime.keeper import Keeper
 from stabilize_celery.runtime.leases import Leases
 from stabilize_celery.runtime.ports import Claim, Publisher
@@ -81,6 +82,7 @@ class Upkeep:
         self._time_limit_s = time_limit_s
         self._turns = turns
         self._lost = 0
+        self._is_partly_away = False
         self._renew_at = self._announce_at = self._beat_at = self._schedules_at = 0.0
         self._sweep_at = time.monotonic() + SWEEP_EVERY_MS / 1000
 
@@ -88,25 +90,43 @@ class Upkeep:
         """Look after what is owed; return the pause before the next round (s).
 
         Raises:
-            UnreachableError: Redis is away.
+            UnreachableError: Redis is away: no node of it answers.
 
         """
         self._show_life()
         now = time.monotonic()
-        if now >= self._announce_at:
-            self._store.announce(self._worker_id, {**self._line(), **self._repairs()})
-            self._announce_at = now + self._settings.announce_ms / 1000
         if now >= self._renew_at:
             self.keeper.renew()
             self._renew_at = now + self.keeper.lease_ms / 3000
         pause_ms = self.keeper.tick()
+        self._do_chores(now)
+        return pause_ms / 1000
+
+    def _do_chores(self, now: float) -> None:
+        """Do what else there is: what lies on a node of a cluster that is away must not slow the keeper down."""
+        try:
+            for_each(lambda chore: chore(now), (self._announce, self._start_scheduled, self._sweep_on))
+        except UnreachableError as error:
+            if not self._is_partly_away:
+                logger.warning("a part of the state is out of reach, and all that lies there waits: %s", error)
+            self._is_partly_away = True
+        else:
+            self._is_partly_away = False
+
+    def _announce(self, now: float) -> None:
+        if now >= self._announce_at:
+            self._store.announce(self._worker_id, {**self._line(), **self._repairs()})
+            self._announce_at = now + self._settings.announce_ms / 1000
+
+    def _start_scheduled(self, now: float) -> None:
         if now >= self._schedules_at:
             self._schedules_at = now + SCHEDULES_EVERY_S
             self.scheduler.step(self.keeper.held)
+
+    def _sweep_on(self, now: float) -> None:
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_EVERY_MS / 1000
             self.sweep.step(self.keeper.held, int(now * 1000))
-        return pause_ms / 1000
 
     def heartbeat_round(self) -> float:
         """Act on reports, extend the leases of running attempts; return the pause before the next round (s).

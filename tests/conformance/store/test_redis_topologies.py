@@ -4,20 +4,27 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 import redis
+from redis.crc import key_slot
 
-from stabilize_celery.engine.steps import Hash, Increment, SetFields, lock_slot, workflow_slot
+from stabilize_celery.engine.codec import pack
+from stabilize_celery.engine.steps import Hash, Increment, SetFields, Value, lock_slot, workflow_slot
 from stabilize_celery.errors import UnreachableError
+from stabilize_celery.runtime.keeper import Keeper
+from stabilize_celery.runtime.leases import Leases
+from stabilize_celery.runtime.ports import Claim
+from stabilize_celery.settings import Settings
 from stabilize_celery.store import keys
 from stabilize_celery.store.contract import Filter, Put, Store, Transaction
 from stabilize_celery.store.redis_store import RedisStore
 from tests.conformance.store.registry_contract import LedgerContract, ReadingContract, begin, pages
 from tests.conformance.store.store_contract import SessionContract
 from tests.servers import RedisServer, find_server
+from tests.unit.runtime.world import RecordingPublisher
 
 pytestmark = pytest.mark.real
 
@@ -46,7 +53,13 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[tuple[RedisServer, RedisServer]]:
     """Two masters with half of the slots each."""
-    arguments = ("--cluster-enabled", "yes", "--cluster-node-timeout", "30000")
+    with _two_masters() as nodes:
+        yield nodes
+
+
+@contextmanager
+def _two_masters(*more: str) -> Iterator[tuple[RedisServer, RedisServer]]:
+    arguments = ("--cluster-enabled", "yes", "--cluster-node-timeout", "30000", *more)
     bus = ("--cluster-port",)
     with RedisServer(*arguments, extra_ports=bus) as one, RedisServer(*arguments, extra_ports=bus) as two:
         ask(one, "CLUSTER", "ADDSLOTSRANGE", 0, 8191)
@@ -135,6 +148,63 @@ def test_a_node_that_is_away(cluster: tuple[RedisServer, RedisServer]) -> None:
     for attempt in (lost.partitions, lost.time_ms):
         with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:1"):
             attempt()
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_node_lost_for_good_holds_up_nothing_but_its_own(lost: int) -> None:
+    """What is owed on the other node is published, its tasks keep their leases and begin again when they are lost.
+
+    One of the two nodes has the clock, the probes and the list of workers for all: that one is lost, too.
+    """
+    with _two_masters("--cluster-require-full-coverage", "no") as nodes:
+        store = RedisStore(f"redis+cluster://{','.join(f'127.0.0.1:{node.port}' for node in nodes)}")
+        publisher, settings = RecordingPublisher(), Settings()
+        mine, gone = _workflow_on(store, nodes[1 - lost]), _workflow_on(store, nodes[lost])
+        running, begun_ms = Claim(mine, "Run:running..0", "worker-1/a"), store.time_ms()
+        for workflow_id in (mine, gone):
+            for name in ("Run:running..0", "Run:lost..0"):
+                _owe(store, workflow_id, name, own="worker-1/a", pub=1)
+            _owe(store, workflow_id, "Run:new..0", pub=0)
+            _owe(store, workflow_id, "Run:waits..0", pub=begun_ms)
+        keeper = Keeper(store, publisher, settings, "worker-1")
+        keeper.renew()
+        assert len(keeper.held) == store.partitions()
+        nodes[lost].kill()
+
+        with pytest.raises(UnreachableError):
+            Leases(store, publisher, settings, "worker-1").extend([Claim(gone, running.name, running.owner), running])
+        keeper.tick()
+        keeper.renew()
+        keeper.tick()
+
+        published = {message.task_id for message in publisher.take() if message.kind == "RunTask"}
+        assert published - {f"{mine}/Run:waits..0"} == {f"{mine}/Run:lost..0", f"{mine}/Run:new..0"}
+        assert 0 < len(keeper.held) < store.partitions()
+        assert store.partition_of(gone) not in keeper.held
+        with pytest.raises(UnreachableError):
+            store.first_due(range(store.partitions()), 1)
+        store.close()
+
+
+def _workflow_on(store: RedisStore, node: RedisServer) -> str:
+    """Return the id of a workflow that lies there."""
+    ids = (f"w{number}" for number in range(1_000))
+    return next(
+        name for name in ids if _owns(node, _slot_of(keys.partition_prefix("stabilize", store.partition_of(name))))
+    )
+
+
+def _slot_of(prefix: str) -> int:
+    return key_slot(prefix.encode())
+
+
+def _owe(store: RedisStore, workflow_id: str, name: str, **fields: Value) -> None:
+    """Write an entry that is due."""
+    thread, _, _ = name.removeprefix("Run:").partition(".")
+    arguments = pack({"ref_id": "pay", "thread": thread, "task_index": 0, "task_type": "charge"})
+    entry: dict[str, Value] = {"t": "RunTask", "v": 1, "a": arguments, "nb": 0, "q": "work", **fields}
+    with store.session(workflow_slot(workflow_id)) as session:
+        assert session.commit(Transaction(ledger=[Put(name, entry, 1)])) is not None
 
 
 def test_a_server_that_is_no_cluster(redis_url: str) -> None:
