@@ -11,6 +11,7 @@ from stabilize_celery.cli.pipeline_file import PipelineFile, read_pipeline
 from stabilize_celery.cli.session import Session
 from stabilize_celery.cli.showing import print_table
 from stabilize_celery.cli.starting import Priority
+from stabilize_celery.client.triggering import trigger
 from stabilize_celery.client.words import clock_time
 from stabilize_celery.models.limits import DEFAULT_PRIORITY
 from stabilize_celery.models.problems import InvalidWorkflowError, Problem
@@ -31,6 +32,7 @@ def schedule_app() -> typer.Typer:
     command(app, "show")(show)
     command(app, "pause")(pause)
     command(app, "resume")(resume)
+    command(app, "start")(start_now)
     command(app, "remove")(remove)
     return app
 
@@ -143,6 +145,18 @@ def pause(session: Session, name: Name) -> int:
 def resume(session: Session, name: Name) -> int:
     """Go on with the next time from now."""
     return _told(session, name, session.client().schedules.resume(name), "goes on")
+
+
+def start_now(session: Session, name: Name) -> int:
+    """Start what it starts now, beside its times."""
+    handle = trigger(session.client(), name)
+    if handle is None:
+        raise _unknown(name)
+    if session.as_json:
+        session.print_json({"name": name, "id": handle.id})
+    else:
+        session.print(f"Schedule {name}: started {handle.id}")
+    return DONE
 
 
 def remove(session: Session, name: Name) -> int:

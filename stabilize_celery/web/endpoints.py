@@ -8,7 +8,7 @@ from typing import Generic, TypeAlias, TypeVar
 import msgspec
 
 from stabilize_celery.client import Outcome
-from stabilize_celery.web import bodies
+from stabilize_celery.web import bodies, schedules
 from stabilize_celery.web.queries import EventsQuery, ListQuery, NoQuery
 from stabilize_celery.web.searching import list_workflows
 from stabilize_celery.web.service import Service
@@ -138,6 +138,12 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         bodies.Definition,
     ),
     _get(
+        "/workflows/{id}/result",
+        "What it came to: the outputs of its stages or what a canvas returned, or why there is nothing.",
+        lambda ask: schedules.result_of(ask.service.client, ask.id),
+        schedules.Result,
+    ),
+    _get(
         "/workflows/{id}/why",
         "What each unfinished stage waits for, or why it failed.",
         lambda ask: ask.service.why(ask.id),
@@ -211,6 +217,30 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         bodies.Locks,
     ),
     _get("/fleet", "Workers, queues, partitions, the server.", lambda ask: ask.service.fleet(), bodies.FleetState),
+    _get(
+        "/schedules",
+        "What starts by itself: when it did, and when it will.",
+        lambda ask: schedules.list_schedules(ask.service.client),
+        schedules.Schedules,
+    ),
+    _act(
+        "/schedules/{name:path}/pause",
+        "Let a schedule start nothing until it is resumed.",
+        lambda ask: schedules.pause(ask.service.client, ask.path["name"]),
+    ),
+    _act(
+        "/schedules/{name:path}/resume",
+        "Let a schedule go on with the next time from now.",
+        lambda ask: schedules.resume(ask.service.client, ask.path["name"]),
+    ),
+    Endpoint(
+        "POST",
+        "/schedules/{name:path}/start",
+        "Start what a schedule starts, beside its times.",
+        lambda ask: schedules.start_now(ask.service.client, ask.path["name"]),
+        bodies.Started,
+        status=HTTPStatus.CREATED,
+    ),
     _get("/dead", "Messages that nobody handles any more.", lambda ask: ask.service.dead(), bodies.DeadLetters),
     _act(
         "/dead/{id}/{name:path}/replay",

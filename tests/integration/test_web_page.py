@@ -17,6 +17,8 @@ from stabilize_celery.client import Client
 from stabilize_celery.engine.places import ledger
 from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import SetFields, workflow_slot
+from stabilize_celery.models.definition import to_definition
+from stabilize_celery.models.schedule import Schedule
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.store import keys
 from stabilize_celery.store.contract import Bury, Transaction
@@ -432,6 +434,33 @@ def test_a_dead_letter_is_replayed_and_another_dropped(still: Site, page: Page) 
 
     page.get_by_text("There are none.").wait_for()
     assert [run.status().name for run in runs] == ["RUNNING", "TERMINAL"]
+
+
+def test_schedules_are_shown_paused_and_started(still: Site, page: Page) -> None:
+    """Each act once confirmed; what was started is in the list."""
+    definition = to_definition(flow(stage("a"), name="report"))
+    still.client.schedules.add(Schedule(name="nightly/eu", definition=definition, cron="0 3 * * *"))
+    open_page(page, still, "/schedules")
+    row = page.locator("tr", has_text="nightly/eu")
+    row.get_by_text("0 3 * * * UTC").wait_for()
+    row.get_by_role("button", name="Start now").click()
+    page.get_by_role("dialog").get_by_role("button", name="Start now").click()
+    page.get_by_text(re.compile("Started 0")).wait_for()
+    row.get_by_role("button", name="Pause").click()
+    page.get_by_role("dialog").get_by_role("button", name="Pause").click()
+
+    row.get_by_role("button", name="Resume").wait_for()
+    row.get_by_text("paused").wait_for()
+    assert [item.name for item in still.client.list().items] == ["report"]
+
+
+def test_a_result_is_shown_once_it_is_there(site: Site, page: Page) -> None:
+    """What every stage put out, on a tab of its own."""
+    run = started(site, flow(stage("after")), after="SUCCEEDED")
+    site.client.handle(run).wait(30)
+    open_page(page, site, f"/workflows/{run}/result")
+
+    page.locator("details[data-name=Result] pre").wait_for()
 
 
 def test_the_fleet_is_shown(site: Site, page: Page, picture: Callable[[Page, str], None]) -> None:

@@ -30,11 +30,13 @@ def test_a_schedule_is_added_shown_paused_resumed_and_removed(served: Program, f
     assert "paused" in served("schedule", "list").out
     assert served("schedule", "resume", "nightly").code == 0
     assert served("schedule", "show", "nightly", "--json").json["next_ms"] == added.json["next_ms"]
+    started = served("schedule", "start", "nightly", "--json").json["id"]
+    assert served("status", started, "--json").json["name"] == "w"
     assert served("schedule", "remove", "nightly").code == 0
     assert served("schedule", "list").text == "There are no schedules."
 
 
-@pytest.mark.parametrize("act", ["show", "pause", "resume", "remove"])
+@pytest.mark.parametrize("act", ["show", "pause", "resume", "start", "remove"])
 def test_an_unknown_name_is_a_mistake(served: Program, file: str, act: str) -> None:
     served("schedule", "add", "other", file, "--every", "60")
     said = served("schedule", act, "nightly")

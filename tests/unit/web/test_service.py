@@ -1,13 +1,18 @@
 """What the page asks, on a simulated fleet: priorities, dead letters and deadlocks are told where people look."""
 
+from typing import Any
+
 import pytest
 
 from stabilize_celery.engine.places import ledger
 from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import SetFields, workflow_slot
 from stabilize_celery.models.definition import to_definition
+from stabilize_celery.models.result import TaskResult
+from stabilize_celery.models.schedule import Schedule
 from stabilize_celery.store.contract import Bury, Transaction
-from stabilize_celery.web import bodies
+from stabilize_celery.web import bodies, schedules
+from stabilize_celery.web.answers import NotFoundError
 from stabilize_celery.web.queries import ListQuery
 from stabilize_celery.web.searching import lines_of, list_workflows
 from stabilize_celery.web.service import Service
@@ -66,3 +71,50 @@ def test_locks_without_a_deadlock_have_no_mark(world: World) -> None:
     told = Service(world.client).locks()
 
     assert ([lock.mark for lock in told.items], told.deadlocks) == ([""], [])
+
+
+def nightly(world: World, **more: Any) -> Service:
+    """A service beside a schedule."""
+    definition = to_definition(workflow(stage("a"), name="report", priority=9))
+    world.client.schedules.add(Schedule(name="a/nightly", definition=definition, every_s=3600, **more))
+    return Service(world.client)
+
+
+def test_schedules_are_told_paused_resumed_and_started(world: World) -> None:
+    """With what they start and when; a start of one's own leaves their times as they are."""
+    client = nightly(world).client
+    (before,) = schedules.list_schedules(client).items
+    started = schedules.start_now(client, "a/nightly")
+    world.settle()
+    schedules.pause(client, "a/nightly")
+    (paused,) = schedules.list_schedules(client).items
+    schedules.resume(client, "a/nightly")
+    (resumed,) = schedules.list_schedules(client).items
+
+    assert (before.workflow_name, before.every_s, before.priority, before.last_ms) == ("report", 3600, 9, None)
+    assert client.get(started.id).trigger.type == "schedule"
+    assert (paused.is_paused, paused.next_ms, paused.started) == (True, None, 0)
+    assert (resumed.is_paused, resumed.next_ms) == (False, before.next_ms)
+
+
+@pytest.mark.parametrize("act", [schedules.pause, schedules.resume, schedules.start_now])
+def test_an_unknown_schedule_is_not_found(world: World, act: Any) -> None:
+    """Nothing is started."""
+    with pytest.raises(NotFoundError, match="no schedule 'b'"):
+        act(nightly(world).client, "b")
+    assert world.client.list().items == []
+
+
+def test_a_result_is_there_once_the_workflow_has_ended(world: World) -> None:
+    """Without secrets; of a failure, why."""
+    world = World(login=lambda _: {"token": "s-1", "user": "u"}, fail=lambda _: TaskResult.terminal("no such user"))
+    waiting, done, failed = (world.start(one) for one in (gate(), stage("a", does="login"), stage("b", does="fail")))
+
+    told = [schedules.result_of(world.client, one.id) for one in (waiting, done, failed)]
+    assert [(one.status, one.has_ended) for one in told] == [
+        ("RUNNING", False),
+        ("SUCCEEDED", True),
+        ("TERMINAL", True),
+    ]
+    assert told[1].value == {"token": "***", "user": "u"}
+    assert "no such user" in told[2].failure

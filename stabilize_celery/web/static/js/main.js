@@ -6,6 +6,7 @@ import { fill, h, Life, say } from "./dom.js";
 import { fleetView } from "./fleet.js";
 import { listView } from "./list.js";
 import { locksView } from "./locks.js";
+import { schedulesView } from "./schedules.js";
 import { startView } from "./start.js";
 import { learnTime } from "./words.js";
 import { workflowView } from "./workflow.js";
@@ -13,6 +14,7 @@ import { workflowView } from "./workflow.js";
 const SECTIONS = [
   ["workflows", "Workflows"],
   ["locks", "Locks"],
+  ["schedules", "Schedules"],
   ["fleet", "Fleet"],
   ["dead", "Dead letters"],
   ["start", "Start"],
@@ -27,7 +29,7 @@ function place() {
   return { parts: path.split("/").filter(Boolean).map(decodeURIComponent), query: new URLSearchParams(query) };
 }
 
-const VIEWS = { locks: locksView, fleet: fleetView, dead: deadView, start: startView };
+const VIEWS = { locks: locksView, fleet: fleetView, dead: deadView, schedules: schedulesView, start: startView };
 let shownPath = "";
 
 async function show() {

@@ -11,7 +11,7 @@ import { json, StagePanel } from "./stage.js";
 import { Table } from "./table.js";
 import { clock, count, DEFAULT_PRIORITY, duration, glyph, learnTime, now, styleOf } from "./words.js";
 
-const TABS = { graph: "Graph", gantt: "Time line", stages: "Stages", events: "History", why: "Why", definition: "Definition" };
+const TABS = { graph: "Graph", gantt: "Time line", stages: "Stages", events: "History", why: "Why", result: "Result", definition: "Definition" };
 
 export async function workflowView({ main, life, parts, query, service, setState }) {
   const id = parts[1];
@@ -194,6 +194,7 @@ class Page {
       this.view = this.views.events ??= new History(this.path, this.life, (ref) => this.choose(ref));
       fill(this.body, this.view.element);
     } else if (tab === "why") this.showReasons();
+    else if (tab === "result") this.showResult();
     else this.showDefinition();
   }
 
@@ -224,6 +225,15 @@ class Page {
       advice && h("p", {}, "→ ", h("code", {}, advice)),
       traceback && h("details", {}, h("summary", {}, "Traceback"), h("pre", { tabindex: 0 }, traceback)),
     );
+  }
+
+  async showResult() {
+    const { has_ended: hasEnded, status, value, failure } = await get(`${this.path}/result`);
+    if (this.tab !== "result") return;
+    const told = hasEnded ? failure : `It is ${status}: there is a result once it has ended.`;
+    const isPlain = value === null || typeof value !== "object" || Object.keys(value).length === 0;
+    const shown = isPlain ? h("pre", { tabindex: 0 }, JSON.stringify(value)) : json("Result", value, true);
+    fill(this.body, h("div", { class: "pad scroll" }, told ? h("p", { class: failure ? "bad" : "" }, told) : shown));
   }
 
   async showDefinition() {
