@@ -17,7 +17,7 @@ from stabilize_celery import Client, Workflow
 from stabilize_celery.models.messages import MESSAGE_TYPES
 from stabilize_celery.runtime.ports import Outgoing
 from stabilize_celery.runtime.service import Runtime
-from stabilize_celery.settings import Settings
+from stabilize_celery.settings import PER_MESSAGE, Settings
 from stabilize_celery.store.redis_store import RedisStore
 from stabilize_celery.transport.celery_tasks import message_of
 from tests.servers import RedisServer
@@ -45,9 +45,14 @@ class InProcess:
 
     name = "in process"
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, mode: str = PER_MESSAGE) -> None:
+        settings = Settings(mode=mode)
+        self.url = url
         self.store = RedisStore(url)
-        self.runtime = Runtime(self.store, registry, self, Settings(), "benchmark")
+        self.runtime = Runtime(self.store, registry, self, settings, "benchmark")
+        if settings.is_fused:
+            # As a worker does that was told to consume our queues.
+            self.runtime.serves = frozenset({settings.work_queue})
         self._sent: deque[Outgoing] = deque()
 
     def publish(self, batch: Sequence[Outgoing]) -> None:

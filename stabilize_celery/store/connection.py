@@ -36,6 +36,27 @@ class _Here:
         self.at_hand: dict[ConnectionPool, deque[Connection]] = {}
         """Connections that were used and kept out of their pool, which takes longer to ask than Redis (20 us)."""
 
+    def take(self, pool: ConnectionPool) -> Connection:
+        """Check a connection out.
+
+        Raises:
+            redis.exceptions.RedisError: none can be made.
+
+        """
+        try:
+            return self.at_hand[pool].pop()
+        except (KeyError, IndexError):
+            return pool.get_connection()
+
+    def put_back(self, pool: ConnectionPool, connection: Connection) -> None:
+        """Give a connection back that is in step: all that was asked on it has been answered."""
+        is_connected = getattr(connection, "_sock", None) is not None  # redis-py has no other way to tell
+        # Others than the plain pool look at each connection that is given back, e.g. whether it still is the master's.
+        if type(pool) is ConnectionPool and is_connected:
+            self.at_hand.setdefault(pool, deque()).append(connection)
+        else:
+            pool.release(connection)
+
 
 class RedisWire:
     """Connections to Redis. `round_trips` is for tests: under threads it may miss some."""
@@ -122,27 +143,6 @@ class RedisWire:
         here = self.here()
         here.pools.close()
         here.patient_pools.close()
-
-    def take(self, pool: ConnectionPool) -> Connection:
-        """Check a connection out.
-
-        Raises:
-            redis.exceptions.RedisError: none can be made.
-
-        """
-        try:
-            return self.here().at_hand[pool].pop()
-        except (KeyError, IndexError):
-            return pool.get_connection()
-
-    def put_back(self, pool: ConnectionPool, connection: Connection) -> None:
-        """Give a connection back that is in step: all that was asked on it has been answered."""
-        # Others than the plain pool look at each connection that is given back, e.g. whether it still is the master's.
-        is_connected = getattr(connection, "_sock", None) is not None  # redis-py has no other way to tell
-        if type(pool) is ConnectionPool and is_connected:
-            self.here().at_hand.setdefault(pool, deque()).append(connection)
-        else:
-            pool.release(connection)
 
     def lost(self, error: Exception, *, was_stale: bool) -> LinkLostError:
         """Return what became of a connection, in words."""
@@ -267,7 +267,7 @@ class _RedisLink:
         self._own = wire.here()
         self._pool = pool
         try:
-            self._connection = wire.take(pool)
+            self._connection = self._own.take(pool)
         except RedisError as error:
             raise wire.lost(error, was_stale=False) from None
 
@@ -299,7 +299,7 @@ class _RedisLink:
         """Give the connection back; what it watches is unwatched by its next user's first send."""
         if watching:
             self._own.still_watching.add(self._connection)
-        self._wire.put_back(self._pool, self._connection)
+        self._own.put_back(self._pool, self._connection)
 
     def _disconnect(self) -> None:
         self._own.still_watching.discard(self._connection)
