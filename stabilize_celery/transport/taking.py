@@ -8,13 +8,13 @@ that was taken in the same way as of a task that is gone on with (`Turns`, `Task
 """
 
 import base64
-import json
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
+
+import msgspec
 
 from stabilize_celery.errors import EngineError, UnreachableError
 from stabilize_celery.models.messages import MESSAGE_TYPES, Message
@@ -72,7 +72,7 @@ class Taking:
     ) -> None:
         self._lists = lists
         self._ours = frozenset(queues)
-        self._queues = deque(queues)
+        self._consume(queues)
         self._runtime = runtime
         self._going_on = going_on
         self._turn_s = turn_ms / 1000
@@ -104,8 +104,8 @@ class Taking:
         turn = Turn(self._clock_s, self._turn_s, self._waits)
         if self._waits is not None:
             consumed = [name for name in self._waits.waiting.queues() if name in self._ours]
-            if set(consumed) != set(self._queues):
-                self._queues = deque(consumed)
+            if consumed != self._queues:
+                self._consume(consumed)
             if delivered is not None:
                 self._waits.waiting.tell(delivered)
         return turn
@@ -160,10 +160,15 @@ class Taking:
         Now and then the other way round: who is always overtaken comes on all the same.
         """
         self._looks += 1
-        steps = STEPS if self._looks % _LEAST_URGENT_FIRST else STEPS[::-1]
-        names = [lane_of(queue, step) for step in steps for queue in self._queues]
-        self._queues.rotate(-1)
-        return names
+        orders = self._urgent_first if self._looks % _LEAST_URGENT_FIRST else self._urgent_last
+        return orders[(self._looks - 1) % len(orders)]
+
+    def _consume(self, queues: Sequence[str]) -> None:
+        """Take from these queues: what is looked at, in which order, is the same for many thousand looks."""
+        self._queues = list(queues)
+        turned = [self._queues[at:] + self._queues[:at] for at in range(len(queues))]
+        self._urgent_first = [[lane_of(queue, step) for step in STEPS for queue in names] for names in turned]
+        self._urgent_last = [[lane_of(queue, step) for step in STEPS[::-1] for queue in names] for names in turned]
 
 
 def ledger_message(taken: bytes) -> Message | None:
@@ -174,14 +179,14 @@ def ledger_message(taken: bytes) -> Message | None:
 
     """
     try:
-        told = json.loads(taken)
+        told = msgspec.json.decode(taken)
         headers, properties = told["headers"], told["properties"]
         kind = _KINDS.get(headers["task"])
         if kind is None or not _is_plain(told, headers, properties):
             return None
-        _, kwargs, _ = json.loads(base64.b64decode(told["body"]))
+        _, kwargs, _ = msgspec.json.decode(base64.b64decode(told["body"]))
         task_id = headers["id"]
-    except (ValueError, KeyError, TypeError):
+    except (msgspec.DecodeError, ValueError, KeyError, TypeError):
         return None
     if not isinstance(kwargs, dict) or not isinstance(task_id, str):
         return None
