@@ -171,6 +171,7 @@ if TYPE_CHECKING:
     from stabilize_celery.tasks.python import PythonTask
     from stabilize_celery.tasks.registry import TaskRegistry
     from stabilize_celery.tasks.shell import ShellTask
+    from stabilize_celery.tasks.ssh import SSHTask
     from stabilize_celery.tasks.sub_workflow import SubWorkflowTask
     from stabilize_celery.tasks.verification import (
         CallableVerifier,
@@ -237,6 +238,7 @@ __all__ = [
     "RedisWorkflowStore",
     "RefusedError",
     "RetryableTask",
+    "SSHTask",
     "Schedule",
     "ScheduleBook",
     "SchemaValidator",
@@ -512,6 +514,7 @@ _MODULES = {
     "stabilize_celery.tasks.python": ("PythonTask",),
     "stabilize_celery.tasks.registry": ("TaskRegistry",),
     "stabilize_celery.tasks.shell": ("ShellTask",),
+    "stabilize_celery.tasks.ssh": ("SSHTask",),
     "stabilize_celery.tasks.sub_workflow": ("SubWorkflowTask",),
     "stabilize_celery.tasks.verification": (
         "CallableVerifier",

@@ -25,7 +25,6 @@ _RENAMED = {
 }
 _ADVICE = {
     "DockerTask": "call docker from a `shell` task",
-    "SSHTask": "call ssh from a `shell` task",
     "HighwayTask": "call the service from an `http` task",
     "get_event_bus": "handle.events(follow=True)",
     "EventReplayer": "handle.events()",
