@@ -11,6 +11,7 @@ from stabilize_celery.store.contract import Filter
 from stabilize_celery.tasks.call import current_call
 from stabilize_celery.tasks.task import SubWorkflowCall, Task
 from tests.simulation.laws import Laws
+from tests.simulation.stalling import Stalled
 from tests.simulation.stories import CALM, ROUGH, Story, stage
 from tests.simulation.tuning import seeds
 
@@ -107,6 +108,27 @@ def test_ending_the_calling_stage_from_outside_cancels_the_inner_workflow(seed: 
 
     assert story.status == "SUCCEEDED"
     assert sorted(item.status for item in _listed(story)) == ["CANCELED", "SUCCEEDED"]
+
+
+@pytest.mark.parametrize("ask", [outside.skip_stage, outside.cancel_stage, None])
+def test_an_inner_workflow_that_is_given_up_before_it_is_there_never_lives(ask: Any) -> None:
+    """Who creates it stalls; its caller ends and gives it up; then it would be created, for nobody to end it."""
+    context = {"workflow": inner("in", json_stage("i", "approval", signal="never comes"))}
+    story = Story(0, CALM).start(stage("a", does="sub_workflow", context=context), stage("b"))
+
+    def meanwhile() -> None:
+        if ask is None:
+            story.ask(outside.cancel, "enough", "x")
+        else:
+            story.ask(ask, "a")
+        story.simulation.meanwhile(60_000)
+
+    stalled = Stalled(story.simulation, lambda slot: slot.kind == "workflow" and slot.name != story.id, meanwhile)
+    story.run()
+    story.simulation.drain(until_ms=story.simulation.now_ms + 60_000)
+
+    assert stalled.has_happened
+    assert [item.status for item in _listed(story) if item.id != story.id] == []
 
 
 @pytest.mark.parametrize(

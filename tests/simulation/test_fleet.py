@@ -4,12 +4,16 @@ from random import Random
 
 import pytest
 
+from stabilize_celery.runtime.lanes import lane_of
+from stabilize_celery.runtime.ports import Outgoing
 from tests.simulation.fleet.__main__ import run_seed
 from tests.simulation.fleet.actors import Loop
+from tests.simulation.fleet.broker import SimulatedBroker
 from tests.simulation.fleet.cases import draw_case, run_case
 from tests.simulation.fleet.minimise import minimised
+from tests.simulation.fleet.troubles import Troubles
 from tests.simulation.planted.__main__ import plant
-from tests.simulation.planted.bugs import BUGS, Bug
+from tests.simulation.planted.bugs import BUGS, CONTROL, Bug
 from tests.simulation.tuning import SCALE
 
 _AT_ONCE = 25
@@ -63,6 +67,35 @@ def test_bugs_are_planted_where_they_say() -> None:
     for bug in BUGS:
         for edit in bug.edits:
             assert edit.source().count(edit.old) == 1, (bug.name, edit.file)
+
+
+def test_without_a_bug_nothing_is_seen() -> None:
+    """The copy is what is looked at, and nothing cries without a reason."""
+    assert plant(CONTROL, seeds=30, tests=("tests/unit/runtime/test_keeper.py",)).how == ""
+
+
+def test_what_is_urgent_goes_first() -> None:
+    """The broker gives out the most urgent lane, each lane in its order; who comes late waits behind."""
+    loop, given, room = Loop(Random(0)), list[str](), [0]
+
+    def take(message: Outgoing) -> bool:
+        if not room[0]:
+            return False
+        room[0] -= 1
+        given.append(message.task_id)
+        return True
+
+    broker = SimulatedBroker(loop, Troubles(max_delay_ms=0), take, lambda _: None)
+    for number, priority in enumerate((9, 0, 6, 0, 9)):
+        broker.publish([Outgoing("Start", f"{priority}/{number}", {}, lane_of("work", priority))])
+    while loop.step():
+        pass
+    assert given == []
+
+    room[0] = 5
+    broker.offer()
+
+    assert given == ["0/1", "0/3", "6/2", "9/0", "9/4"]
 
 
 def test_a_failing_seed_is_told_as_a_shorter_story(monkeypatch: pytest.MonkeyPatch) -> None:

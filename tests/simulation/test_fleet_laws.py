@@ -214,6 +214,27 @@ def test_a_workflow_that_does_not_end_is_told() -> None:
         fleet.end()
 
 
+@pytest.mark.parametrize("what", ["reaped", "again", "given_up"])
+def test_where_nothing_fails_nothing_is_brought_back(fleet: Fleet, what: str) -> None:
+    """A lease that runs out, a message that goes out again, a decision that is given up: each is seen."""
+    fleet._check_the_end()
+    worker = fleet.workers[0]
+    counted = worker if what == "given_up" else worker.keeper.stats
+    setattr(counted, what, 1)
+
+    with pytest.raises(LawBrokenError, match=r"1 .*, though nothing failed"):
+        fleet._check_the_end()
+
+
+def test_no_inner_workflow_outlives_its_caller(fleet: Fleet) -> None:
+    """One that nobody ends is seen."""
+    fleet._check_the_end()
+    commit(fleet, workflow_slot("W.inner"), SetFields(places.WORKFLOW, {"status": "RUNNING"}))
+
+    with pytest.raises(LawBrokenError, match=r"the inner workflow W\.inner lives on"):
+        fleet._check_the_end()
+
+
 def stage() -> dict[str, Any]:
     task = {"name": "work", "implementing_class": "work"}
     return {"ref_id": "a", "type": "test", "name": "a", "tasks": [task]}

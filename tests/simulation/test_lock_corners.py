@@ -1,8 +1,7 @@
 """A lock covers all code that executes under it, wherever that is planned, and is given back by whatever ends it."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,17 +9,16 @@ import pytest
 from stabilize_celery.client.why.locks import all_locks
 from stabilize_celery.engine import outside
 from stabilize_celery.engine.restart import restart
-from stabilize_celery.engine.steps import Slot
 from stabilize_celery.models.multi_instance import MultiInstanceConfig
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage.enums import MutexScope
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.settings import Settings
-from stabilize_celery.store.contract import Session, Transaction
 from stabilize_celery.testing import Faults, Simulation
 from tests.simulation.laws import Laws
 from tests.simulation.lock_watch import LockWatch
 from tests.simulation.nesting import AFTER, BEFORE, around
+from tests.simulation.stalling import Stalled
 from tests.simulation.stories import stage, workflow
 
 PATIENT = Settings(lease_ms=3_600_000)
@@ -305,37 +303,6 @@ def test_applications_and_keys_with_colons_do_not_share_a_lock() -> None:
 # -- grants that come too late -----------------------------------------------------------------------------------------
 
 
-class Stalled:
-    """Makes the first handler stall that is about to ask for the lock: `meanwhile` happens before its commit."""
-
-    def __init__(self, dock: Dock, meanwhile: Callable[[], object]) -> None:
-        self.meanwhile: Callable[[], object] | None = meanwhile
-        self.open = dock.simulation.store.session
-        dock.simulation.store.session = self.session  # type: ignore[method-assign]
-
-    @contextmanager
-    def session(self, slot: Slot) -> Iterator[Any]:
-        with self.open(slot) as session:
-            yield StalledSession(self, slot, session)
-
-
-@dataclass(frozen=True)
-class StalledSession:
-    stalled: Stalled
-    slot: Slot
-    inner: Session
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
-
-    def commit(self, transaction: Transaction) -> Any:
-        act = self.stalled.meanwhile
-        if act is not None and self.slot.kind == "lock":
-            self.stalled.meanwhile = None
-            act()
-        return self.inner.commit(transaction)
-
-
 def restarted(dock: Dock) -> None:
     dock.ask(outside.cancel, "enough", "x")
     dock.simulation.meanwhile(30_000)
@@ -368,10 +335,10 @@ def test_a_grant_that_comes_after_its_request_was_over_is_given_back(asks: str, 
         LATE[late](dock)
         dock.simulation.meanwhile(30_000)
 
-    Stalled(dock, meanwhile)
+    stalled = Stalled(dock.simulation, lambda slot: slot.kind == "lock", meanwhile)
     dock.pass_time(200_000)
-    held = dock.simulation.store.locks()
-    assert [len(lock.holders) for lock in held] == ([1] if late == "expired" else [])
+    assert stalled.has_happened
+    assert dock.simulation.store.locks() == []
 
     started_ms = dock.simulation.now_ms
     dock.start(stage("next", **KEY))

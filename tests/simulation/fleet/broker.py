@@ -1,9 +1,13 @@
-"""A simulated broker: it drops, doubles, delays and reorders, is away, and is flushed."""
+"""A simulated broker: it drops, doubles, delays and reorders, is away, and is flushed.
+
+Each queue has lanes, as on Redis: a message that waits in a more urgent one is given out first.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from stabilize_celery.errors import QueueError
+from stabilize_celery.runtime.lanes import queue_and_step
 from stabilize_celery.runtime.ports import Outgoing
 from stabilize_celery.runtime.probes import PROBE
 from tests.simulation.fleet.actors import Loop
@@ -56,20 +60,29 @@ class SimulatedBroker:
 
         def arrive() -> None:
             self.under_way -= 1
-            if generation == self.generation and not self.take(message):
-                self.waiting.append(message)
+            if generation != self.generation:
+                return
+            # Behind what waits already: who has room takes the most urgent of all.
+            self.waiting.append(message)
+            self.offer()
 
         self.under_way += 1
         delay_us = self.loop.random.randint(0, self.troubles.max_delay_ms * 1000)
         self.loop.spawn(f"broker: {message.task_id}", arrive, after_us=delay_us)
 
     def offer(self) -> None:
-        """Give out what waits, in any order: a worker has room again."""
+        """Give out what waits, the most urgent lanes first, each in its order: a worker has room again."""
         while self.waiting:
-            message = self.waiting[at := self.loop.random.randrange(len(self.waiting))]
+            message = self.waiting[at := self._next()]
             if not self.take(message):
                 return
             del self.waiting[at]
+
+    def _next(self) -> int:
+        """Return the position of what comes next. Where the broker has troubles, a lane may be out of order."""
+        steps = [queue_and_step(message.queue)[1] for message in self.waiting]
+        first = [at for at, step in enumerate(steps) if step == min(steps)]
+        return self.loop.random.choice(first) if self.troubles.reorders else first[0]
 
     def flush(self) -> None:
         """Forget everything."""

@@ -32,6 +32,7 @@ EVENTS: dict[str, Callable[[str], tuple[Any, ...]]] = {
     "end": lambda _: (outside.cancel, "enough", "x"),
 }
 
+_PRIORITIES = (0, 3, 6, 9)
 _MODES = (PER_MESSAGE, PER_MESSAGE, FUSED, CONTINUATION)
 
 
@@ -70,6 +71,7 @@ def draw_case(seed: int) -> Case:
     for _ in range(random.choice((0, 0, 1, 2))):
         drawn.append(random.choice((first, _definition(random, kinds))))
     drawn = [_called(one) if random.random() < 0.15 else one for one in drawn]
+    drawn = [{**one, "priority": random.choice(_PRIORITIES)} if random.random() < 0.3 else one for one in drawn]
     events = [] if is_tame or random.random() < 0.5 else [_event(random, drawn) for _ in range(random.randint(1, 4))]
     troubles = draw_troubles(random)
     return Case(seed, tuple(drawn), tuple(sorted(events)), troubles, is_tame, random.choice(_MODES))
@@ -106,7 +108,8 @@ def _called(definition: dict[str, Any]) -> dict[str, Any]:
 
 def _event(random: Random, drawn: list[dict[str, Any]]) -> tuple[int, int, str, str]:
     number = random.randrange(len(drawn))
-    ref_id = random.choice(drawn[number]["stages"])["ref_id"]
+    ref_ids = [stage["ref_id"] for stage in drawn[number]["stages"]]
+    ref_id = "call" if "call" in ref_ids else random.choice(ref_ids)
     return int(10 ** random.uniform(0, 4)), number, random.choice(sorted(EVENTS)), ref_id
 
 
@@ -139,8 +142,11 @@ class _Play:
         for number, definition in enumerate(self.case.definitions):
             workflow_id = f"w{number}"
             self.fleet.ids.append(workflow_id)
+            after_ms = self.random.randrange(200)
             for _ in range(self.random.choice((1, 1, 2))):
-                self.fleet.submit(definition, workflow_id=workflow_id, after_ms=self.random.randrange(200))
+                self.fleet.submit(definition, workflow_id=workflow_id, after_ms=after_ms)
+                # A twin may well come at the same moment.
+                after_ms += self.random.choice((0, 1, 100))
         for at_ms, number, what, ref_id in self.case.events:
             self._ask(f"w{number}", what, *EVENTS[what](ref_id), after_ms=at_ms)
         self.fleet.observers.append(self._look)
@@ -223,9 +229,11 @@ class _Play:
         if found.context.get("asked"):
             return TaskResult.success()
         workflow_id = current_call().workflow_id
-        after_ms = self.random.randrange(2_000)
+        left = self._by(found)
+        # It may come just while the result is recorded.
+        after_ms = self.random.choice((0, 1, 2, 3, self.random.randrange(2_000)))
         self._again(workflow_id, "signal", outside.signal, found.ref_id, "go", None, after_ms=after_ms)
-        return TaskResult.suspend(context={"asked": True, **self._by(found)})
+        return TaskResult.suspend(context={"asked": True, **left})
 
 
 def run_case(case: Case, *, tells: bool = False) -> Outcome:

@@ -319,10 +319,27 @@ class Fleet:
         for workflow_id in self.ids:
             if self.is_there(workflow_id):
                 self._require(partial(self.store.calmly, partial(self.laws.runs.require_the_end, workflow_id)))
+        for workflow_id in sorted(self._known.difference(self.ids)):
+            if self.is_live(workflow_id):
+                raise LawBrokenError(f"the inner workflow {workflow_id} lives on, and its caller has ended")
+        if self.troubles == Troubles():
+            self._require_calm()
         if self.findings:
             raise LawBrokenError(f"the repair sweep found something: {self.findings[0].told}")
         if repaired := sum(worker.keeper.stats.repaired for worker in self.workers):
             raise LawBrokenError(f"keepers took {repaired} names out of due that were not owed")
+
+    def _require_calm(self) -> None:
+        """Where nothing fails, nothing is brought back, and nobody gives up."""
+        done = [worker.keeper.stats for worker in self.workers]
+        seen = {
+            "leases ran out": sum(stats.reaped for stats in done),
+            "messages were published again": sum(stats.again for stats in done),
+            "decisions were given up": sum(worker.given_up for worker in self.workers),
+        }
+        for what, count in seen.items():
+            if count:
+                raise LawBrokenError(f"{count} {what}, though nothing failed")
 
     def _require(self, holds: Callable[[], object]) -> None:
         try:

@@ -71,6 +71,11 @@ class Troubles:
         return any(one.kind == "Redis loses its last writes" for one in self.incidents)
 
     @property
+    def reorders(self) -> bool:
+        """Whether messages of one lane may come out of order also where they wait."""
+        return self.max_delay_ms > Troubles().max_delay_ms
+
+    @property
     def clock_falls_back(self) -> bool:
         """Whether Redis' clock is set back."""
         return any(one.kind == "Redis' clock falls back" for one in self.incidents)

@@ -57,6 +57,8 @@ class SimulatedWorker:
     leases: Leases = field(init=False)
     claims: dict[Claim, tuple[Actor | None, Body]] = field(default_factory=dict)
     busy: dict[Actor, Outgoing] = field(default_factory=dict)
+    given_up: int = 0
+    """Deliveries that others' commits kept from being handled each time they were tried."""
     is_alive: bool = True
     is_beating: bool = False
 
@@ -121,6 +123,7 @@ class SimulatedWorker:
         self.log(f"{self.name} gets {message.task_id}")
         note = self.runtime.handle(msgspec.convert(dict(message.kwargs), MESSAGE_TYPES[message.kind]))
         self.log(f"{self.name} is done with {message.task_id}: {note}")
+        self.given_up += note.startswith("lost every commit")
         if note.startswith(("failed", "dead letter")):
             error = self.store.error_of(*message.task_id.split("/", 1))
             self.complain(f"the handler of {message.task_id} raised: {error.strip().rpartition(chr(10))[2]}")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["BUGS", "PACKAGE", "Bug", "Edit"]
+__all__ = ["BUGS", "CONTROL", "PACKAGE", "Bug", "Edit"]
 
 PACKAGE = Path(__file__).parents[3] / "stabilize_celery"
 
@@ -54,7 +54,7 @@ _LEASES = "runtime/leases.py"
 _UNIT_OF_WORK = (
     ("a duplicate is handled again", _HANDLER, "    if not entry.exists:\n", "    if False:\n"),
     ("what has ended is handled all the same", _HANDLER, "if not workflow.is_live and", "if False and"),
-    ("the own entry stays", _UNIT, "if own is not None and not decision.keeps_entry:", "if own is None:"),
+    ("the own entry stays", _UNIT, "if own is not None and not decision.keeps_entry and", "if False and"),
     (
         "what follows is published, but not owed",
         _UNIT,
@@ -261,6 +261,50 @@ _INNER = (
         "    if False:\n",
     ),
 )
+_SHARING = (
+    (
+        "a probe that came back through another lane counts",
+        _VERDICTS,
+        "(came_back.get(entry.q, 0) > entry.pub",
+        "(max((at for lane, at in came_back.items() if lane[:4] == entry.q[:4]), default=0) > entry.pub",
+    ),
+    (
+        "a probe tells of the queue's first lane, whichever it was sent through",
+        "runtime/probes.py",
+        '{"queue": queue, "sent_ms": now_ms}',
+        '{"queue": queue.partition("\x06")[0], "sent_ms": now_ms}',
+    ),
+    (
+        "a wide workflow does not let others pass",
+        "runtime/lanes.py",
+        "priority if before < BURST else priority + _STEP",
+        "priority",
+    ),
+    (
+        "what several decisions owe together is not written",
+        "runtime/draft.py",
+        "ledger = [change for changes in self._ledger.values() for change in changes]",
+        "ledger = [one for changes in self._ledger.values() for one in changes if type(one) is not Put]",
+    ),
+    (
+        "a process does not go on with the task that it kept",
+        "runtime/attempts.py",
+        "lambda _: record(message, returned), seed, going_on)\n            following = going_on.following(kept) if going_on is not None else None",
+        "lambda _: record(message, returned), seed, going_on)\n            following = None",
+    ),
+    (
+        "the lease of a task that a process goes on with is not extended",
+        "transport/upkeep.py",
+        "going = self._turns.all() if self._turns is not None else []",
+        "going: list[Attempt] = []",
+    ),
+    (
+        "each keeper that fires a schedule starts a workflow of its own",
+        "runtime/scheduler.py",
+        "        workflow_id = scheduled_id(self._namespace, schedule.name, at_ms)\n        try:",
+        '        workflow_id = scheduled_id(self._namespace, f"{schedule.name}{id(schedule)}", at_ms)\n        try:',
+    ),
+)
 _WATCHES = (
     Bug(
         "neither the entry nor the run is watched where a result is recorded",
@@ -287,6 +331,9 @@ _WATCHES = (
     ),
 )
 
+CONTROL = Bug("no bug at all", "control", ())
+"""Must be seen by nothing: a suite that cries at everything proves nothing."""
+
 BUGS: tuple[Bug, ...] = (
     *_WATCHES,
     *(
@@ -300,6 +347,7 @@ BUGS: tuple[Bug, ...] = (
             ("locks", _LOCKING),
             ("outside", _OUTSIDE),
             ("inner workflows", _INNER),
+            ("lanes, turns, schedules", _SHARING),
         )
         for row in rows
     ),
