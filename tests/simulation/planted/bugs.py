@@ -266,7 +266,7 @@ _SHARING = (
         "a probe that came back through another lane counts",
         _VERDICTS,
         "(came_back.get(entry.q, 0) > entry.pub",
-        "(max((at for lane, at in came_back.items() if lane[:4] == entry.q[:4]), default=0) > entry.pub",
+        '(max((at for lane, at in came_back.items() if lane.partition("\\x06")[0] == entry.q.partition("\\x06")[0]), default=0) > entry.pub',
     ),
     (
         "a probe tells of the queue's first lane, whichever it was sent through",

@@ -14,6 +14,7 @@ from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.ledger import message_of
 from stabilize_celery.engine.steps import Add, Change, SetFields, Slot, Value
 from stabilize_celery.runtime.keeper import FULL_BATCH_PAUSE_MS
+from stabilize_celery.runtime.lanes import lane_of
 from stabilize_celery.runtime.probes import Probes
 from stabilize_celery.store.contract import Due, Session, Transaction, Undue, partition_slot
 from tests.unit.runtime.world import START_MS, WORK, RecordingPublisher, World
@@ -170,10 +171,11 @@ def test_an_older_probe_proves_nothing(world: World, sent_ms: int) -> None:
     assert [message.kind for message in world.publisher.take()] == ["Probe"]
 
 
-def test_a_probe_of_another_queue_proves_nothing(world: World) -> None:
-    """Queues are drained apart from each other."""
-    world.owe(W, RUN)
-    world.store.probe_came_back("stabilize.control", START_MS + 60_000)
+@pytest.mark.parametrize("other", ["stabilize.control", lane_of(WORK, 0), lane_of(WORK, 9)])
+def test_a_probe_of_another_queue_or_lane_proves_nothing(world: World, other: str) -> None:
+    """Queues are drained apart from each other, and so are the lanes of one."""
+    world.owe(W, RUN, q=lane_of(WORK, 5))
+    world.store.probe_came_back(other, START_MS + 60_000)
     world.now_ms += 4_000
 
     world.keeper.tick()

@@ -11,6 +11,7 @@ import pytest
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.transport.duty import Duty
 from stabilize_celery.transport.reports import Report, Reports
+from stabilize_celery.transport.turns import Turns
 from stabilize_celery.transport.upkeep import Attempt, Upkeep, fleet_line
 from tests.unit.runtime.world import World
 
@@ -26,6 +27,7 @@ class Bench:
         self.world.keeper.give_back()
         self.reports = Reports()
         self.running: list[Attempt] = []
+        self.turns = Turns()
         self.upkeep = Upkeep(
             self.world.store,
             self.world.publisher,
@@ -35,6 +37,7 @@ class Bench:
             running=lambda: self.running,
             line=lambda: fleet_line("w0@host", ["work"], ["q"]),
             time_limit_s=lambda _: limit_s,
+            turns=self.turns,
         )
 
     def claimed(self, since_s: float = 1e12) -> None:
@@ -50,6 +53,18 @@ def test_what_runs_here_gets_its_heartbeat() -> None:
 
     assert bench.world.due_in(W, RUN) == bench.world.settings.lease_ms
     assert 2.5 < pause_s <= bench.world.settings.lease_ms / 3000
+
+
+def test_what_a_process_goes_on_with_gets_its_heartbeat_too() -> None:
+    """A task that came from no broker is known only from what its process has told."""
+    bench = Bench()
+    bench.claimed()
+    bench.running.clear()
+
+    with bench.turns.going_on(TASK, "work", "RunTask"):
+        bench.upkeep.heartbeat_round()
+
+    assert bench.world.due_in(W, RUN) == bench.world.settings.lease_ms
 
 
 def test_what_takes_longer_than_it_may_gets_none() -> None:
