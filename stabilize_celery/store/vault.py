@@ -88,14 +88,12 @@ class Vault:
     ) -> tuple[list[Change], dict[str, str], dict[str, bytes]]:
         """Return changes with names in place of large values, the names by place, and the values by name."""
         found, named, values = list(changes), dict[str, str](), dict[str, bytes]()
-        if not self._blob_bytes:
+        if not self._blob_bytes or not self._has_large(changes):
             return found, named, values
         for at, change in enumerate(changes):
             if not isinstance(change, SetFields) or _is_ledger(change.key):
                 continue
             for field, value in change.fields.items():
-                if not named and not self._is_large(value):
-                    continue
                 place = f"{address.key(change.key)}.{field}"
                 # A field that is set twice has what was set last.
                 named.pop(place, None)
@@ -105,6 +103,16 @@ class Vault:
                     self._cache.keep(name, value)
                     found[at] = _with_field(found[at], field, MARK + _BLOB + name.encode())
         return found, named, values
+
+    def _has_large(self, changes: Sequence[Change]) -> bool:
+        """Whether any value is large: of nearly all commits none is, so it is found out in one go."""
+        least = self._blob_bytes
+        return any(
+            type(value) is bytes and len(value) >= least
+            for change in changes
+            if type(change) is SetFields
+            for value in change.fields.values()
+        )
 
     def _is_large(self, value: Value) -> TypeGuard[bytes]:
         return type(value) is bytes and len(value) >= self._blob_bytes
