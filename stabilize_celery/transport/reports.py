@@ -9,11 +9,15 @@ __all__ = ["Report", "Reports"]
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The process that ran a task attempt is gone (`is_lost`), or is about to be stopped at shutdown."""
+    """The process that ran a task attempt is gone (`is_lost`), or is about to be stopped at shutdown.
+
+    `going`: Celery ids of what it went on with, as seen before it was stopped: that forgets it.
+    """
 
     task_id: str
     pid: int | None
     is_lost: bool
+    going: tuple[str, ...] = ()
 
 
 class Reports:

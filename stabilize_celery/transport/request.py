@@ -118,4 +118,7 @@ class AttemptRequest(LedgerRequest):
         return super().cancel(*args, **kwargs)
 
     def _report(self, *, is_lost: bool) -> None:
-        self.task.bridge.reports.add(Report(self.id, self.worker_pid, is_lost))
+        turns = self.task.bridge.turns
+        going = turns.lost(self.worker_pid) if turns is not None else ()
+        report = Report(self.id, self.worker_pid, is_lost, tuple(one.task_id for one in going))
+        self.task.bridge.reports.add(report)

@@ -198,8 +198,7 @@ class Upkeep:
             self._reports.done()
 
     def _act_on(self, report: Report) -> None:
-        going = self._turns.lost(report.pid) if self._turns is not None else []
-        for one in (report, *(replace(report, task_id=one.task_id) for one in going)):
+        for one in (report, *(replace(report, task_id=task_id) for task_id in report.going)):
             self._act_on_one(one)
 
     def _act_on_one(self, report: Report) -> None:
