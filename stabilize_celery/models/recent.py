@@ -9,19 +9,38 @@ __all__ = ["Recent", "mark_of"]
 V = TypeVar("V")
 LARGEST_BYTES = 65_536
 """Values that are larger have no mark: they would fill the memory, and are rare."""
+_MOST_PARTS = 8_192
+"""Nor have those of more parts (count), each counted wherever it stands: one that has itself in it has no end."""
 
 
 def mark_of(value: object) -> bytes | None:
     """Return a mark of plain JSON-like data, the same only for data of the same types, values and order.
 
-    None: it is large, or has something else in it.
+    None: it is large, has no end, or has something else in it.
     """
+    if not _has_few_parts(value):
+        return None
     try:
         # Version 2 knows no references: what it writes does not depend on who shares what.
         written = marshal.dumps(value, 2)  # type: ignore[arg-type]  # that it can't is one of its answers
     except ValueError:
         return None
     return hashlib.blake2b(written, digest_size=16).digest() if len(written) <= LARGEST_BYTES else None
+
+
+def _has_few_parts(value: object) -> bool:
+    """Whether a value is small enough to be written at all: what is shared is written again at each place."""
+    parts, seen = [value], 0
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            parts.extend(part.values())
+        elif isinstance(part, list | tuple):
+            parts.extend(part)
+        seen += 1
+        if seen + len(parts) > _MOST_PARTS:
+            return False
+    return True
 
 
 class Recent(Generic[V]):

@@ -40,6 +40,18 @@ def test_a_circle_has_no_mark() -> None:
     assert mark_of(circle) is None
 
 
+def test_what_would_fill_the_memory_is_not_written() -> None:
+    """What stands in itself twice, or is shared at each of many levels, is short to say and has no end written out."""
+    twice: list[object] = []
+    twice += [twice, twice]
+    laughs: object = "lol"
+    for _ in range(40):
+        laughs = {"a": laughs, "b": [laughs]}
+
+    assert mark_of(twice) is None
+    assert mark_of({"context": laughs}) is None
+
+
 def test_the_oldest_is_forgotten() -> None:
     """And what has no mark is not kept."""
     recent: Recent[int] = Recent(2)
