@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from stabilize_celery.engine import outside
 from tests.integration.fleet import Fleet, eventually
-from tests.servers import RedisServer
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 
 POOLS = ["prefork", "threads", "solo", "gevent"]
-
-
-@pytest.fixture
-def new_fleet(tmp_path: Path) -> Iterator[Callable[..., Fleet]]:
-    """Make a fleet on a server of its own."""
-    fleets: list[Fleet] = []
-    with RedisServer() as server:
-
-        def make(**settings: str) -> Fleet:
-            fleets.append(Fleet(server, tmp_path, **settings))
-            return fleets[-1]
-
-        try:
-            yield make
-        finally:
-            for fleet in fleets:
-                fleet.stop()
 
 
 def started(fleet: Fleet, pool: str, mode: str, concurrency: int = 1) -> str:

@@ -26,22 +26,6 @@ def server() -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture
-def new_fleet(tmp_path: Path, server: RedisServer) -> Iterator[Callable[..., Fleet]]:
-    """Make a fleet on a server of its own."""
-    fleets: list[Fleet] = []
-
-    def make(**settings: str) -> Fleet:
-        fleets.append(Fleet(server, tmp_path, **settings))
-        return fleets[-1]
-
-    try:
-        yield make
-    finally:
-        for fleet in fleets:
-            fleet.stop()
-
-
 def submit_chain(fleet: Fleet, *does: str, sleep_s: float = 0) -> str:
     """Start a chain; each stage is named after its place, `s0` and so on, and has one task of these types."""
     stages = [

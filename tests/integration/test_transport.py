@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,23 +20,6 @@ from tests.servers import RedisServer
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
 
 POOLS = ["prefork", "threads", "solo", "gevent"]
-
-
-@pytest.fixture
-def new_fleet(tmp_path: Path) -> Iterator[Callable[..., Fleet]]:
-    """Make a fleet on a server of its own."""
-    fleets: list[Fleet] = []
-    with RedisServer() as server:
-
-        def make(**settings: str) -> Fleet:
-            fleets.append(Fleet(server, tmp_path, **settings))
-            return fleets[-1]
-
-        try:
-            yield make
-        finally:
-            for fleet in fleets:
-                fleet.stop()
 
 
 @pytest.mark.parametrize("pool", POOLS)
