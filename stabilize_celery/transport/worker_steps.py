@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from celery import Celery, bootsteps
+from celery.app.defaults import DEFAULTS
 from celery.signals import task_received, worker_shutdown, worker_shutting_down
 from celery.worker import state
 
@@ -112,9 +113,11 @@ class WorkerStep(bootsteps.StartStopStep):
             sends_events=bool(worker.task_events),
             may_wait=may_wait(worker, self.bridge.app),
         )
-        if self.bridge.waiting is not None:
-            # What the main process fetched beyond its processes would lie there until a turn ends.
+        if self.bridge.waiting is not None or worker.prefetch_multiplier == DEFAULTS["worker_prefetch_multiplier"]:
+            # What the main process fetched beyond its processes would lie there until a turn, or a long body, ends,
+            # while other workers have nothing to do. Who has asked for another number gets it.
             worker.prefetch_multiplier = 1
+        if self.bridge.waiting is not None:
             worker.wait_for_soft_shutdown = self._after_turns(worker.wait_for_soft_shutdown)
 
     def start(self, worker: Any) -> None:
