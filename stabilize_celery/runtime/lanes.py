@@ -14,7 +14,7 @@ from stabilize_celery.engine.steps import Hash, Snapshot
 from stabilize_celery.models.limits import DEFAULT_PRIORITY
 from stabilize_celery.models.messages import Message
 
-__all__ = ["BURST", "NOT_URGENT", "STEPS", "Urgency", "lane_of", "lanes", "queue_and_step"]
+__all__ = ["BURST", "NOT_URGENT", "STEPS", "Urgency", "lane_of", "lanes", "queue_and_step", "shown"]
 
 STEPS = (0, 3, 6, 9)
 """Where lanes begin, as kombu has them: priorities 0 to 2 share the first."""
@@ -40,6 +40,12 @@ def queue_and_step(lane: str) -> tuple[str, int]:
 def lanes(queue: str) -> list[str]:
     """Return all lanes of a queue, the most urgent first."""
     return [lane_of(queue, step) for step in STEPS]
+
+
+def shown(lane: str) -> str:
+    """Return a lane as people read it: `queue`, or `queue@6`; its own name has control characters."""
+    queue, step = queue_and_step(lane)
+    return f"{queue}@{step}" if step else queue
 
 
 class Urgency(msgspec.Struct, frozen=True):

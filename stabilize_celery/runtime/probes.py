@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from stabilize_celery.runtime.lanes import shown
 from stabilize_celery.runtime.ports import Outgoing
 
 __all__ = ["FIRST_PAUSE_MS", "LONGEST_PAUSE_MS", "PROBE", "Probes"]
@@ -37,5 +38,5 @@ class Probes:
                 return None
             pause_ms = FIRST_PAUSE_MS if is_back else min(2 * last.pause_ms, LONGEST_PAUSE_MS)
         self._sent[queue] = _Sent(now_ms, pause_ms)
-        task_id = f"probe/{queue}/{now_ms}/{self._worker_id}"
+        task_id = f"probe/{shown(queue)}/{now_ms}/{self._worker_id}"
         return Outgoing(PROBE, task_id, {"queue": queue, "sent_ms": now_ms}, queue)

@@ -14,6 +14,7 @@ from celery.utils.saferepr import saferepr
 from stabilize_celery.errors import IdempotencyConflictError, UnreachableError
 from stabilize_celery.models.messages import MESSAGE_TYPES, Message
 from stabilize_celery.models.problems import InvalidWorkflowError
+from stabilize_celery.runtime.lanes import shown
 from stabilize_celery.runtime.probes import PROBE
 from stabilize_celery.store.contract import Store
 from stabilize_celery.store.errors import StoreError
@@ -191,9 +192,9 @@ def _come_back(self: LedgerTask, queue: str, sent_ms: int, **_: Any) -> str:
     try:
         self.bridge.store.probe_came_back(queue, sent_ms)
     except UnreachableError as error:
-        logger.warning("probe of queue %s: %s Another one will be sent.", queue, error)
+        logger.warning("probe of queue %s: %s Another one will be sent.", shown(queue), error)
         return "state unreachable"
-    return f"{queue} is drained up to {sent_ms}"
+    return f"{shown(queue)} is drained up to {sent_ms}"
 
 
 def _trace(task: Task) -> str:

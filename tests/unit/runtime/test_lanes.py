@@ -9,7 +9,7 @@ import pytest
 from kombu.transport.redis import Channel
 
 from stabilize_celery import StageExecution, TaskExecution, TaskResult, Workflow, WorkflowStatus
-from stabilize_celery.runtime.lanes import BURST, STEPS, lane_of, lanes, queue_and_step
+from stabilize_celery.runtime.lanes import BURST, STEPS, lane_of, lanes, queue_and_step, shown
 from stabilize_celery.runtime.ports import Outgoing
 from stabilize_celery.runtime.probes import PROBE
 from stabilize_celery.settings import FUSED, PER_MESSAGE, Settings
@@ -64,6 +64,11 @@ def test_the_lanes_of_a_queue_begin_with_the_most_urgent() -> None:
     """Each tells its queue, and where it begins."""
     assert [queue_and_step(name) for name in lanes("q")] == [("q", 0), ("q", 3), ("q", 6), ("q", 9)]
     assert lanes("q")[0] == "q"
+
+
+def test_people_read_no_control_characters() -> None:
+    """Ids and results of probes stand in Flower and in logs."""
+    assert [shown(name) for name in lanes("q")] == ["q", "q@3", "q@6", "q@9"]
 
 
 @pytest.mark.parametrize(("priority", "step"), [(0, 0), (2, 0), (3, 3), (4, 3), (6, 6), (9, 9)])
