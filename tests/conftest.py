@@ -44,21 +44,3 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         fcntl.flock(running, how)
         fcntl.flock(turn, fcntl.LOCK_UN)
         return (yield)
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in several processes, each begins with its share of those that take long: they end together.
-
-    A process is given a row of neighbours first, and takes over what others have not begun when it is done with it.
-    """
-    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    if processes > 1:
-        items.sort(key=_rank)
-        items[:] = [item for first in range(processes) for item in items[first::processes]]
-
-
-def _rank(item: pytest.Item) -> int:
-    if item.get_closest_marker("real"):
-        return 0
-    return 1 if "simulation" in item.path.parts else 2
