@@ -6,6 +6,7 @@ from typing import Any
 from benchmarks.backends import InProcess
 from benchmarks.shapes import fan_in
 from stabilize_celery.runtime.keeper import Keeper
+from stabilize_celery.runtime.lanes import lanes
 from stabilize_celery.settings import Settings
 from stabilize_celery.transport.producer import ProducerPublisher
 from tests.servers import RedisServer
@@ -42,8 +43,9 @@ def keeper_rate(messages: int) -> dict[str, Any]:
 def _bring_back(keeper: Keeper, backend: InProcess, settings: Settings, messages: int) -> float:
     # What was published is looked at after this time; none of it counts as lost before.
     time.sleep(settings.republish_ms / 1000 + 0.1)
-    # As if a probe that was sent after them had come through the queue: so they are lost, and do not wait in it.
-    backend.store.probe_came_back(settings.work_queue, backend.store.time_ms())
+    # As if a probe that was sent after them had come through each lane: so they are lost, and do not wait in it.
+    for lane in lanes(settings.work_queue):
+        backend.store.probe_came_back(lane, backend.store.time_ms())
     began, busy_s = time.perf_counter(), 0.0
     while keeper.stats.again + keeper.stats.published < messages:
         tick = time.perf_counter()
