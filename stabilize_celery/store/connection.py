@@ -9,6 +9,7 @@ from typing import TypeAlias
 from redis.connection import Connection, ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from stabilize_celery.store.pools import Pools
 from stabilize_celery.store.resp import packed, received
@@ -144,13 +145,16 @@ class RedisWire:
         here.pools.close()
         here.patient_pools.close()
 
-    def lost(self, error: Exception, *, was_stale: bool) -> LinkLostError:
-        """Return what became of a connection, in words."""
+    def lost(self, error: Exception, *, was_stale: bool, pool: ConnectionPool | None = None) -> LinkLostError:
+        """Return what became of a connection, of which `pool` if there was one, in words."""
         here = self.here()
-        for pool, connections in list(here.at_hand.items()):
+        if pool is not None and isinstance(error, (RedisTimeoutError, TimeoutError)):
+            for pools in (here.pools, here.patient_pools):
+                pools.silent(pool)
+        for owner, connections in list(here.at_hand.items()):
             # They may have been closed, too: their pool looks before it gives them out.
             while connections:
-                pool.release(connections.pop())
+                owner.release(connections.pop())
         here.pools.lost()
         here.patient_pools.lost()
         return LinkLostError(str(error).rstrip("."), was_stale=was_stale)
@@ -269,7 +273,7 @@ class _RedisLink:
         try:
             self._connection = self._own.take(pool)
         except RedisError as error:
-            raise wire.lost(error, was_stale=False) from None
+            raise wire.lost(error, was_stale=False, pool=pool) from None
 
     def exchange(self, commands: Sequence[Command]) -> list[Reply]:
         """Send all, read all: an error reply in between must not leave the connection out of step."""
@@ -285,7 +289,7 @@ class _RedisLink:
             # A socket that is reset tells so by an OSError of its own.
             self._disconnect()
             is_stale = isinstance(error, (RedisConnectionError, ConnectionError))
-            raise self._wire.lost(error, was_stale=is_stale) from None
+            raise self._wire.lost(error, was_stale=is_stale, pool=self._pool) from None
         except BaseException:
             # A time limit may strike between two replies.
             self._disconnect()

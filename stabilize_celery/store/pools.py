@@ -48,6 +48,9 @@ class Pools:
     def lost(self) -> None:
         """Doubt what is known: a server did not answer."""
 
+    def silent(self, pool: ConnectionPool) -> None:
+        """Learn that a server has let a time-out pass."""
+
     def close(self) -> None:
         """Close all connections."""
         self._pool.disconnect()

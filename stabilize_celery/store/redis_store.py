@@ -57,7 +57,8 @@ def _factory(place: Place, timeout_s: float) -> PoolsFactory:
     def make(patience_s: float) -> Pools:
         options = connection_options(place, timeout_s, patience_s)
         if place.kind == "cluster":
-            return ClusterPools(lambda node: new_pool({**options, "host": node[0], "port": node[1]}), place.nodes)
+            seeds = place.nodes
+            return ClusterPools(lambda node: new_pool({**options, "host": node[0], "port": node[1]}), seeds, timeout_s)
         if place.kind == "sentinel":
             return Pools(lambda: sentinel_pool(place, options))
         return Pools(lambda: new_pool(options))

@@ -186,12 +186,42 @@ def test_a_node_lost_for_good_holds_up_nothing_but_its_own(lost: int) -> None:
         store.close()
 
 
+def test_a_node_that_swallows_costs_one_time_out(cluster: tuple[RedisServer, RedisServer]) -> None:
+    """However many partitions lie on a node that takes connections and never answers: leases elsewhere are extended."""
+    timeout_s = 0.5
+    # The silent one comes first: the map of slots is not asked of it again and again, either.
+    store = RedisStore(f"redis+cluster://{','.join(f'127.0.0.1:{node.port}' for node in cluster)}", timeout_s=timeout_s)
+    names = [f"s{number}" for number in range(100)]
+    here = {store.partition_of(name): name for name in names if _is_on(store, cluster[1], name)}
+    gone = {store.partition_of(name): name for name in names if _is_on(store, cluster[0], name)}
+    assert len(gone) > 4
+    claims = [Claim(name, "Run:running..0", "worker-1/a") for name in (*gone.values(), *here.values())]
+    for claim in claims:
+        _owe(store, claim.workflow_id, claim.name, own=claim.owner, pub=1)
+    cluster[0].freeze()
+    try:
+        began = time.monotonic()
+        with pytest.raises(UnreachableError):
+            Leases(store, RecordingPublisher(), Settings(), "worker-1").extend(claims)
+        took_s = time.monotonic() - began
+    finally:
+        cluster[0].thaw()
+
+    assert took_s < len(gone) * timeout_s
+    _, due = store.first_due(sorted(here), 1_000)
+    extended = {one.workflow_id for found in due.values() for one in found if one.due_ms > 1}
+    assert extended >= set(here.values())
+    store.close()
+
+
+def _is_on(store: RedisStore, node: RedisServer, workflow_id: str) -> bool:
+    return _owns(node, _slot_of(keys.partition_prefix("stabilize", store.partition_of(workflow_id))))
+
+
 def _workflow_on(store: RedisStore, node: RedisServer) -> str:
     """Return the id of a workflow that lies there."""
     ids = (f"w{number}" for number in range(1_000))
-    return next(
-        name for name in ids if _owns(node, _slot_of(keys.partition_prefix("stabilize", store.partition_of(name))))
-    )
+    return next(name for name in ids if _is_on(store, node, name))
 
 
 def _slot_of(prefix: str) -> int:
