@@ -5,14 +5,15 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks import charts, idle, keeping, memory, scaling
 from benchmarks.compare import Comparison
-from benchmarks.findings import as_json
+from benchmarks.findings import as_json, kept
 from benchmarks.peers import PEERS, REFERENCE
 from benchmarks.plan import FULL, MODES, QUICK, Plan
 from benchmarks.report import report
@@ -38,9 +39,7 @@ def _compare(options: argparse.Namespace) -> bool:
     note = options.note or _note()
     with Comparison(plan, options.peers, lambda text: print(f"  {text}", file=sys.stderr, flush=True)) as run:
         run.run()
-        weighed = [*memory.weigh(plan.memory), keeping.keeper_rate(plan.memory)]
-        if plan.worker_messages:
-            weighed += memory.worker_memory(plan.worker_messages)
+        weighed = list(kept(_weighings(plan)))
         results = as_json(run, " ".join(["python -m benchmarks", *sys.argv[1:]]), note, weighed)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "latest.json").write_text(json.dumps(results, indent=2) + "\n")
@@ -52,6 +51,16 @@ def _compare(options: argparse.Namespace) -> bool:
         name for name, peer in results["peers"].items() if name in MODES and "does not start" in peer.get("skipped", "")
     ]
     return not missed and (not options.strict or _reaches(results))
+
+
+def _weighings(plan: Plan) -> Mapping[str, Callable[[], Iterable[dict[str, Any]]]]:
+    parts: dict[str, Callable[[], Iterable[dict[str, Any]]]] = {
+        "bytes in Redis": partial(memory.weigh, plan.memory),
+        "lost messages that one keeper brings back": lambda: [keeping.keeper_rate(plan.memory)],
+    }
+    if plan.worker_messages:
+        parts["memory of a worker"] = partial(memory.worker_memory, plan.worker_messages)
+    return parts
 
 
 def _reaches(results: dict[str, Any]) -> bool:
@@ -110,11 +119,12 @@ def _growth(options: argparse.Namespace) -> bool:
     note = options.note or _note()
     with Comparison(plan, list(MODES), lambda text: print(f"  {text}", file=sys.stderr, flush=True)) as run:
         run.run()
-        memory_rows = list(memory.worker_memory(options.messages)) if options.messages else []
+        grown = partial(memory.worker_memory, options.messages)
+        memory_rows = list(kept({"memory of a worker": grown})) if options.messages else []
         results = as_json(run, " ".join(["python -m benchmarks", *sys.argv[1:]]), note, memory_rows)
-    kept = {name: results[name] for name in ("note", "made_at", "command", "machine", "growth", "memory")}
+    written = {name: results[name] for name in ("note", "made_at", "command", "machine", "growth", "memory")}
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "growth.json").write_text(json.dumps(kept, indent=2) + "\n")
+    (RESULTS / "growth.json").write_text(json.dumps(written, indent=2) + "\n")
     for one in [*results["growth"], *memory_rows]:
         print(one, flush=True)
     return all(one["ratio"] and one["ratio"]["median"] <= _MOST_GROWTH for one in results["growth"])

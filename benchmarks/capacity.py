@@ -98,7 +98,7 @@ def costs_of(results: Mapping[str, Any], mode: str) -> Costs | None:
     """Return what a stage costs in a mode; None if the results do not have it."""
     peers = results["shapes"].get(SHAPE, {}).get("peers", {})
     ours, bare = peers.get(mode, {}).get("median_of"), _bare(peers).get("median_of")
-    weighed = {one["key"]: one["value"] for one in results["memory"]}
+    weighed = {one["key"]: one["value"] for one in results["memory"] if "value" in one}
     if not ours or not bare or "finished_stage" not in weighed:
         return None
     messages = 3 if mode == "per_message" else 1

@@ -1,7 +1,9 @@
 """Peers side by side in one run: interleaved, several repetitions, each ratio made of two runs of one repetition.
 
 Within a repetition the peers take turns, and who begins moves on by one: a machine that becomes busier in between
-moves all of them. What a peer cannot do, or would take too long for, is told in its place.
+moves all of them. Those that are judged come first, with all of their repetitions; the others have repetitions of their
+own after that, in which the judged take part, too. What a peer cannot do, would take too long for, or fails at, is told
+in its place, and loses nothing that the others were measured at.
 """
 
 import time
@@ -13,12 +15,15 @@ from typing import Self
 from benchmarks.arithmetic import growth
 from benchmarks.peers import PEERS, Entry
 from benchmarks.peers.process import PeerProcess, TooLongError
-from benchmarks.plan import MODES, Plan, Shape
+from benchmarks.plan import JUDGED, MODES, Plan, Shape
 
 __all__ = ["Cell", "Comparison", "Growth"]
 
 _SLOW_S, _SLOW_REPETITIONS = 20.0, 3
 _VERY_SLOW_S, _VERY_SLOW_REPETITIONS = 60.0, 1
+_UNLIMITED = 1_000
+_JUDGED_LIMITS = 3
+"""On a machine that others fill, what is judged may take so many times what others may take."""
 _ANSWER_S = 900.0
 
 
@@ -88,19 +93,37 @@ class Comparison:
         self._stack.close()
 
     def run(self) -> None:
-        """Measure all shapes of the plan; the time that it has begins when all peers are up."""
-        for name, process in self.processes.items():
-            self._say(f"{name} starts")
-            process.start()
+        """Measure all shapes of the plan. Peers that are judged are up before; the others start when they are asked."""
         self._began = time.monotonic()
-        for shape in self.plan.shapes:
-            if not shape.is_latency:
-                self._measure([shape], self.plan.repetitions, self.plan.others)
-        delays = [shape for shape in self.plan.shapes if shape.is_latency]
-        repetitions = self.plan.others
-        self._measure(delays, repetitions, repetitions)
+        for process in self.processes.values():
+            if process.entry.is_judged:
+                self._say(f"{process.entry.name} starts")
+                process.start()
+        for entries, shapes, repetitions in self.rounds():
+            self._measure(entries, shapes, repetitions)
         if self.plan.growth:
             self.growths = list(self._growths(*self.plan.growth))
+
+    def rounds(self) -> Iterator[tuple[list[Entry], list[Shape], range]]:
+        """Yield who is measured at what in which repetitions, the most important first.
+
+        Repetitions in which the others take part have numbers of their own: a ratio is of two runs that were made
+        side by side.
+        """
+        plan = self.plan
+        everybody = [process.entry for process in self.processes.values()]
+        judged = [entry for entry in everybody if entry.is_judged]
+        walls = [shape for shape in plan.shapes if not shape.is_latency]
+        aims = [shape for shape in walls if shape.name in JUDGED]
+        rest = [shape for shape in walls if shape.name not in JUDGED]
+        delays = [shape for shape in plan.shapes if shape.is_latency]
+        beside = range(plan.repetitions, plan.repetitions + plan.others) if len(everybody) > len(judged) else range(0)
+        yield judged, aims, range(plan.repetitions)
+        yield everybody, delays, range(plan.others)
+        for shape in [*aims, *rest]:
+            if shape in rest:
+                yield judged, [shape], range(plan.repetitions)
+            yield everybody, [shape], beside
 
     def lacking(self) -> dict[str, str]:
         """Return the peers that cannot be measured here at all, with the reason."""
@@ -110,23 +133,17 @@ class Comparison:
         """Return the versions of what each peer uses."""
         return {name: dict(process.versions) for name, process in self.processes.items() if process.versions}
 
-    def _measure(self, shapes: list[Shape], repetitions: int, others: int) -> None:
+    def _measure(self, entries: list[Entry], shapes: list[Shape], repetitions: range) -> None:
         """Measure shapes by turns: each repetition has all of them."""
-        for repetition in range(repetitions):
-            took_s = 0.0
+        for repetition in repetitions:
+            began = time.monotonic()
             for shape in shapes:
-                taking_part = [
-                    entry
-                    for entry in self._turns(repetition)
-                    if repetition < (repetitions if entry.is_judged else others)
-                    and (not entry.shapes or shape.kind in entry.shapes)
-                ]
-                self._say(f"{shape.name}, repetition {repetition + 1} of {repetitions}")
-                began = time.monotonic()
-                for entry in taking_part:
-                    self._once(entry, shape, repetition)
-                took_s += time.monotonic() - began
-            if time.monotonic() - self._began + took_s > self.plan.budget_s:
+                self._say(f"{shape.name}, repetition {repetition + 1}")
+                for entry in _turns(entries, repetition):
+                    if not entry.shapes or shape.kind in entry.shapes:
+                        self._once(entry, shape, repetition)
+            now = time.monotonic()
+            if now - self._began + (now - began) > self.plan.budget_s and repetition + 1 < repetitions.stop:
                 self._say("no time for another repetition")
                 return
 
@@ -136,24 +153,21 @@ class Comparison:
     def _say(self, text: str) -> None:
         self._tell(f"{time.monotonic() - self._began:6.1f} s  {text}")
 
-    def _turns(self, repetition: int) -> list[Entry]:
-        entries = [process.entry for process in self.processes.values()]
-        at = repetition % len(entries)
-        return entries[at:] + entries[:at]
-
     def _once(self, entry: Entry, shape: Shape, repetition: int) -> None:
         cell = self.cells.setdefault(shape.name, {}).setdefault(entry.name, Cell())
-        if self._is_late() and not entry.is_judged:
-            cell.skipped = cell.skipped or "no time left in this run"
+        if self._is_late() and not (entry.is_judged and repetition < self.plan.repetitions):
+            if not cell.seconds:
+                cell.skipped = cell.skipped or "no time left in this run"
             return
         expected_s = 0.0 if shape.is_latency else self._cost_s.get(entry.name, 0.0) * shape.stages
-        if cell.skipped or repetition >= _repetitions_within(expected_s, is_judged=entry.is_judged):
+        if cell.skipped or len(cell.seconds) >= _repetitions_within(expected_s, entry, shape):
             return
-        if expected_s > self.plan.limit_s:
+        if expected_s > self.plan.limit_s and not entry.is_judged:
             cell.skipped = f"about {expected_s:,.0f} s: above this run's limit of {self.plan.limit_s:g} s"
             return
         try:
-            answer = self.processes[entry.name].ask(shape.as_json(), self.plan.limit_s)
+            limit_s = self.plan.limit_s * (_JUDGED_LIMITS if entry.is_judged else 1)
+            answer = self.processes[entry.name].ask(shape.as_json(), limit_s)
         except TooLongError as error:
             cell.skipped = str(error)
             if not shape.is_latency:
@@ -188,7 +202,14 @@ class Comparison:
         return growth([before, after], large_s, small, large)
 
 
-def _repetitions_within(expected_s: float, *, is_judged: bool) -> int:
-    if expected_s > _VERY_SLOW_S and not is_judged:
+def _turns(entries: list[Entry], repetition: int) -> list[Entry]:
+    at = repetition % max(len(entries), 1)
+    return entries[at:] + entries[:at]
+
+
+def _repetitions_within(expected_s: float, entry: Entry, shape: Shape) -> int:
+    if entry.is_judged and shape.name in JUDGED:
+        return _UNLIMITED
+    if expected_s > _VERY_SLOW_S and not entry.is_judged:
         return _VERY_SLOW_REPETITIONS
-    return _SLOW_REPETITIONS if expected_s > _SLOW_S else 1_000
+    return _SLOW_REPETITIONS if expected_s > _SLOW_S else _UNLIMITED

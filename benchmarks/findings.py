@@ -5,7 +5,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from benchmarks.compare import Cell, Comparison, Growth
 from benchmarks.peers import PEERS, REFERENCE, REFERENCE_WITHOUT_ACKS, WITH_ACKS
 from benchmarks.plan import JUDGED, MODES, Shape
 
-__all__ = ["HOPS", "as_json", "delay_ratios", "ratios_to", "targets"]
+__all__ = ["HOPS", "as_json", "delay_ratios", "kept", "ratios_to", "targets"]
 
 HOPS = {"send": "send", "wake": "send", "after": "send", "hop": "hop", "release": "hop", "join": "hop"}
 """The delay of bare Celery tasks that each kind of delay is compared with."""
@@ -57,6 +57,15 @@ def delay_ratios(cells: Cells, shapes: Mapping[str, Shape], shape: Shape, name: 
 
 def _p95(cell: Cell) -> dict[int, float]:
     return {repetition: percentile(delays, 0.95) for repetition, delays in cell.delays_ms.items() if delays}
+
+
+def kept(parts: Mapping[str, Callable[[], Iterable[dict[str, Any]]]]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of each part, by what it measures. One that fails says so in its place, and loses no other's."""
+    for what, rows in parts.items():
+        try:
+            yield from rows()
+        except Exception as error:  # noqa: BLE001 - whatever it is: minutes of measurements stand beside it
+            yield {"key": what, "what": what, "failed": f"{type(error).__name__}: {error}"}
 
 
 def as_json(run: Comparison, command: str, note: str, memory: list[dict[str, Any]]) -> dict[str, Any]:

@@ -84,7 +84,8 @@ class Plan:
     limit_s: float
     """What one measurement may take; a peer that would need longer is told as such."""
     budget_s: float
-    """No repetition is begun that would end after so long; afterwards only peers that are judged are measured, once."""
+    """No repetition is begun that would end after so long since the run began. Afterwards peers that are judged are
+    measured at what has no figure yet, once."""
     growth: tuple[int, int] | None = None
     """Stages of the small and the large workflow of which the cost per stage is compared."""
     growth_repetitions: int = 3
@@ -105,7 +106,7 @@ QUICK = Plan(
     repetitions=5,
     others=1,
     limit_s=10,
-    budget_s=170,
+    budget_s=200,
 )
 
 FULL = Plan(

@@ -140,7 +140,12 @@ def _growth(growth: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _memory(memory: Sequence[Mapping[str, Any]]) -> str:
-    rows = [[one["what"], scaled(one["value"]), one["unit"]] for one in memory]
+    rows = [
+        [one["what"], scaled(one["value"]), one["unit"]]
+        if "value" in one
+        else [one["what"], f"failed: {one['failed']}", "-"]
+        for one in memory
+    ]
     return f"## Memory, and the keeper\n\n{_table(['', 'measured', 'unit'], rows)}" if rows else ""
 
 

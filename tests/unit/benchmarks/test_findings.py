@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.compare import Cell, Comparison
-from benchmarks.findings import as_json, targets
+from benchmarks.findings import as_json, kept, targets
 from benchmarks.peers import PEERS
 from benchmarks.plan import FULL, JUDGED, MODES, QUICK
 from benchmarks.report import report
@@ -122,9 +122,19 @@ def test_peers_have_names_of_their_own_and_our_modes_are_among_them() -> None:
     assert set(MODES) <= set(names)
 
 
-def test_taking_turns_everybody_begins_once(run: Comparison) -> None:
-    """Who begins moves on with each repetition; all of them take part in each."""
-    turns = [[entry.name for entry in run._turns(repetition)] for repetition in range(len(PEERS))]
+def test_a_part_that_fails_is_told_and_loses_no_other(run: Comparison) -> None:
+    """Weighing comes last: what was measured for minutes must outlive it."""
 
-    assert {turn[0] for turn in turns} == {entry.name for entry in PEERS}
-    assert all(len(turn) == len(set(turn)) == len(PEERS) for turn in turns)
+    def half() -> Iterator[dict]:
+        yield {"key": "one", "what": "first", "value": 3.0, "unit": "bytes"}
+        raise TimeoutError("not brought back")
+
+    rows = list(kept({"bytes": half, "rate": lambda: [{"key": "two", "what": "second", "value": 4.0, "unit": "1/s"}]}))
+    run.cells["chain_50"] = {"celery": measured(1.0), "fused": measured(0.5)}
+    results = as_json(run, "make bench", "", rows)
+
+    assert results["ratios"]["chain_50"] == {"fused": 0.5}
+    text = report(results)
+    assert "TimeoutError: not brought back" in text
+    assert "second" in text
+    assert "first" in text
