@@ -20,6 +20,7 @@ from stabilize_celery.engine.moves import (
     Frame,
     owe_continuation,
     set_run,
+    tell_status,
 )
 from stabilize_celery.engine.offers import leave_offer
 from stabilize_celery.engine.plan import decode_plan
@@ -113,4 +114,5 @@ def _drop_arrivals(decision: Decision, workflow_id: str, ref: str, place: Place,
         set_run(decision, token, ref=ref, status="CANCELED", created_us=now_us, ended_ms=now_us // 1000)
         decision.change(Append(places.bypassed(ref), token))
         decision.events.append(Event("stage.canceled", ref, {"thread": token}))
+        tell_status(decision, workflow_id, place.plan)
     return dropped

@@ -16,6 +16,7 @@ from stabilize_celery.engine.moves import (
     Zone,
     owe_continuation,
     set_run,
+    tell_status,
 )
 from stabilize_celery.engine.plan import StagePlan
 from stabilize_celery.engine.rooms import count_kept, leave, owe_leaving
@@ -32,7 +33,6 @@ from stabilize_celery.engine.steps import (
 )
 from stabilize_celery.models.messages import (
     CancelSubWorkflow,
-    CheckMilestone,
     ClearWorkflow,
     ExpireWorkflow,
     FinalizeStage,
@@ -86,8 +86,7 @@ def end_run(decision: Decision, frame: Frame, status: str, reason: str = "", ent
     )
     kind = "stage" if run.instance is None else "instance"
     decision.events.append(Event(f"{kind}.{_ENDINGS[status]}", plan.ref, told | ({"reason": reason} if reason else {})))
-    if plan.is_milestone:
-        decision.owes.append(Owed(CheckMilestone(workflow_id=frame.workflow_id, ref_id=plan.ref)))
+    tell_status(decision, frame.workflow_id, plan)
     return 0 if run.instance is not None or run.offer or run.held_for else -1
 
 

@@ -4,7 +4,7 @@ A run that waits for a milestone is held outside `act`: it cannot move by itself
 stage's status owes a look at who waits for it.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.endings import (
@@ -15,6 +15,7 @@ from stabilize_celery.engine.judging import place_queries, read_places
 from stabilize_celery.engine.moves import (
     Frame,
     set_run,
+    tell_status,
 )
 from stabilize_celery.engine.plan import StagePlan, decode_plan
 from stabilize_celery.engine.region import Region
@@ -56,26 +57,29 @@ def milestone_verdict(plan: StagePlan) -> Generator[Read, Snapshot, str]:
     shut = Hash(places.shut(other.component))
     keys: dict[str, Query] = {thread: Hash(places.run(thread)) for thread in {*past, *first[_LIVE]}}
     found = yield Read((shut, *keys.values()), (shut.key, *(places.run(thread) for thread in past)))
-    runs = [run for key in keys.values() if (run := RUN.decode(found[key])).ref == ref]
-    inside = [thread for thread, key in keys.items() if RUN.decode(found[key]).ref == ref]
-    yield Read((), tuple(places.run(thread) for thread in inside))
+    decoded = {thread: RUN.decode(found[key]) for thread, key in keys.items()}
+    runs = {thread: run for thread, run in decoded.items() if run.ref == ref}
+    yield Read((), tuple(map(places.run, runs)))
     is_shut = ref in found[shut]
     if plan.milestone_above and not runs and not is_shut:
         is_shut = not (yield from _may_be_reached(plan))
     status = _status(runs, is_shut=is_shut)
     if plan.milestone_status in (status, _SAME.get(status)):
         return HOLDS
-    is_active = any(not run.is_ended for run in runs)
+    is_active = any(not run.is_ended for run in runs.values())
     return GONE if is_shut and not is_active else WAITS
 
 
-def _status(runs: list[Run], *, is_shut: bool) -> str:
-    """Return the status of a milestone stage with these runs (wcp 1.2)."""
-    ordered = sorted(runs, key=lambda run: run.created_us)
-    newest = [run for run in ordered if not run.is_ended] or ordered
-    if newest:
-        return newest[-1].status
-    return "SKIPPED" if is_shut else "NOT_STARTED"
+def _status(found: Mapping[str, Run], *, is_shut: bool) -> str:
+    """Return the status of a milestone stage with these runs and instances, by thread (wcp 1.2)."""
+    runs = [(run.created_us, thread) for thread, run in found.items() if run.instance is None]
+    unfinished = [item for item in runs if not found[item[1]].is_ended]
+    if not runs:
+        return "SKIPPED" if is_shut else "NOT_STARTED"
+    _, thread = max(unfinished or runs)
+    at_work = [run for run in found.values() if run.parent == thread and run.instance is not None and not run.is_ended]
+    all_wait = bool(at_work) and all(run.status == "SUSPENDED" for run in at_work)
+    return "SUSPENDED" if all_wait else found[thread].status
 
 
 def _may_be_reached(plan: StagePlan) -> Generator[Read, Snapshot, bool]:
@@ -99,6 +103,7 @@ def hold(decision: Decision, frame: Frame) -> int:
     set_run(decision, frame.thread, status="BUFFERED", held_for=ref)
     decision.change(SetFields(places.milestone_waiters(ref), {frame.thread: frame.plan.ref}))
     decision.events.append(Event("stage.buffered", frame.plan.ref, {"thread": frame.thread, "milestone": ref}))
+    tell_status(decision, frame.workflow_id, frame.plan)
     return -1
 
 

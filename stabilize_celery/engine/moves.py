@@ -59,6 +59,7 @@ __all__ = [
     "set_run",
     "start_run",
     "task_list",
+    "tell_status",
     "written_plan",
 ]
 
@@ -175,8 +176,7 @@ def start_run(decision: Decision, frame: Frame, planned: dict[str, Any] | None =
     )
     decision.change(Append(places.started(plan.ref), thread))
     decision.events.append(Event("stage.started", plan.ref, {"thread": thread}))
-    if plan.is_milestone:
-        decision.owes.append(Owed(CheckMilestone(workflow_id=frame.workflow_id, ref_id=plan.ref)))
+    tell_status(decision, frame.workflow_id, plan)
     timeout_ms = frame.context.get(STAGE_TIMEOUT)
     if isinstance(timeout_ms, int) and timeout_ms > 0:
         timer = TimeOut(workflow_id=frame.workflow_id, scope="stage", ref_id=plan.ref, thread=thread)
@@ -188,6 +188,12 @@ def start_run(decision: Decision, frame: Frame, planned: dict[str, Any] | None =
         _continue_later(decision, frame, "before")
     else:
         begin_tasks(decision, frame, planned)
+
+
+def tell_status(decision: Decision, workflow_id: str, plan: StagePlan) -> None:
+    """Owe a look at who waits for a status of this stage, which has another one now (WCP-18)."""
+    if plan.is_milestone:
+        decision.owes.append(Owed(CheckMilestone(workflow_id=workflow_id, ref_id=plan.ref)))
 
 
 def written_plan(decision: Decision, planned: dict[str, Any]) -> dict[str, Any]:

@@ -67,6 +67,8 @@ class Edge(msgspec.Struct, frozen=True, array_like=True):
     choose_after_ms: int = 0
     width: int = 1
     bears: int = 0
+    is_milestone: bool = False
+    """Someone waits for a status of the target."""
 
 
 class InstancesPlan(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -255,12 +257,13 @@ def _concurrency(workflow: Workflow) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
-    """The top-level graph with its jumps: component and members of each stage, and who tells."""
+    """The top-level graph with its jumps: component and members of each stage, who tells, and whom milestones name."""
 
     component: Mapping[str, str]
     members: Mapping[str, list[str]]
     tells: Collection[str]
     sections: Mapping[str, str]
+    milestones: Collection[str]
 
     def is_alone(self, ref: str) -> bool:
         return len(self.members[self.component[ref]]) == 1
@@ -280,9 +283,8 @@ class _Graph:
         width = stage.thread_merge or len(stage.requisite_stage_ref_ids)
         need = _need(stage)
         bears = 0 if stage.thread_merge else width - (need or 1)
-        return Edge(
-            ref, position, is_direct, need or width, name, self.is_alone(ref), section, group, after, width, bears
-        )
+        alone, watched = self.is_alone(ref), ref in self.milestones
+        return Edge(ref, position, is_direct, need or width, name, alone, section, group, after, width, bears, watched)
 
 
 def _graph(stages: Sequence[StageExecution]) -> _Graph:
@@ -298,8 +300,9 @@ def _graph(stages: Sequence[StageExecution]) -> _Graph:
     for ref in jumpers:  # a stage that jumps to itself is a loop, not alone
         members[component[ref]].append(ref) if len(members[component[ref]]) == 1 else None
     curious = [stage.ref_id for stage in stages if _wants_to_know(stage)]
-    curious += [stage.milestone_ref_id for stage in stages if stage.milestone_ref_id]
-    return _Graph(component, members, telling(targets, curious), section_names(stages))
+    milestones = {stage.milestone_ref_id for stage in stages if stage.milestone_ref_id}
+    curious += sorted(milestones)
+    return _Graph(component, members, telling(targets, curious), section_names(stages), milestones)
 
 
 def _upstream(stages: Mapping[str, StageExecution], ref: str) -> list[str]:
@@ -382,7 +385,6 @@ def _stage_plans(workflow: Workflow) -> list[StagePlan]:
             jumped_from[target].append(ref)
     synthetic = _synthetic(workflow.stages)
     views = foresight(workflow)
-    milestones = {stage.milestone_ref_id for stage in workflow.stages}
     parents = {stage.id: stage.ref_id for stage in workflow.stages}
     return [
         msgspec.structs.replace(
@@ -391,7 +393,7 @@ def _stage_plans(workflow: Workflow) -> list[StagePlan]:
             edges=edges[ref],
             jumps=[graph.edge(stages[target], -1) for target in stage.jump_targets],
             jumped_from=jumped_from[ref],
-            is_milestone=ref in milestones,
+            is_milestone=ref in graph.milestones,
             milestone_above=_above_milestone(stage, positions, jumped_from),
             upstream=_upstream(stages, ref) if stage.join_mode is JoinMode.CANCELLING else [],
             component=graph.component[ref] if ref in graph.tells else "",

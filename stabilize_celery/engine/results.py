@@ -21,6 +21,7 @@ from stabilize_celery.engine.moves import (
     owe_task,
     set_run,
     task_list,
+    tell_status,
 )
 from stabilize_celery.engine.state import ENTRY, SIGNALS, Entry, KeptSignal, Run, TaskState, Waiter
 from stabilize_celery.engine.steps import (
@@ -267,6 +268,7 @@ def _suspend(message: RunTask, frame: Frame, entry: Entry, returned: TaskReturne
     )
     decision.change(SetFields(box_key, SIGNALS.encode(waiters=[*box.waiters, waiter])))
     decision.events.append(Event("stage.suspended", frame.plan.ref, {"signal": returned.signal, **whose(frame.thread)}))
+    tell_status(decision, frame.workflow_id, frame.plan)
     return decision
 
 

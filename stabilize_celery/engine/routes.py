@@ -9,7 +9,7 @@ from typing import Any
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.ids import thread_id
-from stabilize_celery.engine.moves import Frame, Zone, bring_to_life, enable, set_run
+from stabilize_celery.engine.moves import Frame, Zone, bring_to_life, enable, set_run, tell_status
 from stabilize_celery.engine.past import Past, extended, paged
 from stabilize_celery.engine.plan import Edge, StagePlan
 from stabilize_celery.engine.rooms import arrive_in
@@ -94,6 +94,8 @@ def offer_members(
         bring_to_life(decision, thread, zone.rooms, **values, **({"past": past} if past != Past() else {}))
         zone.count(decision, 1)
         decision.events.append(Event("stage.offered", member.target, {"thread": thread, "group": group}))
+        if member.is_milestone:
+            decision.owes.append(Owed(CheckMilestone(workflow_id=workflow_id, ref_id=member.target)))
         if member.choose_after_ms:
             timer = ChooseStage(workflow_id=workflow_id, ref_id=member.target, thread=thread)
             decision.owes.append(Owed(timer, now_us // 1000 + member.choose_after_ms))
@@ -131,8 +133,7 @@ def _owe_look(decision: Decision, workflow_id: str, edge: Edge, *, arrived: int 
 def close_ways_out(decision: Decision, workflow_id: str, plan: StagePlan, got_threads: Collection[str] = ()) -> None:
     """Tell once that nothing more comes out of a stage (PROTOCOL 7.2 close); `got_threads`: targets served just now."""
     decision.change(SetFields(places.shut(plan.component), {plan.ref: 1}))
-    if plan.is_milestone:
-        decision.owes.append(Owed(CheckMilestone(workflow_id=workflow_id, ref_id=plan.ref)))
+    tell_status(decision, workflow_id, plan)
     for edge in (*plan.edges, *plan.jumps):
         if not edge.component or edge.component == plan.component:
             continue

@@ -7,7 +7,7 @@ of the request, so that granting, auditing and handing over are those of any run
 from collections.abc import Generator
 
 from stabilize_celery.engine import places
-from stabilize_celery.engine.moves import Frame, set_run
+from stabilize_celery.engine.moves import Frame, set_run, tell_status
 from stabilize_celery.engine.plan import WorkflowPlan
 from stabilize_celery.engine.rooms import count_kept, owe_leaving, room_of_section, section_thread
 from stabilize_celery.engine.state import RUN
@@ -37,6 +37,7 @@ def enter_section(frame: Frame) -> Generator[Read, Snapshot, tuple[Decision | No
         events=[Event("stage.buffered", plan.ref, {"thread": frame.thread, "mutex_key": plan.mutex_key})]
     )
     set_run(decision, frame.thread, status="BUFFERED")
+    tell_status(decision, frame.workflow_id, plan)
     decision.change(SetFields(places.section_waiters(plan.mutex_section), {frame.thread: plan.ref}))
     if run.lock != "requested":
         number = run.request + 1

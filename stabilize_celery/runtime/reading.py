@@ -56,13 +56,13 @@ class StageView:
         if (newest := self.newest) is not None:
             if not (record.is_live or newest[1].is_ended):
                 return "CANCELED"  # it is about to be cleared away
-            return "SUSPENDED" if self._all_instances_wait() else newest[1].status
+            return "SUSPENDED" if self._all_instances_wait(newest[0]) else newest[1].status
         if record.is_live:
             return "NOT_STARTED" if self.is_reachable else "SKIPPED"
         return "CANCELED" if self.waiting and not record.is_settled else "SKIPPED"
 
-    def _all_instances_wait(self) -> bool:
-        live = [run for _, run in self.runs if run.instance is not None and not run.is_ended]
+    def _all_instances_wait(self, thread: str) -> bool:
+        live = [run for _, run in self.runs if run.parent == thread and run.instance is not None and not run.is_ended]
         return bool(live) and all(run.status == "SUSPENDED" for run in live)
 
 

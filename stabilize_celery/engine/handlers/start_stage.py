@@ -14,6 +14,7 @@ from stabilize_celery.engine.moves import (
     Frame,
     count_moves,
     set_run,
+    tell_status,
 )
 from stabilize_celery.engine.sections import enter_section
 from stabilize_celery.engine.starting import plan_and_start
@@ -108,4 +109,5 @@ def _hold_for_lock(frame: Frame) -> Decision:
     set_run(decision, thread, status="BUFFERED", lock="requested", request=request)
     message = AcquireLock(workflow_id=frame.workflow_id, ref_id=plan.ref, thread=thread, request=request)
     decision.owes.append(Owed(message))
+    tell_status(decision, frame.workflow_id, plan)
     return decision
