@@ -1,6 +1,5 @@
 """The program: all commands, and what becomes of errors."""
 
-import json
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -19,6 +18,7 @@ from stabilize_celery.cli.failures import DONE, code_of, failure_object, sentenc
 from stabilize_celery.cli.locking import add_locking
 from stabilize_celery.cli.looking import add_looking
 from stabilize_celery.cli.migrating import add_migrating
+from stabilize_celery.cli.plain import json_text, plain
 from stabilize_celery.cli.scheduling import schedule_app
 from stabilize_celery.cli.server import add_server
 from stabilize_celery.cli.session import Session
@@ -95,8 +95,8 @@ def _wants_json(arguments: Sequence[str]) -> bool:
 
 def _fail(error: StabilizeError | TimeoutError | str, code: int, *, as_json: bool) -> int:
     if as_json:
-        told = json.dumps(failure_object(error, code), ensure_ascii=False)
+        told = json_text(failure_object(error, code))
     else:
-        told = error if isinstance(error, str) else sentence_of(error)
+        told = plain(error if isinstance(error, str) else sentence_of(error))
     typer.echo(told, err=True)
     return code

@@ -1,13 +1,12 @@
 """What every command has: the shared options, where to print, and a client made from them when it is asked for."""
 
-import json
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -15,20 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from stabilize_celery.cli.embedded import EmbeddedServer, default_home
 from stabilize_celery.cli.failures import Mistake, NoServerError
+from stabilize_celery.cli.plain import PlainConsole, json_text
 from stabilize_celery.client import Client
 from stabilize_celery.settings import Settings
 
 __all__ = ["Session", "Shared"]
 
 _BAR = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-
-
-class _Printer(Console):
-    """A console that leaves it to the command what becomes of a pipe that nobody reads any more."""
-
-    def on_broken_pipe(self) -> NoReturn:
-        """Tell it like any other write does."""
-        raise BrokenPipeError
 
 
 @dataclass(slots=True)
@@ -57,8 +49,8 @@ class Session:
     """One command at work."""
 
     shared: Shared
-    out: Console = field(default_factory=lambda: _Printer(highlight=False, soft_wrap=False))
-    err: Console = field(default_factory=lambda: _Printer(stderr=True, highlight=False, soft_wrap=True))
+    out: Console = field(default_factory=lambda: PlainConsole(highlight=False, soft_wrap=False))
+    err: Console = field(default_factory=lambda: PlainConsole(stderr=True, highlight=False, soft_wrap=True))
     stack: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -77,11 +69,11 @@ class Session:
 
     def print_json(self, value: Any) -> None:
         """Print one JSON value."""
-        typer.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+        typer.echo(json_text(value, indent=2))
 
     def print_json_line(self, value: Any) -> None:
         """Print one JSON value on a line of its own, one of many."""
-        typer.echo(json.dumps(value, ensure_ascii=False, default=str))
+        typer.echo(json_text(value))
 
     def say(self, text: str) -> None:
         """Tell something that is not data: to stderr."""

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from stabilize_celery.cli.folding import folded_events
 from stabilize_celery.cli.instances import Instances
+from stabilize_celery.cli.plain import plain
 from stabilize_celery.cli.session import Session
 from stabilize_celery.cli.tree import COLOURS, Tree
 from stabilize_celery.client.events import WorkflowEvent
@@ -34,7 +35,7 @@ def print_table(session: Session, columns: Sequence[str], rows: Iterable[Sequenc
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         for line in lines:
             padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-            typer.echo("  ".join(padded).rstrip())
+            typer.echo(plain("  ".join(padded).rstrip()))
         return
     table = Table(box=None, pad_edge=False, header_style="bold dim")
     for column, width in zip(columns, _widths(lines, session.out.width), strict=True):

@@ -14,6 +14,7 @@ from stabilize_celery.cli.graph import Graph, check_form, graph_of, graph_of_vie
 from stabilize_celery.cli.instances import read_instances
 from stabilize_celery.cli.picture import svg_of
 from stabilize_celery.cli.pipeline_file import PipelineFile, read_pipeline, refused, unknown_tasks
+from stabilize_celery.cli.plain import plain
 from stabilize_celery.cli.session import Session
 from stabilize_celery.cli.showing import print_reasons
 from stabilize_celery.cli.watching import watch
@@ -190,7 +191,7 @@ def print_graph(
     if session.as_json:
         session.print_json({"format": form, "graph": drawn})
     else:
-        typer.echo(drawn)
+        typer.echo(plain(drawn))
     return DONE
 
 
