@@ -7,7 +7,7 @@ from typing import Any
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.state import ENTRY
-from stabilize_celery.engine.steps import Hash, Slot, workflow_slot
+from stabilize_celery.engine.steps import Hash, Query, Slot, Snapshot, workflow_slot
 from stabilize_celery.store import keys
 from stabilize_celery.store.addresses import Address
 from stabilize_celery.store.command_store import CommandStore
@@ -16,6 +16,7 @@ from stabilize_celery.store.memory import _MemoryLink, _MemoryWire
 from stabilize_celery.store.session import PackedSession
 from stabilize_celery.store.wire import Batch, Command, Link, LinkLostError, Refused, Reply
 from tests.simulation.fleet.actors import Loop
+from tests.simulation.fleet.glass import Glass
 from tests.simulation.fleet.troubles import Troubles
 
 __all__ = ["FleetStore", "SimulatedRedis", "Told"]
@@ -237,9 +238,16 @@ class FleetStore(CommandStore):
     def __init__(self, redis: SimulatedRedis, partitions: int) -> None:
         super().__init__(redis, "stabilize", partitions)
         self.redis = redis
+        self._glass = Glass(redis.database)
 
     def session(self, slot: Slot) -> Session:  # type: ignore[override]
         return _Session(self.redis, self._address(slot), slot)
+
+    def look(self, slot: Slot, queries: Sequence[Query]) -> Snapshot:
+        """Read without WATCH. Who looks from outside sees what is there, and needs no connection."""
+        if self.redis.calm:
+            return self._glass.look(slot, self._address(slot), queries)
+        return super().look(slot, queries)
 
     @property
     def first_due_us(self) -> int:

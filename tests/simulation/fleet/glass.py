@@ -1,0 +1,59 @@
+"""Looks from outside of the fleet: straight at what the simulated Redis holds, decoded anew only where it was touched."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stabilize_celery.engine.steps import Query, Slot, Snapshot
+from stabilize_celery.store.addresses import Address
+from stabilize_celery.store.memory_database import MemoryDatabase
+from stabilize_celery.store.queries import Question, question
+from stabilize_celery.store.session import refusal
+from stabilize_celery.store.wire import Refused
+
+__all__ = ["Glass"]
+
+_NOT_YET = -1
+
+
+@dataclass(slots=True)
+class _Seen:
+    """One query of one slot, and its answer as of so many touches of its key."""
+
+    asked: Question
+    key: bytes
+    touches: int = _NOT_YET
+    answer: Any = None
+
+
+class Glass:
+    """What laws look through: they look at everything after each commit, which has changed little.
+
+    An answer is the same object until its key is touched. Nobody may change it.
+    """
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+        self._seen: dict[Slot, dict[Query, _Seen]] = {}
+
+    def look(self, slot: Slot, address: Address, queries: Sequence[Query]) -> Snapshot:
+        """Answer as a store's `look` does, without a connection."""
+        seen = self._seen.setdefault(slot, {})
+        return Snapshot({query: self._answer(seen, address, query) for query in queries}, self._database._clock_us())
+
+    def _answer(self, seen: dict[Query, _Seen], address: Address, query: Query) -> Any:
+        one = seen.get(query)
+        if one is None:
+            command, _ = asked = question(address, query)
+            one = seen[query] = _Seen(asked, b"" if command is None else str(command[1]).encode())
+        touches = self._database.touches(one.key)
+        if one.touches != touches:
+            one.touches, one.answer = touches, self._asked(one.asked)
+        return one.answer
+
+    def _asked(self, asked: Question) -> Any:
+        command, read = asked
+        reply = None if command is None else self._database.run(command)
+        if isinstance(reply, Refused):
+            raise refusal(reply)
+        return read(reply)
