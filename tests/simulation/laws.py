@@ -33,13 +33,13 @@ _RECORD, _LIVE, _COUNTERS, _DEFINITION = (
 
 
 class Laws:
-    """Watches a simulation. A broken law is an AssertionError at the commit that breaks it."""
+    """Watches a simulation. What is broken is told in `broken`, which others may write to as well."""
 
-    def __init__(self, simulation: Simulation) -> None:
+    def __init__(self, simulation: Simulation, broken: list[str] | None = None) -> None:
         self.simulation = simulation
         self.statuses: dict[tuple[str, str], str] = {}
         self.started: Counter[tuple[str, str]] = Counter()
-        self.broken: list[str] = []
+        self.broken: list[str] = [] if broken is None else broken
         simulation.observers.append(self.check)
 
     def check(self, slot: Slot, transaction: Transaction) -> None:
@@ -142,12 +142,12 @@ class Laws:
 class LockLaws:
     """Laws of one lock's slot: never more than `limit`, first come first served, tokens only grow."""
 
-    def __init__(self, simulation: Simulation, limit: int) -> None:
+    def __init__(self, simulation: Simulation, limit: int, broken: list[str] | None = None) -> None:
         self.limit = limit
         self.line: list[str] = []
         self.holders: dict[str, int] = {}
         self.last = 0
-        self.broken: list[str] = []
+        self.broken: list[str] = [] if broken is None else broken
         simulation.observers.append(self.check)
 
     def check(self, slot: Slot, transaction: Transaction) -> None:

@@ -46,7 +46,7 @@ def commit(fleet: Fleet, slot: Slot, *changes: Change | LedgerChange, events: tu
 
 
 def told(fleet: Fleet) -> str:
-    return "\n".join(fleet.laws.all_broken)
+    return "\n".join(fleet.laws.broken)
 
 
 def owed(name: str, **fields: Any) -> Put:

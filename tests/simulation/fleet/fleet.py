@@ -290,9 +290,10 @@ class Fleet:
         has_done = self.loop.step()
         if self.loop.now_us > START_US + TROUBLE_US and self.redis.troubles is self.troubles:
             self.redis.troubles = self.broker.troubles = Troubles()
-        if broken := [*self.laws.all_broken, *map(repr, self.loop.failures)]:
-            self.story.tell(f"!!! {broken[0]}")
-            raise LawBrokenError(broken[0])
+        if self.laws.broken or self.loop.failures:
+            broken = self.laws.broken[0] if self.laws.broken else repr(self.loop.failures[0])
+            self.story.tell(f"!!! {broken}")
+            raise LawBrokenError(broken)
         if self.loop.steps > MAX_STEPS:
             raise LawBrokenError(f"no end after {MAX_STEPS} steps")
         return has_done

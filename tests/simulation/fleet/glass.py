@@ -1,6 +1,6 @@
 """Looks from outside of the fleet: straight at what the simulated Redis holds, decoded anew only where it was touched."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,19 +32,20 @@ class Glass:
     An answer is the same object until its key is touched. Nobody may change it.
     """
 
-    def __init__(self, database: MemoryDatabase) -> None:
+    def __init__(self, database: MemoryDatabase, address_of: Callable[[Slot], Address]) -> None:
         self._database = database
+        self._address_of = address_of
         self._seen: dict[Slot, dict[Query, _Seen]] = {}
 
-    def look(self, slot: Slot, address: Address, queries: Sequence[Query]) -> Snapshot:
+    def look(self, slot: Slot, queries: Sequence[Query]) -> Snapshot:
         """Answer as a store's `look` does, without a connection."""
         seen = self._seen.setdefault(slot, {})
-        return Snapshot({query: self._answer(seen, address, query) for query in queries}, self._database._clock_us())
+        return Snapshot({query: self._answer(slot, seen, query) for query in queries}, self._database._clock_us())
 
-    def _answer(self, seen: dict[Query, _Seen], address: Address, query: Query) -> Any:
+    def _answer(self, slot: Slot, seen: dict[Query, _Seen], query: Query) -> Any:
         one = seen.get(query)
         if one is None:
-            command, _ = asked = question(address, query)
+            command, _ = asked = question(self._address_of(slot), query)
             one = seen[query] = _Seen(asked, b"" if command is None else str(command[1]).encode())
         touches = self._database.touches(one.key)
         if one.touches != touches:

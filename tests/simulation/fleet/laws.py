@@ -42,7 +42,7 @@ class FleetLaws:
         self._store = store
         self._fleet = fleet
         self.broken: list[str] = []
-        self.runs = Laws(fleet)
+        self.runs = Laws(fleet, self.broken)
         self.locks: dict[str, LockLaws] = {}
         self.attempts = _Attempts(self.broken.append)
         self.seen: Counter[tuple[str, str, str]] = Counter()
@@ -58,11 +58,6 @@ class FleetLaws:
         if slot.kind == "workflow":
             self._once(slot, transaction)
             self._inspect(slot.name)
-
-    @property
-    def all_broken(self) -> list[str]:
-        """Everything that is broken."""
-        return [*self.broken, *self.runs.broken, *(told for law in self.locks.values() for told in law.broken)]
 
     # -- what a loss of writes takes with it -------------------------------------------------------------------------
 
@@ -108,7 +103,7 @@ class FleetLaws:
                 self.broken.append(f"{name} of {workflow_id} came back as {seen[query]}")
 
     def _lock(self, slot: Slot, transaction: Transaction) -> None:
-        law = self.locks.setdefault(slot.name, LockLaws(_Unwatched(), self._fleet.limit_of(slot.name)))
+        law = self.locks.setdefault(slot.name, LockLaws(_Unwatched(), self._fleet.limit_of(slot.name), self.broken))
         if self._fleet.troubles.clock_falls_back:
             # Who came first is said by the clock.
             law.line.clear()

@@ -34,6 +34,13 @@ class _Backup:
     expires_us: dict[bytes, int]
 
 
+class _Wire(_MemoryWire):
+    """All in one thread: nobody waits for a change, and nobody has to be kept out."""
+
+    def woken(self) -> None:
+        """Nobody sleeps."""
+
+
 @dataclass(slots=True)
 class SimulatedRedis:
     """One server. Its clock may differ from everybody's; it can be away, slow, and lose its last writes.
@@ -60,7 +67,7 @@ class SimulatedRedis:
     inner: _MemoryWire = field(init=False)
 
     def __post_init__(self) -> None:
-        self.inner = _MemoryWire(lambda: self.loop.now_us + self.skew_us)
+        self.inner = _Wire(lambda: self.loop.now_us + self.skew_us)
 
     @property
     def database(self) -> Any:
@@ -189,8 +196,7 @@ class _Link:
         if loop.random.random() < redis.troubles.tear and self.inner._queued is None and command is not commands[0]:
             # Between two commands of one packet the server may well serve others.
             loop.sleep(loop.random.randint(1, 300))
-        with redis.inner._changed:
-            reply = self.inner.take(command, redis.database)
+        reply = self.inner.take(command, redis.database)
         redis.inner.round_trips += 1
         if command[0] == "EXEC" and isinstance(reply, list) and self.session is not None:
             self.session.was_applied(reply)
@@ -238,7 +244,7 @@ class FleetStore(CommandStore):
     def __init__(self, redis: SimulatedRedis, partitions: int) -> None:
         super().__init__(redis, "stabilize", partitions)
         self.redis = redis
-        self._glass = Glass(redis.database)
+        self._glass = Glass(redis.database, self._address)
 
     def session(self, slot: Slot) -> Session:  # type: ignore[override]
         return _Session(self.redis, self._address(slot), slot)
@@ -246,7 +252,7 @@ class FleetStore(CommandStore):
     def look(self, slot: Slot, queries: Sequence[Query]) -> Snapshot:
         """Read without WATCH. Who looks from outside sees what is there, and needs no connection."""
         if self.redis.calm:
-            return self._glass.look(slot, self._address(slot), queries)
+            return self._glass.look(slot, queries)
         return super().look(slot, queries)
 
     @property
