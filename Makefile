@@ -6,7 +6,8 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check conformance chaos bench fmt unit integration simulate planted docs site lock
+COVERED := stabilize_celery/engine/*,stabilize_celery/store/*,stabilize_celery/models/*
+.PHONY: help setup demo test check conformance chaos coverage bench fmt unit integration simulate planted docs site lock
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +34,12 @@ conformance: setup ## the contracts that every store and every transport must ke
 chaos: setup ## kill workers and Redis under load; takes minutes
 	@test -d tests/chaos || { echo "make chaos: tests/chaos does not exist yet" >&2; exit 1; }
 	$(BIN)/python -m pytest tests/chaos $(TEST_ARGS)
+
+coverage: setup ## branch coverage of engine, store and model, 95 % at least; one process, takes minutes
+	CONFORMANCE_SEEDS=1 $(BIN)/coverage run -m pytest -p no:xdist -p no:randomly --timeout 900 \
+	  tests/unit/engine tests/unit/models tests/unit/store tests/unit/runtime tests/conformance/store tests/conformance/test_scenarios.py \
+	  tests/simulation --ignore tests/simulation/test_fleet.py $(TEST_ARGS)
+	$(BIN)/coverage report --skip-covered --fail-under 95 --include '$(COVERED)'
 
 bench: setup ## measure beside other engines, write JSON, tables, charts (QUICK=1, BENCH_ARGS="...")
 	@benchmarks/setup
