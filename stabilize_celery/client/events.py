@@ -68,6 +68,7 @@ _SENTENCES: Mapping[str, str] = {
     "task.running": "task {task}{whose} calls a workflow",
     "task.cancel_told": "task {task}{whose} was told that it is cancelled",
     "task.parked": "{reason}",
+    "custom.progress": "{message}",
     "message.replayed": "dead letter {message} is handled again",
 }
 _TOLD_BY_SENTENCE = ("task.", "join.", "workflow.", "message.")

@@ -24,19 +24,13 @@ _RENAMED = {
     "PostgresEventStore": "RedisEventStore(url): the history is kept anyway, read it by handle.events()",
 }
 _ADVICE = {
-    "DockerTask": "call docker from a `shell` task",
-    "HighwayTask": "call the service from an `http` task",
     "get_event_bus": "handle.events(follow=True)",
     "EventReplayer": "handle.events()",
-    "configure_logging": "STABILIZE_LOG_FORMAT, and Celery's own logging settings",
-    "configure_tracing": "the extra [otel]",
-    "WorkflowStream": "handle.events(follow=True)",
-    "emit_progress": "return outputs, or write where who looks can read it",
-    "LifecycleManager": "the worker is Celery's: its signals",
-    "install_shutdown_handlers": "the worker is Celery's: it shuts down warmly by itself",
 }
 _METHODS = {
-    "register_handler": (MISSING, "handlers can't be replaced: the engine's decisions are one whole"),
+    "register_handler": (LOOK, "upstream's own handlers are stand-ins; one of your own is refused"),
+    "replace_handler": (LOOK, "upstream's own handlers are stand-ins; one of your own is refused"),
+    "register_handler_func": (MISSING, "handlers can't be replaced: the engine's decisions are one whole"),
     "process_one": (LOOK, "handles one message, in an order of its own: process_all() runs to the end"),
     "jump_to": (
         LOOK,
@@ -115,6 +109,14 @@ class _Reader(ast.NodeVisitor):
         elif node.level == 0 and _is_of(module, "celery"):
             self._canvas |= {one.asname or one.name for one in node.names if one.name in _CANVAS}
 
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        """`class Mine(StartStageHandler)`: its code would never be called."""
+        for base in node.bases:
+            name = base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "")
+            if self._is_old and _is_handler(name):
+                self._tell(node, MISSING, f"class {node.name}({name})", "handlers can't be replaced: follow the events")
+        self.generic_visit(node)
+
     def visit_Assign(self, node: ast.Assign) -> None:
         """`flow = chain(...)`: sending `flow` sends a canvas."""
         self.generic_visit(node)
@@ -178,6 +180,10 @@ class _Reader(ast.NodeVisitor):
 
 def _is_of(module: str, package: str) -> bool:
     return module == package or module.startswith(f"{package}.")
+
+
+def _is_handler(name: str) -> bool:
+    return name.endswith("Handler") and _has(f"{_NEW}.compat", name)
 
 
 def _is_signature(node: ast.expr) -> bool:

@@ -1,6 +1,6 @@
 """Event sourcing under upstream's names: accepted, because the history of every workflow is kept anyway."""
 
-__all__ = ["RedisEventStore", "configure_event_sourcing"]
+__all__ = ["PostgresEventStore", "RedisEventStore", "SqliteEventStore", "configure_event_sourcing"]
 
 
 class RedisEventStore:
@@ -15,6 +15,14 @@ class RedisEventStore:
     def __init__(self, url: str = "", *, create_tables: bool = False) -> None:
         self.url = url
         self.create_tables = create_tables
+
+
+class SqliteEventStore(RedisEventStore):
+    """`RedisEventStore`."""
+
+
+class PostgresEventStore(RedisEventStore):
+    """`RedisEventStore`."""
 
 
 def configure_event_sourcing(event_store: RedisEventStore | None = None) -> None:

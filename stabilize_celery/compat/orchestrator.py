@@ -40,7 +40,12 @@ class Orchestrator:
         return self.queue.store
 
     def start(self, workflow: Workflow) -> WorkflowHandle:
-        """Start a workflow, stored before or not. Raises InvalidWorkflowError."""
+        """Start a workflow, stored before or not. Raises InvalidWorkflowError.
+
+        Where nobody said which store that is, it is the one of this process in which the workflow was stored.
+        """
+        if not self.queue.is_bound:
+            self.queue.serve(RedisWorkflowStore.holding(workflow.id))
         return self.store.start(workflow)
 
     def cancel(self, workflow: Workflow | str, user: str = "", reason: str = "") -> Outcome:

@@ -9,7 +9,9 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
+from stabilize_celery.compat import handlers
 from stabilize_celery.compat.queue import CeleryQueue
+from stabilize_celery.compat.recovery import RecoveryResult, WorkflowRecovery
 from stabilize_celery.compat.store import RedisWorkflowStore
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.messages import MESSAGE_TYPES
@@ -22,12 +24,24 @@ from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.transport.celery_tasks import message_of, split_task_id
 from stabilize_celery.transport.claims import LocalClaims
 
-__all__ = ["QueueProcessor", "QueueProcessorConfig"]
+__all__ = ["QueueProcessor", "QueueProcessorConfig", "register_all_handlers"]
 
 logger = logging.getLogger("stabilize_celery")
 
 _LOOK_S = 0.02
 """How long the processor waits at most for a message before it looks after what is due (s)."""
+
+
+class _Engine:
+    """What does the work, once store and task types are known."""
+
+    def __init__(self, queue: CeleryQueue, registry: TaskRegistry, name: str) -> None:
+        client = queue.store.client
+        self.settings = replace(client.settings, keeper_busy_ms=10, keeper_idle_ms=100)
+        self.runtime = Runtime(client.store, registry, queue, self.settings, name)
+        self.runtime.runner = LocalClaims(client.store, self.settings.lease_ms / 3000)
+        self.keeper = Keeper(client.store, queue, self.settings, name)
+        self.leases = Leases(client.store, queue, self.settings, name)
 
 
 @dataclass
@@ -60,8 +74,8 @@ class QueueProcessor:
     Args:
         queue: Whose messages it takes; they stay in this process from now on, until `close`.
         config: `max_workers` and `shutdown_timeout_seconds` have an effect.
-        store: Where workflows are kept; default: the store that the queue serves.
-        task_registry: The task types it knows.
+        store: Where workflows are kept; default: the store that the queue serves, or that of a registered handler.
+        task_registry: The task types it knows; default: those of a registered handler.
 
     """
 
@@ -73,21 +87,19 @@ class QueueProcessor:
         task_registry: TaskRegistry | None = None,
     ) -> None:
         self.queue, self.config = queue, config or QueueProcessorConfig()
-        self.store = queue.serve(store)
-        kept, name = self.store.client.store, f"in-process-{uuid4().hex[:8]}"
-        self._settings = replace(self.store.client.settings, keeper_busy_ms=10, keeper_idle_ms=100)
-        self.task_registry = self.store.task_registry = task_registry or TaskRegistry()
-        self._runtime = Runtime(kept, self.task_registry, queue, self._settings, name)
-        self._runtime.runner = LocalClaims(kept, self._settings.lease_ms / 3000)
-        self._keeper = Keeper(kept, queue, self._settings, name)
-        self._leases = Leases(kept, queue, self._settings, name)
-        self._name = name
+        self._name = f"in-process-{uuid4().hex[:8]}"
+        self._registry = task_registry
+        self._made: _Engine | None = None
         self._renew_at = self._beat_at = self._look_at = 0.0
         self._busy: dict[Future[None], Outgoing] = {}
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._pool: ThreadPoolExecutor | None = None
         queue.attach()
+        if store is not None:
+            queue.serve(store)
+        if queue.is_bound:
+            self.store.task_registry = self.task_registry
 
     def __enter__(self) -> Self:
         return self
@@ -96,6 +108,25 @@ class QueueProcessor:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def store(self) -> RedisWorkflowStore:
+        """Where workflows are kept. Raises ConfigurationError: nobody has told."""
+        return self.queue.store
+
+    @property
+    def task_registry(self) -> TaskRegistry:
+        """The task types it knows."""
+        if self._registry is None:
+            self._registry = TaskRegistry()
+        return self._registry
+
+    def use(self, task_registry: TaskRegistry) -> None:
+        """Take the task types from there, unless it was told before from where."""
+        if self._registry is None:
+            self._registry = task_registry
+        if self.queue.is_bound:
+            self.store.task_registry = self.task_registry
 
     # -- running to the end --------------------------------------------------------------------------------------------
 
@@ -171,22 +202,40 @@ class QueueProcessor:
         self.stop()
         self.queue.detach()
 
-    def run_recovery(self) -> None:
-        """Look after what is owed at the next turn. It does so by itself all the time."""
+    def run_recovery(self) -> list[RecoveryResult]:
+        """Look once after what is owed. It does so by itself all the time; in the background, at the next turn."""
         self._look_at = 0.0
+        if self.is_running or not self.queue.is_bound:
+            return []
+        return WorkflowRecovery(self.store, self.queue).recover_pending_workflows()
 
     def register_handler(self, handler: Any) -> None:
+        """Take store and task types from one of the stand-ins in `compat.handlers`; the engine's handling is its own.
+
+        Raises:
+            TypeError: it is anything else, such as a subclass of one, whose code would never be called.
+
+        """
+        if type(handler).__module__ != handlers.__name__:
+            raise TypeError(
+                f"{type(handler).__name__}: handlers can't be replaced here; change what tasks do, or follow the events"
+            )
+        if handler.repository is not None and not self.queue.is_bound:
+            self.queue.serve(handler.repository)
+        if handler.task_registry is not None:
+            self.use(handler.task_registry)
+
+    replace_handler = register_handler
+
+    def register_handler_func(self, message_type: Any, function: Any) -> None:
         """Refuse.
 
         Raises:
-            TypeError: always: the engine's handlers are pure and can't be replaced.
+            TypeError: always: a function in place of the engine's handling would never be called.
 
         """
-        raise TypeError(
-            f"{type(handler).__name__}: handlers can't be replaced here; change what tasks do, or follow the events"
-        )
-
-    replace_handler = register_handler_func = register_handler
+        kind, code = (getattr(one, "__name__", repr(one)) for one in (message_type, function))
+        raise TypeError(f"{kind}: {code} can't take the engine's place; change what tasks do, or follow the events")
 
     def _run(self) -> None:
         self._look_at = 0.0
@@ -225,9 +274,17 @@ class QueueProcessor:
         if self._pool is not None:
             self._pool.shutdown(wait=False)
             self._pool = None
-        self._keeper.give_back()
+        if self._made is not None:
+            self._made.keeper.give_back()
         self._renew_at = 0.0
         return handled
+
+    @property
+    def _engine(self) -> _Engine:
+        if self._made is None:
+            self.store.task_registry = self.task_registry
+            self._made = _Engine(self.queue, self.task_registry, self._name)
+        return self._made
 
     def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None:
@@ -238,16 +295,25 @@ class QueueProcessor:
         if message.kind == PROBE:
             self.store.client.store.probe_came_back(str(message.kwargs["queue"]), int(message.kwargs["sent_ms"]))
             return
-        self._runtime.handle(message_of(MESSAGE_TYPES[message.kind], message.task_id, message.kwargs))
+        self._engine.runtime.handle(message_of(MESSAGE_TYPES[message.kind], message.task_id, message.kwargs))
 
     def _look_after(self) -> None:
         now = time.monotonic()
         if now >= self._renew_at:
-            self._keeper.renew()
-            self._renew_at = now + self._keeper.lease_ms / 3000
+            self._engine.keeper.renew()
+            self._renew_at = now + self._engine.keeper.lease_ms / 3000
         if now >= self._beat_at:
             claims = [Claim(*split_task_id(one.task_id), self._name) for one in self._busy.values()]
-            self._leases.extend([claim for claim in claims if claim.name.startswith("Run:")])
-            self._beat_at = now + self._settings.lease_ms / 3000
+            self._engine.leases.extend([claim for claim in claims if claim.name.startswith("Run:")])
+            self._beat_at = now + self._engine.settings.lease_ms / 3000
         if now >= self._look_at:
-            self._look_at = now + self._keeper.tick() / 1000
+            self._look_at = now + self._engine.keeper.tick() / 1000
+
+
+def register_all_handlers(
+    processor: QueueProcessor, repository: RedisWorkflowStore, task_registry: TaskRegistry, queue: CeleryQueue
+) -> None:
+    """Give a processor its store and its task types; the engine's handling is always there."""
+    processor.queue.serve(repository)
+    processor.use(task_registry)
+    queue.serve(repository)

@@ -48,6 +48,11 @@ class CeleryQueue:
             raise ConfigurationError("which store? Give store= to Orchestrator, QueueProcessor or send_signal once")
         return self._store
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether it is known which store it serves."""
+        return self._store is not None
+
     def serve(self, store: RedisWorkflowStore | None) -> RedisWorkflowStore:
         """Send what this store's workflows owe through this queue; None: that of before."""
         if store is not None and store is not self._store:

@@ -1,20 +1,28 @@
 """Recovery under the names of before. It is always on here: what is owed stands in a ledger that workers look after."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stabilize_celery.compat.queue import CeleryQueue
 from stabilize_celery.compat.store import RedisWorkflowStore
 from stabilize_celery.runtime.keeper import Keeper
+from stabilize_celery.runtime.ports import Outgoing
+from stabilize_celery.runtime.probes import PROBE
+from stabilize_celery.transport.celery_tasks import split_task_id
 
 __all__ = ["RecoveryResult", "WorkflowRecovery", "recover_on_startup"]
 
 
 @dataclass(frozen=True, slots=True)
 class RecoveryResult:
-    """What one look found: messages published because they were due, or again because they were lost (counts)."""
+    """What one look did for a workflow. `stages_requeued`: how many of its messages were sent (count)."""
 
-    published: int
-    again: int
+    workflow_id: str
+    status: str
+    message: str
+    stages_requeued: int = 0
+    failed_pushes: int = 0
 
 
 class WorkflowRecovery:
@@ -27,23 +35,47 @@ class WorkflowRecovery:
 
     """
 
-    def __init__(self, store: RedisWorkflowStore, queue: CeleryQueue, max_recovery_age_hours: float = 0) -> None:
-        del max_recovery_age_hours
-        self.store, self.queue = store, queue
+    def __init__(self, store: RedisWorkflowStore, queue: CeleryQueue, max_recovery_age_hours: float = 24.0) -> None:
+        self.store, self.queue, self.max_recovery_age_hours = store, queue, max_recovery_age_hours
 
-    def recover_pending_workflows(self, application: str | None = None) -> RecoveryResult:
-        """Publish what is due, of all applications (`application` is accepted). Raises UnreachableError."""
-        del application
-        store = self.queue.serve(self.store).client
-        keeper = Keeper(store.store, self.queue, store.settings, "recovery")
+    def recover_pending_workflows(self, application: str | None = None) -> list[RecoveryResult]:
+        """Send what is due, of all workflows; return one result for each, of one application only if it is given.
+
+        Where another worker looks after what is owed, that does it, and there is nothing to do and to return.
+
+        Raises:
+            UnreachableError: Redis is away.
+
+        """
+        client = self.queue.serve(self.store).client
+        sent = _Sent(self.queue)
+        keeper = Keeper(client.store, sent, client.settings, "recovery")
         keeper.renew()
         try:
             keeper.tick()
         finally:
             keeper.give_back()
-        return RecoveryResult(keeper.stats.published, keeper.stats.again)
+        return [
+            RecoveryResult(workflow_id, "recovered", f"{count} messages sent", count)
+            for workflow_id, count in sent.counts.items()
+            if application is None or self.store.retrieve(workflow_id).application == application
+        ]
 
 
-def recover_on_startup(store: RedisWorkflowStore, queue: CeleryQueue) -> RecoveryResult:
+class _Sent:
+    """Counts what goes to a queue, by workflow."""
+
+    def __init__(self, queue: CeleryQueue) -> None:
+        self._queue = queue
+        self.counts: Counter[str] = Counter()
+
+    def publish(self, batch: Sequence[Outgoing]) -> None:
+        self._queue.publish(batch)
+        self.counts.update(split_task_id(message.task_id)[0] for message in batch if message.kind != PROBE)
+
+
+def recover_on_startup(
+    store: RedisWorkflowStore, queue: CeleryQueue, application: str | None = None, max_age_hours: float = 24.0
+) -> list[RecoveryResult]:
     """Look once after what is owed. Workers do so by themselves, all the time."""
-    return WorkflowRecovery(store, queue).recover_pending_workflows()
+    return WorkflowRecovery(store, queue, max_age_hours).recover_pending_workflows(application)

@@ -66,29 +66,29 @@ _Rule: TypeAlias = tuple[str, Callable[[Any, Any], bool], str]
 
 _ANY: Sequence[_Rule] = (
     ("enum", lambda value, allowed: value in allowed, "must be one of {}"),
-    ("const", lambda value, wanted: value == wanted, "must be {}"),
+    ("const", lambda value, wanted: value == wanted, "must be exactly {}"),
 )
 _OF_TYPE: Mapping[str, Sequence[_Rule]] = {
     "string": (
-        ("minLength", lambda value, least: len(value) >= least, "must have at least {} characters"),
-        ("maxLength", lambda value, most: len(value) <= most, "must have at most {} characters"),
-        ("pattern", lambda value, pattern: re.search(pattern, value) is not None, "must match {}"),
+        ("minLength", lambda value, least: len(value) >= least, "must have minimum length {}"),
+        ("maxLength", lambda value, most: len(value) <= most, "must have maximum length {}"),
+        ("pattern", lambda value, pattern: re.search(pattern, value) is not None, "must match pattern {}"),
     ),
     "number": (
-        ("minimum", lambda value, least: value >= least, "must be {} or more"),
-        ("maximum", lambda value, most: value <= most, "must be {} or less"),
-        ("exclusiveMinimum", lambda value, below: value > below, "must be more than {}"),
-        ("exclusiveMaximum", lambda value, above: value < above, "must be less than {}"),
-        ("multipleOf", lambda value, step: value % step == 0, "must be a multiple of {}"),
+        ("minimum", lambda value, least: value >= least, "must be >= {}"),
+        ("maximum", lambda value, most: value <= most, "must be <= {}"),
+        ("exclusiveMinimum", lambda value, below: value > below, "must be > {}"),
+        ("exclusiveMaximum", lambda value, above: value < above, "must be < {}"),
+        ("multipleOf", lambda value, step: value % step == 0, "must be multiple of {}"),
     ),
     "array": (
         ("minItems", lambda value, least: len(value) >= least, "must have at least {} items"),
         ("maxItems", lambda value, most: len(value) <= most, "must have at most {} items"),
-        ("uniqueItems", lambda value, wanted: not wanted or _all_differ(value), "must not have an item twice"),
+        ("uniqueItems", lambda value, wanted: not wanted or _all_differ(value), "must have unique items"),
     ),
     "object": (
-        ("minProperties", lambda value, least: len(value) >= least, "must have at least {} names"),
-        ("maxProperties", lambda value, most: len(value) <= most, "must have at most {} names"),
+        ("minProperties", lambda value, least: len(value) >= least, "must have at least {} properties"),
+        ("maxProperties", lambda value, most: len(value) <= most, "must have at most {} properties"),
     ),
 }
 

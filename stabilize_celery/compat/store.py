@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 from stabilize_celery.client.client import Client
 from stabilize_celery.client.handle import WorkflowHandle
@@ -27,11 +28,27 @@ _MOST_STAGES = 100_000
 """Of so many stages it is remembered whose they are (count)."""
 
 
+class _Kept:
+    """What is kept in this process under one name: workflows of a store in memory, and those that are not started."""
+
+    def __init__(self, store: Store | None) -> None:
+        self.store = store
+        self.drafts: dict[str, Workflow] = {}
+        self.owners: dict[str, str] = {}
+        """Stage id to workflow id, of the newest that were stored or started here."""
+
+
+_NAMED: dict[str, _Kept] = {}
+"""Stores in memory that have a name: as long as this process."""
+_MADE: WeakSet["RedisWorkflowStore"] = WeakSet()
+
+
 class RedisWorkflowStore:
     """Workflows on Redis. What is stored but not started is kept by this object until `Orchestrator.start`.
 
     Args:
-        url: `redis://...`, or `memory://` for one process and no server.
+        url: `redis://...`, or `memory://` for one process and no server; all stores of this process with the same
+            `memory://NAME` have the same workflows.
         create_tables: Accepted; there are none.
         namespace: Start of all keys.
         settings: All settings, in place of the environment's.
@@ -51,16 +68,21 @@ class RedisWorkflowStore:
         del create_tables
         url = url or connection_string
         in_memory = url.startswith("memory:")
-        kept: Store | None = MemoryStore(lambda: time.time_ns() // 1000) if in_memory else None
+        self._kept = _kept_as(url) if in_memory else _Kept(None)
         self._relay = _Relay()
         self.client = Client(
-            None if in_memory else url or None, None, namespace, settings=settings, store=kept, publisher=self._relay
+            None if in_memory else url or None,
+            None,
+            namespace,
+            settings=settings,
+            store=self._kept.store,
+            publisher=self._relay,
         )
         self.task_registry: TaskRegistry | None = None
         """The task types of the processor in this process, if there is one."""
-        self._drafts: dict[str, Workflow] = {}
-        self._owners: dict[str, str] = {}
-        """Stage id to workflow id, of the newest that were stored or started here."""
+        self.drafts, self._owners = self._kept.drafts, self._kept.owners
+        """Workflows that wait for their start, by id."""
+        _MADE.add(self)
 
     def __enter__(self) -> Self:
         return self
@@ -74,6 +96,16 @@ class RedisWorkflowStore:
         """Close all connections."""
         self.client.close()
 
+    @staticmethod
+    def holding(workflow_id: str) -> "RedisWorkflowStore | None":
+        """Return the store of this process in which a workflow waits for its start, if there is one."""
+        return next((store for store in list(_MADE) if workflow_id in store.drafts), None)
+
+    @staticmethod
+    def knowing(workflow_id: str) -> "RedisWorkflowStore | None":
+        """Return a store of this process that has a workflow, started or not, if there is one."""
+        return next((store for store in list(_MADE) if store.exists(workflow_id)), None)
+
     def publish_to(self, publisher: Publisher) -> None:
         """Send what this store's workflows owe there, from now on."""
         self._relay.publisher = publisher
@@ -83,7 +115,7 @@ class RedisWorkflowStore:
     def store(self, workflow: Workflow) -> None:
         """Keep a workflow until it is started. Raises InvalidWorkflowError: the text lists every problem."""
         workflow.validate()
-        self._drafts[workflow.id] = deepcopy(workflow)
+        self.drafts[workflow.id] = deepcopy(workflow)
         self._note_stages(workflow)
 
     def start(self, workflow: Workflow | str) -> WorkflowHandle:
@@ -96,7 +128,7 @@ class RedisWorkflowStore:
 
         """
         workflow_id = workflow if isinstance(workflow, str) else workflow.id
-        draft = self._drafts.get(workflow_id, workflow)
+        draft = self.drafts.get(workflow_id, workflow)
         if isinstance(draft, str):
             return self._known(draft)
         if draft.status is WorkflowStatus.CANCELED:
@@ -105,12 +137,12 @@ class RedisWorkflowStore:
             declare_jumps(draft, self.task_registry)
         handle = self.client.start(draft)
         self._note_stages(draft)
-        self._drafts.pop(workflow_id, None)
+        self.drafts.pop(workflow_id, None)
         return handle
 
     def retrieve(self, workflow_id: str) -> Workflow:
         """Return a workflow as it is now. Raises WorkflowNotFoundError."""
-        draft = self._drafts.get(workflow_id)
+        draft = self.drafts.get(workflow_id)
         return self.client.get(workflow_id) if draft is None else deepcopy(draft)
 
     def retrieve_stage(self, stage_id: str, workflow_id: str | None = None) -> StageExecution:
@@ -124,7 +156,7 @@ class RedisWorkflowStore:
         owner = workflow_id or self._owners.get(stage_id)
         if owner is None:
             raise KeyError(f"whose stage is {stage_id!r}? It was not stored here: give workflow_id, too")
-        return stage_of(self.retrieve(owner), stage_id)
+        return self._held(owner, stage_id)
 
     def retrieve_by_application(self, application: str) -> Iterator[Workflow]:
         """Yield all workflows of an application, newest first."""
@@ -142,9 +174,53 @@ class RedisWorkflowStore:
         """Return how many workflows of an application there are."""
         return sum(1 for _ in self._ids(application))
 
+    def retrieve_execution_summary(self, workflow_id: str) -> Workflow:
+        """Return a workflow as it is now; here that costs no more than `retrieve`. Raises WorkflowNotFoundError."""
+        return self.retrieve(workflow_id)
+
+    def get_upstream_stages(self, workflow_id: str, ref_id: str) -> list[StageExecution]:
+        """Return the stages that a stage requires. Raises WorkflowNotFoundError, KeyError."""
+        return self._held(workflow_id, ref_id).upstream_stages()
+
+    def get_downstream_stages(self, workflow_id: str, ref_id: str) -> list[StageExecution]:
+        """Return the stages that require a stage. Raises WorkflowNotFoundError, KeyError."""
+        return self._held(workflow_id, ref_id).downstream_stages()
+
+    def get_synthetic_stages(self, workflow_id: str, parent_stage_id: str) -> list[StageExecution]:
+        """Return the before and after stages of a stage. Raises WorkflowNotFoundError, KeyError."""
+        return self._held(workflow_id, parent_stage_id).synthetic_stages()
+
+    # -- what is not started may be changed ----------------------------------------------------------------------------
+
+    def store_stage(self, stage: StageExecution, **more: Any) -> None:
+        """Put a stage in the place of the one with its id. `more`: as upstream's; without an effect.
+
+        Raises:
+            ValueError: its workflow has been started: what its stages are is the engine's from then on.
+
+        """
+        del more
+        draft = self._draft_of(stage)
+        draft.stages[:] = [deepcopy(stage) if one.id == stage.id else one for one in draft.stages]
+        _attach(draft)
+
+    def add_stage(self, stage: StageExecution) -> None:
+        """Add a stage to the workflow that it is attached to. Raises ValueError: that has been started."""
+        draft = self._draft_of(stage)
+        draft.add_stage(deepcopy(stage))
+        self._note_stages(draft)
+
+    def remove_stage(self, workflow: Workflow, stage_id: str) -> None:
+        """Take a stage away. Raises ValueError: the workflow has been started."""
+        self._draft(workflow.id).remove_stage(stage_id)
+
+    def update_status(self, workflow: Workflow) -> None:
+        """Keep the status of a workflow as it is told. Raises ValueError: it has been started."""
+        self._draft(workflow.id).status = workflow.status
+
     def exists(self, workflow_id: str) -> bool:
         """Return whether there is such a workflow."""
-        if workflow_id in self._drafts:
+        if workflow_id in self.drafts:
             return True
         try:
             self.client.handle(workflow_id).status()
@@ -154,7 +230,7 @@ class RedisWorkflowStore:
 
     def delete(self, workflow_id: str) -> None:
         """Forget a workflow that was not started. One that was expires by itself, after its retention."""
-        self._drafts.pop(workflow_id, None)
+        self.drafts.pop(workflow_id, None)
 
     def is_healthy(self) -> bool:
         """Return whether the state server answers."""
@@ -181,7 +257,7 @@ class RedisWorkflowStore:
 
     def cancel(self, workflow_id: str, user: str = "", reason: str = "") -> Outcome:
         """End a workflow CANCELED, in the name of a user; one that is only stored does not start any more."""
-        draft = self._drafts.get(workflow_id)
+        draft = self.drafts.get(workflow_id)
         if draft is None:
             return self.handle(workflow_id).cancel(reason, user=user or None)
         if draft.status is WorkflowStatus.CANCELED:
@@ -196,8 +272,27 @@ class RedisWorkflowStore:
         """Wait until a workflow has ended and return it (`timeout` in s). Raises TimeoutError."""
         return self.handle(workflow).wait(timeout)
 
+    def _held(self, workflow_id: str, stage_id: str) -> StageExecution:
+        """Return a stage that keeps its workflow with it."""
+        workflow = self.retrieve(workflow_id)
+        stage = stage_of(workflow, stage_id)
+        stage.set_execution_strong(workflow)
+        return stage
+
+    def _draft_of(self, stage: StageExecution) -> Workflow:
+        owner = self._owners.get(stage.id) or (stage.execution.id if stage.has_execution() else "")
+        return self._draft(owner)
+
+    def _draft(self, workflow_id: str) -> Workflow:
+        if workflow_id not in self.drafts:
+            raise ValueError(
+                f"workflow {workflow_id!r} is not stored here, or has been started: its state is the engine's. Act "
+                "on it by cancel, pause, signals and restart"
+            )
+        return self.drafts[workflow_id]
+
     def _note_stages(self, workflow: Workflow) -> None:
-        self._owners |= {stage.id: workflow.id for stage in workflow.stages}
+        self._owners.update((stage.id, workflow.id) for stage in workflow.stages)
         while len(self._owners) > _MOST_STAGES:
             del self._owners[next(iter(self._owners))]
 
@@ -207,7 +302,7 @@ class RedisWorkflowStore:
         return handle
 
     def _ids(self, application: str | None) -> Iterator[str]:
-        for draft in list(self._drafts.values()):
+        for draft in list(self.drafts.values()):
             if application in (None, draft.application):
                 yield draft.id
         cursor = None
@@ -219,6 +314,17 @@ class RedisWorkflowStore:
                 return
 
 
+def _kept_as(url: str) -> _Kept:
+    """Return what is kept in memory under the name that stands in the URL; without a name something new."""
+    name = url.partition("://")[2]
+    if name not in _NAMED:
+        kept = _Kept(MemoryStore(lambda: time.time_ns() // 1000))
+        if not name:
+            return kept
+        _NAMED[name] = kept
+    return _NAMED[name]
+
+
 class _Relay:
     """Publishes wherever a queue says; while none has, the keeper of any worker finds what is owed."""
 
@@ -228,6 +334,11 @@ class _Relay:
     def publish(self, batch: list[Outgoing] | Any) -> None:
         if self.publisher is not None:
             self.publisher.publish(batch)
+
+
+def _attach(workflow: Workflow) -> None:
+    for stage in workflow.stages:
+        stage.execution = workflow
 
 
 def stage_of(workflow: Workflow, stage_id: str) -> StageExecution:

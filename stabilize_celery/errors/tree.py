@@ -150,6 +150,8 @@ class EngineError(StabilizeError):
 
     def __str__(self) -> str:
         text = super().__str__()
+        if self.code != type(self).code:
+            text = f"{text} (code={self.code})"
         return text if self.cause is None else f"{text} (caused by {type(self.cause).__name__}: {self.cause})"
 
 

@@ -1,10 +1,11 @@
 """Attempts of tasks: claim, execute, record; and the hooks that task code is owed (PROTOCOL 4.1 to 4.3)."""
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -20,7 +21,7 @@ from stabilize_celery.engine.moves import Frame, task_list
 from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.results import TaskReturned, TooLate, position_of, record
 from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD
-from stabilize_celery.engine.steps import Decision, Handling, Hash, Query, Read, Slot, Snapshot, workflow_slot
+from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Query, Read, Slot, Snapshot, workflow_slot
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.messages import CancelTask, Message, RunTask
 from stabilize_celery.models.stage.stage import StageExecution
@@ -34,10 +35,12 @@ from stabilize_celery.runtime.lanes import NOT_URGENT, queue_and_step
 from stabilize_celery.runtime.ports import Claim, TaskRunner, queue_of
 from stabilize_celery.runtime.rates import RATE_LIMIT, wait_for_turn_ms
 from stabilize_celery.runtime.running import RunningBody, call_on_cancel
-from stabilize_celery.runtime.unit import Conflict, Publishing, Sessions, UnitOfWork
+from stabilize_celery.runtime.unit import Conflict, Publishing, Sessions, UnitOfWork, event_fields
 from stabilize_celery.settings import CONTINUATION, Settings
+from stabilize_celery.store.contract import Transaction
 from stabilize_celery.tasks.cancellation import CANCELLED, CancellationToken, bind_token
 from stabilize_celery.tasks.options import TaskOptions
+from stabilize_celery.tasks.progress import PROGRESS, bind_teller
 from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.tasks.task import Task
 from stabilize_celery.tasks.variants import RetryableTask
@@ -283,13 +286,19 @@ class Attempts:
 
     def _watched(self, claim: Claim, body: RunningBody) -> TaskReturned:
         runner = self.runner()
-        with bind_token(body.token):
+        with bind_token(body.token), bind_teller(partial(self._tell, body.claimed.message)):
             runner.began(claim, body)
             observer = self.unit.observer
             try:
                 return observer.around_body(body.claimed, body.execute) if observer else body.execute()
             finally:
                 runner.ended(claim)
+
+    def _tell(self, message: RunTask, progress: Mapping[str, Any]) -> None:
+        """Add to the workflow's events how far a body is."""
+        with self.unit.store.session(workflow_slot(message.workflow_id)) as session:
+            event = Event(PROGRESS, message.ref_id, progress)
+            session.commit(Transaction(events=[event_fields(event, session.read(()).now_ms)]))
 
     def _record(self, message: RunTask, returned: TaskReturned, snapshot: Snapshot, sessions: Sessions) -> Decision:
         slot = workflow_slot(message.workflow_id)

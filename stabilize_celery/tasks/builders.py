@@ -1,6 +1,7 @@
 """Builders of stages by type: which tasks a stage of a type has, and what runs before, after, and on failure."""
 
 from abc import ABC, abstractmethod
+from typing import Optional
 
 from typing_extensions import override
 
@@ -80,11 +81,12 @@ class StageDefinitionBuilderFactory:
 
     Args:
         strict: Refuse a type without a builder; otherwise such a stage is built by `NoOpStageBuilder`.
+        shared: Where to look for the builder of a type that is not known here.
 
     """
 
-    def __init__(self, *, strict: bool = False) -> None:
-        self._strict = strict
+    def __init__(self, *, strict: bool = False, shared: Optional["StageDefinitionBuilderFactory"] = None) -> None:
+        self._strict, self._shared = strict, shared
         self._builders: dict[str, StageDefinitionBuilder] = {}
         self.register(NoOpStageBuilder())
         self.register(WaitStageBuilder())
@@ -108,6 +110,8 @@ class StageDefinitionBuilderFactory:
         builder = self._builders.get(stage_type)
         if builder is not None:
             return builder
+        if self._shared is not None and self._shared.has(stage_type):
+            return self._shared.get(stage_type)
         if self._strict:
             hint = Suggester(self._builders).suggest(stage_type)
             raise UnregisteredStageTypeError(
@@ -118,8 +122,12 @@ class StageDefinitionBuilderFactory:
 
     def has(self, stage_type: str) -> bool:
         """Return whether a builder is registered for a type or alias."""
-        return stage_type in self._builders
+        return stage_type in self._builders or (self._shared is not None and self._shared.has(stage_type))
 
     def list_types(self) -> list[str]:
         """Return all types and aliases, sorted."""
         return sorted(self._builders)
+
+
+SHARED = StageDefinitionBuilderFactory()
+"""What all registries of this process know."""

@@ -38,7 +38,8 @@ class HTTPTask(Task):
     30); `expected_status` (a number or a list); `parse_json`; `download_to` (a path); `max_response_size` (bytes,
     1 MiB; no limit for a download); `retries` (9), `retry_delay` (s; default: the engine's back-off),
     `retry_on_status` (default: 429 and every 5xx); `verify_ssl`, `ca_cert`, `client_cert`, `client_key`;
-    `allow_private`; `secrets` (context keys whose values errors show as `***`); `continue_on_failure`.
+    `allow_private` (or `allow_private_urls`); `secrets` (context keys whose values errors show as `***`);
+    `continue_on_failure`.
     `{key}` placeholders are filled in the URL (percent-encoded, but for one that begins it), headers, and bodies.
 
     Outputs: `status_code`, `headers`, `body` (the path, for a download), `body_json` (with `parse_json`; an answer
@@ -100,7 +101,7 @@ def _judged(settings: HTTPSettings, outputs: dict[str, Any]) -> TaskResult:
 
 def _unexpected(settings: HTTPSettings, status: int, outputs: dict[str, Any]) -> TaskResult:
     expected = sorted(settings.expected_status) if settings.expected_status is not None else "2xx"
-    problem = f"the answer has status {status}, expected {expected}"
+    problem = f"unexpected status {status}, expected {expected}"
     if not _is_worth_another_try(settings, status):
         return failed(_told(settings, problem), outputs, go_on=settings.continue_on_failure)
     return _try_again_or_fail(settings, problem, outputs, _retry_after_s(outputs["headers"]) or settings.retry_delay_s)

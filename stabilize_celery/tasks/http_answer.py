@@ -70,6 +70,7 @@ def _bounded(answer: Answer, limit: int | None) -> Iterator[bytes]:
         size += len(chunk)
         if limit is not None and size > limit:
             raise PermanentError(
-                f"the answer is larger than {limit} bytes; raise `max_response_size`, or use `download_to` for a file"
+                f"the answer is beyond the max size of {limit} bytes; raise `max_response_size`, or use "
+                "`download_to` for a file"
             )
         yield chunk

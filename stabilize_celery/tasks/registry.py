@@ -9,6 +9,7 @@ from typing_extensions import Unpack
 from stabilize_celery.errors import ConfigurationError, TaskNotFoundError
 from stabilize_celery.models.problems import Suggester
 from stabilize_celery.tasks.approval import ApprovalTask
+from stabilize_celery.tasks.builders import SHARED as SHARED_BUILDERS
 from stabilize_celery.tasks.builders import StageDefinitionBuilder, StageDefinitionBuilderFactory
 from stabilize_celery.tasks.finalizers import FinalizerRegistry
 from stabilize_celery.tasks.http import HTTPTask
@@ -62,7 +63,7 @@ class TaskRegistry:
     """
 
     def __init__(self, *, ready_made: bool = True) -> None:
-        self.builders = StageDefinitionBuilderFactory()
+        self.builders = StageDefinitionBuilderFactory(shared=SHARED_BUILDERS)
         self.finalizers = FinalizerRegistry()
         self.verifiers = VerifierRegistry(SHARED)
         self._entries: dict[str, _Entry] = {}

@@ -35,7 +35,8 @@ def test_every_name_says_where_it_is_now() -> None:
         ("from stabilize import SqliteQueue", CHANGE, "CeleryQueue(app or url)"),
         ("from stabilize.persistence.sqlite import SqliteWorkflowStore", CHANGE, "RedisWorkflowStore(url)"),
         ("from stabilize.queue.processor.config import QueueProcessorConfig", CHANGE, "from stabilize_celery import"),
-        ("from stabilize import DockerTask", MISSING, "`shell` task"),
+        ("from stabilize import DockerTask", CHANGE, "from stabilize_celery import DockerTask"),
+        ("from stabilize.events import get_event_bus", MISSING, "handle.events(follow=True)"),
         ("from stabilize.monitor import Panel", MISSING, "has no counterpart"),
         ("from stabilize import *", LOOK, "name what is needed"),
         ("import stabilize.models.stage", CHANGE, "import stabilize_celery.models.stage"),
@@ -51,7 +52,8 @@ def test_imports(line: str, kind: str, todo: str) -> None:
 @pytest.mark.parametrize(
     ("call", "kind"),
     [
-        ("processor.register_handler(h)", MISSING),
+        ("processor.register_handler(h)", LOOK),
+        ("class Mine(StartStageHandler): pass", MISSING),
         ("processor.process_one()", LOOK),
         ("queue._create_table()", LOOK),
         ("queue.push(m, timedelta(1))", MISSING),

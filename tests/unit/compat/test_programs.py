@@ -209,7 +209,7 @@ def test_it_runs_in_the_background(program: Program) -> None:
         program.processor.process_all()
     program.processor.stop(wait=True, timeout=10)
     assert not program.processor.is_running
-    assert recover_on_startup(program.store, program.queue).again == 0
+    assert recover_on_startup(program.store, program.queue) == []
 
 
 def test_what_was_started_before_the_processor_came_is_done(redis_url: str) -> None:

@@ -197,7 +197,7 @@ def test_the_expected_status_is_a_success(server: Server, status: int, expected:
 
     assert (result.status.name, result.outputs["status_code"]) == (ends, status)
     if ends == "TERMINAL":
-        assert f"GET {server.url}/: the answer has status {status}, expected" in result.context["error"]
+        assert f"GET {server.url}/: unexpected status {status}, expected" in result.context["error"]
         assert result.outputs["body"] == "why"
 
 
@@ -217,7 +217,7 @@ def test_a_server_in_trouble_is_asked_again(server: Server, status: int) -> None
     """429 and every 5xx are transient; the server's Retry-After is honoured."""
     server.replies["/"] = Reply(status, headers={"Retry-After": "7"})
 
-    with pytest.raises(TransientError, match=f"the answer has status {status}") as caught:
+    with pytest.raises(TransientError, match=f"unexpected status {status}") as caught:
         ask(f"{server.url}/", retry_delay=2)
     assert caught.value.retry_after == 7
 
@@ -271,7 +271,7 @@ def test_a_download_is_a_file_that_appears_whole(server: Server, tmp_path: Path)
     assert (result.outputs["body"], result.outputs["content_length"]) == (str(target), 3_000_000)
     assert target.read_bytes() == b"x" * 3_000_000
     assert refused.outputs["body"] == "gone"
-    assert "larger than 1000 bytes" in too_big.context["error"]
+    assert "beyond the max size of 1000 bytes" in too_big.context["error"]
     assert [path.name for path in tmp_path.iterdir()] == ["big.bin"]
 
 
@@ -289,7 +289,7 @@ def test_an_answer_beyond_the_limit_fails(server: Server) -> None:
     result = ask(f"{server.url}/")
 
     assert result.status is WorkflowStatus.TERMINAL
-    assert "larger than 1048576 bytes; raise `max_response_size`" in result.context["error"]
+    assert "beyond the max size of 1048576 bytes; raise `max_response_size`" in result.context["error"]
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ def test_secrets_do_not_show_in_errors(server: Server) -> None:
 
     result = ask(f"{server.url}/{{key}}", key="s3cret", secrets=["key"])
 
-    assert "/***: the answer has status 404" in result.context["error"]
+    assert "/***: unexpected status 404" in result.context["error"]
     assert "s3cret" not in str(result)
 
 

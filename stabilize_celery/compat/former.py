@@ -1,0 +1,107 @@
+"""The names of SQL stores and queues: programs that make one run, on Redis where that is known, else in memory.
+
+There is no SQL here. `STABILIZE_REDIS_URL` says where Redis is. Without it, a SQLite database is this process' memory:
+one for each file, a new one for each `:memory:`; and a PostgreSQL database, which other processes share, is refused.
+"""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from stabilize_celery.compat.queue import CeleryQueue
+from stabilize_celery.compat.store import RedisWorkflowStore
+from stabilize_celery.errors import ConfigurationError
+from stabilize_celery.settings import Settings
+
+__all__ = ["PostgresQueue", "PostgresWorkflowStore", "SqliteQueue", "SqliteWorkflowStore"]
+
+logger = logging.getLogger("stabilize_celery")
+
+_REDIS = ("redis:", "rediss:", "redis+", "unix:", "valkey", "memory:")
+_OWN_MEMORY = ("", "sqlite://", "sqlite:///", "sqlite:///:memory:", ":memory:")
+
+
+class SqliteWorkflowStore(RedisWorkflowStore):
+    """`RedisWorkflowStore` at `STABILIZE_REDIS_URL`; without that, in this process' memory, which ends with it.
+
+    Args:
+        connection_string: A SQLite URL (two stores of one file have the same workflows), or a Redis URL.
+        create_tables: Accepted; there are none.
+
+    """
+
+    def __init__(self, connection_string: str = "", create_tables: bool = False, **more: Any) -> None:
+        super().__init__(_place(connection_string), create_tables, **more)
+
+
+class PostgresWorkflowStore(RedisWorkflowStore):
+    """`RedisWorkflowStore` at `STABILIZE_REDIS_URL`.
+
+    Args:
+        connection_string: A PostgreSQL URL, or a Redis URL.
+        create_tables: Accepted; there are none.
+
+    Raises:
+        ConfigurationError: nobody said where Redis is.
+
+    """
+
+    def __init__(self, connection_string: str = "", create_tables: bool = False, **more: Any) -> None:
+        super().__init__(_server(connection_string, "PostgresWorkflowStore"), create_tables, **more)
+
+
+class SqliteQueue(CeleryQueue):
+    """`CeleryQueue` to the broker that the environment names; without one, messages stay in this process."""
+
+    def __init__(self, connection_string: str = "", table_name: str = "queue_messages", **more: Any) -> None:
+        del more
+        super().__init__(_broker(connection_string), table_name)
+
+
+class PostgresQueue(CeleryQueue):
+    """`CeleryQueue` to the broker that the environment names, or `STABILIZE_REDIS_URL`.
+
+    Raises:
+        ConfigurationError: nobody said where the broker is.
+
+    """
+
+    def __init__(self, connection_string: str = "", table_name: str = "queue_messages", **more: Any) -> None:
+        del more
+        super().__init__(_broker(connection_string) or _server(connection_string, "PostgresQueue"), table_name)
+
+
+def _place(url: str) -> str:
+    """Return where the workflows of a SQLite database are kept."""
+    if url.startswith(_REDIS):
+        return url
+    if known := Settings.from_env(os.environ).redis_url:
+        return known
+    if url in _OWN_MEMORY:
+        return "memory://"
+    file = Path(url.removeprefix("sqlite:///")).resolve()
+    logger.warning(
+        "SqliteWorkflowStore: workflows of %s are kept in this process' memory and end with it; set "
+        "STABILIZE_REDIS_URL, or make a RedisWorkflowStore('redis://…'), to keep them",
+        file,
+    )
+    return f"memory://{file}"
+
+
+def _broker(url: str) -> str | None:
+    if url.startswith(_REDIS):
+        return url
+    settings = Settings.from_env(os.environ)
+    return settings.broker_url or settings.redis_url or None
+
+
+def _server(url: str, name: str) -> str:
+    known = url if url.startswith(_REDIS) else Settings.from_env(os.environ).redis_url
+    if not known:
+        ours = "CeleryQueue" if "Queue" in name else "RedisWorkflowStore"
+        raise ConfigurationError(
+            f"{name}: there is no PostgreSQL here. Set STABILIZE_REDIS_URL to a Redis that all processes reach, such "
+            f"as redis://localhost:6379/0, or make a {ours} with it"
+        )
+    return known
