@@ -295,6 +295,6 @@ def _score(score: float) -> bytes:
 
 
 def _raw(argument: bytes | str | int) -> bytes:
-    if isinstance(argument, bytes):
-        return argument
-    return argument.encode() if isinstance(argument, str) else b"%d" % argument
+    if isinstance(argument, str):
+        return argument.encode()
+    return argument if isinstance(argument, bytes) else b"%d" % argument

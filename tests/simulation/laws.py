@@ -1,13 +1,14 @@
 """Laws that hold after every commit of every simulation, and those that hold when a workflow has ended."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.locks import Owner
 from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.sections import section_thread
-from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD
+from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD, Run
 from stabilize_celery.engine.steps import (
     DeleteFields,
     Hash,
@@ -30,6 +31,7 @@ _RECORD, _LIVE, _COUNTERS, _DEFINITION = (
     Hash(places.COUNTERS),
     Hash(places.DEFINITION),
 )
+_NO_RUN: tuple[Mapping[str, bytes] | None, Run] = (None, Run())
 
 
 class Laws:
@@ -39,6 +41,7 @@ class Laws:
         self.simulation = simulation
         self.statuses: dict[tuple[str, str], str] = {}
         self.started: Counter[tuple[str, str]] = Counter()
+        self._runs: dict[tuple[str, str], tuple[Mapping[str, bytes], Run]] = {}
         self.broken: list[str] = [] if broken is None else broken
         simulation.observers.append(self.check)
 
@@ -77,12 +80,20 @@ class Laws:
         """`act` counts live runs; an offer once for all its members; what waits for a milestone, and instances, never."""
         snapshot = self._look(slot.name, _COUNTERS, _LIVE)
         runs = self._look(slot.name, *(Hash(places.run(thread)) for thread in snapshot[_LIVE]))
-        live = [RUN.decode(runs[Hash(places.run(thread))]) for thread in snapshot[_LIVE]]
+        live = [self._decoded(slot.name, thread, runs[Hash(places.run(thread))]) for thread in snapshot[_LIVE]]
         offers = {run.offer for run in live if run.offer}
         moving = [run for run in live if run.instance is None and not run.offer and not run.held_for]
         act = int(snapshot[_COUNTERS].get("act", b"0"))
         told = f"{slot.name}: act is {act}, but {len(moving)} runs and {len(offers)} offers move"
         self._require(act == len(moving) + len(offers), told)
+
+    def _decoded(self, workflow_id: str, thread: str, fields: Mapping[str, bytes]) -> Run:
+        """Decode a run once for as long as it is the same."""
+        before, run = self._runs.get((workflow_id, thread), _NO_RUN)
+        if before is not fields:
+            run = RUN.decode(fields)
+            self._runs[workflow_id, thread] = fields, run
+        return run
 
     def _look(self, workflow_id: str, *queries: object) -> Snapshot:
         store = self.simulation.store

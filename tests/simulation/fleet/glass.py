@@ -47,7 +47,9 @@ class Glass:
         if one is None:
             command, _ = asked = question(self._address_of(slot), query)
             one = seen[query] = _Seen(asked, b"" if command is None else str(command[1]).encode())
-        touches = self._database.touches(one.key)
+        database = self._database
+        may_expire = one.key in database._expires_us
+        touches = database.touches(one.key) if may_expire else database._touches.get(one.key, 0)
         if one.touches != touches:
             one.touches, one.answer = touches, self._asked(one.asked)
         return one.answer
