@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from stabilize_celery.compat.queue import CeleryQueue
+from stabilize_celery.compat.celery_queue import CeleryQueue
 from stabilize_celery.compat.store import RedisWorkflowStore
 from stabilize_celery.errors import ConfigurationError
 from stabilize_celery.settings import Settings

@@ -6,7 +6,7 @@ subclass is refused when it registers it, since that code would never be called.
 
 from typing import Any, ClassVar
 
-from stabilize_celery.compat.queue import CeleryQueue
+from stabilize_celery.compat.celery_queue import CeleryQueue
 from stabilize_celery.compat.store import RedisWorkflowStore
 from stabilize_celery.tasks.registry import TaskRegistry
 

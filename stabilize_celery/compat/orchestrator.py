@@ -4,8 +4,8 @@ from typing import Any, ClassVar, Optional
 
 from stabilize_celery.client.handle import WorkflowHandle
 from stabilize_celery.client.outcomes import Outcome
+from stabilize_celery.compat.celery_queue import CeleryQueue
 from stabilize_celery.compat.control import SignalStage
-from stabilize_celery.compat.queue import CeleryQueue
 from stabilize_celery.compat.store import RedisWorkflowStore, stage_of
 from stabilize_celery.models.workflow import Workflow
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 from stabilize_celery.compat import handlers
-from stabilize_celery.compat.queue import CeleryQueue
+from stabilize_celery.compat.celery_queue import CeleryQueue
 from stabilize_celery.compat.recovery import RecoveryResult, WorkflowRecovery
 from stabilize_celery.compat.store import RedisWorkflowStore
 from stabilize_celery.errors import UnreachableError

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stabilize_celery.compat.queue import CeleryQueue
+from stabilize_celery.compat.celery_queue import CeleryQueue
 from stabilize_celery.compat.store import RedisWorkflowStore
 from stabilize_celery.runtime.keeper import Keeper
 from stabilize_celery.runtime.ports import Outgoing

@@ -1,0 +1,61 @@
+"""A program runs when the package's name in its imports is replaced and nothing else is."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+
+from stabilize_celery import compat
+from stabilize_celery.compat.former_paths import FORMER_PATHS
+
+PROGRAM = """
+from stabilize_celery.compat import QueueProcessor, SqliteQueue, SqliteWorkflowStore, TaskRegistry
+from stabilize_celery.compat.dag.topological import topological_sort
+from stabilize_celery.compat.hitl import approve
+from stabilize_celery.compat.models.stage import JoinType, StageExecution
+from stabilize_celery.compat.models.stage.enums import SplitType
+from stabilize_celery.compat.models.status import WorkflowStatus
+from stabilize_celery.compat.models.task import TaskExecution
+from stabilize_celery.compat.models.workflow import Workflow
+from stabilize_celery.compat.orchestrator import Orchestrator
+from stabilize_celery.compat.persistence.sqlite import SqliteWorkflowStore as Again
+from stabilize_celery.compat.queue.messages import SignalStage
+from stabilize_celery.compat.queue.processor.config import QueueProcessorConfig
+from stabilize_celery.compat.recovery import recover_on_startup
+from stabilize_celery.compat.tasks.interface import Task
+from stabilize_celery.compat.tasks.result import TaskResult
+import stabilize_celery.compat.errors as errors
+
+class Hello(Task):
+    def execute(self, stage):
+        return TaskResult.success(outputs={"hello": stage.context["name"]})
+
+store, queue, registry = SqliteWorkflowStore("sqlite:///:memory:", create_tables=True), SqliteQueue("x"), TaskRegistry()
+registry.register("hello", Hello)
+processor = QueueProcessor(queue, config=QueueProcessorConfig(), store=store, task_registry=registry)
+stage = StageExecution(ref_id="1", context={"name": "you"}, tasks=[TaskExecution.create("hello", "hello")])
+workflow = Workflow.create("app", "w", [stage])
+assert topological_sort([stage]) == [stage]
+store.store(workflow)
+Orchestrator(queue).start(workflow)
+processor.process_all(timeout=10)
+ended = store.retrieve(workflow.id)
+assert ended.status is WorkflowStatus.SUCCEEDED, ended.status
+assert issubclass(errors.TransientError, Exception) and Again is SqliteWorkflowStore
+"""
+
+
+def test_a_program_runs_with_another_package_name() -> None:
+    """Deep imports, too."""
+    exec(compile(PROGRAM, "program.py", "exec"), {})
+
+
+@pytest.mark.parametrize("path", FORMER_PATHS)
+def test_each_path_has_the_names_of_compat(path: str) -> None:
+    """And no others, with the error that any module has."""
+    module = import_module(f"stabilize_celery.compat.{path}")
+
+    assert module.Workflow is compat.Workflow
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        _ = module.Nothing
