@@ -306,7 +306,9 @@ class Attempts:
             sessions.saw(slot, snapshot)
             decision = _fed(record(message, returned), snapshot)
             if decision is not None:
-                self.unit.commit(decision, slot, sessions, message.name)
+                # Behind what came too late an `on_cancel` may be called.
+                is_last = not isinstance(decision.call, TooLate)
+                self.unit.commit(decision, slot, sessions, message.name, is_last=is_last)
                 return decision
         except Conflict:
             logger.debug("%s: something changed while it ran; reading again", message.name)

@@ -17,15 +17,17 @@ import msgspec
 from stabilize_celery.engine.handler import Rules
 from stabilize_celery.engine.handlers.run_task import ClaimedTask
 from stabilize_celery.engine.registry import HANDLERS
-from stabilize_celery.engine.results import position_of
+from stabilize_celery.engine.results import TooLate, position_of
 from stabilize_celery.engine.steps import Decision, Handling, Plan, Query, Read, Slot, Snapshot, always, workflow_slot
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.messages import CancelTask, FinalizeStage, Message, RunTask
 from stabilize_celery.runtime.draft import Draft, UnfitError
 from stabilize_celery.runtime.lanes import NOT_URGENT
+from stabilize_celery.runtime.next_message import has_next, with_next
 from stabilize_celery.runtime.ports import outgoing
 from stabilize_celery.runtime.unit import Conflict, Prepared, Publishing, Sessions, UnitOfWork
 from stabilize_celery.settings import Settings
+from stabilize_celery.store.contract import Transaction
 
 __all__ = ["Fusion", "GoingOn", "Kept", "Seed", "Taken"]
 
@@ -125,7 +127,8 @@ class Fusion:
                 self.send(agenda)
                 break
             head = agenda.popleft()
-            still = going_on if kept is None else None
+            # What was taken must not wait for a task's body.
+            still = going_on if kept is None and not has_next() else None
             try:
                 _, waiting, found = self._committed(head.message, self._first(head.message), agenda, None, still)
             except UnreachableError:
@@ -162,7 +165,9 @@ class Fusion:
                 try:
                     # After a conflict alone: what it WATCHes is then as little as can be.
                     decision = fused.decide(message, first(attempt), 1 if attempt else MOST_DECISIONS)
-                    waiting, kept = fused.commit(going_on, may_claim=seed is not None)
+                    # Behind what came too late an `on_cancel` may be called; what stands beside comes after this.
+                    is_last = not (isinstance(decision.call, TooLate) or (attempt and beside))
+                    waiting, kept = fused.commit(going_on, may_claim=seed is not None, is_last=is_last)
                 except Conflict:
                     seed = None
                     continue
@@ -203,12 +208,15 @@ class _Fused:
             self._agenda.popleft()
         return decision
 
-    def commit(self, going_on: GoingOn | None, *, may_claim: bool) -> tuple[list[Publishing], Kept | None]:
+    def commit(
+        self, going_on: GoingOn | None, *, may_claim: bool, is_last: bool
+    ) -> tuple[list[Publishing], Kept | None]:
         """Write the draft and send what it owes to others; return control messages that wait now, and the task kept.
 
         Args:
             going_on: Which task is kept.
             may_claim: Claim the task that is kept in the same EXEC.
+            is_last: Nothing is known that comes after it for the same delivery, but what it decides itself.
 
         Raises:
             Conflict: a watched key moved; nothing was written.
@@ -220,7 +228,10 @@ class _Fused:
         claimed = self._claimed(going_on, kept) if going_on and kept and may_claim else None
         sent = [(one, where) for one, where in self._agreed if one is not kept]
         prepared = self._unit.riding(Prepared(self.draft.written(), [one for one, _ in sent if one.wanted is always]))
-        results, taken = self._written(prepared, going_on, claimed)
+        written = prepared.transaction
+        if is_last and kept is None and not self._agenda:
+            written = with_next(written)
+        results, taken = self._written(written, going_on, claimed)
         wanted = [one for one, where in sent if one.wanted is not always and one.wanted(results[where])]
         tasks = [one for one in wanted if isinstance(one.message, _USER_CODE)]
         self._unit.publish([outgoing(one.message, one.queue) for one in (*prepared.publishes, *tasks)])
@@ -229,15 +240,15 @@ class _Fused:
         return list(waiting.values()), taken or kept
 
     def _written(
-        self, prepared: Prepared, going_on: GoingOn | None, claimed: ClaimedTask | None
+        self, written: Transaction, going_on: GoingOn | None, claimed: ClaimedTask | None
     ) -> tuple[Sequence[int | None], Taken | None]:
         if claimed is None or going_on is None:
-            results = self._session.commit(prepared.transaction)
+            results = self._session.commit(written)
             if results is None:
                 raise Conflict
             return results, None
         queries, watch = going_on.reads(claimed)
-        answer = self._session.commit_and_read(prepared.transaction, queries, watch)
+        answer = self._session.commit_and_read(written, queries, watch)
         if answer is None:
             raise Conflict
         started = self.draft.appended(position_of(claimed.message))

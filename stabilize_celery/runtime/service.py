@@ -156,7 +156,10 @@ class Runtime:
             return self.attempts.follow(message, self.serves)
         handler = HANDLERS[type(message)]
         done = self.unit.run(
-            workflow_slot(message.workflow_id), lambda attempt: handler(message, self._rules, attempt), message.name
+            workflow_slot(message.workflow_id),
+            lambda attempt: handler(message, self._rules, attempt),
+            message.name,
+            is_last=True,
         )
         return done.decision.note or "applied"
 

@@ -33,6 +33,7 @@ from stabilize_celery.errors import QueueError
 from stabilize_celery.models.messages import LEDGER_VERSION, Message
 from stabilize_celery.runtime.definitions import Definitions, KnowingSession
 from stabilize_celery.runtime.lanes import NOT_URGENT, Urgency
+from stabilize_celery.runtime.next_message import with_next
 from stabilize_celery.runtime.observing import ObservedSession, Observer
 from stabilize_celery.runtime.ports import Outgoing, Publisher, RidingPublisher, outgoing, queue_of
 from stabilize_celery.settings import Settings
@@ -109,8 +110,13 @@ class UnitOfWork:
         """Where it reads and commits."""
         return self._store
 
-    def run(self, slot: Slot, handler: Callable[[int], Handling], own: str | None = None) -> WorkDone:
-        """Run a handler to its commit. `own`: the ledger name it handles; None for an outside event."""
+    def run(
+        self, slot: Slot, handler: Callable[[int], Handling], own: str | None = None, *, is_last: bool = False
+    ) -> WorkDone:
+        """Run a handler to its commit. `own`: the ledger name it handles; None for an outside event.
+
+        `is_last`: nothing is done after it for the same delivery (see `with_next`).
+        """
         for attempt in range(self._settings.commit_tries):
             if attempt:
                 self.rest(attempt)
@@ -118,7 +124,7 @@ class UnitOfWork:
                 sessions = self.sessions(stack)
                 try:
                     decision = self.drive(handler(attempt), slot, sessions)
-                    self.commit(decision, slot, sessions, own)
+                    self.commit(decision, slot, sessions, own, is_last=is_last)
                 except Conflict:
                     continue
                 return WorkDone(decision, tries=attempt + 1)
@@ -154,13 +160,16 @@ class UnitOfWork:
         self.commit(step.decision, step.slot, sessions.relays, None)
         return None
 
-    def commit(self, decision: Decision, slot: Slot, sessions: "Sessions", own: str | None) -> None:
-        """Write a decision and publish what it owes. Raises Conflict if a watched key moved."""
+    def commit(
+        self, decision: Decision, slot: Slot, sessions: "Sessions", own: str | None, *, is_last: bool = False
+    ) -> None:
+        """Write a decision and publish what it owes; `is_last` as in `run`. Raises Conflict if a watched key moved."""
         if decision.is_empty and (decision.keeps_entry or own is None):
             return
         urgency = sessions.urgency(slot, own) if decision.sends else NOT_URGENT
         prepared = self.riding(self.prepare(decision, sessions.now_ms(slot), own, urgency))
-        results = sessions.of(slot).commit(prepared.transaction)
+        written = prepared.transaction
+        results = sessions.of(slot).commit(with_next(written) if is_last else written)
         if results is None:
             raise Conflict
         self.publish(prepared.to_publish(results))

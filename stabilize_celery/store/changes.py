@@ -22,9 +22,9 @@ from stabilize_celery.engine.steps import (
 )
 from stabilize_celery.store import keys
 from stabilize_celery.store.addresses import Address
-from stabilize_celery.store.contract import Bury, Drop, Due, LedgerChange, Put, Transaction, Undue
+from stabilize_celery.store.contract import Bury, Drop, Due, LedgerChange, Put, Take, Transaction, Undue
 from stabilize_celery.store.errors import StoreError
-from stabilize_celery.store.queries import int_of, list_of
+from stabilize_celery.store.queries import bytes_of, int_of, list_of
 from stabilize_celery.store.values import MAX_SCORE, name_of, number_of, score_of, value_of
 from stabilize_celery.store.wire import Command, Refused, Reply
 
@@ -40,6 +40,9 @@ class Plan:
 
     commands: list[Command] = field(default_factory=list)
     places: list[int | None] = field(default_factory=list)
+    take: Take | None = None
+    took_at: int = 0
+    """Which reply is what was taken."""
 
     def results(self, reply: Reply) -> list[int | None]:
         """Return one result per change from EXEC's reply.
@@ -49,9 +52,19 @@ class Plan:
 
         """
         replies = list_of(reply)
+        if self.take is not None:
+            replies = self._without_taken(replies, self.take)
         if Refused in map(type, replies):
             self._tell(replies)
         return [None if place is None else int_of(replies[place]) for place in self.places]
+
+    def _without_taken(self, replies: Sequence[Reply], take: Take) -> list[Reply]:
+        """Note what was taken. That nothing could be is no reason to doubt what was written."""
+        taken = replies[self.took_at]
+        if isinstance(taken, list):
+            name, item = taken
+            take.taken = bytes_of(name).decode(), bytes_of(item)
+        return [*replies[: self.took_at], None, *replies[self.took_at + 1 :]]
 
     def _tell(self, replies: Sequence[Reply]) -> NoReturn:
         command, text = next(
@@ -82,10 +95,22 @@ def plan(address: Address, transaction: Transaction) -> Plan:
         stream = keys.events(address.prefix)
         commands += [("XADD", stream, "*", *_flat(event, "an event")) for event in transaction.events]
     for post in transaction.posts:
-        there, home = post.databases
-        push: Command = ("LPUSH", post.queue, *post.payloads)
-        commands += [push] if there == home else [("SELECT", there), push, ("SELECT", home)]
+        commands += _there(("LPUSH", post.queue, *post.payloads), post.databases)
+    if (take := transaction.take) is not None:
+        taking = _there(("BRPOP", *take.lists, _NO_WAIT), take.databases)
+        planned.take, planned.took_at = take, len(commands) + len(taking) // 2
+        commands += taking
     return planned
+
+
+_NO_WAIT = "0.001"
+"""Inside EXEC nothing waits, whatever a command says."""
+
+
+def _there(command: Command, databases: tuple[int, int]) -> Sequence[Command]:
+    """Return a command for another database, and the way there and back."""
+    there, home = databases
+    return (command,) if there == home else (("SELECT", there), command, ("SELECT", home))
 
 
 def _plan_changes(planned: Plan, address: Address, changes: Sequence[Change]) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "Session",
     "Store",
     "StoredEvent",
+    "Take",
     "Transaction",
     "Undue",
     "partition_slot",
@@ -97,13 +98,29 @@ class Post(msgspec.Struct, frozen=True):
     databases: tuple[int, int] = (0, 0)
 
 
+class Take(msgspec.Struct):
+    """BRPOP of a broker message after all else was written, where the broker is the same server; it does not wait.
+
+    Args:
+        lists: Whole keys of lists: what has been there for longest comes off the first that has anything.
+        databases: As of a `Post`.
+        taken: The list and what came off it, once that is done. If the answer is lost, so is what was taken.
+
+    """
+
+    lists: Sequence[str]
+    databases: tuple[int, int] = (0, 0)
+    taken: tuple[str, bytes] | None = None
+
+
 class Transaction(msgspec.Struct, frozen=True):
-    """One EXEC, written in this order: changes, ledger, events (each a flat mapping, one XADD to `ev`), posts."""
+    """One EXEC, written in this order: changes, ledger, events (each a flat mapping, one XADD to `ev`), posts, take."""
 
     changes: Sequence[Change] = ()
     ledger: Sequence[LedgerChange] = ()
     events: Sequence[Mapping[str, Value]] = ()
     posts: Sequence[Post] = ()
+    take: Take | None = None
 
 
 class Session(Protocol):

@@ -8,6 +8,8 @@ times and counters stay as they are, because listings, locks and the ledger live
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, TypeGuard
 
+import msgspec
+
 from stabilize_celery.engine.places import DEFINITION, FAILURES
 from stabilize_celery.engine.steps import Change, Delete, SetFields, Value
 from stabilize_celery.errors import PayloadError
@@ -81,7 +83,7 @@ class Vault:
             return sealed, shelf
         after = shelf.after(address.prefix, changes, named)
         changes += shelf.changes_to(after, values)
-        return Transaction(changes, sealed.ledger, sealed.events, sealed.posts), after
+        return msgspec.structs.replace(sealed, changes=changes), after
 
     def _offloaded(
         self, address: Address, changes: Sequence[Change]
@@ -123,7 +125,7 @@ class Vault:
         changes = [self._change(address, change) for change in transaction.changes]
         place = f"{address.prefix}ev"
         events = [self._fields(address, place, event) for event in transaction.events]
-        return Transaction(changes, transaction.ledger, events, transaction.posts)
+        return msgspec.structs.replace(transaction, changes=changes, events=events)
 
     def opened(self, key: str, fields: Mapping[str, bytes], fetched: Fetched | None = None) -> Mapping[str, bytes]:
         """Return the fields of a hash, or of an event, as the engine wrote them.

@@ -27,7 +27,7 @@ from stabilize_celery.transport.celery_call import PREFIX, resolve_celery_task
 from stabilize_celery.transport.celery_tasks import add_tasks
 from stabilize_celery.transport.logs import log_as_json
 from stabilize_celery.transport.process import Process, make_process, open_store, taking_from
-from stabilize_celery.transport.publish import CeleryPublisher, plain_broker
+from stabilize_celery.transport.publish import CeleryPublisher, databases_of_one_server, plain_broker
 from stabilize_celery.transport.reports import Reports
 from stabilize_celery.transport.turns import Delivered, TaskEvents, Turns
 from stabilize_celery.transport.waiting import Waiting
@@ -217,7 +217,12 @@ class Stabilize:
             observer=self.telemetry.observer() if self.telemetry is not None else None,
         )
         process.runtime.serves = self._serves
-        return process if self._takes is None else taking_from(process, *self._takes, self.settings, self.waiting)
+        if self._takes is None:
+            return process
+        # What commits may take lies where they may send to, if that is where this worker reads.
+        reads_elsewhere = self.app.conf.broker_read_url != self.app.conf.broker_write_url
+        databases = None if reads_elsewhere else databases_of_one_server(self.app, self.state_url)
+        return taking_from(process, *self._takes, self.settings, self.waiting, databases)
 
     def _on_worker_init(self, instance: Any = None, options: Mapping[str, Any] | None = None, **_: Any) -> None:
         if getattr(instance, "app", None) is not self.app:

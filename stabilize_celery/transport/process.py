@@ -88,10 +88,23 @@ def make_process(
 
 
 def taking_from(
-    process: Process, broker_url: str, queues: Sequence[str], settings: Settings, waiting: Waiting | None
+    process: Process,
+    broker_url: str,
+    queues: Sequence[str],
+    settings: Settings,
+    waiting: Waiting | None,
+    databases: tuple[int, int] | None,
 ) -> Process:
     """Return the process as one that takes messages of these queues itself, off the lists of a Redis."""
     lists = open_lists(broker_url, settings.socket_timeout_ms / 1000)
     waits = Waits(waiting, settings.wait_ms) if waiting is not None else None
-    taking = Taking(lists, queues, process.runtime, process.claims.going_on, settings.take_ms, waits=waits)
+    taking = Taking(
+        lists,
+        queues,
+        process.runtime,
+        process.claims.going_on,
+        settings.take_ms,
+        waits=waits,
+        databases=databases,
+    )
     return replace(process, taking=taking)

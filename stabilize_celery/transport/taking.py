@@ -2,16 +2,17 @@
 
 What Celery spends on a message in a worker's main process, on the way to a child and in the child is several times
 what the message itself costs us. So a delivery is the beginning of a turn: for a while its process takes the next
-message from where Celery would, one at a time; a child of a prefork pool waits for it, too. Only in workers that leave
-lost deliveries to the ledger (`acks="ledger"`), whose queues are all ours. Main process and Flower learn of a message
-that was taken in the same way as of a task that is gone on with (`Turns`, `TaskEvents`).
+message from where Celery would, one at a time; a child of a prefork pool waits for it, too. Where broker and state are
+one server, the commit that ends a message takes the next one in the same EXEC (decision 015). Only in workers that
+leave lost deliveries to the ledger (`acks="ledger"`), whose queues are all ours. Main process and Flower learn of a
+message that was taken in the same way as of a task that is gone on with (`Turns`, `TaskEvents`).
 """
 
 import base64
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Protocol
 
 import msgspec
@@ -19,6 +20,8 @@ import msgspec
 from stabilize_celery.errors import EngineError, UnreachableError
 from stabilize_celery.models.messages import MESSAGE_TYPES, Message
 from stabilize_celery.runtime.lanes import STEPS, lane_of
+from stabilize_celery.runtime.next_message import NextMessage, taking_next
+from stabilize_celery.store.contract import Take
 from stabilize_celery.store.lists import Lists
 from stabilize_celery.transport.celery_tasks import ForeignMessageError, message_of
 from stabilize_celery.transport.publish import task_name
@@ -55,6 +58,8 @@ class Taking:
         turn_ms: How long a turn lasts that does not wait, from the end of the delivery; what was taken is always
             finished.
         waits: Lets a turn wait for messages, if this process may: see `Waits`.
+        databases: Number of the broker's database, and of the state's, if one server has both: then commits of a
+            process that waits take the next message.
         clock_s: A clock that only grows.
 
     """
@@ -68,6 +73,7 @@ class Taking:
         turn_ms: int,
         *,
         waits: Waits | None = None,
+        databases: tuple[int, int] | None = None,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lists = lists
@@ -77,6 +83,10 @@ class Taking:
         self._going_on = going_on
         self._turn_s = turn_ms / 1000
         self._waits = waits if waits is not None and waits.waiting.is_here else None
+        self._databases = databases if self._waits is not None else None
+        """Only where one message is handled at a time."""
+        self._may_take = False
+        """Whether the server was seen to let us: a commit must not be refused for that."""
         self._clock_s = clock_s
         self._is_refused = False
         self._looks = 0
@@ -90,15 +100,38 @@ class Taking:
         """
         turn = self._begin(delivered)
         handled = 0
+        held: tuple[str, bytes] | None = None
         try:
-            while not turn.is_over() and (message := self._next(turn)) is not None:
-                with self._going_on(message):
-                    self._runtime.handle(message)
+            while (held is not None or not turn.is_over()) and (message := self._next(turn, held)) is not None:
+                held = self._handled(message, turn)
                 handled += 1
         except UnreachableError as error:
             # What was taken is owed. What stands on the lists is for Celery, once the server is back.
             logger.warning("taking messages: %s It is owed and comes back.", error)
         return handled
+
+    def _handled(self, message: Message, turn: Turn) -> tuple[str, bytes] | None:
+        """Handle a message; return what its commit has taken of the lists."""
+        if self._databases is None or not self._may_take:
+            with self._going_on(message):
+                self._runtime.handle(message)
+            return None
+        following = NextMessage(lambda: self._wanted(turn))
+        try:
+            with self._going_on(message), taking_next(following):
+                self._runtime.handle(message)
+        except BaseException:
+            if following.taken is not None:
+                # If that can't be either, it is owed like anything that is lost on its way.
+                with suppress(EngineError):
+                    self._lists.put_back(*following.taken)
+            raise
+        return following.taken
+
+    def _wanted(self, turn: Turn) -> Take | None:
+        if self._databases is None or not self._queues or turn.is_over():
+            return None
+        return Take(self._in_order(), self._databases)
 
     def _begin(self, delivered: Delivered | None) -> Turn:
         turn = Turn(self._clock_s, self._turn_s, self._waits)
@@ -110,10 +143,10 @@ class Taking:
                 self._waits.waiting.tell(delivered)
         return turn
 
-    def _next(self, turn: Turn) -> Message | None:
-        """Take the next message; None: nothing came, what is next is for Celery to deliver, or we may not."""
+    def _next(self, turn: Turn, held: tuple[str, bytes] | None) -> Message | None:
+        """Take the next message, or what is `held`; None: nothing came, it is for Celery to deliver, or we may not."""
         try:
-            message = self._taken(turn)
+            message = self._taken(turn, held)
         except UnreachableError:
             raise
         except EngineError as error:
@@ -126,10 +159,12 @@ class Taking:
             self._is_refused = True
             return None
         self._is_refused = False
+        self._may_take = True
         return message
 
-    def _taken(self, turn: Turn) -> Message | None:
-        while (taken := self._item(turn)) is not None:
+    def _taken(self, turn: Turn, held: tuple[str, bytes] | None) -> Message | None:
+        while (taken := held or self._item(turn)) is not None:
+            held = None
             lane, text = taken
             try:
                 message = ledger_message(text)

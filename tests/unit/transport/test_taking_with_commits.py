@@ -1,0 +1,231 @@
+"""The commit that ends a message takes the next one off the broker's lists, in the same EXEC (decision 015)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+
+import pytest
+import redis
+from celery import Celery
+
+from stabilize_celery.engine.steps import Hash, SetFields, workflow_slot
+from stabilize_celery.errors import UnreachableError
+from stabilize_celery.models.messages import Message, StartStage
+from stabilize_celery.runtime.lanes import lane_of
+from stabilize_celery.runtime.next_message import NextMessage, has_next, taking_next, with_next
+from stabilize_celery.runtime.ports import Outgoing, outgoing
+from stabilize_celery.store.contract import Post, Take, Transaction
+from stabilize_celery.store.redis_store import RedisStore, open_lists
+from stabilize_celery.transport.publish import CeleryPublisher
+from stabilize_celery.transport.taking import Taking
+from stabilize_celery.transport.waiting import Waiting, Waits
+
+CONTROL, WORK = "stabilize.control", "stabilize.work"
+SLOT = workflow_slot("01HW")
+
+
+def start(thread: str) -> StartStage:
+    return StartStage(workflow_id="01HW", ref_id="a", thread=thread)
+
+
+class AsInAChild(Waiting):
+    """What a child sees of its worker."""
+
+    is_here = True
+    is_orphan = False
+
+
+class World:
+    """A server that is broker and state, and a child that takes from it. Each message commits once."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.app = Celery("test", broker=url, set_as_current=False)
+        self.publisher = CeleryPublisher(self.app, url)
+        self.lists = open_lists(url, 5)
+        self.store = RedisStore(url)
+        self.waiting = AsInAChild((CONTROL, WORK))
+        self.handled: list[Message] = []
+        self.looks: list[int] = []
+        """How often the lists themselves had been asked when a message was handled."""
+        self.behind: deque[Callable[[], None]] = deque()
+        """What happens behind the commits of messages, in order."""
+        self.asked = 0
+        take = self.lists.take
+        self.lists.take = lambda *args: (setattr(self, "asked", self.asked + 1), take(*args))[1]  # type: ignore[method-assign]
+
+    def handle(self, message: Message) -> str:
+        self.handled.append(message)
+        self.looks.append(self.asked)
+        self.commit()
+        if self.behind:
+            self.behind.popleft()()
+        return ""
+
+    def commit(self) -> None:
+        with self.store.session(SLOT) as session:
+            assert session.commit(with_next(Transaction([SetFields("x", {"n": len(self.handled)})]))) is not None
+
+    def go_on(self, databases: tuple[int, int] | None = (0, 0)) -> int:
+        return Taking(
+            self.lists, (CONTROL, WORK), self, self.going_on, 250, waits=Waits(self.waiting, 50), databases=databases
+        ).go_on()
+
+    def going_on(self, message: Message) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def send(self, *messages: Message | str, queue: str = CONTROL) -> None:
+        sent = [Outgoing(one, "1", {}, queue) if isinstance(one, str) else outgoing(one, queue) for one in messages]
+        self.publisher.publish(sent)
+
+    def left(self, queue: str = CONTROL) -> int:
+        with redis.Redis.from_url(self.url) as client:
+            return int(client.llen(queue))  # type: ignore[arg-type]  # redis-py's types are of both its clients
+
+
+@pytest.fixture
+def world(redis_url: str) -> Iterator[World]:
+    made = World(redis_url)
+    yield made
+    made.lists.close()
+    made.store.close()
+    made.app.close()
+
+
+def test_only_the_first_message_and_the_end_are_asked_for(world: World) -> None:
+    """In between, each commit brings the next message; the order is that of asking."""
+    messages = [start(f"t{number}") for number in range(5)]
+    world.send(*messages)
+
+    assert world.go_on() == 5
+
+    assert world.handled == messages
+    assert world.looks == [1] * 5
+
+
+def test_what_is_most_urgent_is_taken_first(world: World) -> None:
+    late, soon, first = start("late"), start("soon"), start("first")
+    world.send(first)
+    world.send(late, queue=lane_of(CONTROL, 9))
+    world.send(soon, queue=lane_of(WORK, 0))
+
+    world.go_on()
+
+    assert world.handled == [first, soon, late]
+
+
+def test_without_one_server_for_both_each_is_asked_for(world: World) -> None:
+    world.send(start("a"), start("b"))
+
+    assert world.go_on(databases=None) == 2
+
+    assert world.looks == [1, 2]
+
+
+def test_nobody_is_held_back_when_turns_are_to_end(world: World) -> None:
+    """What was taken is the next one again, for whoever comes first."""
+    world.send(start("a"), start("b"), start("c"))
+    world.behind.append(world.waiting.end_turns)
+
+    assert world.go_on() == 1
+
+    assert world.left() == 2
+    assert world.go_on() == 2
+    assert world.handled == [start("a"), start("b"), start("c")]
+
+
+@pytest.mark.parametrize("error", [UnreachableError("Redis", "redis://x", "gone"), SystemExit(), ValueError("a bug")])
+def test_what_was_taken_by_a_message_that_fails_afterwards_is_put_back(world: World, error: BaseException) -> None:
+    def fail() -> None:
+        raise error
+
+    world.send(start("a"), start("b"))
+    world.behind.append(fail)
+
+    if isinstance(error, UnreachableError):
+        world.go_on()
+    else:
+        with pytest.raises(type(error)):
+            world.go_on()
+
+    assert world.handled == [start("a")]
+    assert world.left() == 1
+
+
+def test_what_is_no_ledger_message_stays_first_in_line_for_celery(world: World) -> None:
+    world.send(start("a"), "SubmitWorkflow", start("b"))
+
+    assert world.go_on() == 1
+
+    assert world.left() == 2
+    assert world.lists.take([CONTROL]) is not None
+    assert world.go_on() == 1
+
+
+def test_one_message_is_taken_however_many_commits_there_are(world: World) -> None:
+    """What would be taken beside it would wait for it, where others may have nothing to do."""
+    world.send(start("a"), start("b"), start("c"))
+    world.behind.append(world.commit)
+
+    assert world.go_on() == 3
+
+    assert world.handled == [start("a"), start("b"), start("c")]
+
+
+def test_who_wants_nothing_takes_nothing() -> None:
+    """Commits of code that runs elsewhere, or for nobody who takes messages, are as they were."""
+    plain = Transaction([SetFields("x", {"n": 1})])
+
+    assert with_next(plain) is plain
+    assert not has_next()
+    with taking_next(NextMessage(lambda: None)):
+        assert with_next(plain) is plain
+
+
+# -- in the store ------------------------------------------------------------------------------------------------------
+
+
+def committed(world: World, take: Take, *posts: Post) -> Take:
+    with world.store.session(SLOT) as session:
+        assert session.commit(Transaction([SetFields("x", {"n": 7})], posts=posts, take=take)) == [None]
+    assert world.store.look(SLOT, [Hash("x")])[Hash("x")] == {"n": b"7"}
+    return take
+
+
+def test_a_commit_takes_what_has_been_there_for_longest(world: World) -> None:
+    """Of the first list that has anything: also what it has just sent itself."""
+    world.send(start("old"))
+
+    assert committed(world, Take([WORK, CONTROL]), Post(CONTROL, ["mine"])).taken[0] == CONTROL  # type: ignore[index]
+    assert committed(world, Take([WORK, CONTROL])).taken == (CONTROL, b"mine")
+    assert committed(world, Take([WORK, CONTROL])).taken is None
+
+
+def test_it_takes_from_the_brokers_database(world: World) -> None:
+    with redis.Redis.from_url(f"{world.url.rsplit('/', 1)[0]}/1") as there:
+        there.lpush(CONTROL, "elsewhere")
+
+        assert committed(world, Take([CONTROL], (1, 0))).taken == (CONTROL, b"elsewhere")
+        assert committed(world, Take([CONTROL], (1, 0)), Post(CONTROL, ["sent"], (1, 0))).taken == (CONTROL, b"sent")
+
+
+def test_a_commit_that_is_lost_takes_nothing(world: World) -> None:
+    world.send(start("a"))
+    take = Take([CONTROL])
+    with world.store.session(SLOT) as session, world.store.session(SLOT) as other:
+        session.read([Hash("x")], ["x"])
+        other.commit(Transaction([SetFields("x", {"n": 1})]))
+
+        assert session.commit(Transaction([SetFields("x", {"n": 2})], take=take)) is None
+
+    assert take.taken is None
+    assert world.left() == 1
+
+
+def test_a_key_that_is_no_list_is_no_reason_to_doubt_a_commit(world: World) -> None:
+    with redis.Redis.from_url(world.url) as client:
+        client.set(CONTROL, "no list")
+
+    assert committed(world, Take([CONTROL])).taken is None
