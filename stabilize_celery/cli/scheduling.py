@@ -11,7 +11,6 @@ from stabilize_celery.cli.pipeline_file import PipelineFile, read_pipeline
 from stabilize_celery.cli.session import Session
 from stabilize_celery.cli.showing import print_table
 from stabilize_celery.cli.starting import Priority
-from stabilize_celery.client.triggering import trigger
 from stabilize_celery.client.words import clock_time
 from stabilize_celery.models.limits import DEFAULT_PRIORITY
 from stabilize_celery.models.problems import InvalidWorkflowError, Problem
@@ -149,7 +148,7 @@ def resume(session: Session, name: Name) -> int:
 
 def start_now(session: Session, name: Name) -> int:
     """Start what it starts now, beside its times."""
-    handle = trigger(session.client(), name)
+    handle = session.client().schedules.start(name)
     if handle is None:
         raise _unknown(name)
     if session.as_json:

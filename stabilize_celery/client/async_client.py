@@ -27,13 +27,14 @@ from stabilize_celery.client.handle import WorkflowHandle
 from stabilize_celery.client.listening import Listener
 from stabilize_celery.client.outcomes import Outcome
 from stabilize_celery.client.pages import Page
+from stabilize_celery.client.schedules import Schedules
 from stabilize_celery.client.why import Reason
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.schedule import Schedule
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.ports import Publisher
-from stabilize_celery.runtime.schedule_book import KeptSchedule, ScheduleBook
+from stabilize_celery.runtime.schedule_book import KeptSchedule
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Store
 
@@ -195,9 +196,9 @@ class AsyncClient:
 
 
 class AsyncSchedules:
-    """The schedules of a namespace; the names of `ScheduleBook`, awaited."""
+    """The schedules of a namespace; the names of `Client.schedules`, awaited."""
 
-    def __init__(self, book: ScheduleBook, line: "_Line") -> None:
+    def __init__(self, book: Schedules, line: "_Line") -> None:
         self._book = book
         self._line = line
 
@@ -217,6 +218,16 @@ class AsyncSchedules:
     async def all(self) -> "list[KeptSchedule]":
         """Return all schedules, by name."""
         return await self._line.call(self._book.all)
+
+    async def start(self, name: str) -> "AsyncWorkflowHandle | None":
+        """Start a schedule's workflow now, beside its times, which go on as they are; None: there is no such schedule.
+
+        Raises:
+            InvalidWorkflowError: its definition is not sound for this version.
+
+        """
+        started = await self._line.call(self._book.start, name)
+        return None if started is None else AsyncWorkflowHandle(started, self._line)
 
     async def pause(self, name: str) -> bool:
         """Let nothing start until `resume`; False: there is no such schedule."""

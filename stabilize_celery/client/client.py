@@ -12,11 +12,11 @@ from stabilize_celery.client.handle import WorkflowHandle
 from stabilize_celery.client.pages import Page, page_of, status_named
 from stabilize_celery.client.publishing import BatchPublisher
 from stabilize_celery.client.replacing import only_one, take_the_place
+from stabilize_celery.client.schedules import Schedules
 from stabilize_celery.errors import ConfigurationError, QueueError
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.ports import Publisher
-from stabilize_celery.runtime.schedule_book import ScheduleBook
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Filter, Store
@@ -190,9 +190,9 @@ class Client:
         return page_of(page, self.store.dead_letters() if page.items else ())
 
     @property
-    def schedules(self) -> ScheduleBook:
-        """The schedules of this namespace: add, list, pause, resume and remove them."""
-        return ScheduleBook(self.store)
+    def schedules(self) -> Schedules:
+        """The schedules of this namespace: add, list, start, pause, resume and remove them."""
+        return Schedules(self.store, self.start)
 
     def _runtime(self, publisher: Publisher) -> Runtime:
         return Runtime(self.store, TaskRegistry(), publisher, self.settings, "client")

@@ -5,7 +5,6 @@ from typing import Any
 import msgspec
 
 from stabilize_celery.client import Client
-from stabilize_celery.client.triggering import trigger
 from stabilize_celery.errors import WorkflowFailedError
 from stabilize_celery.models.limits import DEFAULT_PRIORITY
 from stabilize_celery.models.redaction import Redaction
@@ -96,7 +95,7 @@ def resume(client: Client, name: str) -> Outcome:
 
 def start_now(client: Client, name: str) -> Started:
     """Start what it starts, beside its times. Raises NotFoundError."""
-    handle = trigger(client, name)
+    handle = client.schedules.start(name)
     if handle is None:
         raise _unknown(name)
     return Started(handle.id)

@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 
 from stabilize_celery import InvalidWorkflowError
-from stabilize_celery.client import AsyncClient, AsyncWorkflowHandle, Client, WorkflowHandle
+from stabilize_celery.client import AsyncClient, AsyncSchedules, AsyncWorkflowHandle, Client, WorkflowHandle
+from stabilize_celery.client.schedules import Schedules
 from stabilize_celery.errors import UnreachableError, WorkflowNotFoundError
+from stabilize_celery.models.definition import to_definition
+from stabilize_celery.models.schedule import Schedule
 from stabilize_celery.models.status import WorkflowStatus
 from tests.integration.fleet import eventually
 from tests.servers import RedisServer
@@ -30,7 +33,10 @@ def run(story: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(timed())
 
 
-@pytest.mark.parametrize(("its", "other"), [(AsyncClient, Client), (AsyncWorkflowHandle, WorkflowHandle)])
+@pytest.mark.parametrize(
+    ("its", "other"),
+    [(AsyncClient, Client), (AsyncWorkflowHandle, WorkflowHandle), (AsyncSchedules, Schedules)],
+)
 def test_it_has_the_names_and_parameters_of_the_client(its: type, other: type) -> None:
     """Whoever knows one knows the other."""
 
@@ -72,6 +78,29 @@ def test_a_workflow_from_start_to_end() -> None:
             assert "workflow.succeeded" in kinds
 
     run(story)
+
+
+def test_a_schedule_is_started_now() -> None:
+    """Beside its times, which stay as they are, by either client; an unknown one starts nothing."""
+    world = World()
+
+    async def story() -> None:
+        async with AsyncClient(settings=world.fleet.settings, store=world.fleet.store, publisher=world.fleet) as client:
+            kept = await client.schedules.add(
+                Schedule(name="nightly", definition=to_definition(workflow(stage("a"))), cron="0 3 * * *")
+            )
+            started = await client.schedules.start("nightly")
+            assert started is not None
+            world.settle()
+            assert (await started.wait(10)).trigger.type == "schedule"
+            assert await client.schedules.start("daily") is None
+            assert await client.schedules.get("nightly") == kept
+
+    run(story)
+    with Client(settings=world.fleet.settings, store=world.fleet.store, publisher=world.fleet) as client:
+        started = client.schedules.start("nightly")
+        assert started is not None
+        assert started.status() is not None
 
 
 def test_errors_are_those_of_the_client() -> None:
