@@ -26,7 +26,7 @@ class Schedules(ScheduleBook):
     def start(self, name: str) -> WorkflowHandle | None:
         """Start a schedule's workflow now, as if this were one of its times; None: there is no such schedule.
 
-        What is kept of the schedule (next and last time, starts) stays as it is, and neither a pause nor `overlap` counts.
+        What is kept of the schedule (next and last time, starts) stays as it is; neither a pause nor `overlap` counts.
 
         Raises:
             InvalidWorkflowError: its definition is not sound for this version.
