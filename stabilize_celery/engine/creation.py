@@ -20,7 +20,7 @@ from stabilize_celery.engine.routes import (
 )
 from stabilize_celery.engine.state import WORKFLOW_RECORD, WorkflowRecord
 from stabilize_celery.engine.steps import Decision, Event, Increment, Index, Owed, SetFields, Value
-from stabilize_celery.models.definition import definition_digest, from_definition, to_definition
+from stabilize_celery.models.definition import definition_digest, from_definition, plain_definition
 from stabilize_celery.models.encode import encode_workflow
 from stabilize_celery.models.messages import StartWorkflow, TimeOut
 from stabilize_celery.models.problems import refusal
@@ -74,7 +74,7 @@ class Creation:
             problems = [problem for problem in problems if problem.code not in _MET_WHILE_IT_RUNS]
         if problems:
             raise refusal(problems, workflow.name)
-        compiled = _compiled(workflow, mark_of((raw, retention_ms)), retention_ms)
+        compiled = _compiled(workflow, raw, retention_ms)
         fields, meta = compiled.fields_for(workflow), compiled.meta
         return cls(workflow_id, compiled.digest, fields, meta, retention_ms, **more)
 
@@ -82,11 +82,12 @@ class Creation:
 _COMPILED: Recent[Compiled] = Recent(64)
 
 
-def _compiled(workflow: Workflow, mark: bytes | None, retention_ms: int) -> Compiled:
-    """Compile a valid workflow, or return what was compiled of late of the same definition."""
+def _compiled(workflow: Workflow, raw: Mapping[str, Any], retention_ms: int) -> Compiled:
+    """Compile a valid workflow, encoded as `raw`, or return what was compiled of late of the same definition."""
+    mark = mark_of((raw, retention_ms))
     found = _COMPILED.get(mark)
     if found is None:
-        plain = to_definition(workflow)
+        plain = plain_definition(raw)
         found = compile_definition(workflow, plain, definition_digest(plain), retention_ms)
         _COMPILED.keep(mark, found)
     return found

@@ -29,6 +29,7 @@ __all__ = [
     "definition_digest",
     "from_definition",
     "inner_definition",
+    "plain_definition",
     "to_definition",
     "workflow_schema",
     "write_workflow_schema",
@@ -44,7 +45,17 @@ def to_definition(workflow: Workflow) -> dict[str, Any]:
         InvalidWorkflowError: A field has the wrong type, or a context holds what is not JSON; the text lists all.
 
     """
-    written: dict[str, Any] = _write(_decode(encode_workflow(workflow)))
+    return plain_definition(encode_workflow(workflow))
+
+
+def plain_definition(encoded: object) -> dict[str, Any]:
+    """Return the definition that `encode_workflow` has written, as `to_definition` does.
+
+    Raises:
+        InvalidWorkflowError: see `to_definition`.
+
+    """
+    written: dict[str, Any] = _write(_decode(encoded))
     return written
 
 

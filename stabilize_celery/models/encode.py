@@ -120,10 +120,16 @@ def _write(model: object, fields: Iterable[tuple[str, object]], writers: Mapping
     encoded: dict[str, Any] = {}
     for name, default in fields:
         value = getattr(model, name)
-        if value is not default and value != default and not _is_empty(value):
+        # Most fields are as they were made: what can be told by looking at types comes first.
+        if value is default or (type(value) in _CONTAINERS and not value):
+            continue
+        if value != default and not _is_empty(value):
             write = writers.get(name)
             encoded[name] = value if write is None else write(value)
     return encoded
+
+
+_CONTAINERS = (list, dict, set)
 
 
 def _is_empty(value: object) -> bool:
