@@ -107,7 +107,7 @@ def _seen_by_tests(copy: Path, tests: Sequence[str]) -> str:
     done = _run(copy, "pytest", "-x", "-q", "-p", "no:randomly", *tests)
     if done.returncode not in (0, 1):
         raise RuntimeError(f"the tests did not run: {(done.stdout + done.stderr).strip()[-2000:]}")
-    fallen = re.search(r"^FAILED ([^ ]+)", done.stdout, re.MULTILINE)
+    fallen = re.search(r"^FAILED (\S+)", done.stdout, re.MULTILINE)
     return fallen[1] if fallen else ""
 
 

@@ -26,7 +26,8 @@ CUT_SHORT = WorkflowRecord(status="SUCCEEDED")
 
 
 def run(status: str, created_us: int = 1, instance: int | None = None) -> tuple[str, Run]:
-    return f"t{created_us}", Run(ref="a", status=status, created_us=created_us, instance=instance)
+    parent = "" if instance is None else "t1"
+    return f"t{created_us}", Run(ref="a", status=status, created_us=created_us, instance=instance, parent=parent)
 
 
 def view(*runs: tuple[str, Run], waiting: int = 0, is_reachable: bool = True) -> StageView:
