@@ -108,7 +108,8 @@ def text_of(path: Path) -> tuple[str, str]:
 
 def _parsed(name: str, text: str) -> Any:
     try:
-        return _json(text) if text.lstrip()[:1] in ("{", "[") else _yaml(text)
+        is_json = name.endswith(".json")
+        return _json(text, only=is_json) if is_json or text.lstrip()[:1] in ("{", "[") else _yaml(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}: " if mark else ""
@@ -121,12 +122,17 @@ def _parsed(name: str, text: str) -> Any:
         raise Mistake(f"{name}: this is no YAML or JSON: {str(error)[:300]}") from None
 
 
-def _json(text: str) -> Any:
-    """Return what JSON holds. YAML reads what begins like it and is none, and tells the lines of keys given twice."""
+def _json(text: str, *, only: bool = False) -> Any:
+    """Return what JSON holds. YAML reads what begins like it and is none, unless it must be JSON (`only`).
+
+    YAML tells the lines of keys given twice, too.
+    """
     try:
         # Ten thousand stages take YAML's reader half a minute.
         return json.loads(text, object_pairs_hook=_each_once)
     except json.JSONDecodeError as told:
+        if only:
+            raise
         try:
             return _yaml(text)
         except YAMLError:

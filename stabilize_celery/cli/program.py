@@ -14,7 +14,7 @@ from stabilize_celery.cli.burying import dead_app
 from stabilize_celery.cli.commands import command, remember
 from stabilize_celery.cli.demonstration import add_demo
 from stabilize_celery.cli.doctor import add_doctor
-from stabilize_celery.cli.failures import DONE, code_of, failure_object, sentence_of
+from stabilize_celery.cli.failures import DONE, NOBODY_READS, code_of, failure_object, sentence_of
 from stabilize_celery.cli.locking import add_locking
 from stabilize_celery.cli.looking import add_looking
 from stabilize_celery.cli.migrating import add_migrating
@@ -80,6 +80,8 @@ def run(arguments: Sequence[str]) -> int:
         # Alone it prints bad usage itself, for people.
         ended = program.main(args=list(arguments), prog_name="stabilize-celery", standalone_mode=not as_json)
     except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):
+            return NOBODY_READS  # the library says 1
         return end.code if isinstance(end.code, int) else int(bool(end.code))
     except typer.TyperException as error:
         told = error.format_message() or "Give a command; --help lists them."

@@ -36,6 +36,8 @@ Priority = Annotated[
     int | None, typer.Option("--priority", min=0, max=9, help="0 goes first, 9 last; in place of the file's own.")
 ]
 _SUFFIXES = (".yaml", ".yml", ".json")
+_NAME_WIDTH = 40
+"""How much of a name stands before an id: both fit one line of 80 columns (characters)."""
 
 
 def add_starting(app: typer.Typer) -> None:
@@ -114,7 +116,9 @@ def _tell_started(session: Session, pipeline: PipelineFile, handle: WorkflowHand
     if session.as_json:
         session.print_json({"id": handle.id})
     else:
-        session.print(f"Started {pipeline.definition.get('name') or pipeline.name}: {handle.id}")
+        name = str(pipeline.definition.get("name") or pipeline.name)
+        shown = name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1]}…"
+        session.print(f"Started {shown}: {handle.id}")
         session.say(f"stabilize-celery watch {handle.id}")
 
 

@@ -12,6 +12,7 @@ from stabilize_celery.client.events import ENDED, WorkflowEvent
 from stabilize_celery.client.following import EventFeed
 from stabilize_celery.compat.history import RedisEventStore
 from stabilize_celery.compat.store import RedisWorkflowStore
+from stabilize_celery.errors import WorkflowNotFoundError
 
 __all__ = ["StreamItem", "WorkflowStream"]
 
@@ -62,7 +63,7 @@ class WorkflowStream:
     Args:
         execution_id: The workflow's id.
         event_store: Where it is kept: a store of workflows or of events. Default: the store of this process that knows
-            the workflow, else `STABILIZE_REDIS_URL`.
+            the workflow, its newest store, else `STABILIZE_REDIS_URL`.
         subscription_id: Accepted.
 
     """
@@ -75,7 +76,7 @@ class WorkflowStream:
     ) -> None:
         del subscription_id
         self.execution_id = execution_id
-        self._client = _client_of(execution_id, event_store)
+        self._given, self._found = event_store, None
         self._closed = threading.Event()
         self._listener: threading.Thread | None = None
 
@@ -86,6 +87,13 @@ class WorkflowStream:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def _client(self) -> Client:
+        """Looked for when it is needed: the workflow may be stored and started after the stream was made."""
+        if self._found is None:
+            self._found = _client_of(self.execution_id, self._given)
+        return self._found
 
     def replay(self) -> Iterator[StreamItem]:
         """Yield what has happened, oldest first."""
@@ -113,11 +121,17 @@ class WorkflowStream:
             self._listener.join()
 
     def _feed(self, *, include_history: bool) -> EventFeed:
-        history = [] if include_history else list(self._client.handle(self.execution_id).events())
+        history = [] if include_history else self._so_far()
         last = history[-1] if history else None
         if last is not None and last.kind in ENDED:
             last = history[-2] if len(history) > 1 else None
         return EventFeed(self._client.store, self.execution_id, last.id if last is not None else "0")
+
+    def _so_far(self) -> list[WorkflowEvent]:
+        try:
+            return list(self._client.handle(self.execution_id).events())
+        except WorkflowNotFoundError:
+            return []  # it is not started yet
 
     def _follow(self, feed: EventFeed, timeout: float | None, *, include_history: bool) -> Iterator[StreamItem]:
         began_ms = self._client.store.time_ms()
@@ -144,5 +158,5 @@ def _client_of(workflow_id: str, given: RedisWorkflowStore | RedisEventStore | N
         return given.client
     if isinstance(given, RedisEventStore) and given.url.startswith("redis"):
         return Client(given.url)
-    known = RedisWorkflowStore.knowing(workflow_id)
+    known = RedisWorkflowStore.knowing(workflow_id) or RedisWorkflowStore.newest()
     return known.client if known is not None else Client()

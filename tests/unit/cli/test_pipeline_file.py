@@ -150,3 +150,9 @@ def test_task_types_that_nobody_knows_are_found(tmp_path):
     assert "no task 'lode' is known to the 4 live workers; did you mean 'load'?" in str(problem)
     assert unknown_tasks(pipeline, set(), 0) == []
     assert pipeline.told([problem], is_warning=True)[0].endswith("(warning)")
+
+
+def test_json_that_is_none_is_not_taken_for_yaml(tmp_path):
+    """YAML would read it, and name what is missing behind the mistake."""
+    with pytest.raises(Mistake, match="line 2: Expecting value"):
+        read_pipeline(written(tmp_path, '{"application": "a",\n "name": }', "n.json"))

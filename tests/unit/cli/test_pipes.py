@@ -26,7 +26,9 @@ def ended(*arguments: str, **environ: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-@pytest.mark.parametrize("arguments", [("version",), ("version", "--json"), ("list",), ("list", "--json")])
+@pytest.mark.parametrize(
+    "arguments", [("version",), ("version", "--json"), ("list",), ("list", "--json"), ("--help",), ("status", "--help")]
+)
 def test_a_command_ends_quietly_when_nobody_reads(arguments: tuple[str, ...], redis_url: str) -> None:
     """With the code of a program that SIGPIPE ends; shells take it for no failure of a pipe."""
     assert ended(*arguments, STABILIZE_REDIS_URL=redis_url) == (141, "")

@@ -65,6 +65,16 @@ def test_start_prints_the_id(served: Program, file, client: Client):
     assert client.list().items[0].id in served("list").out
 
 
+def test_start_leaves_room_for_the_id_beside_a_long_name(served: Program, file, client: Client):
+    """On one line of 80 columns, where it is copied from."""
+    file.write_text("application: a\nname: " + "é" * 150 + "\nstages: [{ref_id: a}]\n")
+    ended = served("start", str(file))
+
+    [line] = [line for line in ended.out.splitlines() if line.startswith("Started")]
+    assert len(line) <= 80
+    assert client.get(line.split()[-1]).name == "é" * 150
+
+
 def test_start_warns_of_unknown_tasks(served: Program, file, client: Client):
     """It is started all the same: a worker that knows them may come."""
     client.store.announce("w", {"node": "w", "types": "load\nwork", "queues": "stabilize.control"})

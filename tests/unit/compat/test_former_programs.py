@@ -328,6 +328,25 @@ def test_a_stream_tells_what_happens_and_how_far_a_task_is() -> None:
     assert heard == ["workflow.completed"]
 
 
+def test_a_stream_may_be_made_before_its_workflow_is_started() -> None:
+    """As programs do that want to hear all of it; another workflow's events are not among them."""
+    store, queue = SqliteWorkflowStore(), SqliteQueue()
+    workflow, other = (Workflow.create("app", name, [stage("a", "ok")]) for name in ("w", "other"))
+    heard: list[str] = []
+    with (
+        QueueProcessor(queue, store=store, task_registry=registry_of()) as processor,
+        WorkflowStream(workflow.id) as stream,
+    ):
+        stream.on_event(lambda item: heard.append(item.workflow_id))
+        for one in (other, workflow):
+            Orchestrator(queue).start(one)
+        processor.process_all(timeout=10)
+        assert stream._listener is not None
+        stream._listener.join(20)
+
+    assert set(heard) == {workflow.id}
+
+
 def test_progress_that_is_no_json_fails_its_task_and_nothing_outside_of_one() -> None:
     """The error names the key."""
 
