@@ -76,7 +76,8 @@ class WorkflowStream:
     ) -> None:
         del subscription_id
         self.execution_id = execution_id
-        self._given, self._found = event_store, None
+        self._given = event_store
+        self._found: Client | None = None
         self._closed = threading.Event()
         self._listener: threading.Thread | None = None
 
