@@ -59,7 +59,13 @@ class StageView:
             return "SUSPENDED" if self._all_instances_wait(newest[0]) else newest[1].status
         if record.is_live:
             return "NOT_STARTED" if self.is_reachable else "SKIPPED"
-        return "CANCELED" if self.waiting and not record.is_settled else "SKIPPED"
+        return "CANCELED" if self._holds_arrivals and not record.is_settled else "SKIPPED"
+
+    @property
+    def _holds_arrivals(self) -> bool:
+        """Whether its join has arrivals for a firing to come: waiting, or counted in a cycle that has not fired."""
+        is_counting = self.place is not None and bool(self.place.counted) and not self.place.has_fired
+        return bool(self.waiting) or is_counting
 
     def _all_instances_wait(self, thread: str) -> bool:
         live = [run for _, run in self.runs if run.parent == thread and run.instance is not None and not run.is_ended]

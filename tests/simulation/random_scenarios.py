@@ -16,7 +16,7 @@ FAILURES: list[dict[str, Any]] = [
     {"failPipeline": False, "completeOtherBranchesThenFail": True},
     {"allowSiblingStagesToContinueOnFailure": True},
 ]
-CONDITIONS = ["True", "False", "n > 1", "n == 1", "not n"]
+CONDITIONS = ["True", "False", "n > 1", "n == 1", "not n", "n % 2 == 0"]
 ACTIONS: list[list[Any]] = [
     ["succeed"],
     [],
@@ -29,9 +29,10 @@ ACTIONS: list[list[Any]] = [
     ["fail_continue"],
     ["fail"],
 ]
+MILESTONES = ("NOT_STARTED", "RUNNING", "SUCCEEDED", "SKIPPED", "SUSPENDED", "STOPPED", "CANCELED")
 FEATURES = (
     "splits", "jumps", "threads", "merges", "instances", "milestones", "regions", "ends", "keys", "sections",
-    "choices", "cancelling", "switches", "failures", "events",
+    "choices", "cancelling", "switches", "failures", "events", "outputs", "around", "calls",
 )  # fmt: skip
 """What a scenario may have; each has about a third of them."""
 
@@ -46,14 +47,33 @@ def random_scenario(seed: int) -> dict[str, Any]:
     return _Maker(Random(seed)).make(seed)
 
 
+INNER = frozenset({"splits", "jumps", "threads", "instances", "failures", "switches", "outputs", "ends"})
+"""What an inner workflow may have: nothing that waits for the outside, no key that its caller may hold."""
+
+
 class _Maker:
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, has: frozenset[str] | None = None) -> None:
         self.random = random
-        self.has = {feature for feature in FEATURES if random.random() < 0.35}
+        self.has = {feature for feature in FEATURES if random.random() < 0.35 and (has is None or feature in has)}
+        self.actions = ACTIONS if has is None else [one for one in ACTIONS if {"wait_for": "go"} not in one]
         self.stages: list[dict[str, Any]] = []
 
     def make(self, seed: int) -> dict[str, Any]:
-        for at in range(self.random.randint(2, 7)):
+        workflows = [self.workflow("main", self.random.randint(2, 7))]
+        if "calls" in self.has:
+            workflows.append(self._inner())
+        return {
+            "id": f"random-{seed}",
+            "pattern": 1,
+            "title": ", ".join(sorted(self.has)) or "plain",
+            "workflows": workflows,
+            "events": [*self._signals(), *self._events()],
+            "expect": {},
+        }
+
+    def workflow(self, name: str, size: int) -> dict[str, Any]:
+        """Return a workflow of so many stages, and those around them."""
+        for at in range(size):
             self.stages.append(self._stage(at))
         for stage in self.stages:
             self._split(stage)
@@ -64,15 +84,45 @@ class _Maker:
             self._more(stage)
         if "choices" in self.has:
             self._choice()
-        workflow = {"name": "main", "context": {"n": self.random.randint(0, 3)}, "stages": self.stages}
-        return {
-            "id": f"random-{seed}",
-            "pattern": 1,
-            "title": ", ".join(sorted(self.has)) or "plain",
-            "workflows": [workflow],
-            "events": [*self._signals(), *self._events()],
-            "expect": {},
-        }
+        for stage in list(self.stages):
+            self._call(stage)
+        around = [part for stage in self.stages for part in self._around(stage)]
+        return {"name": name, "context": {"n": self.random.randint(0, 3)}, "stages": [*self.stages, *around]}
+
+    def _inner(self) -> dict[str, Any]:
+        """Return a workflow that is called; it may call itself, as deep as it goes."""
+        maker = _Maker(self.random, INNER)
+        workflow = maker.workflow("in", self.random.randint(1, 3))
+        last = workflow["stages"][-1]
+        if self.random.random() < 0.4 and "mi_config" not in last and "jump_targets" not in last:
+            maker.call(last)
+        return {**workflow, "start": "called", "max_depth": self.random.randint(1, 3)}
+
+    def _call(self, stage: dict[str, Any]) -> None:
+        if self._maybe("calls", 0.4) and not {"jump_targets", "mi_config", "mutex_key"} & set(stage):
+            self.call(stage)
+
+    def call(self, stage: dict[str, Any]) -> None:
+        """Let a stage call the inner workflow."""
+        stage |= {"type": "sub_workflow", "sub_workflow": "in", "tasks": []}
+        if self.random.random() < 0.5:
+            stage["sub_context"] = {"n": self.random.choice(("n", "n - 1", "2"))}
+
+    def _around(self, stage: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return a few stages before and after one; those of instances would have to say when they run."""
+        parts: list[dict[str, Any]] = []
+        if "mi_config" in stage or not self._maybe("around", 0.35):
+            return parts
+        for at in range(self.random.randint(1, 3)):
+            part: dict[str, Any] = {"ref_id": f"{stage['ref_id']}.{at}", "parent_stage_id": stage["ref_id"]}
+            part["synthetic_stage_owner"] = owner = self.random.choice(("STAGE_BEFORE", "STAGE_AFTER"))
+            part["tasks"] = [{"name": "t", "does": self._does(signalled=False)}]
+            beside = [one["ref_id"] for one in parts if one["synthetic_stage_owner"] == owner]
+            part["requisite_stage_ref_ids"] = self.random.sample(beside, k=min(len(beside), self.random.randint(0, 2)))
+            if "failures" in self.has and self.random.random() < 0.3:
+                part["context"] = {"continuePipelineOnFailure": True}
+            parts.append(part)
+        return parts
 
     def _maybe(self, feature: str, chance: float) -> bool:
         return feature in self.has and self.random.random() < chance
@@ -91,9 +141,14 @@ class _Maker:
                 stage["join_mode"] = "CANCELLING"
         return stage
 
-    def _does(self) -> list[Any]:
-        actions = ACTIONS if "failures" in self.has else ACTIONS[:8]
-        return list(self.random.choice(actions))
+    def _does(self, *, signalled: bool = True) -> list[Any]:
+        actions = [one for one in self.actions if "failures" in self.has or "fail" not in one]
+        if not signalled:
+            actions = [one for one in actions if {"wait_for": "go"} not in one]
+        does = list(self.random.choice(actions))
+        if self._maybe("outputs", 0.4):
+            does.insert(0, {"outputs": {"n": self.random.choice((0, 2, {"expr": "n + 1"}))}})
+        return does
 
     def _below(self, ref: str) -> list[str]:
         return [one["ref_id"] for one in self.stages if ref in one["requisite_stage_ref_ids"]]
@@ -124,7 +179,7 @@ class _Maker:
             stage["context"] = {**stage.get("context", {}), "stageEnabled": switch}
         elif self._maybe("milestones", 0.3):
             stage["milestone_ref_id"] = self.random.choice(others)
-            stage["milestone_status"] = self.random.choice(("NOT_STARTED", "RUNNING", "SUCCEEDED", "SKIPPED"))
+            stage["milestone_status"] = self.random.choice(MILESTONES)
         if self._maybe("threads", 0.3):
             stage["thread_split"] = self.random.randint(2, 3)
         if self._maybe("merges", 0.3) and len(stage["requisite_stage_ref_ids"]) == 1:
@@ -194,7 +249,9 @@ class _Maker:
             ref, other = self.random.choice(refs), self.random.choice(refs)
             verb = self.random.choice(("cancel_stage", "skip_stage", "complete_mi", "choose", "signal", "add", "clear"))
             does: dict[str, Any] = {verb: ref}
-            if verb == "signal":
+            if "calls" in self.has and self.random.random() < 0.15:
+                does = {"cancel_workflow": "in"}
+            elif verb == "signal":
                 does = {"signal": "go", "stage": ref, "persistent": self.random.random() < 0.5}
             elif verb == "add":
                 does = {"add_instances": 1, "stage": ref}
