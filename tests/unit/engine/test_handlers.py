@@ -3,6 +3,7 @@
 import pytest
 
 from stabilize_celery.engine import places
+from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.endings import lock_name
 from stabilize_celery.engine.handler import Rules
 from stabilize_celery.engine.handlers import (
@@ -17,7 +18,7 @@ from stabilize_celery.engine.handlers import (
     time_out,
 )
 from stabilize_celery.engine.state import TaskState
-from stabilize_celery.engine.steps import Remove, SetFields
+from stabilize_celery.engine.steps import Remove, SetFields, workflow_slot
 from stabilize_celery.models.messages import (
     CompleteStage,
     CompleteSubWorkflow,
@@ -75,6 +76,24 @@ def test_what_comes_too_late_only_drops_its_entry(handling: object, message: Mes
     assert decision.is_empty
     assert not decision.keeps_entry
     assert decision.note
+
+
+@pytest.mark.parametrize("there", ["", "RUNNING", "SUCCEEDED", "GONE"])
+def test_an_inner_workflow_is_created_once(there: str) -> None:
+    """Whoever created it may have died before the call was told: what is there, at work or given up, stays as it is."""
+    message = StartSubWorkflow(workflow_id=W, ref_id="a", thread="t", child_id="w2")
+    definition = {"name": "in", "stages": [{"ref_id": "i", "tasks": [{"name": "work", "implementing_class": "work"}]}]}
+    calling = {"status": "RUNNING", "child": "w2", "child_call": {"definition": definition}}
+    given = world(message).run("t", **calling)
+    given.slots[workflow_slot(W)][places.DEFINITION]["definition"] = pack({"name": "out", "stages": []})
+    if there:
+        given.workflow(there, "w2")
+
+    decision = given.decide(start_sub_workflow.handle(message, RULES, 0))
+
+    assert [slot.name for slot, _ in given.commits] == ([] if there else ["w2"])
+    assert (workflow_slot("w2"), places.WORKFLOW) in given.watched
+    assert kinds(decision) == ["stage.called"]
 
 
 def test_an_inner_workflow_that_has_not_ended_is_waited_for() -> None:
