@@ -1,15 +1,19 @@
 """Where a broker is, for Celery: the Redis URLs that the store takes, in the words of kombu."""
 
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit
 
+from kombu.connection import Connection
 from kombu.transport import TRANSPORT_ALIASES
 
 from stabilize_celery.errors import ConfigurationError, StabilizeError, redact_url
 from stabilize_celery.models.problems import Suggester
-from stabilize_celery.store.redis_url import Place, read_url
+from stabilize_celery.store.redis_url import Place, read_url, shown
 
 __all__ = ["broker_settings"]
+
+_SOCKET_OPTIONS = ("socket_timeout", "socket_connect_timeout", "socket_keepalive", "health_check_interval")
+_REDIS = ("redis", "rediss", "sentinel")
 
 
 def broker_settings(url: str, timeout_s: float) -> dict[str, Any]:
@@ -41,7 +45,9 @@ def broker_settings(url: str, timeout_s: float) -> dict[str, Any]:
     elif scheme == "unix":
         found["broker_url"] = _kombu_socket(url)
     elif scheme in ("redis", "rediss"):
-        found["broker_transport_options"] = options
+        found["broker_url"], more = _kombu_redis(url)
+        found["broker_transport_options"] = options | more
+    _require_usable(found["broker_url"], url)
     return found
 
 
@@ -55,6 +61,41 @@ def _check_transport(scheme: str, url: str) -> None:
         f"Celery knows no broker of the kind {name!r} ({redact_url(url)}){hint or '.'} Usual ones: "
         "redis://host:6379/0, sentinel://…, amqp://host"
     )
+
+
+def _require_usable(told: str, url: str) -> None:
+    """Refuse what kombu would stumble over at the first message, when the workflow is started already."""
+    try:
+        for one in told.split(";"):
+            connection = Connection(one)  # type: ignore[no-untyped-call]  # kombu is untyped
+            if urlsplit(one).scheme in _REDIS:
+                int(str(connection.virtual_host).strip("/") or 0)
+    except ValueError:
+        # Its text may show a part of the password, where that is not escaped.
+        raise ConfigurationError(
+            f"Celery can't use the broker {shown(url)}: its port or its database is no number, or out of range; a "
+            "password is to be escaped (%2F for /)"
+        ) from None
+    except Exception as error:
+        # Each transport is read by code of its own.
+        raise ConfigurationError(f"Celery can't use the broker {shown(url)}: {error}") from error
+
+
+def _kombu_redis(url: str) -> tuple[str, dict[str, Any]]:
+    """Return a Redis URL without what kombu wants to be told beside it, and that."""
+    parts = urlsplit(url)
+    query = parse_qsl(parts.query)
+    beside = {name for name, _ in query} & {*_SOCKET_OPTIONS, "db"}
+    if not beside or ";" in url:
+        return url, {}
+    try:
+        read = read_url(url).options
+    except StabilizeError as error:
+        raise ConfigurationError(f"can't use the broker: {error}") from None
+    path = f"/{read['db']}" if "db" in beside else parts.path
+    rest = urlencode([(name, value) for name, value in query if name not in beside])
+    told = parts._replace(path=path, query=rest).geturl()
+    return told, {name: read[name] for name in _SOCKET_OPTIONS if name in beside}
 
 
 def _sentinels(url: str) -> Place:

@@ -15,6 +15,9 @@ SOCKET = {"socket_timeout": 5.0, "socket_connect_timeout": 5.0, "socket_keepaliv
     [
         ("redis://host:6379/2", "redis://host:6379/2"),
         ("rediss://host/0", "rediss://host/0"),
+        ("rediss://u:p%40@h/1?ssl_cert_reqs=required&socket_timeout=3", "rediss://u:p%40@h/1?ssl_cert_reqs=required"),
+        ("redis://host?db=2", "redis://host/2"),
+        ("redis://a/0;redis://b/0", "redis://a/0;redis://b/0"),
         ("amqp://guest@host//", "amqp://guest@host//"),
         ("unix:///run/redis.sock?db=3", "redis+socket:///run/redis.sock?virtual_host=3"),
         ("sentinel://a:1,b/4?master=shop", "sentinel://a:1/4;sentinel://b:26379/4"),
@@ -47,6 +50,31 @@ def test_what_celery_cannot_use(url: str, told: str) -> None:
     with pytest.raises(ConfigurationError, match=told) as caught:
         broker_settings(url, 5.0)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://:secret@host/0?visibility_timeout=40", "visibility_timeout"),
+        ("redis://:secret@host/0?socket_timeout=soon", "can't read the Redis URL"),
+        ("redis://:secret@host/shop", "its database is no number"),
+        ("redis://:secret@host:99999/0", "its port"),
+        ("redis://:secret/x@host/0", "its port"),
+        ("stabilize_celery.no_such_transport:Transport://:secret@host", "no_such_transport"),
+    ],
+)
+def test_what_kombu_would_stumble_over(url: str, told: str) -> None:
+    """It would at the first message: the workflow would be started, and its producer told of a bug."""
+    with pytest.raises(ConfigurationError, match=told) as caught:
+        broker_settings(url, 5.0)
+    assert "secret" not in str(caught.value)
+
+
+def test_what_a_url_says_of_sockets_reaches_kombu() -> None:
+    """A URL that serves for the state serves for the broker, too: it is the default for it."""
+    found = broker_settings("redis://host?db=2&socket_timeout=3&health_check_interval=5", 5.0)
+
+    assert found["broker_transport_options"] == SOCKET | {"socket_timeout": 3.0, "health_check_interval": 5}
 
 
 def test_only_redis_gets_options_of_redis() -> None:
