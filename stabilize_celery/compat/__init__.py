@@ -19,6 +19,7 @@ from stabilize_celery.compat.control import (
     SkipStage,
     StartWorkflow,
 )
+from stabilize_celery.compat.event_bus import EntityType, Event, EventBus, EventType, SubscriptionMode, get_event_bus
 from stabilize_celery.compat.former import PostgresQueue, PostgresWorkflowStore, SqliteQueue, SqliteWorkflowStore
 from stabilize_celery.compat.former_expressions import ExpressionError, evaluate_expression
 from stabilize_celery.compat.former_paths import provide_former_paths
@@ -265,7 +266,11 @@ __all__ = [
     "ControlMessage",
     "DeadLetterError",
     "DockerTask",
+    "EntityType",
     "ErrorCode",
+    "Event",
+    "EventBus",
+    "EventType",
     "ExpressionError",
     "HTTPTask",
     "HighwayTask",
@@ -338,6 +343,7 @@ __all__ = [
     "StartWorkflowHandler",
     "StreamItem",
     "SubWorkflowTask",
+    "SubscriptionMode",
     "SyntheticStageOwner",
     "Task",
     "TaskCancelledError",
@@ -406,6 +412,7 @@ __all__ = [
     "find_terminal_stages",
     "get_builder",
     "get_default_factory",
+    "get_event_bus",
     "get_execution_layers",
     "get_lifecycle_manager",
     "get_logger",

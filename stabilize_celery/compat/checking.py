@@ -24,7 +24,6 @@ _RENAMED = {
     "PostgresEventStore": "RedisEventStore(url): the history is kept anyway, read it by handle.events()",
 }
 _ADVICE = {
-    "get_event_bus": "handle.events(follow=True)",
     "EventReplayer": "handle.events()",
 }
 _METHODS = {

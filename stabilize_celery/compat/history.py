@@ -1,13 +1,16 @@
 """Event sourcing under upstream's names: accepted, because the history of every workflow is kept anyway."""
 
+from stabilize_celery.compat.event_bus import Event, events_of
+from stabilize_celery.compat.streams import client_of
+
 __all__ = ["PostgresEventStore", "RedisEventStore", "SqliteEventStore", "configure_event_sourcing"]
 
 
 class RedisEventStore:
-    """Stands for where histories are: Redis, beside the workflows. Read one with `Client(…).handle(id).events()`.
+    """Where histories are: in Redis, beside the workflows.
 
     Args:
-        url: As upstream's; histories are where the workflows are, whatever it says.
+        url: A Redis URL; otherwise histories are those of the store of this process that knows the workflow.
         create_tables: As upstream's; there are none.
 
     """
@@ -15,6 +18,11 @@ class RedisEventStore:
     def __init__(self, url: str = "", *, create_tables: bool = False) -> None:
         self.url = url
         self.create_tables = create_tables
+
+    def get_events_for_workflow(self, workflow_id: str, from_sequence: int = 0) -> list[Event]:
+        """Return what has happened to a workflow behind a sequence number. Raises WorkflowNotFoundError."""
+        found = client_of(workflow_id, self).handle(workflow_id).events()
+        return [event for event in events_of(workflow_id, found) if event.sequence > from_sequence]
 
 
 class SqliteEventStore(RedisEventStore):

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from stabilize_celery.compat import handlers
 from stabilize_celery.compat.celery_queue import CeleryQueue
+from stabilize_celery.compat.event_bus import get_event_bus
 from stabilize_celery.compat.recovery import RecoveryResult, WorkflowRecovery
 from stabilize_celery.compat.store import RedisWorkflowStore
 from stabilize_celery.errors import UnreachableError
@@ -296,6 +297,7 @@ class QueueProcessor:
             self.store.client.store.probe_came_back(str(message.kwargs["queue"]), int(message.kwargs["sent_ms"]))
             return
         self._engine.runtime.handle(message_of(MESSAGE_TYPES[message.kind], message.task_id, message.kwargs))
+        get_event_bus().look(self.store.client, split_task_id(message.task_id)[0])
 
     def _look_after(self) -> None:
         now = time.monotonic()

@@ -5,16 +5,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from stabilize_celery.client.client import Client
 from stabilize_celery.client.events import ENDED, WorkflowEvent
 from stabilize_celery.client.following import EventFeed
-from stabilize_celery.compat.history import RedisEventStore
 from stabilize_celery.compat.store import RedisWorkflowStore
 from stabilize_celery.errors import WorkflowNotFoundError
 
-__all__ = ["StreamItem", "WorkflowStream"]
+__all__ = ["HasURL", "StreamItem", "WorkflowStream", "client_of"]
 
 _BLOCK_S = 0.5
 """How long one look waits for an event (s): so long closing may take."""
@@ -27,6 +26,12 @@ _OF_UPSTREAM = {
 }
 _PER_MS = 1000
 """More events than this in one millisecond would have the same number (count)."""
+
+
+class HasURL(Protocol):
+    """Something that says where it is, such as a `RedisEventStore`."""
+
+    url: str
 
 
 @dataclass
@@ -71,7 +76,7 @@ class WorkflowStream:
     def __init__(
         self,
         execution_id: str,
-        event_store: RedisWorkflowStore | RedisEventStore | None = None,
+        event_store: RedisWorkflowStore | HasURL | None = None,
         subscription_id: str | None = None,
     ) -> None:
         del subscription_id
@@ -93,7 +98,7 @@ class WorkflowStream:
     def _client(self) -> Client:
         """Looked for when it is needed: the workflow may be stored and started after the stream was made."""
         if self._found is None:
-            self._found = _client_of(self.execution_id, self._given)
+            self._found = client_of(self.execution_id, self._given)
         return self._found
 
     def replay(self) -> Iterator[StreamItem]:
@@ -154,10 +159,11 @@ class WorkflowStream:
         return StreamItem.from_event(event, source, self.execution_id)
 
 
-def _client_of(workflow_id: str, given: RedisWorkflowStore | RedisEventStore | None) -> Client:
+def client_of(workflow_id: str, given: RedisWorkflowStore | HasURL | None) -> Client:
+    """Return a client of where a workflow is kept, or will be. Raises ConfigurationError: nobody said where."""
     if isinstance(given, RedisWorkflowStore):
         return given.client
-    if isinstance(given, RedisEventStore) and given.url.startswith("redis"):
+    if given is not None and given.url.startswith("redis"):
         return Client(given.url)
     known = RedisWorkflowStore.knowing(workflow_id) or RedisWorkflowStore.newest()
     return known.client if known is not None else Client()

@@ -44,14 +44,19 @@ from stabilize_celery import (
 )
 from stabilize_celery.compat import (
     CompleteStageHandler,
+    Event,
+    EventType,
     HighwayTask,
     LoopBuilder,
     MultiInstanceBuilder,
     RunTaskHandler,
+    SqliteEventStore,
     StartStageHandler,
+    configure_event_sourcing,
     create_simple_pipeline,
     create_stage_config,
     get_builder,
+    get_event_bus,
     register_all_handlers,
 )
 from stabilize_celery.errors import ConfigurationError
@@ -359,6 +364,34 @@ def test_progress_that_is_no_json_fails_its_task_and_nothing_outside_of_one() ->
 
     assert ended.status is WorkflowStatus.TERMINAL
     assert "progress.thing" in str(ended.stages[0].tasks[0].task_exception_details)
+
+
+def test_events_are_told_once_and_kept() -> None:
+    """To each subscriber what it wants, though another one fails; the store has the same ones."""
+    heard: list[Event] = []
+    bus, kept = get_event_bus(), SqliteEventStore("sqlite:///x.db", create_tables=True)
+    configure_event_sourcing(kept)
+    bus.subscribe("all", heard.append)
+    bus.subscribe("fails", lambda event: heard.index("nothing"))  # type: ignore[arg-type]
+    ends: list[str] = []
+    bus.subscribe("ends", lambda event: ends.append(event.entity_id), event_types={EventType.STAGE_COMPLETED})
+    try:
+        with pytest.raises(ValueError, match="is there already"):
+            bus.subscribe("all", print)
+        ended = run(
+            [stage("a", "ok"), stage("b", "fail", "a")], registry_of(fail=lambda stage: TaskResult.terminal("no"))
+        )
+    finally:
+        assert [bus.unsubscribe(name) for name in ("all", "fails", "ends", "nobody")] == [True, True, True, False]
+
+    kinds = [event.event_type for event in heard]
+    assert (kinds[0], kinds[-1], ends) == (EventType.WORKFLOW_CREATED, EventType.WORKFLOW_FAILED, ["a"])
+    for wanted in (EventType.TASK_FAILED, EventType.STAGE_FAILED, EventType.TASK_COMPLETED, EventType.WORKFLOW_STARTED):
+        assert wanted in kinds
+    assert (
+        heard == [event for event in heard if event.workflow_id == ended.id] == kept.get_events_for_workflow(ended.id)
+    )
+    assert kept.get_events_for_workflow(ended.id, heard[1].sequence) == heard[2:]
 
 
 # -- logs, spans, the end of a program ---------------------------------------------------------------------------------
