@@ -31,7 +31,9 @@ def test_each_line_is_a_workflow(served: Program, tmp_path: Path) -> None:
     file = lines(tmp_path / "all.jsonl", *(definition(f"w{n:03}") for n in range(250)), "")
     said = served("start", "--batch", file)
 
-    assert (said.code, said.text) == (0, f"Started 250 workflows of {file}")
+    assert said.code == 0
+    # A long path is broken where a line of the terminal ends.
+    assert "".join(said.text.split()) == f"Started 250 workflows of {file}".replace(" ", "")
     assert names(served) == [f"w{n:03}" for n in range(250)]
 
 
