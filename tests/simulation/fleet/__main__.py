@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 
@@ -37,20 +38,30 @@ def main(arguments: list[str]) -> int:
             print("\n".join(outcome.lines), outcome.broken or "all laws hold", sep="\n\n")
         return 0
     began_s, steps, failed = time.monotonic(), 0, []
-    with ProcessPoolExecutor(asked.jobs) as pool:
-        for seed, broken, taken, _ in pool.map(run_seed, seeds, chunksize=min(_CHUNK, 1 + len(seeds) // 20)):
-            steps += taken
-            if broken:
-                failed.append(seed)
-                print(f"seed {seed}: {broken.strip()[:1000]}", flush=True)
-                if asked.first_only:
-                    pool.shutdown(cancel_futures=True)
-                    break
+    for seed, broken, taken, _ in _outcomes(seeds, asked.jobs):
+        steps += taken
+        if broken:
+            failed.append(seed)
+            print(f"seed {seed}: {broken.strip()[:1000]}", flush=True)
+            if asked.first_only:
+                break
     took_s = time.monotonic() - began_s
     print(f"{len(seeds)} seeds, {steps} steps, {len(failed)} failed, {took_s:.0f} s")
     for seed in [] if asked.first_only else failed[:_MOST_TOLD]:
         _tell(seed, asked.minimise_s)
     return bool(failed)
+
+
+def _outcomes(seeds: range, jobs: int) -> Iterator[tuple[int, str, int, int]]:
+    if jobs == 1:
+        # Nobody is left behind where this process is killed.
+        yield from map(run_seed, seeds)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        try:
+            yield from pool.map(run_seed, seeds, chunksize=min(_CHUNK, 1 + len(seeds) // 20))
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
