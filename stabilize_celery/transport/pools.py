@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from celery import Celery
+from celery.app.defaults import DEFAULTS
 from celery.concurrency import prefork
 
 from stabilize_celery.models.messages import RunTask
 from stabilize_celery.transport.publish import task_name
 
-__all__ = ["jobs_in", "may_wait", "telling_queues"]
+__all__ = ["jobs_in", "may_wait", "prefetched_per_process", "telling_queues"]
 
 
 def may_wait(worker: Any, app: Celery) -> bool:
@@ -29,6 +30,21 @@ def jobs_in(pool: Any) -> int:
     """Return how many deliveries a prefork pool has, running or not (count)."""
     # Celery's own lists know no delivery that is done, though its process goes on.
     return len(pool._pool._cache)  # noqa: SLF001 - it tells nobody else
+
+
+def prefetched_per_process(worker: Any, *, waits: bool) -> int:
+    """Return how many messages a worker may have for each of its processes, those that run among them (count).
+
+    What the main process fetched beyond its processes would lie there until a turn, or a long body, ends, while other
+    workers have nothing to do. Who has asked for another number than Celery's own gets it, unless children wait.
+
+    Without an event loop (gevent, eventlet) a worker that has all that it may have sleeps up to 2 s in kombu before it
+    looks whether it may have more: there the usual number stays, and what it fetched ahead bridges that.
+    """
+    chosen = int(worker.prefetch_multiplier)
+    if waits:
+        return 1
+    return 1 if worker.use_eventloop and chosen == DEFAULTS["worker_prefetch_multiplier"] else chosen
 
 
 def telling_queues(consumer: type, tell: Callable[[Sequence[str]], None]) -> type:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from celery import Celery, bootsteps
-from celery.app.defaults import DEFAULTS
 from celery.signals import task_received, worker_shutdown, worker_shutting_down
 from celery.worker import state
 
@@ -18,7 +17,7 @@ from stabilize_celery.telemetry.telemetry import Telemetry
 from stabilize_celery.transport.canvas_call import canvas_task_names
 from stabilize_celery.transport.celery_call import celery_task_names
 from stabilize_celery.transport.duty import Duty
-from stabilize_celery.transport.pools import jobs_in, may_wait, telling_queues
+from stabilize_celery.transport.pools import jobs_in, may_wait, prefetched_per_process, telling_queues
 from stabilize_celery.transport.publish import queue_named, task_name
 from stabilize_celery.transport.queues import queue_lengths
 from stabilize_celery.transport.reconnecting import reconnecting
@@ -113,10 +112,7 @@ class WorkerStep(bootsteps.StartStopStep):
             sends_events=bool(worker.task_events),
             may_wait=may_wait(worker, self.bridge.app),
         )
-        if self.bridge.waiting is not None or worker.prefetch_multiplier == DEFAULTS["worker_prefetch_multiplier"]:
-            # What the main process fetched beyond its processes would lie there until a turn, or a long body, ends,
-            # while other workers have nothing to do. Who has asked for another number gets it.
-            worker.prefetch_multiplier = 1
+        worker.prefetch_multiplier = prefetched_per_process(worker, waits=self.bridge.waiting is not None)
         if self.bridge.waiting is not None:
             worker.wait_for_soft_shutdown = self._after_turns(worker.wait_for_soft_shutdown)
 

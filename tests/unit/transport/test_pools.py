@@ -10,7 +10,7 @@ from celery import Celery
 from celery.concurrency import prefork, solo, thread
 
 from stabilize_celery.transport.app import Stabilize
-from stabilize_celery.transport.pools import may_wait, telling_queues
+from stabilize_celery.transport.pools import may_wait, prefetched_per_process, telling_queues
 
 
 @pytest.fixture(name="app")
@@ -86,3 +86,22 @@ def test_each_change_of_what_is_consumed_is_told() -> None:
     consumer.cancel_task_queue("a")
 
     assert told == [["a", "b"], ["b"]]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "has_loop", "waits", "fetched"),
+    [
+        (4, True, False, 1),
+        (4, False, False, 4),
+        (10, True, False, 10),
+        (10, False, False, 10),
+        (0, True, False, 0),
+        (4, True, True, 1),
+        (10, True, True, 1),
+    ],
+)
+def test_how_much_a_worker_fetches(chosen: int, has_loop: bool, waits: bool, fetched: int) -> None:
+    """No more than its processes can do, unless it was told, or would sleep once it has that much (gevent)."""
+    made = worker(prefetch_multiplier=chosen, use_eventloop=has_loop)
+
+    assert prefetched_per_process(made, waits=waits) == fetched
