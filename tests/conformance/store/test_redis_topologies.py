@@ -285,15 +285,16 @@ def sentinels() -> Iterator[tuple[RedisServer, RedisServer, RedisServer]]:
 def test_a_fail_over(sentinels: tuple[RedisServer, RedisServer, RedisServer]) -> None:
     """Connections go to the master that the sentinels name, also after it has changed."""
     sentinel, master, _ = sentinels
-    store = RedisStore(f"sentinel://127.0.0.1:1,127.0.0.1:{sentinel.port}/0?master=shop", timeout_s=10)
+    store = RedisStore(f"sentinel://127.0.0.1:1,127.0.0.1:{sentinel.port}/0?master=shop")
     assert _try(store) == [1]
     assert ask(master, "WAIT", 1, 5_000) == 1
 
     ask(sentinel, "SENTINEL", "FAILOVER", "shop")
 
     wait_for(lambda: _master(sentinel) != str(master.port), "no fail-over")
-    wait_for(lambda: _try(store) is not None, "the store does not follow")
-    assert store.look(W, (K,)).hash("k") == {"n": b"2"}
+    # A call may meet the old master while that is being demoted, and not know whether it was carried out.
+    wait_for(lambda: _went_through(store), "the store does not follow")
+    assert int(store.look(W, (K,)).hash("k")["n"]) >= 2
     store.close()
 
 
@@ -301,6 +302,13 @@ def _try(store: RedisStore) -> list[int | None] | None:
     with store.session(W) as session:
         session.read((K,), ("k",))
         return session.commit(ADD_ONE)
+
+
+def _went_through(store: RedisStore) -> bool:
+    try:
+        return _try(store) is not None
+    except UnreachableError:
+        return False
 
 
 def _replicas(sentinel: RedisServer) -> int:
