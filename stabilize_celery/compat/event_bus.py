@@ -6,10 +6,12 @@ Kinds of events that upstream has no name for (locks, joins, signals) are left o
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any
+from typing import Any, Self
+
+from ulid import ULID
 
 from stabilize_celery.client.client import Client
 from stabilize_celery.client.events import ENDED, WorkflowEvent
@@ -42,6 +44,9 @@ class EventType(Enum):
     TASK_FAILED = "task.failed"
     TASK_RETRIED = "task.retried"
     TASK_SUSPENDED = "task.suspended"
+    STATUS_CHANGED = "status.changed"
+    CONTEXT_UPDATED = "context.updated"
+    OUTPUTS_UPDATED = "outputs.updated"
     JUMP_EXECUTED = "jump.executed"
     CUSTOM = "custom.progress"
 
@@ -75,13 +80,34 @@ class SubscriptionMode(Enum):
 class Event:
     """One thing that happened. `entity_id`: a stage's `ref_id`, or the workflow's id; `sequence` grows with each."""
 
-    event_type: EventType
-    entity_type: EntityType
-    entity_id: str
-    workflow_id: str
+    event_type: EventType = EventType.STATUS_CHANGED
+    entity_type: EntityType = EntityType.WORKFLOW
+    entity_id: str = ""
+    workflow_id: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     sequence: int = 0
     timestamp: datetime = field(default_factory=lambda: datetime.now(UTC))
+    event_id: str = field(default_factory=lambda: str(ULID()))
+
+    def with_sequence(self, sequence: int) -> Self:
+        """Return the event with another sequence number."""
+        return replace(self, sequence=sequence)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON has them."""
+        named = {"event_type": self.event_type.value, "entity_type": self.entity_type.value}
+        return {**vars(self), **named, "data": dict(self.data), "timestamp": self.timestamp.isoformat()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Return an event of the known keys in `data`; missing ones have their defaults."""
+        known = {one.name: data[one.name] for one in fields(cls) if one.name in data}
+        read: dict[str, Callable[[Any], Any]] = {
+            "event_type": EventType,
+            "entity_type": EntityType,
+            "timestamp": datetime.fromisoformat,
+        }
+        return cls(**{name: read[name](value) if name in read else value for name, value in known.items()})
 
 
 def events_of(workflow_id: str, found: Iterable[WorkflowEvent]) -> Iterator[Event]:
@@ -98,6 +124,7 @@ def events_of(workflow_id: str, found: Iterable[WorkflowEvent]) -> Iterator[Even
                 {"ref_id": event.ref_id, "name": event.ref_id, **item.data},
                 item.sequence,
                 datetime.fromtimestamp(event.at_ms / 1000, UTC),
+                event.id,
             )
 
 

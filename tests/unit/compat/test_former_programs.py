@@ -392,6 +392,8 @@ def test_events_are_told_once_and_kept() -> None:
         heard == [event for event in heard if event.workflow_id == ended.id] == kept.get_events_for_workflow(ended.id)
     )
     assert kept.get_events_for_workflow(ended.id, heard[1].sequence) == heard[2:]
+    assert Event.from_dict(json.loads(json.dumps(heard[0].to_dict()))) == heard[0]
+    assert Event().with_sequence(7).to_dict()["sequence"] == 7
 
 
 # -- logs, spans, the end of a program ---------------------------------------------------------------------------------
