@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from stabilize_celery.engine.plan import StagePlan
 
-__all__ = ["Firing", "Place", "Region"]
+__all__ = ["Firing", "Place", "Region", "joins_cut_short"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +133,26 @@ class Region:
         place = self.places[ref]
         found = self.reachable(without=ref) if len(self.places) > 1 else set()
         return {edge for edge in place.edges if self._may_fill(place, edge, found)}
+
+
+def joins_cut_short(places: Mapping[str, Place]) -> set[str]:
+    """Return the joins that held arrivals when their workflow was cut short; changes the places.
+
+    What had come may not have been judged yet: what a join would have absorbed or given up was not there any more.
+    """
+    region, cut = Region(places), set[str]()
+    is_changed = True
+    while is_changed:
+        is_changed = False
+        for ref, place in places.items():
+            if any(place.waiting.values()) or place.counted:
+                before = place.consumed, place.has_fired, len(place.counted)
+                cut |= {firing.ref for firing in region.judge(ref)}
+                is_changed |= before != (place.consumed, place.has_fired, len(place.counted))
+    held = (
+        ref for ref, place in places.items() if any(place.waiting.values()) or (place.counted and not place.has_fired)
+    )
+    return cut | set(held)
 
 
 def _kind(plan: StagePlan) -> str:

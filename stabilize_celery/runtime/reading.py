@@ -1,6 +1,7 @@
 """Reading a whole workflow back as users see it: what it is, and how far each stage is."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from stabilize_celery.engine.moves import (
     task_list,
 )
 from stabilize_celery.engine.plan import StagePlan, decode_plan
-from stabilize_celery.engine.region import Place, Region
+from stabilize_celery.engine.region import Place, Region, joins_cut_short
 from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD, Run, TaskState, WorkflowRecord
 from stabilize_celery.engine.steps import Hash, Items, Members, Query, Snapshot, workflow_slot
 from stabilize_celery.errors import WorkflowNotFoundError
@@ -43,6 +44,8 @@ class StageView:
     """A thread may still come (wcp 1.5)."""
     place: Place | None = None
     """Its arrivals, what its join has counted, how many runs may still pass their thread on."""
+    is_cut: bool = False
+    """Arrivals at its join were taken away when the workflow was cut short: newer than any run of it (wcp 1.2)."""
 
     @property
     def newest(self) -> tuple[str, Run] | None:
@@ -53,19 +56,15 @@ class StageView:
 
     def status(self, record: WorkflowRecord) -> str:
         """Return the stage's status."""
+        if self.is_cut:
+            return "CANCELED"
         if (newest := self.newest) is not None:
             if not (record.is_live or newest[1].is_ended):
                 return "CANCELED"  # it is about to be cleared away
             return "SUSPENDED" if self._all_instances_wait(newest[0]) else newest[1].status
         if record.is_live:
             return "NOT_STARTED" if self.is_reachable else "SKIPPED"
-        return "CANCELED" if self._holds_arrivals and not record.is_settled else "SKIPPED"
-
-    @property
-    def _holds_arrivals(self) -> bool:
-        """Whether its join has arrivals for a firing to come: waiting, or counted in a cycle that has not fired."""
-        is_counting = self.place is not None and bool(self.place.counted) and not self.place.has_fired
-        return bool(self.waiting) or is_counting
+        return "SKIPPED"
 
     def _all_instances_wait(self, thread: str) -> bool:
         live = [run for _, run in self.runs if run.parent == thread and run.instance is not None and not run.is_ended]
@@ -112,6 +111,8 @@ def read_view(store: Store, workflow_id: str) -> WorkflowView:
     fields = top[_DEFINITION]
     places_ = {ref: _place(plan, by_stage[ref], lists[ref], found) for ref, plan in plans.items()}
     reachable = Region(places_).reachable() if record.is_live else set()
+    is_cut = not record.is_live and not record.is_settled
+    cut = joins_cut_short(_as_it_was_cut(places_, by_stage, record)) if is_cut else set()
     stages = {
         ref: StageView(
             plan,
@@ -120,6 +121,7 @@ def read_view(store: Store, workflow_id: str) -> WorkflowView:
             sum(map(len, places_[ref].waiting.values())),
             ref in reachable or plan.owner is not None or record.status == "BUFFERED",
             places_[ref],
+            ref in cut,
         )
         for ref, plan in plans.items()
     }
@@ -145,6 +147,17 @@ def _place(plan: StagePlan, runs: Sequence[tuple[str, Run]], queries: Sequence[Q
     live = sum(not run.is_ended and run.instance is None and not run.passed_on for _, run in runs)
     arrivals, consumed = (found[query] for query in queries[2:]) if not plan.is_direct else ([], {})
     return place_of(plan, arrivals, consumed, runs=live)
+
+
+def _as_it_was_cut(
+    places_: Mapping[str, Place], runs: Mapping[str, Sequence[tuple[str, Run]]], record: WorkflowRecord
+) -> dict[str, Place]:
+    """Return the places of a workflow that was cut short with the runs in them that were cleared away after that."""
+    found = deepcopy(dict(places_))
+    for ref, place in found.items():
+        ended = (run for _, run in runs[ref] if run.status == "CANCELED" and run.instance is None and not run.passed_on)
+        place.runs += sum(run.ended_ms >= record.ended_ms and run.reason == record.reason for run in ended)
+    return found
 
 
 def read_workflow(store: Store, workflow_id: str) -> Workflow:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from hypothesis import event
 from hypothesis import strategies as st
 
 from stabilize_celery.errors import TransientError
@@ -33,8 +34,10 @@ class Kinds:
     joins: list[JoinType] = field(default_factory=lambda: [JoinType.AND, JoinType.MULTI_MERGE, JoinType.OR])
     conditions: list[str] = field(default_factory=lambda: ["True", "False", "number > 1", "not number"])
     mutexes: list[str | None] = field(default_factory=lambda: [None, None, "m", "n"])
-    threads: list[int] = field(default_factory=lambda: [1])
+    threads: list[int] = field(default_factory=lambda: [1, 1, 1, 2])
     jumps: bool = False
+    loops: bool = False
+    """Stages that jump to themselves a fixed number of times."""
     always_default: bool = True
     """A split without a default fails its stage, and with it the workflow, at once."""
     extras: list[str] = field(default_factory=list)
@@ -43,16 +46,17 @@ class Kinds:
     """What before and after stages do; a failing one would race with those beside it."""
 
 
-TAME = Kinds()
+TAME = Kinds(loops=True, extras=["instances alike"])
+"""All instances of a stage do the same: which of them is first makes no difference."""
 WILD = Kinds(
     does=["work", "write", "fail", "flaky", "poll", "gate", "crash", "skip", "slow"],
     failures=AT_ONCE,
     joins=[JoinType.AND, JoinType.MULTI_MERGE, JoinType.OR, JoinType.DISCRIMINATOR, JoinType.N_OF_M],
     conditions=["True", "False", "number > 1", "missing", "number / 0"],
-    threads=[1, 1, 1, 2],
     jumps=True,
+    loops=True,
     always_default=False,
-    extras=["instances", "milestone", "region", "clears", "cancelling", "section", "merge", "terminates", "expires"],
+    extras=["instances", "milestone", "region", "clears", "section", "merge", "terminates", "expires"],
     around=["work", "fail", "poll", "gate", "slow"],
 )
 
@@ -69,6 +73,12 @@ def _poll(found: StageExecution) -> TaskResult:
     return TaskResult.success() if polls > 1 else TaskResult.running({"polls": polls + 1})
 
 
+def _again(found: StageExecution) -> TaskResult:
+    """Run the stage three times."""
+    passes = found.context.get("passes", 0)
+    return TaskResult.success() if passes > 1 else TaskResult.jump_to(found.ref_id, {"passes": passes + 1})
+
+
 def _crash(_found: StageExecution) -> TaskResult:
     raise ZeroDivisionError("meant to crash")
 
@@ -79,6 +89,7 @@ TASKS: dict[str, Callable[[StageExecution], TaskResult]] = {
     "fail": lambda _: TaskResult.terminal(error="meant to fail"),
     "skip": lambda _: TaskResult.skipped(),
     "jump": lambda found: TaskResult.jump_to(found.context["to"]),
+    "again": _again,
     "flaky": _flaky,
     "poll": _poll,
     "crash": _crash,
@@ -87,8 +98,8 @@ TASKS: dict[str, Callable[[StageExecution], TaskResult]] = {
 
 @st.composite
 def definitions(draw: st.DrawFn, kinds: Kinds = TAME) -> dict[str, Any]:
-    """A definition of up to seven stages and a few around them; every value drawn shrinks to something duller."""
-    count = draw(st.integers(1, 7))
+    """A definition of up to eight stages and a few around them; every value drawn shrinks to something duller."""
+    count = draw(st.sampled_from(SIZES))
     stages = [_stage(draw, at, kinds) for at in range(count)]
     below: dict[str, list[str]] = {one.ref_id: [] for one in stages}
     for one in stages:
@@ -98,17 +109,42 @@ def definitions(draw: st.DrawFn, kinds: Kinds = TAME) -> dict[str, Any]:
         _split(draw, one, below[one.ref_id], kinds)
     if kinds.jumps and draw(st.booleans()):
         _jump(draw, stages)
-    if kinds.extras:
-        for one in stages:
-            _extra(draw, one, stages, kinds)
+    for one in stages:
+        if kinds.loops and one.tasks and draw(st.integers(0, 7)) == 7:
+            _loop(one)
+        _extra(draw, one, stages, kinds)
+    if kinds.jumps:
         _choice(draw, stages)
     around = [made for one in stages for made in _around(draw, one, kinds)]
     context = {"number": draw(st.integers(0, 2))}
-    return to_definition(workflow(*stages, *around, max_jumps=draw(st.integers(0, 3)), context=context))
+    max_jumps = draw(st.integers(0, 3)) if kinds.jumps else 1_000
+    made = to_definition(workflow(*stages, *around, max_jumps=max_jumps, context=context))
+    for told in sorted(_told(made["stages"])):
+        event(told)
+    return made
+
+
+SIZES = [1, 2, 3, *range(4, 9), *range(4, 9)]
+ABOVE = [0, 1, 1, 2, 2, 2, 3]
+"""How many stages one is behind, at most."""
+
+
+def _told(stages: list[dict[str, Any]]) -> set[str]:
+    """Return what a definition has, for `--hypothesis-show-statistics`."""
+    joins = {f"join {one.get('join_type', 'AND')}" for one in stages if len(one.get("requisite_stage_ref_ids", ())) > 1}
+    modes = {f"join mode {one['join_mode']}" for one in stages if "join_mode" in one}
+    return joins | modes | {name for name in _TOLD for one in stages if one.get(name)}
+
+
+_TOLD = (
+    "mi_config", "jump_targets", "milestone_ref_id", "cancels_regions", "mutex_section", "thread_merge",
+    "deferred_choice_group", "terminates_workflow", "parent_stage_id", "split_conditions",
+)  # fmt: skip
 
 
 def _stage(draw: st.DrawFn, at: int, kinds: Kinds) -> StageExecution:
-    above = draw(st.sets(st.integers(0, at - 1), max_size=3)) if at else set()
+    wanted = min(at, draw(st.sampled_from(ABOVE)))
+    above = draw(st.sets(st.integers(0, at - 1), min_size=wanted, max_size=wanted)) if wanted else set()
     made = stage(
         f"s{at}",
         *(f"s{one}" for one in sorted(above)),
@@ -123,6 +159,8 @@ def _stage(draw: st.DrawFn, at: int, kinds: Kinds) -> StageExecution:
         made.join_type = draw(st.sampled_from(kinds.joins))
         if made.join_type is JoinType.N_OF_M:
             made.join_threshold = draw(st.integers(0, len(above)))
+        if made.join_type in (JoinType.DISCRIMINATOR, JoinType.N_OF_M) and draw(st.booleans()):
+            made.join_mode = JoinMode.CANCELLING
     return made
 
 
@@ -143,21 +181,27 @@ def _jump(draw: st.DrawFn, stages: list[StageExecution]) -> None:
     jumper.tasks = stage("jumper", does=["jump"]).tasks
 
 
+def _loop(one: StageExecution) -> None:
+    one.jump_targets = [one.ref_id]
+    one.tasks = [*one.tasks, *stage("again", does=["again"]).tasks]
+
+
 def _extra(draw: st.DrawFn, one: StageExecution, stages: list[StageExecution], kinds: Kinds) -> None:
     """Give a stage one more pattern, where it fits; else leave it as it is."""
     extra = draw(st.sampled_from(["", "", *kinds.extras]))
     others = [other.ref_id for other in stages if other is not one]
     if extra == "instances" and one.tasks and not one.jump_targets:
         one.mi_config = draw(_INSTANCES)
+    elif extra == "instances alike" and one.tasks and not one.jump_targets:
+        one.mi_config = draw(_ALIKE)
     elif extra == "milestone" and others:
         one.milestone_ref_id = draw(st.sampled_from(others))
         one.milestone_status = draw(st.sampled_from(["NOT_STARTED", "RUNNING", "SUCCEEDED", "SKIPPED"]))
     elif extra == "region":
         one.cancel_region = "region"
-    elif extra == "clears" and any(other.cancel_region for other in stages):
+    elif extra == "clears":
         one.cancels_regions = ["region"]
-    elif extra == "cancelling" and one.join_type in (JoinType.DISCRIMINATOR, JoinType.N_OF_M):
-        one.join_mode = JoinMode.CANCELLING
+        draw(st.sampled_from(stages)).cancel_region = "region"
     elif extra == "section":
         one.mutex_key, one.mutex_section = "section", "section"
     elif extra == "merge" and len(one.requisite_stage_ref_ids) == 1:
@@ -168,8 +212,19 @@ def _extra(draw: st.DrawFn, one: StageExecution, stages: list[StageExecution], k
         one.context["stageTimeoutMs"] = draw(st.integers(1, 3_000))
 
 
+_LOOSE = st.builds(MultiInstanceConfig, count=st.integers(0, 3), sync_on_complete=st.just(False))
+_ALIKE = st.one_of(
+    _LOOSE,
+    st.builds(
+        MultiInstanceConfig,
+        count=st.integers(0, 3),
+        join_threshold=st.integers(0, 3),
+        cancel_remaining=st.booleans(),
+        max_concurrent=st.integers(0, 2),
+    ),
+)
 _INSTANCES = st.one_of(
-    st.builds(MultiInstanceConfig, count=st.integers(0, 3), sync_on_complete=st.just(False)),
+    _LOOSE,
     st.builds(
         MultiInstanceConfig,
         count_from_context=st.sampled_from(["number", "missing"]),
@@ -187,12 +242,12 @@ _INSTANCES = st.one_of(
 
 
 def _choice(draw: st.DrawFn, stages: list[StageExecution]) -> None:
-    """Offer the stages with one and the same single requisite, or some of the first ones; each chooses itself later."""
-    above = draw(st.sampled_from(["", *(one.ref_id for one in stages)]))
-    wanted = {above} if above else set()
-    members = [one for one in stages if one.requisite_stage_ref_ids == wanted and not one.thread_merge]
-    if len(members) > 1 and draw(st.booleans()):
-        for one in members:
+    """Offer stages with one and the same single requisite, or with none; each chooses itself later."""
+    fit = [one for one in stages if len(one.requisite_stage_ref_ids) < 2 and not one.thread_merge]
+    groups = [[one for one in fit if one.requisite_stage_ref_ids == first.requisite_stage_ref_ids] for first in fit]
+    groups = [members for members in groups if len(members) > 1]
+    if groups and draw(st.booleans()):
+        for one in draw(st.sampled_from(groups)):
             one.deferred_choice_group = "choice"
             one.choose_after_ms = draw(st.integers(100, 2_000))
 

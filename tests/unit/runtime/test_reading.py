@@ -30,8 +30,8 @@ def run(status: str, created_us: int = 1, instance: int | None = None) -> tuple[
     return f"t{created_us}", Run(ref="a", status=status, created_us=created_us, instance=instance, parent=parent)
 
 
-def view(*runs: tuple[str, Run], waiting: int = 0, is_reachable: bool = True) -> StageView:
-    return StageView(plan_of(), {}, runs, waiting, is_reachable)
+def view(*runs: tuple[str, Run], is_cut: bool = False, is_reachable: bool = True) -> StageView:
+    return StageView(plan_of(), {}, runs, 0, is_reachable, is_cut=is_cut)
 
 
 @pytest.mark.parametrize(
@@ -40,10 +40,9 @@ def view(*runs: tuple[str, Run], waiting: int = 0, is_reachable: bool = True) ->
         (view(), LIVE, "NOT_STARTED"),
         (view(is_reachable=False), LIVE, "SKIPPED"),
         (view(), DONE, "SKIPPED"),
-        (view(waiting=1), FAILED, "CANCELED"),
-        (view(waiting=1), DONE, "SKIPPED"),
-        (view(waiting=1), FAILED_AT_LAST, "SKIPPED"),
-        (view(waiting=1), CUT_SHORT, "CANCELED"),
+        (view(), FAILED_AT_LAST, "SKIPPED"),
+        (view(is_cut=True), CUT_SHORT, "CANCELED"),
+        (view(run("SUCCEEDED"), is_cut=True), FAILED, "CANCELED"),
         (view(run("RUNNING")), FAILED, "CANCELED"),
         (view(run("RUNNING"), run("SUSPENDED", 2, 0)), CUT_SHORT, "CANCELED"),
         (view(run("SUCCEEDED")), LIVE, "SUCCEEDED"),
