@@ -336,7 +336,7 @@ class AsyncWorkflowHandle:
         `instance`: only that instance of a multi-instance stage takes it (index from 0).
 
         Raises:
-            ValueError: the payload is not JSON.
+            ValueError: the payload is not JSON, or larger than outputs may be; or the name is empty or too long.
 
         """
         return await self._line.call(self._handle.signal, ref_id, name, payload, transient, instance=instance)

@@ -14,10 +14,12 @@ from stabilize_celery.client.following import wait as wait_steps
 from stabilize_celery.client.outcomes import Outcome, act, no_such_workflow
 from stabilize_celery.client.why import Reason, explain
 from stabilize_celery.engine import outside, places
+from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.handler import workflow_of
 from stabilize_celery.engine.restart import restart
 from stabilize_celery.engine.steps import Handling, Hash, workflow_slot
 from stabilize_celery.models.json_values import copy_json
+from stabilize_celery.models.limits import MAX_NAME_LENGTH
 from stabilize_celery.models.problems import Problem
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
@@ -122,13 +124,18 @@ class WorkflowHandle:
         `instance`: only that instance of a multi-instance stage takes it (index from 0).
 
         Raises:
-            ValueError: the payload is not JSON.
+            ValueError: the payload is not JSON, or larger than outputs may be; or the name is empty or too long.
 
         """
+        if not 0 < len(name) <= MAX_NAME_LENGTH:
+            raise ValueError(f"a signal's name of {len(name)} characters; 1 to {MAX_NAME_LENGTH} are allowed")
         problems: list[Problem] = []
         plain = copy_json(payload, "payload", problems)
         if problems:
             raise ValueError(f"signal {name!r}: {'; '.join(map(str, problems))}")
+        size, most = len(pack(plain)), self._runtime.settings.max_output_bytes
+        if size > most:
+            raise ValueError(f"signal {name!r}: the payload takes {size} bytes, at most {most} are stored")
         return self._act(
             lambda event_id: outside.signal(
                 self.id, event_id, ref_id, name, plain, transient=transient, instance=instance

@@ -9,6 +9,7 @@ import msgspec
 
 from stabilize_celery.client import Outcome
 from stabilize_celery.web import bodies, schedules
+from stabilize_celery.web.answers import BadRequestError
 from stabilize_celery.web.queries import EventsQuery, ListQuery, NoQuery
 from stabilize_celery.web.searching import list_workflows
 from stabilize_celery.web.service import Service
@@ -62,12 +63,11 @@ def _start(ask: Ask[NoQuery, bodies.Start]) -> bodies.Started:
 
 
 def _signal(ask: Ask[NoQuery, bodies.Signal]) -> bodies.Outcome:
-    body = ask.body
-    return _told(
-        ask.service.client.handle(ask.id).signal(
-            ask.ref, body.name, body.payload, body.transient, instance=body.instance
-        )
-    )
+    body, handle = ask.body, ask.service.client.handle(ask.id)
+    try:
+        return _told(handle.signal(ask.ref, body.name, body.payload, body.transient, instance=body.instance))
+    except ValueError as error:
+        raise BadRequestError(str(error)) from error
 
 
 def _add_instances(ask: Ask[NoQuery, bodies.AddInstances]) -> bodies.Outcome:

@@ -134,3 +134,20 @@ def test_an_event_of_a_newer_version_is_shown_as_it_is():
 
 def test_an_event_without_its_data_is_still_a_line():
     assert WorkflowEvent("1-0", "stage.failed", "a", 0).told == "TERMINAL"
+
+
+@pytest.mark.parametrize(
+    ("name", "payload", "told"),
+    [
+        ("", None, "name of 0 characters; 1 to 200"),
+        ("n" * 201, None, "name of 201 characters"),
+        ("go", "x" * (4 * 1024 * 1024), "payload takes 4194309 bytes, at most 4194304"),
+    ],
+)
+def test_a_signal_is_of_a_size_that_can_be_kept(world: World, name: str, payload: str | None, told: str):
+    """It is kept until somebody waits for it, and so are a thousand of them."""
+    handle = world.start(gate())
+
+    with pytest.raises(ValueError, match=told):
+        handle.signal("gate", name, payload)
+    assert not [event for event in handle.events() if "got signal" in str(event)]
