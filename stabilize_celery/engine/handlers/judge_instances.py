@@ -64,13 +64,14 @@ def handle(message: JudgeInstances, _rules: Rules, _attempt: int) -> Handling:
         return Decision(note="the run has no instances at work")
     crowd = Crowd.of(snapshot[totals], snapshot[counts])
     if not crowd.exists:
-        return _begin(frame, config)
+        return (yield from _begin(frame, config))
     if crowd.failed:
         return (yield from _fail(frame, crowd.total))
     return (yield from _judge(frame, config, crowd))
 
 
-def _begin(frame: Frame, config: InstancesPlan) -> Decision:
+def _begin(frame: Frame, config: InstancesPlan) -> Handling:
+    """Let the instances exist; past loose ones the thread goes on in the same commit, whatever becomes of them."""
     items = frame.run.planned["instances"]
     begun = min(len(items), config.max_concurrent) if config.max_concurrent else len(items)
     decision = Decision()
@@ -81,11 +82,24 @@ def _begin(frame: Frame, config: InstancesPlan) -> Decision:
         return decision
     begin_instances(decision, frame, range(begun))
     decision.change(SetFields(places.instances(frame.thread), {"total": len(items), "begun": begun, "closed": 0}))
-    if not config.is_joined:
+    if config.is_joined:
+        return decision
+    try:
+        yield from _pass_on(decision, frame)
+    except ConditionError:  # judged once more, that ends the run and takes its instances away
         message = JudgeInstances(workflow_id=frame.workflow_id, ref_id=frame.plan.ref, thread=frame.thread)
         decision.keeps_entry = True
         decision.nudges.append(message)
     return decision
+
+
+def _pass_on(decision: Decision, frame: Frame) -> Generator[Read, Snapshot, None]:
+    """Let the thread of the run go on. Raises ConditionError, before it has changed anything."""
+    moves = yield from pass_on(decision, frame)
+    set_run(decision, frame.thread, passed_on=True)
+    decision.change(SetFields(places.instances(frame.thread), {"closed": 1}))
+    Zone.of(frame.plan).count(decision, -1)
+    count_moves(decision, frame.workflow_id, moves)
 
 
 def _judge(frame: Frame, config: InstancesPlan, crowd: Crowd) -> Handling:
@@ -159,11 +173,8 @@ def _go_on(frame: Frame, config: InstancesPlan, total: int) -> Handling:
         yield from cancel_instances(decision, frame, instances, "enough instances are done")
         return decision
     decision = Decision()
-    set_run(decision, frame.thread, outputs=frame.run.outputs, passed_on=True)
-    decision.change(SetFields(places.instances(frame.thread), {"closed": 1}))
-    moves = yield from pass_on(decision, frame)
-    Zone.of(frame.plan).count(decision, -1)
-    count_moves(decision, frame.workflow_id, moves)
+    set_run(decision, frame.thread, outputs=frame.run.outputs)
+    yield from _pass_on(decision, frame)
     return decision
 
 
