@@ -152,12 +152,20 @@ def _place(plan: StagePlan, runs: Sequence[tuple[str, Run]], queries: Sequence[Q
 def _as_it_was_cut(
     places_: Mapping[str, Place], runs: Mapping[str, Sequence[tuple[str, Run]]], record: WorkflowRecord
 ) -> dict[str, Place]:
-    """Return the places of a workflow that was cut short with the runs in them that were cleared away after that."""
+    """Return the places of a workflow that was cut short with the runs that were there: the one that did it, too."""
     found = deepcopy(dict(places_))
     for ref, place in found.items():
-        ended = (run for _, run in runs[ref] if run.status == "CANCELED" and run.instance is None and not run.passed_on)
-        place.runs += sum(run.ended_ms >= record.ended_ms and run.reason == record.reason for run in ended)
+        ended = (run for _, run in runs[ref] if run.ended_ms >= record.ended_ms)
+        place.runs += sum(_was_there(place.plan, run, record) for run in ended)
     return found
+
+
+def _was_there(plan: StagePlan, run: Run, record: WorkflowRecord) -> bool:
+    """Whether a run that ended with its workflow, or after it, ended because of that, or ended it."""
+    if run.instance is not None or run.passed_on:
+        return False
+    was_cleared = run.status == "CANCELED" and run.reason == record.reason
+    return was_cleared or run.status == "TERMINAL" or plan.terminates_workflow
 
 
 def read_workflow(store: Store, workflow_id: str) -> Workflow:
