@@ -3,6 +3,7 @@
 Nothing polls: who waits, waits for an event of the workflow's stream. The order of steps is written once, without I/O.
 """
 
+import math
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -120,8 +121,11 @@ def wait(workflow_id: str, timeout_s: float | None) -> Following:
     Raises:
         TimeoutError: it has not ended within `timeout_s`.
         UnreachableError: no deadline was given, and Redis is away for longer than 60 s.
+        ValueError: `timeout_s` is not a number.
 
     """
+    if timeout_s is not None and math.isnan(timeout_s):
+        raise ValueError("timeout_s is NaN, which no clock ever passes: give seconds, or None to wait for ever")
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     after, away_since = "", None
     while True:

@@ -66,7 +66,7 @@ class CommandStore:
             if stored is None:
                 # Not asked of those who only look: they may not write, and find a namespace that is there.
                 _, stored = self._one(key, ("SET", key, self._new_partitions, "NX"), ("GET", key))
-            self._partition_count = int(bytes_of(stored))
+            self._partition_count = _partition_count(key, bytes_of(stored))
         return self._partition_count
 
     def session(self, slot: Slot) -> AbstractContextManager[Session]:
@@ -396,6 +396,15 @@ def _lock_state(name: str, holders: Reply, waiters: Reply, meta: Reply) -> LockS
         {text_of(owner): int(bytes_of(token)) for owner, token in pairs_of(holders)},
         tuple((owner, int(since_us) // 1000) for owner, since_us in scored(waiters)),
     )
+
+
+def _partition_count(key: str, stored: bytes) -> int:
+    if not stored.isdigit() or not 1 <= int(stored) <= _MAX_PARTITIONS:
+        raise StoreError(
+            f"{key} holds {stored!r}, not a number of partitions from 1 to {_MAX_PARTITIONS}: something else writes "
+            "keys of this namespace. Put the number back that it was made with, or use another namespace"
+        )
+    return int(stored)
 
 
 def _setting(reply: Reply) -> str:

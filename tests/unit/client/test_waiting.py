@@ -32,6 +32,11 @@ def test_in_a_simulation_time_that_would_run_out_is_a_timeout_error_at_once(worl
         handle.wait(timeout_s=3_600)
 
 
+def test_a_time_that_is_no_number_is_refused_and_not_waited_for(world: World):
+    with pytest.raises(ValueError, match="timeout_s is NaN"):
+        world.start(gate()).wait(timeout_s=float("nan"))
+
+
 def test_an_unknown_workflow_is_not_waited_for(world: World):
     with pytest.raises(WorkflowNotFoundError):
         world.client.handle("nobody").wait(timeout_s=5)

@@ -19,6 +19,11 @@ from stabilize_celery.store.redis_store import RedisStore
 names = st.text(st.characters(codec="utf-8"), min_size=1)
 
 
+def store_on(server: fakeredis.FakeServer, partitions: int) -> RedisStore:
+    pools = Pools(lambda: fakeredis.FakeRedis(server=server, protocol=2).connection_pool)
+    return RedisStore("redis://fake", partitions=partitions, make_pools=lambda _: pools)
+
+
 def test_the_keys_of_a_workflow() -> None:
     """The physical names are part of the stored format: they never change."""
     partition = keys.partition_prefix("ns", 3)
@@ -121,8 +126,14 @@ def test_partitions_are_read_once_they_are_written() -> None:
     """A namespace keeps its number of partitions, whatever later clients ask for."""
     server = fakeredis.FakeServer()
 
-    def store(partitions: int) -> RedisStore:
-        pools = Pools(lambda: fakeredis.FakeRedis(server=server, protocol=2).connection_pool)
-        return RedisStore("redis://fake", partitions=partitions, make_pools=lambda _: pools)
+    assert [store_on(server, 5).partitions(), store_on(server, 9).partitions()] == [5, 5]
 
-    assert [store(5).partitions(), store(9).partitions()] == [5, 5]
+
+@pytest.mark.parametrize("stored", ["many", "", "0", "-3", "1.5", "5000"])
+def test_a_number_of_partitions_that_is_none_is_named(stored: str) -> None:
+    """Somebody else has written there: the error names the key, and what stands in it."""
+    server = fakeredis.FakeServer()
+    fakeredis.FakeRedis(server=server).set("stabilize:partitions", stored)
+
+    with pytest.raises(StoreError, match=f"stabilize:partitions holds b'{stored}', not a number of partitions"):
+        store_on(server, 5).partitions()
