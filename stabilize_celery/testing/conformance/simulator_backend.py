@@ -129,6 +129,6 @@ class _SimulatedRun:
             if self.play.deliver(due):
                 self._look()
             else:
-                self._deliver_at(self.simulation.now_us + 10_000, due)
+                self._deliver_at(self.simulation.now_us + 1_000_000, due)
 
         self.simulation.plan(at_us, deliver)
