@@ -87,7 +87,11 @@ class Service:
         part = read_part(self.store, workflow_id, {ref})
         if ref not in part.stages:
             raise NotFoundError(f"workflow {workflow_id} has no stage {ref!r}")
-        detail = stage_detail(ref, part.stages[ref], part.record, part.crowds.get(ref), part.now_ms)
+        view = part.stages[ref]
+        if not (part.record.is_live or part.record.is_settled):
+            # Whether its join was cut short is told by all the others.
+            view = read_view(self.store, workflow_id).stages.get(ref, view)
+        detail = stage_detail(ref, view, part.record, part.crowds.get(ref), part.now_ms)
         return redacted(detail, Redaction(self.client.settings.redact_keys))
 
     def definition(self, workflow_id: str) -> dict[str, Any]:

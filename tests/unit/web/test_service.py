@@ -48,6 +48,19 @@ def test_a_priority_is_given_at_the_start_and_told(world: World) -> None:
     assert [line.priority for line in lines_of(world.client, [given, own])] == [9, 6]
 
 
+def test_a_stage_by_itself_has_the_status_that_it_has_among_the_others(world: World) -> None:
+    """Also a join that something had come to when the workflow was cancelled, which only the whole can tell."""
+    handle = world.start(stage("a"), gate("b"), stage("join", "a", "b"), stage("last", "join"))
+    handle.cancel("enough")
+    world.settle(5)
+    service = Service(world.client)
+
+    among = {line.ref_id: line.status for line in service.workflow(handle.id).stages}
+    alone = {ref: service.stage(handle.id, ref).stage.status for ref in among}
+
+    assert alone == among == {"a": "SUCCEEDED", "b": "CANCELED", "join": "CANCELED", "last": "SKIPPED"}
+
+
 def test_locks_tell_of_deadlocks(world: World) -> None:
     """Both locks are marked, and who holds and wants what is told with what would break it."""
     handles = [world.start(*gated("dock", "gate"), name="tour"), world.start(*gated("gate", "dock"), name="round")]
