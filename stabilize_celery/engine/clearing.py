@@ -1,4 +1,4 @@
-"""Clearing stages: the threads that are there now are taken away (wcp 1.8; PROTOCOL 7.5, 10).
+"""Clearing stages: the threads that are there now are taken away (wcp 1.6, 1.8; PROTOCOL 7.5, 10).
 
 One rule for cancelling a stage, a region, and what a cancelling join no longer needs: started and enabled runs,
 arrivals that wait at joins, edges counted in an unfinished cycle. Runs that have ended keep their status.
@@ -15,7 +15,7 @@ from stabilize_celery.engine.endings import (
 from stabilize_celery.engine.handler import stage_fields
 from stabilize_celery.engine.ids import thread_id
 from stabilize_celery.engine.joins import write_place
-from stabilize_celery.engine.judging import place_queries, read_places
+from stabilize_celery.engine.judging import apply_firings, place_queries, read_places
 from stabilize_celery.engine.moves import (
     Frame,
     owe_continuation,
@@ -29,7 +29,7 @@ from stabilize_celery.engine.state import ENTRY, RUN, SIGNALS, Run, WorkflowReco
 from stabilize_celery.engine.steps import Append, Decision, Event, Hash, Members, Owed, Read, SetFields, Snapshot
 from stabilize_celery.models.messages import EvaluateJoin, run_name
 
-__all__ = ["Cleared", "clear_stages"]
+__all__ = ["Cleared", "clear_stages", "fire_cancelling"]
 
 _LIVE = Members(places.LIVE)
 
@@ -74,6 +74,22 @@ def clear_stages(
         if place.plan.component:
             decision.owes.append(Owed(EvaluateJoin(workflow_id=workflow_id, ref_id=place.plan.component)))
     return Cleared(moves, len(runs) + dropped)
+
+
+def fire_cancelling(
+    decision: Decision, workflow_id: str, record: WorkflowRecord, region: Region
+) -> Generator[Read, Snapshot, int | None]:
+    """Fire a cancelling join of a region that can, and take away what leads to it (WCP-29, WCP-32).
+
+    Returns the change of `act`, and the rest of the region is to be judged by another look; None: there is none.
+    """
+    for ref, place in region.places.items():
+        if place.plan.upstream and (firings := region.judge(ref)):
+            moves = yield from apply_firings(decision, workflow_id, Region({ref: place}), firings)
+            told = f"the join {ref!r} has fired without it"
+            cleared = yield from clear_stages(decision, workflow_id, record, place.plan.upstream, told)
+            return moves + cleared.moves
+    return None
 
 
 def _live_runs(refs: Collection[str], spare: Collection[str]) -> Generator[Read, Snapshot, dict[str, Run]]:

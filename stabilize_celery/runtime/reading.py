@@ -162,8 +162,10 @@ def _as_it_was_cut(
 
 def _was_there(plan: StagePlan, run: Run, record: WorkflowRecord) -> bool:
     """Whether a run that ended with its workflow, or after it, ended because of that, or ended it."""
-    if run.instance is not None or run.passed_on:
+    if run.instance is not None:
         return False
+    if run.passed_on:
+        return plan.terminates_workflow  # its thread ended the workflow, its other instances were cleared
     was_cleared = run.status == "CANCELED" and run.reason == record.reason
     return was_cleared or run.status == "TERMINAL" or plan.terminates_workflow
 

@@ -8,7 +8,7 @@ entry for a later look: a storm cannot starve a join.
 from collections.abc import Generator, Mapping
 
 from stabilize_celery.engine import places
-from stabilize_celery.engine.clearing import clear_stages
+from stabilize_celery.engine.clearing import fire_cancelling
 from stabilize_celery.engine.handler import Rules, guard, nothing, stage_fields, workflow_of
 from stabilize_celery.engine.judging import apply_firings, close_unreachable, judge_all, place_queries, read_places
 from stabilize_celery.engine.moves import (
@@ -16,7 +16,7 @@ from stabilize_celery.engine.moves import (
     owe_settle,
 )
 from stabilize_celery.engine.plan import StagePlan, decode_plan
-from stabilize_celery.engine.region import Firing, Region
+from stabilize_celery.engine.region import Region
 from stabilize_celery.engine.steps import Decision, Handling, Hash, Increment, Read, Snapshot
 from stabilize_celery.models.messages import EvaluateJoin
 
@@ -35,10 +35,12 @@ def handle(message: EvaluateJoin, rules: Rules, attempt: int) -> Handling:
         return early
     plan = decode_plan(snapshot[stage_fields(name)][f"s:{name}"])
     region = yield from _region(plan, snapshot, snapshot[counters])
-    cancelling = [place.plan for place in region.places.values() if place.plan.upstream]
-    for join in cancelling:
-        if fired := region.judge(join.ref):
-            return (yield from _fire_and_cancel(message, snapshot, region, join, fired))
+    cancelling = Decision(keeps_entry=True, nudges=[message])
+    cleared = yield from fire_cancelling(cancelling, message.workflow_id, workflow_of(snapshot), region)
+    if cleared is not None:
+        cancelling.owes = [owed for owed in cancelling.owes if owed.message.name != message.name]
+        count_moves(cancelling, message.workflow_id, cleared)
+        return cancelling
     firings = judge_all(region)
     decision = Decision(keeps_entry=not settles)
     moves = yield from apply_firings(decision, message.workflow_id, region, firings)
@@ -52,21 +54,6 @@ def handle(message: EvaluateJoin, rules: Rules, attempt: int) -> Handling:
         owe_settle(decision, message.workflow_id, decision.change(Increment(places.COUNTERS, "act", 0)))
     if not settles:
         decision.defers[message.name] = snapshot.now_ms + rules.republish_ms
-    return decision
-
-
-def _fire_and_cancel(
-    message: EvaluateJoin, snapshot: Snapshot, region: Region, join: StagePlan, firings: list[Firing]
-) -> Handling:
-    """Fire a cancelling join, and take away what leads to it (WCP-29, WCP-32); the rest is judged by another look."""
-    decision = Decision(keeps_entry=True, nudges=[message])
-    alone = Region({join.ref: region.places[join.ref]})
-    moves = yield from apply_firings(decision, message.workflow_id, alone, firings)
-    told = f"the join {join.ref!r} has fired without it"
-    record = workflow_of(snapshot)
-    cleared = yield from clear_stages(decision, message.workflow_id, record, join.upstream, told)
-    decision.owes = [owed for owed in decision.owes if owed.message.name != message.name]
-    count_moves(decision, message.workflow_id, moves + cleared.moves)
     return decision
 
 

@@ -7,6 +7,7 @@ Looks at every join, once per standstill; at the whole graph only where arrivals
 from collections.abc import Generator
 
 from stabilize_celery.engine import places
+from stabilize_celery.engine.clearing import fire_cancelling
 from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.endings import (
     finish_workflow,
@@ -21,7 +22,7 @@ from stabilize_celery.engine.moves import (
 from stabilize_celery.engine.plan import decode_workflow_plan
 from stabilize_celery.engine.region import Region
 from stabilize_celery.engine.sections import close_sections
-from stabilize_celery.engine.state import RUN
+from stabilize_celery.engine.state import RUN, WorkflowRecord
 from stabilize_celery.engine.steps import Decision, Fields, Handling, Hash, Members, Read, Snapshot
 from stabilize_celery.models.messages import SettleWorkflow
 
@@ -49,7 +50,7 @@ def handle(message: SettleWorkflow, _rules: Rules, _attempt: int) -> Handling:
     if not held and not any(any(place.waiting.values()) for place in waiting.places.values()):
         _end(decision, message, snapshot)
         return decision
-    moves = yield from _untie(decision, message, order, held)
+    moves = yield from _untie(decision, message, workflow_of(snapshot), order, held)
     if moves is None:
         _end(decision, message, snapshot)
         return decision
@@ -76,7 +77,7 @@ def _held(message: SettleWorkflow, snapshot: Snapshot, order: list[str]) -> Gene
 
 
 def _untie(
-    decision: Decision, message: SettleWorkflow, order: list[str], held: list[Frame]
+    decision: Decision, message: SettleWorkflow, record: WorkflowRecord, order: list[str], held: list[Frame]
 ) -> Generator[Read, Snapshot, int | None]:
     """Let one thing happen, in this order (wcp 1.6): joins by the rules, milestones, an OR-join, a withdrawal.
 
@@ -85,6 +86,9 @@ def _untie(
     region = yield from _read(order)
     for ref, place in region.places.items():
         place.runs = sum(frame.plan.ref == ref for frame in held)
+    cleared = yield from fire_cancelling(decision, message.workflow_id, record, region)
+    if cleared is not None:
+        return cleared
     firings = judge_all(region)
     if firings:
         return (yield from apply_firings(decision, message.workflow_id, region, firings))
