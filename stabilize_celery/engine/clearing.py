@@ -51,7 +51,7 @@ def clear_stages(
     *,
     spare: Collection[str] = (),
 ) -> Generator[Read, Snapshot, Cleared]:
-    """Take away what is in the stages `refs` now, but for the threads in `spare`."""
+    """Take away what is in the stages `refs` now, but for the threads in `spare` and their instances."""
     runs = yield from _live_runs(set(refs), spare)
     keys = {thread: places.ledger(run_name(thread, None, run.task_index)) for thread, run in runs.items()}
     boxes = [places.signals(ref) for ref in refs]
@@ -96,7 +96,8 @@ def _live_runs(refs: Collection[str], spare: Collection[str]) -> Generator[Read,
     live = sorted((yield Read((_LIVE,), (places.LIVE,)))[_LIVE])
     keys = {thread: Hash(places.run(thread)) for thread in live if thread not in spare}
     found = yield Read(tuple(keys.values()))
-    inside = {thread: key for thread, key in keys.items() if RUN.decode(found[key]).ref in refs}
+    runs = {thread: RUN.decode(found[key]) for thread, key in keys.items()}
+    inside = {thread: keys[thread] for thread, run in runs.items() if run.ref in refs and run.parent not in spare}
     again = yield Read(tuple(inside.values()), tuple(key.key for key in inside.values()))
     return {thread: RUN.decode(again[key]) for thread, key in inside.items()}
 
