@@ -10,6 +10,7 @@ from celery import Celery, Task
 
 from stabilize_celery import Stabilize
 
+# Not shared: apps of other tests in this process are no business of these tasks.
 app = Celery("sums", broker=os.environ["CANVAS_BROKER"], backend=os.environ["CANVAS_BACKEND"])
 app.conf.task_allow_error_cb_on_chord_header = True
 app.conf.result_chord_ordered = True
@@ -22,64 +23,64 @@ def note(text: str) -> None:
         file.write(text + "\n")
 
 
-@app.task(name="sums.add")
+@app.task(name="sums.add", shared=False)
 def add(x: Any, y: Any, *, times: int = 1) -> Any:
     return (x + y) * times
 
 
-@app.task(name="sums.double")
+@app.task(name="sums.double", shared=False)
 def double(x: Any) -> Any:
     return x * 2
 
 
-@app.task(name="sums.total")
+@app.task(name="sums.total", shared=False)
 def total(numbers: list[Any], more: int = 0) -> Any:
     return sum(numbers) + more
 
 
-@app.task(name="sums.pair")
+@app.task(name="sums.pair", shared=False)
 def pair(*args: Any, **kwargs: Any) -> list[Any]:
     """What it was called with."""
     return [list(args), kwargs]
 
 
-@app.task(name="sums.seven")
+@app.task(name="sums.seven", shared=False)
 def seven() -> int:
     return 7
 
 
-@app.task(name="sums.nothing")
+@app.task(name="sums.nothing", shared=False)
 def nothing(*_: Any) -> None:
     return None
 
 
-@app.task(name="sums.bound", bind=True)
+@app.task(name="sums.bound", shared=False, bind=True)
 def bound(self: Task, x: Any) -> list[Any]:
     return [self.name, x, self.request.retries]
 
 
-@app.task(name="sums.second_try", bind=True, default_retry_delay=0.1)
+@app.task(name="sums.second_try", shared=False, bind=True, default_retry_delay=0.1)
 def second_try(self: Task, x: Any) -> Any:
     if self.request.retries == 0:
         raise self.retry(countdown=0.1)
     return [x, self.request.retries]
 
 
-@app.task(name="sums.fail")
+@app.task(name="sums.fail", shared=False)
 def fail(*_: Any) -> None:
     raise ConnectionError("no more numbers")
 
 
-@app.task(name="sums.noted")
+@app.task(name="sums.noted", shared=False)
 def noted(text: Any, *_: Any) -> None:
     note(f"noted {text}")
 
 
-@app.task(name="sums.on_error")
+@app.task(name="sums.on_error", shared=False)
 def on_error(request: Any, error: BaseException, trace: Any) -> None:
     note(f"new {request.task} {type(error).__name__} {error}")
 
 
-@app.task(name="sums.on_error_id")
+@app.task(name="sums.on_error_id", shared=False)
 def on_error_id(task_id: str) -> None:
     note("old")

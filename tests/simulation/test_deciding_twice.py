@@ -27,13 +27,15 @@ class Rehearsed(UnitOfWork):
         self.compared = 0
         self.different: list[tuple[Any, Any]] = []
 
-    def run(self, slot: Slot, handler: Callable[[int], Handling], own: str | None = None) -> WorkDone:
+    def run(
+        self, slot: Slot, handler: Callable[[int], Handling], own: str | None = None, *, is_last: bool = False
+    ) -> WorkDone:
         with ExitStack() as stack:
             try:
                 first: Decision | None = self._rehearse(handler(0), slot, Sessions(self._store, stack))
             except _HasWritten:
                 first = None
-        done = super().run(slot, handler, own)
+        done = super().run(slot, handler, own, is_last=is_last)
         if first is not None:
             self.compared += 1
             seen, again = _essence(first), _essence(done.decision)

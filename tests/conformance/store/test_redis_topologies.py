@@ -278,7 +278,8 @@ def _owns(server: RedisServer, slot: int) -> bool:
 @pytest.fixture
 def sentinels() -> Iterator[tuple[RedisServer, RedisServer, RedisServer]]:
     """A sentinel, a master and its replica."""
-    with RedisServer() as master, RedisServer("--replicaof", "127.0.0.1", str(master.port)) as replica:
+    at_once = ("--repl-diskless-sync-delay", "0")
+    with RedisServer(*at_once) as master, RedisServer("--replicaof", "127.0.0.1", str(master.port)) as replica:
         settings = [f"monitor shop 127.0.0.1 {master.port} 1", "down-after-milliseconds shop 500"]
         with RedisServer(sentinel=settings) as sentinel:
             wait_for(lambda: "slave0" in str(ask(master, "INFO", "replication")), "no replica")
@@ -291,7 +292,8 @@ def test_a_fail_over(sentinels: tuple[RedisServer, RedisServer, RedisServer]) ->
     sentinel, master, _ = sentinels
     store = RedisStore(f"sentinel://127.0.0.1:1,127.0.0.1:{sentinel.port}/0?master=shop")
     assert _try(store) == [1]
-    assert ask(master, "WAIT", 1, 5_000) == 1
+    # A replica's first copy may take longer than one answer may.
+    wait_for(lambda: ask(master, "WAIT", 1, 500) == 1, "no replica has what was written")
 
     ask(sentinel, "SENTINEL", "FAILOVER", "shop")
 

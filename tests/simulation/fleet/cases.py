@@ -119,7 +119,7 @@ class _Play:
     def __init__(self, case: Case, *, tells: bool) -> None:
         self.case = case
         self.random = Random(case.seed + 1)
-        types = ("work", "write", "fail", "skip", "jump", "flaky", "poll", "crash", "gate", "slow")
+        types = ("work", "write", "fail", "skip", "jump", "again", "flaky", "poll", "crash", "gate", "slow")
         tasks = {name: getattr(self, f"_do_{name}") for name in types}
         self.fleet = Fleet(case.seed, tasks, case.troubles, settings=replace(SETTINGS, mode=case.mode))
         self.fleet.story.is_wanted = tells
@@ -203,6 +203,14 @@ class _Play:
     def _do_jump(self, found: StageExecution) -> TaskResult:
         self._by(found)
         return TaskResult.jump_to(found.context["to"])
+
+    def _do_again(self, found: StageExecution) -> TaskResult:
+        """Run the stage three times."""
+        passes = found.context.get("passes", 0)
+        by = self._by(found)
+        return (
+            TaskResult.success(outputs=by) if passes > 1 else TaskResult.jump_to(found.ref_id, {"passes": passes + 1})
+        )
 
     def _do_flaky(self, found: StageExecution) -> TaskResult:
         tries = found.context.get("tries", 0)
