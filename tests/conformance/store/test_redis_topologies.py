@@ -295,7 +295,7 @@ def test_a_fail_over(sentinels: tuple[RedisServer, RedisServer, RedisServer]) ->
     # A replica's first copy may take longer than one answer may.
     wait_for(lambda: ask(master, "WAIT", 1, 500) == 1, "no replica has what was written")
 
-    ask(sentinel, "SENTINEL", "FAILOVER", "shop")
+    wait_for(lambda: _is_asked_to_fail_over(sentinel), "the sentinel takes no replica for a good one")
 
     wait_for(lambda: _master(sentinel) != str(master.port), "no fail-over")
     # A call may meet the old master while that is being demoted, and not know whether it was carried out.
@@ -308,6 +308,13 @@ def _try(store: RedisStore) -> list[int | None] | None:
     with store.session(W) as session:
         session.read((K,), ("k",))
         return session.commit(ADD_ONE)
+
+
+def _is_asked_to_fail_over(sentinel: RedisServer) -> bool:
+    try:
+        return bool(ask(sentinel, "SENTINEL", "FAILOVER", "shop"))
+    except redis.ResponseError:
+        return False  # it has not looked at the replica since that came
 
 
 def _went_through(store: RedisStore) -> bool:
