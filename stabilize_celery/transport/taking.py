@@ -112,10 +112,6 @@ class Taking:
 
     def _handled(self, message: Message, turn: Turn) -> tuple[str, bytes] | None:
         """Handle a message; return what its commit has taken of the lists."""
-        if self._databases is None or not self._may_take:
-            with self._going_on(message):
-                self._runtime.handle(message)
-            return None
         following = NextMessage(lambda: self._wanted(turn))
         try:
             with self._going_on(message), taking_next(following):
@@ -129,7 +125,7 @@ class Taking:
         return following.taken
 
     def _wanted(self, turn: Turn) -> Take | None:
-        if self._databases is None or not self._queues or turn.is_over():
+        if self._databases is None or not (self._may_take and self._queues) or turn.is_over():
             return None
         return Take(self._in_order(), self._databases)
 
