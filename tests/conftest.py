@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 import redis
+from celery import _state as celery_state
 
 from tests.servers import RedisServer
 
@@ -27,6 +28,20 @@ def redis_url(redis_server: RedisServer) -> str:
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
     return redis_server.url
+
+
+@pytest.fixture(autouse=True)
+def celery_of_its_own() -> Iterator[None]:
+    """Tasks and apps of one test are no other's: Celery shares tasks with each later app of the process by default."""
+    shared, default, current = (
+        set(celery_state._on_app_finalizers),
+        celery_state.default_app,
+        celery_state._tls.current_app,
+    )
+    yield
+    celery_state._on_app_finalizers.intersection_update(shared)
+    celery_state.default_app = default
+    celery_state._tls.current_app = current
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
