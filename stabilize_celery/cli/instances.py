@@ -130,7 +130,7 @@ def _runs(store: Store, workflow_id: str, threads: Mapping[int, str]) -> dict[in
     if not threads:
         return {}
     queries = {index: Hash(places.run(thread)) for index, thread in threads.items()}
-    found = store.look(workflow_slot(workflow_id), list(queries.values()))
+    found = store.look(workflow_slot(workflow_id), list(queries.values()), without_payloads=True)
     return {index: RUN.decode(found[query]) for index, query in queries.items()}
 
 

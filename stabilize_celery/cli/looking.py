@@ -46,7 +46,7 @@ def add_looking(app: typer.Typer) -> None:
 def status(session: Session, workflow_id: WorkflowId) -> int:
     """Show a workflow's stages, and why it failed or was cancelled."""
     client = session.client()
-    view = read_view(client.store, workflow_id)
+    view = read_view(client.store, workflow_id, without_payloads=not session.as_json)
     reasons, instances = explain_view(client.store, view, client.settings), read_instances(client.store, view)
     if session.as_json:
         redaction = Redaction(client.settings.redact_keys)
@@ -109,7 +109,7 @@ def watch(session: Session, workflow_id: WorkflowId) -> int:
 def why(session: Session, workflow_id: WorkflowId) -> int:
     """Say what each unfinished stage waits for, or why the workflow failed."""
     client = session.client()
-    view = read_view(client.store, workflow_id)
+    view = read_view(client.store, workflow_id, without_payloads=True)
     reasons = explain_view(client.store, view, client.settings)
     if session.as_json:
         session.print_json([reason_object(reason) for reason in reasons])

@@ -207,5 +207,5 @@ def _graph(session: Session, what: str) -> Graph:
     if what.endswith(_SUFFIXES):
         raise Mistake(f"{what}: there is no such file")
     client = session.client()
-    view = read_view(client.store, what)
+    view = read_view(client.store, what, without_payloads=True)
     return graph_of_view(view, read_instances(client.store, view))

@@ -22,6 +22,7 @@ __all__ = [
     "component",
     "instance_counts",
     "instances",
+    "is_payload",
     "join",
     "ledger",
     "milestone_waiters",
@@ -34,6 +35,8 @@ __all__ = [
     "started",
     "waiting",
 ]
+
+_PAYLOADS = frozenset({"context", "jump_context", "outputs", "payload", "trigger"})
 
 WORKFLOW = "w"
 """HASH: status, reason, times, parent. WATCHed by every handler, written rarely."""
@@ -60,6 +63,11 @@ PAGES = "pg"
 """HASH, each field written once: pages of what runs can see (engine/past.py)."""
 RESTARTED = "rs"
 """HASH: stage ref to the time (us) of the restart before which its runs do not count any more."""
+
+
+def is_payload(field: str) -> bool:
+    """Return whether a field of a run or a definition holds what users gave it: no overview shows that."""
+    return field in _PAYLOADS or field.startswith("x:")
 
 
 def ledger(name: str) -> str:

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from stabilize_celery.engine import places
-from stabilize_celery.engine.codec import unpack
+from stabilize_celery.engine.codec import pack, unpack
 from stabilize_celery.engine.joins import place_of
 from stabilize_celery.engine.moves import (
     task_list,
@@ -28,6 +29,7 @@ from stabilize_celery.store.contract import Store
 __all__ = ["StageView", "WorkflowView", "read_view", "read_workflow"]
 
 _RECORD, _DEFINITION = Hash(places.WORKFLOW), Hash(places.DEFINITION)
+_NOTHING = pack({})
 _LIVE, _RESTARTED, _PARKED = Members(places.LIVE), Hash(places.RESTARTED), Members(places.PARKED)
 
 
@@ -84,24 +86,27 @@ class WorkflowView:
     now_ms: int
 
 
-def read_view(store: Store, workflow_id: str) -> WorkflowView:
-    """Read everything about a workflow, in three round trips.
+def read_view(store: Store, workflow_id: str, *, without_payloads: bool = False) -> WorkflowView:
+    """Read everything about a workflow, in three round trips; a few more for large values.
+
+    `without_payloads`: contexts and outputs that are large enough to be kept apart look empty, and are not fetched.
 
     Raises:
         WorkflowNotFoundError: there is none of that id (any more).
 
     """
     slot = workflow_slot(workflow_id)
-    top = store.look(slot, (_RECORD, _DEFINITION, _LIVE, _RESTARTED, _PARKED))
+    look = partial(store.look, slot, without_payloads=without_payloads)
+    top = look((_RECORD, _DEFINITION, _LIVE, _RESTARTED, _PARKED))
     record = WORKFLOW_RECORD.decode(top[_RECORD])
     if not record.exists:
         told = f"there is no workflow {workflow_id!r}: the id is mistyped, or its retention is over"
         raise WorkflowNotFoundError(told, execution_id=workflow_id)
     plans = _plans(top[_DEFINITION])
     lists = {ref: _lists(plan) for ref, plan in plans.items()}
-    found = store.look(slot, tuple(query for queries in lists.values() for query in queries))
+    found = look(tuple(query for queries in lists.values() for query in queries))
     threads = sorted({thread for ref in plans for query in lists[ref][:2] for thread in found[query]} | top[_LIVE])
-    runs = store.look(slot, tuple(Hash(places.run(thread)) for thread in threads))
+    runs = look(tuple(Hash(places.run(thread)) for thread in threads))
     by_stage: dict[str, list[tuple[str, Run]]] = {ref: [] for ref in plans}
     since = {ref: int(time_us) for ref, time_us in top[_RESTARTED].items()}
     for thread in threads:
@@ -116,7 +121,7 @@ def read_view(store: Store, workflow_id: str) -> WorkflowView:
     stages = {
         ref: StageView(
             plan,
-            unpack(fields[f"x:{ref}"]),
+            unpack(fields.get(f"x:{ref}", _NOTHING)),
             sorted(by_stage[ref], key=lambda item: item[1].created_us),
             sum(map(len, places_[ref].waiting.values())),
             ref in reachable or plan.owner is not None or record.status == "BUFFERED",
@@ -126,7 +131,7 @@ def read_view(store: Store, workflow_id: str) -> WorkflowView:
         for ref, plan in plans.items()
     }
     parked = frozenset(top[_PARKED])
-    definition, trigger = unpack(fields["definition"]), unpack(fields["trigger"])
+    definition, trigger = unpack(fields["definition"]), unpack(fields.get("trigger", _NOTHING))
     return WorkflowView(workflow_id, record, definition, trigger, stages, parked, runs.now_ms)
 
 

@@ -118,11 +118,13 @@ class Fetched:
     Args:
         cache: Those that this process has.
         shelf: Told of each field that names one, or no more.
+        without_payloads: Fields that `places.is_payload` names are left out of the answers where they name one.
 
     """
 
-    def __init__(self, cache: BlobCache, shelf: Shelf) -> None:
+    def __init__(self, cache: BlobCache, shelf: Shelf, *, without_payloads: bool = False) -> None:
         self.shelf = shelf
+        self.without_payloads = without_payloads
         self.lacking: dict[str, str] = {}
         """Names of blobs to fetch, to the place of each."""
         self.gone = ""
@@ -139,6 +141,9 @@ class Fetched:
         found = self._found.get(name) or self._cache.get(name)
         if found is None:
             self.lacking[name] = place
+        else:
+            # What is fetched now may drive it out of the cache before the answers are looked at again.
+            self._found[name] = found
         return found
 
     def bring(self, values: Sequence[object]) -> bool:

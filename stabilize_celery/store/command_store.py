@@ -199,15 +199,18 @@ class CommandStore:
         (now,) = self._one(keys.partitions(self.namespace), ("TIME",))
         return time_us(now) // 1000
 
-    def look(self, slot: Slot, queries: Sequence[Query]) -> Snapshot:
-        """Read without WATCH, in one round trip."""
-        return self.look_many([(slot, queries)])[0]
+    def look(self, slot: Slot, queries: Sequence[Query], *, without_payloads: bool = False) -> Snapshot:
+        """Read without WATCH, in one round trip; one more for large values, which payloads may be left out of."""
+        return self.look_many([(slot, queries)], without_payloads=without_payloads)[0]
 
-    def look_many(self, requests: Sequence[tuple[Slot, Sequence[Query]]]) -> list[Snapshot]:
+    def look_many(
+        self, requests: Sequence[tuple[Slot, Sequence[Query]]], *, without_payloads: bool = False
+    ) -> list[Snapshot]:
         """Read several slots without WATCH; one round trip on a single server, one more for large values."""
         addresses = [self._address(slot) for slot, _ in requests]
         readings = [
-            Reading(address, queries, self._vault) for address, (_, queries) in zip(addresses, requests, strict=True)
+            Reading(address, queries, self._vault, without_payloads=without_payloads)
+            for address, (_, queries) in zip(addresses, requests, strict=True)
         ]
         batches = [Batch(place.prefix, reading.commands) for place, reading in zip(addresses, readings, strict=True)]
         for _ in range(READ_TRIES):

@@ -276,12 +276,18 @@ class Store(Protocol):
         """Return the server's time."""
         ...
 
-    def look(self, slot: Slot, queries: Sequence[Query]) -> Snapshot:
-        """Read without WATCH, in one round trip."""
+    def look(self, slot: Slot, queries: Sequence[Query], *, without_payloads: bool = False) -> Snapshot:
+        """Read without WATCH, in one round trip; one more for large values.
+
+        `without_payloads`: fields of hashes that `places.is_payload` names are absent where their values are large
+        enough to be kept apart: nothing of them is fetched.
+        """
         ...
 
-    def look_many(self, requests: Sequence[tuple[Slot, Sequence[Query]]]) -> list[Snapshot]:
-        """Read several slots without WATCH; one round trip on a single server."""
+    def look_many(
+        self, requests: Sequence[tuple[Slot, Sequence[Query]]], *, without_payloads: bool = False
+    ) -> list[Snapshot]:
+        """Read several slots, each as `look` does; one round trip on a single server."""
         ...
 
     def listing(self, wanted: Filter, limit: int, cursor: str | None) -> Page:

@@ -28,11 +28,17 @@ class Reading:
     """Queries as commands that end with TIME, and their replies as a snapshot."""
 
     def __init__(
-        self, address: Address, queries: Sequence[Query], vault: Vault = PLAIN, shelf: Shelf | None = None
+        self,
+        address: Address,
+        queries: Sequence[Query],
+        vault: Vault = PLAIN,
+        shelf: Shelf | None = None,
+        *,
+        without_payloads: bool = False,
     ) -> None:
         self._address = address
         self._vault = vault
-        self._fetched = vault.fetching(shelf)
+        self._fetched = vault.fetching(shelf, without_payloads=without_payloads)
         self._asked: list[tuple[Query, Question]] = [(query, question(address, query)) for query in queries]
         self.commands: list[Command] = [asked[0] for _, asked in self._asked if asked[0] is not None]
         self.commands.append(_TIME)

@@ -10,7 +10,7 @@ from typing import Protocol, TypeGuard
 
 import msgspec
 
-from stabilize_celery.engine.places import DEFINITION, FAILURES
+from stabilize_celery.engine.places import DEFINITION, FAILURES, is_payload
 from stabilize_celery.engine.steps import Change, Delete, SetFields, Value
 from stabilize_celery.errors import PayloadError
 from stabilize_celery.store.addresses import Address
@@ -22,6 +22,7 @@ __all__ = ["PLAIN", "Blobs", "Cipher", "Vault"]
 MARK = b"\xc1"
 """First byte of a value that is not as the engine wrote it: neither msgpack nor UTF-8 begins like this."""
 _SEALED, _ELSEWHERE, _BLOB = b"\x01", b"\x02", b"\x03"
+_APART = (MARK + _ELSEWHERE, MARK + _BLOB)
 _TEXTS = frozenset({"reason"})
 
 
@@ -146,11 +147,14 @@ class Vault:
         else:
             if fetched is None or fetched.shelf.is_empty:
                 return fields
-        return {name: self._opened(one, f"{key}.{name}", fetched or self.fetching()) for name, one in fields.items()}
+        fetched = fetched or self.fetching()
+        if fetched.without_payloads:
+            fields = {name: one for name, one in fields.items() if one[:2] not in _APART or not is_payload(name)}
+        return {name: self._opened(one, f"{key}.{name}", fetched) for name, one in fields.items()}
 
-    def fetching(self, shelf: Shelf | None = None) -> Fetched:
+    def fetching(self, shelf: Shelf | None = None, *, without_payloads: bool = False) -> Fetched:
         """Return what a read needs that may meet blobs."""
-        return Fetched(self._cache, Shelf() if shelf is None else shelf)
+        return Fetched(self._cache, Shelf() if shelf is None else shelf, without_payloads=without_payloads)
 
     def written(self, address: Address, transaction: Transaction) -> None:
         """Remove what is kept elsewhere of a workflow that this transaction has removed."""

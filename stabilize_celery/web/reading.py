@@ -1,7 +1,8 @@
 """Reading stages for the page: all of a workflow's, or just those that something happened to."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from stabilize_celery.client.outcomes import no_such_workflow
 from stabilize_celery.engine import places
@@ -9,7 +10,7 @@ from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.instances import Crowd
 from stabilize_celery.engine.plan import StagePlan, decode_plan, decode_workflow_plan
 from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD, Run, WorkflowRecord
-from stabilize_celery.engine.steps import Fields, Hash, Items, Members, Query, workflow_slot
+from stabilize_celery.engine.steps import Fields, Hash, Items, Members, Query, Snapshot, workflow_slot
 from stabilize_celery.runtime.reading import StageView
 from stabilize_celery.store.contract import Store
 
@@ -28,10 +29,11 @@ class Part:
     now_ms: int
 
 
-def read_part(store: Store, workflow_id: str, refs: Collection[str]) -> Part:
+def read_part(store: Store, workflow_id: str, refs: Collection[str], *, without_payloads: bool = False) -> Part:
     """Read these stages, in three round trips however large the workflow is; unknown refs are left out.
 
     Whether a thread may still come is not looked at: what has not begun is NOT_STARTED until the whole is read again.
+    `without_payloads`: large contexts and outputs look empty.
 
     Raises:
         WorkflowNotFoundError: there is no such workflow (any more).
@@ -40,7 +42,8 @@ def read_part(store: Store, workflow_id: str, refs: Collection[str]) -> Part:
     slot = workflow_slot(workflow_id)
     fields = Fields(places.DEFINITION, tuple(name for ref in refs for name in (f"s:{ref}", f"x:{ref}")))
     lists = {ref: (Items(places.started(ref)), Items(places.bypassed(ref))) for ref in refs}
-    found = store.look(slot, (_RECORD, _RESTARTED, _LIVE, fields, *(one for pair in lists.values() for one in pair)))
+    look = partial(store.look, slot, without_payloads=without_payloads)
+    found = look((_RECORD, _RESTARTED, _LIVE, fields, *(one for pair in lists.values() for one in pair)))
     record = WORKFLOW_RECORD.decode(found[_RECORD])
     if not record.exists:
         raise no_such_workflow(workflow_id)
@@ -51,7 +54,7 @@ def read_part(store: Store, workflow_id: str, refs: Collection[str]) -> Part:
             parents = tuple(f"{thread}." for thread in threads[ref])
             threads[ref] += sorted(thread for thread in found[_LIVE] if parents and thread.startswith(parents))
     since = {ref: int(time_us) for ref, time_us in found[_RESTARTED].items()}
-    runs = _runs(store, workflow_id, {thread for of_stage in threads.values() for thread in of_stage})
+    runs = _runs(look, {thread for of_stage in threads.values() for thread in of_stage})
     stages = {
         ref: _view(plan, found[fields].get(f"x:{ref}"), threads[ref], runs, since.get(ref, 0))
         for ref, plan in plans.items()
@@ -59,9 +62,9 @@ def read_part(store: Store, workflow_id: str, refs: Collection[str]) -> Part:
     return Part(record, stages, read_crowds(store, workflow_id, stages), found.now_ms)
 
 
-def _runs(store: Store, workflow_id: str, threads: Collection[str]) -> dict[str, Run]:
+def _runs(look: Callable[[Sequence[Query]], Snapshot], threads: Collection[str]) -> dict[str, Run]:
     queries = {thread: Hash(places.run(thread)) for thread in threads}
-    found = store.look(workflow_slot(workflow_id), tuple(queries.values())) if queries else None
+    found = look(tuple(queries.values())) if queries else None
     return {thread: RUN.decode(found[query]) for thread, query in queries.items()} if found else {}
 
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
@@ -65,14 +66,14 @@ class Service:
 
     def _workflow(self, workflow_id: str) -> bodies.WorkflowState:
         since_ms = self.store.time_ms()
-        view = read_view(self.store, workflow_id)
+        view = read_view(self.store, workflow_id, without_payloads=True)
         crowds, regions = read_crowds(self.store, view.id, view.stages), read_regions(self.store, view.id)
         has_moved = bool(self.store.events(workflow_id, f"{since_ms}-0", None, 1))
         return workflow_state(view, crowds, regions, has_moved=has_moved)
 
     def changed(self, workflow_id: str, refs: set[str]) -> tuple[str, list[bodies.StageLine]]:
         """Return the workflow's status and these stages as they are now. Raises WorkflowNotFoundError."""
-        part = read_part(self.store, workflow_id, refs)
+        part = read_part(self.store, workflow_id, refs, without_payloads=True)
         lines = [stage_line(ref, view, part.record, part.crowds.get(ref)) for ref, view in part.stages.items()]
         return part.record.status, lines
 
@@ -90,7 +91,8 @@ class Service:
         view = part.stages[ref]
         if not (part.record.is_live or part.record.is_settled):
             # Whether its join was cut short is told by all the others.
-            view = read_view(self.store, workflow_id).stages.get(ref, view)
+            whole = read_view(self.store, workflow_id, without_payloads=True).stages.get(ref, view)
+            view = replace(view, is_cut=whole.is_cut)
         detail = stage_detail(ref, view, part.record, part.crowds.get(ref), part.now_ms)
         return redacted(detail, Redaction(self.client.settings.redact_keys))
 
@@ -122,7 +124,7 @@ class Service:
 
     def why(self, workflow_id: str) -> bodies.Reasons:
         """Return why a workflow does not go on, or failed. Raises WorkflowNotFoundError."""
-        view = read_view(self.store, workflow_id)
+        view = read_view(self.store, workflow_id, without_payloads=True)
         found = explain_view(self.store, view, self.client.settings)
         return bodies.Reasons([reason_line(reason) for reason in found])
 

@@ -28,7 +28,7 @@ def explain(store: Store, workflow_id: str, settings: Settings) -> list[Reason]:
         WorkflowNotFoundError: there is no such workflow (any more).
 
     """
-    return explain_view(store, read_view(store, workflow_id), settings)
+    return explain_view(store, read_view(store, workflow_id, without_payloads=True), settings)
 
 
 def explain_view(store: Store, view: WorkflowView, settings: Settings) -> list[Reason]:
@@ -43,7 +43,7 @@ def explain_view(store: Store, view: WorkflowView, settings: Settings) -> list[R
     for _ in range(_LOOKS - 1):
         if not alarms:
             break
-        found = _reasons(store, read_view(store, view.id), settings)
+        found = _reasons(store, read_view(store, view.id, without_payloads=True), settings)
         alarms &= _alarms(found)
     return [reason for reason in found if reason.kind != "stuck" or (reason.ref_id, reason.text) in alarms]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from stabilize_celery.client.why.branches import Reach, evaluation_name
 from stabilize_celery.client.why.deadlocks import Deadlocks, find_deadlocks, workflow_node
@@ -9,12 +10,13 @@ from stabilize_celery.client.why.fleet import Fleet
 from stabilize_celery.client.why.locks import LockFacts, read_locks
 from stabilize_celery.client.why.seen import Seen
 from stabilize_celery.engine import places
+from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.endings import (
     lock_name,
 )
 from stabilize_celery.engine.instances import Crowd
 from stabilize_celery.engine.state import ENTRY, Entry, Run
-from stabilize_celery.engine.steps import Hash, Look, Query, workflow_slot
+from stabilize_celery.engine.steps import Fields, Hash, Look, Query, workflow_slot
 from stabilize_celery.models.messages import run_name, timer_name
 from stabilize_celery.runtime.reading import StageView, WorkflowView
 from stabilize_celery.store.contract import Store
@@ -38,6 +40,8 @@ class Facts:
     """The instances of its live runs that have some, by thread."""
     locks: Mapping[str, LockFacts] = field(default_factory=dict)
     """The locks that its runs, or itself, ask for, by full name."""
+    contexts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What its runs that wait for a signal until a deadline see of their own context, by thread."""
     deadlocks: Deadlocks = field(default_factory=Deadlocks)
     """Those that it waits for, or is part of."""
 
@@ -64,8 +68,11 @@ def gather(store: Store, view: WorkflowView) -> Facts:
     names = list(_names(view))
     hashes = {name: Hash(places.ledger(name)) for name in names}
     crowds = {thread: _crowd_queries(thread) for thread in _threads_with_instances(view)}
+    contexts = dict(_context_queries(view))
     look = Look(tuple(names))
-    queries: list[Query] = [look, *hashes.values(), *(query for pair in crowds.values() for query in pair)]
+    queries: list[Query] = [look, *hashes.values()]
+    queries += [query for pair in crowds.values() for query in pair]
+    queries += [query for pair in contexts.values() for query in pair]
     snapshot = store.look(workflow_slot(view.id), queries)
     return Facts(
         view,
@@ -75,12 +82,26 @@ def gather(store: Store, view: WorkflowView) -> Facts:
         snapshot[look],
         {thread: Crowd.of(snapshot[totals], snapshot[counts]) for thread, (totals, counts) in crowds.items()},
         read_locks(store, _wanted_locks(view)),
+        {thread: _context(snapshot[of_stage], snapshot[own]) for thread, (of_stage, own) in contexts.items()},
         find_deadlocks(store, [workflow_node(view.id)], {view.id: Seen.of(view)}),
     )
 
 
 def _crowd_queries(thread: str) -> tuple[Hash, Hash]:
     return Hash(places.instances(thread)), Hash(places.instance_counts(thread))
+
+
+def _context_queries(view: WorkflowView) -> Iterator[tuple[str, tuple[Fields, Fields]]]:
+    """Yield where the contexts of runs with a deadline are: large ones may have been left out of the view."""
+    for ref, stage in view.stages.items():
+        of_stage = Fields(places.DEFINITION, (f"x:{ref}",))
+        for thread, run in stage.runs:
+            if run.wait_deadline_ms and run.status == "SUSPENDED":
+                yield thread, (of_stage, Fields(places.run(thread), ("context",)))
+
+
+def _context(of_stage: Mapping[str, bytes], own: Mapping[str, bytes]) -> dict[str, Any]:
+    return {name: value for packed in (*of_stage.values(), *own.values()) for name, value in unpack(packed).items()}
 
 
 def _threads_with_instances(view: WorkflowView) -> list[str]:

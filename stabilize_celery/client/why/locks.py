@@ -175,7 +175,7 @@ def _look(
     asked: list[tuple[Slot, Sequence[Query]]] = [
         (workflow_slot(owners[name].workflow_id), pair) for name, pair in queries.items()
     ]
-    found = store.look_many(asked) if asked else []
+    found = store.look_many(asked, without_payloads=True) if asked else []
     return {
         name: (snapshot[pair[0]], snapshot[pair[1]])
         for (name, pair), snapshot in zip(queries.items(), found, strict=True)

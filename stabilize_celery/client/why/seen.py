@@ -139,7 +139,7 @@ def _add_runs(store: Store, seen: Mapping[str, Seen], wanted: Mapping[str, Colle
 
 def _look(store: Store, queries: Mapping[str, Sequence[Query]]) -> dict[str, list[Any]]:
     asked: list[tuple[Slot, Sequence[Query]]] = [(workflow_slot(name), found) for name, found in queries.items()]
-    snapshots = store.look_many(asked) if asked else []
+    snapshots = store.look_many(asked, without_payloads=True) if asked else []
     return {
         name: [snapshot[query] for query in found]
         for (name, found), snapshot in zip(queries.items(), snapshots, strict=True)
@@ -148,6 +148,6 @@ def _look(store: Store, queries: Mapping[str, Sequence[Query]]) -> dict[str, lis
 
 def _view(store: Store, workflow_id: str) -> WorkflowView | None:
     try:
-        return read_view(store, workflow_id)
+        return read_view(store, workflow_id, without_payloads=True)
     except WorkflowNotFoundError:
         return None

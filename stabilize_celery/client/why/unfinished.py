@@ -1,7 +1,8 @@
 """What one unfinished stage waits for."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from stabilize_celery.client.why.branches import is_at_work
 from stabilize_celery.client.why.doing import doing
@@ -62,7 +63,7 @@ def _of_run(facts: Facts, ref_id: str, stage: StageView, thread: str, run: Run, 
     if run.status == "BUFFERED":
         return _held(facts, ref_id, stage, thread, run)
     if run.status == "SUSPENDED":
-        return _signal(facts, ref_id, stage, run)
+        return _signal(facts, ref_id, thread, run)
     if run.status == "NOT_STARTED":
         return _start(facts, ref_id, thread)
     return _at_work(facts, ref_id, stage, thread, run, settings)
@@ -145,24 +146,24 @@ def _is_complete(facts: Facts, ref_id: str) -> bool:
     return WorkflowStatus[stage.status(facts.view.record)].is_complete
 
 
-def _signal(facts: Facts, ref_id: str, stage: StageView, run: Run) -> Reason:
+def _signal(facts: Facts, ref_id: str, thread: str, run: Run) -> Reason:
     name = run.waits
     text = f"waits for signal {name!r}" if name else "waits for any signal"
     end = ""
     if run.wait_deadline_ms:
         left = duration(run.wait_deadline_ms - facts.now_ms)
         text += f", until {clock_time(run.wait_deadline_ms, facts.now_ms)} (in {left})"
-        end = f"; {_without_signal(stage, run)} if nobody does"
+        end = f"; {_without_signal(facts.contexts.get(thread, {}), run)} if nobody does"
     which = "" if run.instance is None else f" --instance {run.instance}"
     advice = f"stabilize-celery signal {facts.view.id} {ref_id} {name or 'NAME'} '{{}}'{which}"
     return Reason(ref_id, "signal", text, f"Nobody has sent it{end}", advice)
 
 
-def _without_signal(stage: StageView, run: Run) -> str:
+def _without_signal(context: Mapping[str, Any], run: Run) -> str:
     state = task_at_work(run)
     if state is not None and ON_TIMEOUT in state.hooks:
         return "its on_timeout is asked"
-    return f"it ends {failure_status({**stage.context, **run.context})}"
+    return f"it ends {failure_status(context)}"
 
 
 def _start(facts: Facts, ref_id: str, thread: str) -> Reason:

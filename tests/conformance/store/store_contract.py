@@ -89,6 +89,18 @@ class SessionContract:
             ["first", "second"], 1, None, [("early", 1.0), ("late", 2.5)], [("early", 1.0)],
         ]  # fmt: skip
 
+    def test_payloads_may_be_left_out_where_they_are_large(self, store: Store) -> None:
+        """All else is there; a payload is as it was written, or absent."""
+        payloads = {"outputs": b"o" * 200, "context": b"c" * 200, "x:stage": b"x" * 200}
+        others = {"tasks": b"t" * 200, "status": b"RUNNING"}
+        write(store, SetFields("h", {**payloads, **others}))
+        queries = (Hash("h"), Fields("h", ("outputs", "tasks")))
+
+        whole, fields = (store.look(W, queries, without_payloads=True)[query] for query in queries)
+
+        assert (whole | payloads, fields | payloads) == ({**payloads, **others}, {**payloads, "tasks": others["tasks"]})
+        assert store.look(W, queries)[queries[0]] == {**payloads, **others}
+
     def test_absent_things_are_empty(self, store: Store) -> None:
         """What is not there reads as empty, and asking for nothing is no error."""
         queries = (

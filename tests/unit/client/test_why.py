@@ -18,6 +18,7 @@ from stabilize_celery.models.stage.enums import SplitType, SyntheticStageOwner
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.runtime.reading import read_view
 from stabilize_celery.store.contract import Bury, Drop, Due, LedgerChange, Transaction
+from stabilize_celery.store.vault import Vault
 from tests.unit.client.world import World, gate, stage, workflow
 
 
@@ -50,6 +51,15 @@ def run_name(world: World, handle: object) -> str:
 
 def test_nothing_is_said_of_a_workflow_that_went_well(world: World):
     assert world.start(stage("a")).why() == []
+
+
+@pytest.mark.parametrize("note", ["", "x" * 2_000])
+def test_how_a_stage_ends_without_its_signal(world: World, note: str):
+    """Its context says that, also where that is too large to be read with all others."""
+    world.client.store._vault = Vault(blob_bytes=1_000)
+    found = said(world, gate(context={"deadline_s": 3600, "note": note, "continuePipelineOnFailure": True}))
+
+    assert found["gate"].detail == "Nobody has sent it; it ends FAILED_CONTINUE if nobody does"
 
 
 def test_a_signal(world: World):

@@ -141,6 +141,34 @@ def test_a_blob_is_fetched_once_per_process(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(trips) == 4
 
 
+def test_what_was_in_the_cache_stays_in_the_answer_when_the_rest_drives_it_out() -> None:
+    """Large values that are more than the cache holds are read as well the second time."""
+    ours = store()
+    write(ours, SetFields(RUN.key, {"outputs": LARGE, "context": OTHER}))
+    other = store(ours)
+    other._vault._cache = BlobCache(len(LARGE) + 1)
+
+    looks = [other.look(W, [Fields(RUN.key, ("outputs",)), RUN])[RUN] for _ in range(3)]
+
+    assert looks == [{"outputs": LARGE, "context": OTHER}] * 3
+
+
+def test_payloads_that_are_left_out_are_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither those in Redis nor those in files; other fields of any size are."""
+    ours = store()
+    write(ours, SetFields(RUN.key, {"outputs": LARGE, "context": SMALL, "tasks": OTHER}))
+    other = store(ours)
+    fetched: list[Any] = []
+    bring = other._bring
+    monkeypatch.setattr(
+        other, "_bring", lambda at, readings: fetched.append(readings[0].fetching) or bring(at, readings)
+    )
+
+    assert other.look(W, [RUN], without_payloads=True)[RUN] == {"context": SMALL, "tasks": OTHER}
+    ((command,),) = fetched
+    assert len(command) == 3  # HMGET, its key, one name
+
+
 def test_what_is_overwritten_between_two_looks_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The blob that the record named is gone when it is asked for."""
     ours = store()
