@@ -122,11 +122,12 @@ class _Execution:
 
     def _take_up(self) -> _Place:
         kept = self.task.journal.place(self.key)
-        if kept is None:
+        if kept is None or not kept["step"]:
             call = self.call
             visit = Visit(call.workflow_id, call.stage_ref_id, call.run_number, call.instance_index)
             self.task.journal.visit(visit)
-            return _Place(0, self.task.journal.count(("attempt", *self.over_all_runs)), {})
+            outputs = dict(kept["outputs"]) if kept is not None else {}
+            return _Place(0, self.task.journal.count(("attempt", *self.over_all_runs)), outputs)
         signal = tuple(kept["signal"])
         if kept["waits"]:
             signal = (self.call.signal_payload,)
@@ -175,7 +176,8 @@ class _Execution:
 
     def retry(self, step: Step) -> None:
         if self.place.attempt <= step.argument:
-            self.end()
+            # What it has put out stays; all else begins anew.
+            self.task.journal.keep_place(self.key, {"step": 0, "outputs": self.place.outputs})
             raise TransientError(f"execution {self.place.attempt} of the first {step.argument}", retry_after=0.02)
 
     def sleep(self, step: Step) -> TaskResult | None:
