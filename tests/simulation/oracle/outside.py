@@ -12,7 +12,11 @@ __all__ = ["deliver", "is_addressed", "look_at_triggers"]
 
 
 def look_at_triggers(home: Installation) -> None:
-    """Note the events whose triggers hold now."""
+    """Note the events, and the workflows that start, whose triggers hold now."""
+    for workflow in list(home.unstarted):
+        if all(_holds(home, trigger) for trigger in workflow.triggers):
+            home.unstarted.remove(workflow)
+            home.starting.append(workflow)
     for event in list(home.events):
         if all(_holds(home, trigger) for trigger in event.triggers):
             home.events.remove(event)

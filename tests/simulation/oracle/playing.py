@@ -10,7 +10,7 @@ from functools import partial
 from random import Random
 from typing import TypeAlias
 
-from stabilize_celery.testing.conformance.scenario import EventScript, Scenario
+from stabilize_celery.testing.conformance.scenario import EventScript, Scenario, WorkflowScript
 from tests.simulation.oracle.calls import call, return_from
 from tests.simulation.oracle.enabling import choose, offer_or_enable, offered
 from tests.simulation.oracle.ends import end_if_nothing_is_left, finish
@@ -39,11 +39,12 @@ def play(scenario: Scenario, seed: int) -> Result:
         _begin(case)
     look_at_triggers(home)
     for _ in range(MAX_STEPS):
-        if not any(case.is_live for case in home.cases):
+        if not (home.starting or home.unstarted or any(case.is_live for case in home.cases)):
             if any(not is_addressed(home, event.do) for event in home.due):
                 raise StuckError("an event is for a workflow that was never started")
             return tuple((one.name, tuple(sorted(map(ended, home.of(one.name))))) for one in scenario.workflows)
         steps = [step for case in home.cases for step in _steps(case)]
+        steps += [partial(_start, home, workflow) for workflow in home.starting]
         steps += [partial(_deliver, home, event) for event in home.due if is_addressed(home, event.do)]
         if steps:
             steps[int(len(steps) * home.random.random() ** home.bias)]()
@@ -56,6 +57,11 @@ def play(scenario: Scenario, seed: int) -> Result:
 def _begin(case: Case) -> None:
     offer_or_enable(case, [ref for ref in case.top if not case.sources[ref]], 1, {})
     _settle(case)
+
+
+def _start(home: Installation, workflow: WorkflowScript) -> None:
+    home.starting.remove(workflow)
+    _begin(home.open(workflow))
 
 
 def _after(home: Installation) -> None:
@@ -145,7 +151,8 @@ def _pass_time(home: Installation) -> None:
         choose(*home.random.choice(late))
         _after(home)
         return
-    ticks = [trigger.tick for event in home.events for trigger in event.triggers if trigger.tick is not None]
+    triggers = [trigger for one in (*home.events, *home.unstarted) for trigger in one.triggers]
+    ticks = [trigger.tick for trigger in triggers if trigger.tick is not None]
     later = [tick for tick in [*ticks, *(at for _, _, at in offers)] if tick > home.now]
     if not later:
         raise StuckError("nothing can move")

@@ -129,8 +129,12 @@ class Installation:
         self.events = list(scenario.events)
         self.due: list[EventScript] = []
         self.delivered: set[str] = set()
+        self.unstarted = [one for one in scenario.workflows if one.triggers]
+        """Workflows that start upon something which has not happened yet."""
+        self.starting: list[WorkflowScript] = []
+        """Those of which it has."""
         for workflow in scenario.workflows:
-            if not workflow.is_called:
+            if not workflow.is_called and not workflow.triggers:
                 self.open(workflow)
 
     def open(
