@@ -31,7 +31,14 @@ from stabilize_celery.transport.publish import CeleryPublisher, databases_of_one
 from stabilize_celery.transport.reports import Reports
 from stabilize_celery.transport.turns import Delivered, TaskEvents, Turns
 from stabilize_celery.transport.waiting import Waiting
-from stabilize_celery.transport.worker_steps import add_queues, forget_acks, has_worker_step, is_ours_alone, worker_step
+from stabilize_celery.transport.worker_steps import (
+    add_queues,
+    forget_acks,
+    has_worker_step,
+    is_ours_alone,
+    warn_of_strays,
+    worker_step,
+)
 
 __all__ = ["Stabilize"]
 
@@ -228,6 +235,8 @@ class Stabilize:
         if getattr(instance, "app", None) is not self.app:
             return
         add_queues(self.app, self.queues())
+        if not (options or {}).get("queues"):
+            warn_of_strays(self.app)
         if self.settings.log_format == JSON:
             log_as_json()
         if self.settings.acks == LEDGER and is_ours_alone((options or {}).get("queues"), self.queues()):

@@ -37,6 +37,12 @@ __all__ = [
 
 SUBMIT = "SubmitWorkflow"
 _REQUEUE_PAUSE_S = 2.0
+_RELIED_ON = (
+    *("acks_late", "acks_on_failure_or_timeout", "acks_on_failure", "acks_on_timeout"),
+    *("reject_on_worker_lost", "retry_on_worker_lost", "ignore_result", "store_errors_even_if_ignored", "max_retries"),
+    *("rate_limit", "expires", "serializer", "compression", "queue", "exchange", "routing_key", "priority"),
+)
+"""What annotations don't change: how messages are acknowledged, tried again, written, and where they go."""
 _REFUSALS = (InvalidWorkflowError, IdempotencyConflictError)
 
 logger = logging.getLogger(__name__)
@@ -96,6 +102,17 @@ class LedgerTask(Task):
     bridge: Bridge
     Request: ClassVar[str] = "stabilize_celery.transport.request:LedgerRequest"
     Strategy: ClassVar[str] = "stabilize_celery.transport.strategy:readable_only"
+
+    @classmethod
+    def annotate(cls) -> None:
+        """Take what the app's `task_annotations` say of all tasks, but for what the ledger relies on.
+
+        A rate limit, say, would let messages lie in the worker, and the ledger sends anew what has no effect.
+        """
+        relied_on = {name: getattr(cls, name, None) for name in _RELIED_ON}
+        super().annotate()
+        for name, value in relied_on.items():
+            setattr(cls, name, value)
 
     def after_return(self, *_: Any) -> None:
         """Go on with what waits on the broker: all that Celery tells of this delivery is told, or told at once."""

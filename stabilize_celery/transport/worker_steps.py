@@ -1,9 +1,11 @@
 """What is added to a Celery worker: queues to consume, and the duties of its main process."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from celery import Celery, bootsteps
+from celery.exceptions import QueueNotFound
 from celery.signals import task_received, worker_shutdown, worker_shutting_down
 from celery.worker import state
 
@@ -16,6 +18,7 @@ from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.telemetry.telemetry import Telemetry
 from stabilize_celery.transport.canvas_call import canvas_task_names
 from stabilize_celery.transport.celery_call import celery_task_names
+from stabilize_celery.transport.celery_tasks import SUBMIT
 from stabilize_celery.transport.duty import Duty
 from stabilize_celery.transport.pools import jobs_in, may_wait, prefetched_per_process, telling_queues
 from stabilize_celery.transport.publish import queue_named, task_name
@@ -35,12 +38,16 @@ __all__ = [
     "has_worker_step",
     "is_ours_alone",
     "running_attempts",
+    "warn_of_strays",
     "worker_step",
 ]
 
 _RUN_TASK = task_name(RunTask.__name__)
+_SUBMIT = task_name(SUBMIT)
 _JOIN_S = 2.0
 _READ_TRIES = 20
+
+logger = logging.getLogger(__name__)
 
 
 class WorkerBridge(Protocol):
@@ -225,6 +232,25 @@ def add_queues(app: Celery, names: Sequence[str]) -> None:
     """Let workers of the app consume these queues beside those they would anyway; `-Q` and `-X` still choose."""
     for name in names:
         app.amqp.queues.select_add(queue_named(app, name))
+
+
+def warn_of_strays(app: Celery) -> None:
+    """Say so if the app's own routes take what its programs submit to a queue that no plain worker of it consumes."""
+    try:
+        queue = app.amqp.router.route({}, _SUBMIT)["queue"].name
+    except QueueNotFound:
+        # Who sends is told.
+        return
+    if queue not in app.amqp.queues.consume_from:
+        logger.warning(
+            "the app's task_routes send %s to the queue %r, which this worker does not consume: workflows that are "
+            "submitted by it wait there. Begin the routes with {%r: {'queue': %r}}, or start a worker with -Q %s",
+            _SUBMIT,
+            queue,
+            _SUBMIT,
+            app.conf.task_default_queue,
+            queue,
+        )
 
 
 def is_ours_alone(chosen: str | Sequence[str] | None, ours: Sequence[str]) -> bool:

@@ -91,7 +91,12 @@ def _described(case: Case) -> str:
     workflows = [json.dumps(definition["stages"]) for definition in case.definitions]
     events = [f"{ms} ms: {what} of {ref} of w{number}" for ms, number, what, ref in case.events]
     return "\n".join(
-        [f"mode: {case.mode}", "troubles: " + json.dumps(troubles), *(f"stages: {text}" for text in workflows), *events]
+        [
+            f"mode: {case.mode}{', takes' if case.takes else ''}",
+            "troubles: " + json.dumps(troubles),
+            *(f"stages: {text}" for text in workflows),
+            *events,
+        ]
     )
 
 

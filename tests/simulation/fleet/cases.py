@@ -33,6 +33,7 @@ EVENTS: dict[str, Callable[[str], tuple[Any, ...]]] = {
 }
 
 _PRIORITIES = (0, 3, 6, 9)
+_TAKES = 0.5
 _MODES = (PER_MESSAGE, PER_MESSAGE, FUSED, CONTINUATION)
 
 
@@ -48,6 +49,8 @@ class Case:
     is_tame: bool
     mode: str = PER_MESSAGE
     """Which of the modes all workers run in."""
+    takes: bool = False
+    """Whether processes take messages off the broker's lists themselves (decision 015)."""
 
 
 @dataclass(slots=True)
@@ -74,7 +77,8 @@ def draw_case(seed: int) -> Case:
     drawn = [{**one, "priority": random.choice(_PRIORITIES)} if random.random() < 0.3 else one for one in drawn]
     events = [] if is_tame or random.random() < 0.5 else [_event(random, drawn) for _ in range(random.randint(1, 4))]
     troubles = draw_troubles(random)
-    return Case(seed, tuple(drawn), tuple(sorted(events)), troubles, is_tame, random.choice(_MODES))
+    mode, takes = random.choice(_MODES), random.random() < _TAKES
+    return Case(seed, tuple(drawn), tuple(sorted(events)), troubles, is_tame, mode, takes)
 
 
 def _definition(random: Random, kinds: Any) -> dict[str, Any]:
@@ -121,7 +125,8 @@ class _Play:
         self.random = Random(case.seed + 1)
         types = ("work", "write", "fail", "skip", "jump", "again", "flaky", "poll", "crash", "gate", "slow")
         tasks = {name: getattr(self, f"_do_{name}") for name in types}
-        self.fleet = Fleet(case.seed, tasks, case.troubles, settings=replace(SETTINGS, mode=case.mode))
+        settings = replace(SETTINGS, mode=case.mode)
+        self.fleet = Fleet(case.seed, tasks, case.troubles, settings=settings, takes=case.takes)
         self.fleet.story.is_wanted = tells
         self.asked = 0
 

@@ -23,6 +23,7 @@ from stabilize_celery.tasks.registry import TaskImplementation, TaskRegistry
 from tests.simulation.fleet.actors import START_US, Loop
 from tests.simulation.fleet.broker import SimulatedBroker
 from tests.simulation.fleet.laws import FleetLaws
+from tests.simulation.fleet.lists import text_of
 from tests.simulation.fleet.story import Story
 from tests.simulation.fleet.troubles import Incident, Troubles
 from tests.simulation.fleet.wire import FleetStore, SimulatedRedis
@@ -47,10 +48,19 @@ class LawBrokenError(AssertionError):
 
 
 class Fleet:
-    """Workers, clients, broker and Redis. `observers` are told of every commit, at the moment it is applied."""
+    """Workers, clients, broker and Redis. `observers` are told of every commit, at the moment it is applied.
+
+    `takes`: broker and state are one server, and processes take messages off its lists themselves.
+    """
 
     def __init__(
-        self, seed: int, tasks: Mapping[str, TaskImplementation], troubles: Troubles, *, settings: Settings = SETTINGS
+        self,
+        seed: int,
+        tasks: Mapping[str, TaskImplementation],
+        troubles: Troubles,
+        *,
+        settings: Settings = SETTINGS,
+        takes: bool = False,
     ) -> None:
         self.random = Random(seed)
         self.loop = Loop(self.random)
@@ -59,6 +69,9 @@ class Fleet:
         self.redis = SimulatedRedis(self.loop, troubles, log=self.story.tell)
         self.redis.applied.append(self._applied)
         self.broker = SimulatedBroker(self.loop, troubles, self._take, self.story.tell)
+        if takes:
+            self.broker.text_of = text_of
+            self.redis.has_lists_of(self.broker, settings)
         self.store = FleetStore(self.redis, settings.partitions)
         self.registry = TaskRegistry()
         for name, task in tasks.items():
@@ -70,6 +83,7 @@ class Fleet:
         self.limits: dict[str, int] = {}
         self.ids: list[str] = []
         self.troubles = troubles
+        self._takes = takes
         self._may_have_ended = True
         self._known: set[str] = set()
         """Workflows that have begun: one that is not there any more has been forgotten since."""
@@ -173,6 +187,7 @@ class Fleet:
                 self._began,
                 self.laws.broken.append,
                 self.findings,
+                takes=self._takes,
             )
         )
 

@@ -8,6 +8,8 @@ from typing import Any
 from stabilize_celery.engine import places
 from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import Hash, Query, Slot, Snapshot, workflow_slot
+from stabilize_celery.runtime.ports import Outgoing
+from stabilize_celery.settings import Settings
 from stabilize_celery.store import keys
 from stabilize_celery.store.addresses import Address
 from stabilize_celery.store.command_store import CommandStore
@@ -16,7 +18,9 @@ from stabilize_celery.store.memory import _MemoryLink, _MemoryWire
 from stabilize_celery.store.session import PackedSession
 from stabilize_celery.store.wire import Batch, Command, Link, LinkLostError, Refused, Reply
 from tests.simulation.fleet.actors import Loop
+from tests.simulation.fleet.broker import SimulatedBroker
 from tests.simulation.fleet.glass import Glass
+from tests.simulation.fleet.lists import ListsDatabase
 from tests.simulation.fleet.troubles import Troubles
 
 __all__ = ["FleetStore", "SimulatedRedis", "Told"]
@@ -32,6 +36,7 @@ Told = Callable[[Slot, Transaction, list[Reply]], None]
 class _Backup:
     values: dict[bytes, Any]
     expires_us: dict[bytes, int]
+    messages: list[Outgoing]
 
 
 class _Wire(_MemoryWire):
@@ -65,6 +70,8 @@ class SimulatedRedis:
     applied: list[Told] = field(default_factory=list)
     log: Callable[[str], None] = lambda _: None
     inner: _MemoryWire = field(init=False)
+    broker: SimulatedBroker | None = None
+    """Whose lists it has."""
 
     def __post_init__(self) -> None:
         self.inner = _Wire(lambda: self.loop.now_us + self.skew_us)
@@ -96,8 +103,23 @@ class SimulatedRedis:
     def scan(self, pattern: str) -> Iterator[bytes]:
         return self.inner.scan(pattern)
 
+    def has_lists_of(self, broker: SimulatedBroker, settings: Settings) -> None:
+        """Be the broker's server, too. Called before anything is written."""
+        self.broker = broker
+        queues = frozenset((settings.control_queue, settings.work_queue))
+        self.inner._database = ListsDatabase(self.database._clock_us, broker, queues)
+
     def wait(self, batch: Batch, block_ms: int) -> list[Reply]:
-        return self.inner.wait(batch, block_ms)
+        """Look, and once more after a while. An answer may be lost, and what was taken with it."""
+        self.travel()
+        replies = self.inner.gather([batch])[0]
+        if not any(replies):
+            self.loop.sleep(self.loop.random.randint(0, 1000 * block_ms))
+            replies = self.inner.gather([batch])[0]
+        if self.loop.random.random() < self.troubles.lose_link:
+            self._lost("while waiting for a message")
+        self.travel()
+        return replies
 
     def gather(self, batches: Sequence[Batch]) -> list[list[Reply]]:
         if not self.calm:
@@ -145,7 +167,8 @@ class SimulatedRedis:
     def backup(self) -> _Backup:
         """Return all that is written now."""
         database = self.database
-        return _Backup(deepcopy(database._values), dict(database._expires_us))
+        messages = [] if self.broker is None else list(self.broker.waiting)
+        return _Backup(deepcopy(database._values), dict(database._expires_us), messages)
 
     def restore(self, backup: _Backup) -> None:
         """Be as then: all later writes are lost, and all connections."""
@@ -154,6 +177,8 @@ class SimulatedRedis:
             database._touch(key)
         database._values, database._expires_us = backup.values, backup.expires_us
         self.generation += 1
+        if self.broker is not None:
+            self.broker.waiting[:] = backup.messages
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from stabilize_celery.errors import UnreachableError
-from stabilize_celery.models.messages import MESSAGE_TYPES, RunTask
+from stabilize_celery.models.messages import MESSAGE_TYPES, Message
 from stabilize_celery.runtime.executor import TaskExecutor
 from stabilize_celery.runtime.findings import Finding
 from stabilize_celery.runtime.keeper import Keeper
@@ -20,14 +20,20 @@ from stabilize_celery.runtime.running import RunningBody
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.runtime.sweep import Sweep
 from stabilize_celery.settings import Settings
+from stabilize_celery.store.lists import Lists
 from stabilize_celery.tasks.registry import TaskRegistry
+from stabilize_celery.transport.taking import Taking
+from stabilize_celery.transport.turns import Delivered
+from stabilize_celery.transport.waiting import Waits
 from tests.simulation.fleet.actors import Actor, Group, Loop, WorkerDiedError
 from tests.simulation.fleet.broker import SimulatedBroker
+from tests.simulation.fleet.lists import SimulatedWaiting
 from tests.simulation.fleet.wire import FleetStore
 
 __all__ = ["Began", "SimulatedWorker"]
 
 _PROCESSES = 4
+_WAIT_MS = 50
 _SWEEP_EVERY_US = 30_000_000
 _LOOK_US = 2_000_000
 _QUIET_US = 300_000_000
@@ -55,12 +61,17 @@ class SimulatedWorker:
     runtime: Runtime = field(init=False)
     keeper: Keeper = field(init=False)
     leases: Leases = field(init=False)
+    waiting: SimulatedWaiting | None = field(init=False)
+    _idle: list[Taking] = field(init=False)
+    """What processes know of the lists that handle nothing now."""
     claims: dict[Claim, tuple[Actor | None, Body]] = field(default_factory=dict)
     busy: dict[Actor, Outgoing] = field(default_factory=dict)
     given_up: int = 0
     """Deliveries that others' commits kept from being handled each time they were tried."""
     is_alive: bool = True
     is_beating: bool = False
+    takes: bool = False
+    """Its processes take messages off the broker's lists themselves, after what the broker has given them."""
 
     def __post_init__(self) -> None:
         random = self.loop.random
@@ -80,6 +91,9 @@ class SimulatedWorker:
         self.runtime.serves = frozenset((self.settings.control_queue, self.settings.work_queue))
         self.keeper = Keeper(self.store, self.broker, self.settings, self.name)
         self.leases = Leases(self.store, self.broker, self.settings, self.name)
+        queues = (self.settings.control_queue, self.settings.work_queue)
+        self.waiting = SimulatedWaiting(random, queues) if self.takes else None
+        self._idle: list[Taking] = []
         self._spawn("keeper", self._keep)
         self._spawn("sweep", self._sweep)
 
@@ -104,6 +118,8 @@ class SimulatedWorker:
         assert actor is not None
         try:
             self._do(message)
+            if self.waiting is not None and message.kind != PROBE:
+                self._go_on(self.waiting)
         except UnreachableError as error:
             self.log(f"{self.name} gives {message.task_id} up: {error.__class__.__name__}")
         except WorkerDiedError:
@@ -121,12 +137,36 @@ class SimulatedWorker:
             self.store.probe_came_back(str(message.kwargs["queue"]), int(message.kwargs["sent_ms"]))
             return
         self.log(f"{self.name} gets {message.task_id}")
-        note = self.runtime.handle(msgspec.convert(dict(message.kwargs), MESSAGE_TYPES[message.kind]))
-        self.log(f"{self.name} is done with {message.task_id}: {note}")
+        self.handle(msgspec.convert(dict(message.kwargs), MESSAGE_TYPES[message.kind]))
+
+    def handle(self, message: Message) -> str:
+        """Handle a delivery, or what a process has taken itself."""
+        note = self.runtime.handle(message)
+        self.log(f"{self.name} is done with {message.workflow_id}/{message.name}: {note}")
         self.given_up += note.startswith("lost every commit")
         if note.startswith(("failed", "dead letter")):
-            error = self.store.error_of(*message.task_id.split("/", 1))
-            self.complain(f"the handler of {message.task_id} raised: {error.strip().rpartition(chr(10))[2]}")
+            error = self.store.error_of(message.workflow_id, message.name)
+            told = f"the handler of {message.workflow_id}/{message.name} raised"
+            self.complain(f"{told}: {error.strip().rpartition(chr(10))[2]}")
+        return note
+
+    def _go_on(self, waiting: SimulatedWaiting) -> None:
+        """Take what stands on the lists; a process that dies leaves nothing that it knows."""
+        taking = self._idle.pop() if self._idle else self._new_taking(waiting)
+        taking.go_on(Delivered("", "", 0.0))
+        self._idle.append(taking)
+
+    def _new_taking(self, waiting: SimulatedWaiting) -> Taking:
+        return Taking(
+            Lists(self.store.redis),
+            waiting.queues(),
+            self,
+            self.going_on,
+            self.settings.take_ms,
+            waits=Waits(waiting, _WAIT_MS),
+            databases=(0, 0),
+            clock_s=lambda: self.loop.now_us / 1_000_000,
+        )
 
     def _process_was_lost(self, actor: Actor, message: Outgoing) -> None:
         """The main process sees it, and tells whoever may claim it next. It may die before it does."""
@@ -161,8 +201,8 @@ class SimulatedWorker:
         if actor is None or actor.is_alive:
             self.claims.pop(claim, None)
 
-    def going_on(self, message: RunTask) -> AbstractContextManager[None]:
-        """Take note: a process goes on with a task that it did not get from the broker."""
+    def going_on(self, message: Message) -> AbstractContextManager[None]:
+        """Take note: a process goes on with what it did not get from the broker."""
         self.log(f"{self.name} goes on with {message.workflow_id}/{message.name}")
         return nullcontext()
 

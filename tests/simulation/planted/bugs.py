@@ -47,6 +47,7 @@ _SETTLE = "engine/handlers/settle_workflow.py"
 _RESULTS = "engine/results.py"
 _LOCKS = "engine/locks.py"
 _UNIT = "runtime/unit.py"
+_TAKING = "transport/taking.py"
 _KEEPER = "runtime/keeper.py"
 _VERDICTS = "runtime/verdicts.py"
 _LEASES = "runtime/leases.py"
@@ -297,6 +298,30 @@ _SHARING = (
         "transport/upkeep.py",
         "going = self._turns.all() if self._turns is not None else []",
         "going: list[Attempt] = []",
+    ),
+    (
+        "what a commit sends itself is not owed",
+        _UNIT,
+        "return Prepared(msgspec.structs.replace(prepared.transaction, posts=posts), rest)",
+        "kept = [one for one in prepared.transaction.ledger if not isinstance(one, Put)]\n        return Prepared(msgspec.structs.replace(prepared.transaction, posts=posts, ledger=kept), rest)",
+    ),
+    (
+        "what was taken is dropped when its turn is called back",
+        _TAKING,
+        "            if message is None or turn.was_called_back():\n                self._lists.put_back(lane, text)\n",
+        "            if message is None or turn.was_called_back():\n",
+    ),
+    (
+        "a delivery takes more than one message",
+        "runtime/next_message.py",
+        "        if self.taken is not None:\n            return None\n        self._take",
+        "        self._take",
+    ),
+    (
+        "a commit takes though a task's body runs behind it",
+        "runtime/fusion.py",
+        "if is_last and kept is None and not self._agenda:",
+        "if is_last and not self._agenda:",
     ),
     (
         "each keeper that fires a schedule starts a workflow of its own",

@@ -17,7 +17,7 @@ from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.settings import Settings
 from stabilize_celery.tasks.task import Task as StageTask
 from stabilize_celery.transport.app import Stabilize
-from stabilize_celery.transport.worker_steps import add_queues
+from stabilize_celery.transport.worker_steps import add_queues, warn_of_strays
 
 BROKER = "redis://localhost:6379/0"
 
@@ -72,6 +72,39 @@ def test_there_is_one_celery_task_per_message_type() -> None:
         assert task.acks_late
         assert task.ignore_result
         assert not task.reject_on_worker_lost
+
+
+def test_annotations_of_all_tasks_do_not_change_what_the_ledger_relies_on() -> None:
+    """A rate limit or early acks for `*` are for the app's own tasks; limits on time are for ours, too."""
+    everything = {"rate_limit": "1/m", "acks_late": False, "ignore_result": False, "expires": 1, "queue": "slow"}
+    app = new_app(task_annotations={"*": {**everything, "serializer": "pickle", "time_limit": 30}})
+    Stabilize(app, settings=Settings())
+    ours, theirs = app.tasks["stabilize.RunTask"], app.tasks["shop.send_mail"]
+
+    assert (ours.rate_limit, ours.acks_late, ours.ignore_result) == (0, True, True)
+    assert (ours.expires, ours.serializer, getattr(ours, "queue", None)) == (None, "json", None)
+    assert ours.time_limit == 30
+    assert (theirs.rate_limit, theirs.acks_late, theirs.queue) == ("1/m", False, "slow")
+
+
+@pytest.mark.parametrize(("routes", "told"), [({"*": {"queue": "slow"}}, True), ({"shop.*": {"queue": "slow"}}, False)])
+def test_routes_that_lead_submissions_astray_are_told(
+    caplog: pytest.LogCaptureFixture, routes: dict[str, Any], *, told: bool
+) -> None:
+    """What no plain worker consumes would wait for ever; the text says how to route it."""
+    app = new_app(task_routes=routes)
+
+    warn_of_strays(app)
+
+    assert ("send stabilize.SubmitWorkflow to the queue 'slow'" in caplog.text) is told
+    assert bool(caplog.records) is told
+
+
+def test_a_route_to_a_queue_that_is_not_there_is_for_who_sends(caplog: pytest.LogCaptureFixture) -> None:
+    """Celery refuses it there."""
+    warn_of_strays(new_app(task_routes={"*": {"queue": "slow"}}, task_create_missing_queues=False))
+
+    assert not caplog.records
 
 
 def test_other_apps_of_the_process_do_not_get_our_tasks() -> None:
