@@ -189,11 +189,11 @@ class TaskExecutor:
 def _ends_the_worker(error: BaseException) -> bool:
     """Return whether this is no answer of user code, but how its process, or its greenlet, is told to end.
 
-    Others that are no `Exception` are answers: asyncio's CancelledError, gevent's Timeout.
+    Others that are no `Exception` are answers: asyncio's CancelledError, gevent's Timeout, a GeneratorExit.
     """
     if isinstance(error, SystemExit):
         return type(error) is not SystemExit  # Celery's own are subclasses
-    return isinstance(error, KeyboardInterrupt | GeneratorExit) or type(error).__name__ == "GreenletExit"
+    return isinstance(error, KeyboardInterrupt) or type(error).__name__ == "GreenletExit"
 
 
 def _without(secrets: KnownSecrets, returned: TaskReturned) -> TaskReturned:

@@ -274,11 +274,11 @@ class FleetStore(CommandStore):
     def session(self, slot: Slot) -> Session:  # type: ignore[override]
         return _Session(self.redis, self._address(slot), slot)
 
-    def look(self, slot: Slot, queries: Sequence[Query]) -> Snapshot:
+    def look(self, slot: Slot, queries: Sequence[Query], *, without_payloads: bool = False) -> Snapshot:
         """Read without WATCH. Who looks from outside sees what is there, and needs no connection."""
         if self.redis.calm:
             return self._glass.look(slot, queries)
-        return super().look(slot, queries)
+        return super().look(slot, queries, without_payloads=without_payloads)
 
     @property
     def first_due_us(self) -> int:

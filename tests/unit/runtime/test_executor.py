@@ -188,6 +188,7 @@ def test_what_is_no_exception_is_an_answer_but_for_what_ends_the_process() -> No
         "TERMINAL",
         f"{Canceled.__module__}.Canceled: the inner loop was stopped",
     )
+    assert execute(raising(GeneratorExit())).status == "TERMINAL"
     for error in (KeyboardInterrupt(), GreenletExit()):
         with pytest.raises(type(error)):
             execute(raising(error))
