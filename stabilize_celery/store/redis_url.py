@@ -58,6 +58,12 @@ def read_url(url: str) -> Place:
     """
     scheme, separator, rest = url.partition("://")
     try:
+        # A socket's path is no database.
+        if scheme != "unix" and not _has_plain_database(rest):
+            raise StoreError(
+                f"can't read the Redis URL {shown(url)}: what follows host and port is the number of a database, "
+                "such as /0, and nothing else; `?db=` may not contradict it"
+            )
         if scheme in _DEFAULT_PORTS and separator:
             return _several(scheme, rest)
         return Place("single", dict(parse_url(url)))  # type: ignore[no-untyped-call]  # redis-py is untyped here
@@ -65,6 +71,14 @@ def read_url(url: str) -> Place:
         # Whatever the parser says may have the password in it.
         told = f" {shown(url)}" if separator else ""
         raise StoreError(f"can't read the Redis URL{told}; forms: {_FORMS}") from None
+
+
+def _has_plain_database(rest: str) -> bool:
+    """Return whether the path is empty or a number: redis-py takes anything else for database 0, or drops slashes."""
+    location, _, query = rest.rpartition("@")[2].partition("?")
+    path = location.partition("/")[2].partition("#")[0].removesuffix("/")
+    number = dict(parse_qsl(query)).get("db", path)
+    return not path or (path.isascii() and path.isdecimal() and number == path)
 
 
 def _several(scheme: str, rest: str) -> Place:

@@ -51,6 +51,24 @@ def test_bad_urls(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "number"),
+    [
+        *(("", 0), ("/", 0), ("/7", 7), ("/7/", 7), ("?db=7", 7), ("/7?db=7", 7)),
+        *((bad, None) for bad in ("/abc", "/1x", "/-1", "/1/2", "/\uff11", "/7?db=8", "/0;redis://other/0")),
+    ],
+)
+def test_the_path_is_the_number_of_a_database(path: str, number: int | None) -> None:
+    """Anything else would silently be database 0, or another than was meant."""
+    if number is not None:
+        assert read_url(f"redis://:p@h:6379{path}").options.get("db", 0) == number
+        return
+    for url in (f"redis://:SECRET@h{path}", f"sentinel://h:1,h:2{path}{'&' if '?' in path else '?'}master=m"):
+        with pytest.raises(StoreError, match="number of a database") as caught:
+            read_url(url)
+        assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("url", "kind"),
     [
         ("redis://h", Connection),
