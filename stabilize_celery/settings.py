@@ -123,6 +123,9 @@ class Settings:
                 if getattr(self, name) == default:
                     # The class is frozen; this is part of making one.
                     object.__setattr__(self, name, f"{self.namespace}.{default.rpartition('.')[2]}")
+        for item in fields(self):
+            if isinstance(value := getattr(self, item.name), int) and value < 0:
+                raise ValueError(f"{item.name} {value} (STABILIZE_{item.name.upper()}): must not be negative")
         if self.mode not in MODES:
             raise ValueError(f"mode {self.mode!r} (STABILIZE_MODE): use one of {', '.join(MODES)}")
         if self.acks not in (BROKER, LEDGER):
@@ -154,8 +157,11 @@ class Settings:
 
 
 def _parse(variable: str, text: str, kind: str) -> Any:
-    if kind.startswith("Mapping"):
-        return dict(pair.split("=", 1) for pair in text.split(",") if "=" in pair)
+    if "Mapping" in kind:
+        pairs = [pair for pair in text.split(",") if pair.strip()]
+        if wrong := [pair for pair in pairs if "=" not in pair]:
+            raise ValueError(f"{variable}: {wrong[0]!r} is no name=value; write name=value,name=value")
+        return dict(pair.split("=", 1) for pair in pairs)
     if "int" not in kind:
         return text
     try:

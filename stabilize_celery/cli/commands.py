@@ -13,7 +13,7 @@ import typer
 from stabilize_celery.cli.failures import NOBODY_READS
 from stabilize_celery.cli.session import Session, Shared
 
-__all__ = ["command", "remember"]
+__all__ = ["command", "print_nowhere", "remember"]
 
 RedisUrl = Annotated[
     str | None, typer.Option("--redis-url", metavar="URL", help="Where workflows are kept. [STABILIZE_REDIS_URL]")
@@ -59,7 +59,7 @@ def command(app: typer.Typer, name: str | None = None, **settings: Any) -> Calla
                     code = function(session, **given)
             except BrokenPipeError:
                 # As with `head`: who read has seen enough.
-                _print_nowhere()
+                print_nowhere()
                 code = NOBODY_READS
             if code:
                 raise typer.Exit(code)
@@ -72,13 +72,13 @@ def command(app: typer.Typer, name: str | None = None, **settings: Any) -> Calla
     return decorate
 
 
-def _print_nowhere() -> None:
+def print_nowhere() -> None:
     """Let what is still to be written, also at the interpreter's end, go nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError:
             os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 

@@ -1,5 +1,7 @@
 """`migrate-check`: what of a program changes."""
 
+import os
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -51,12 +53,18 @@ def _files(given: list[Path]) -> list[Path]:
     files: list[Path] = []
     for path in given:
         if path.is_dir():
-            files += sorted(path.rglob("*.py"))
+            files += sorted(_sources_in(path))
         elif path.is_file():
             files.append(path)
         else:
             raise Mistake(f"{path}: there is no such file or directory")
     return files
+
+
+def _sources_in(folder: Path) -> Iterator[Path]:
+    """Yield the Python files of a folder; folders that can't be read, or are gone by now, are left out."""
+    for parent, _, names in os.walk(folder):
+        yield from (Path(parent, name) for name in names if name.endswith(".py"))
 
 
 def _checked(path: Path) -> list[Finding]:

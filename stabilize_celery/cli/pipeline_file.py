@@ -94,9 +94,9 @@ def read_pipeline(path: Path, settings: Sequence[str] = (), priority: int | None
 
 def text_of(path: Path) -> tuple[str, str]:
     """Return a file's name and text; `-` is standard input. Raises Mistake: it can't be read."""
-    if str(path) == "-":
-        return "standard input", sys.stdin.read()
     try:
+        if str(path) == "-":
+            return "standard input", _standard_input()
         if path.stat().st_size > _MAX_BYTES:
             raise Mistake(f"{path}: larger than {_MAX_BYTES} bytes; that is no pipeline")
         return str(path), path.read_text(encoding="utf-8")
@@ -104,6 +104,15 @@ def text_of(path: Path) -> tuple[str, str]:
         raise Mistake(f"{path}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise Mistake(f"{path}: can't be read: {error}") from None
+
+
+def _standard_input() -> str:
+    if sys.stdin is None:
+        raise Mistake("standard input is closed: give a file")
+    data = sys.stdin.buffer.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise Mistake(f"standard input is larger than {_MAX_BYTES} bytes; that is no pipeline")
+    return data.decode("utf-8")
 
 
 def _parsed(name: str, text: str) -> Any:

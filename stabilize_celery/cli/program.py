@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from io import TextIOWrapper
 from itertools import takewhile
 from typing import Annotated
 
@@ -11,10 +12,10 @@ import typer
 from stabilize_celery.cli.acting import add_acting
 from stabilize_celery.cli.bench import add_bench
 from stabilize_celery.cli.burying import dead_app
-from stabilize_celery.cli.commands import command, remember
+from stabilize_celery.cli.commands import command, print_nowhere, remember
 from stabilize_celery.cli.demonstration import add_demo
 from stabilize_celery.cli.doctor import add_doctor
-from stabilize_celery.cli.failures import DONE, NOBODY_READS, code_of, failure_object, sentence_of
+from stabilize_celery.cli.failures import DONE, MISTAKE, NOBODY_READS, code_of, failure_object, sentence_of
 from stabilize_celery.cli.locking import add_locking
 from stabilize_celery.cli.looking import add_looking
 from stabilize_celery.cli.migrating import add_migrating
@@ -74,7 +75,10 @@ def run(arguments: Sequence[str]) -> int:
 
     Errors that users can do something about are one sentence on stderr; with `--json` an object.
     """
+    _print_anything()
     as_json = _wants_json(arguments)
+    if (unreadable := _unreadable(arguments)) is not None:
+        return _fail(f"{unreadable!a} is no text in UTF-8", MISTAKE, as_json=as_json)
     program = typer.main.get_command(make_app())
     try:
         # Alone it prints bad usage itself, for people.
@@ -88,7 +92,27 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(f"{told[:1].upper()}{told[1:]}", error.exit_code, as_json=as_json)
     except (StabilizeError, TimeoutError) as error:
         return _fail(error, code_of(error), as_json=as_json)
+    except OSError as error:
+        # A full disk, a file without rights: nothing that a traceback would help with.
+        print_nowhere()
+        return _fail(f"Can't go on: {error}", MISTAKE, as_json=as_json)
     return ended if isinstance(ended, int) else 0
+
+
+def _print_anything() -> None:
+    """Let a terminal or a pipe that is not in UTF-8 show `?` for what it can't; it is no reason to fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
+            stream.reconfigure(errors="replace")
+
+
+def _unreadable(arguments: Sequence[str]) -> str | None:
+    """Return an argument whose bytes are no text, which Python stands half characters in for."""
+    return next((one for one in arguments if not one.isascii() and _has_half_characters(one)), None)
+
+
+def _has_half_characters(text: str) -> bool:
+    return any("\ud800" <= one <= "\udfff" for one in text)
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:

@@ -1,9 +1,12 @@
 """`worker`: a Celery worker with the settings that suit this package."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -34,6 +37,7 @@ def worker(
     """Run a Celery worker of an app; all further options are Celery's (-c 4, -Q name, --pool threads ...)."""
     if not app_name.strip():
         raise Mistake("--app needs the name of a module with a Celery app, as for celery -A")
+    _require_module(app_name)
     settings = session.given_settings()
     is_embedded = session.is_embedded and (session.shared.home is not None or not _has_broker(app_name))
     if is_embedded:
@@ -44,6 +48,18 @@ def worker(
         # Signals of a supervisor reach the worker directly.
         os.execve(argv[0], argv, environ)  # noqa: S606 - our own interpreter
     return _supervised(argv, {"CELERY_BROKER_URL": settings.broker_url, **environ})
+
+
+def _require_module(app_name: str) -> None:
+    """Refuse a name of a module that is nowhere; what goes wrong in it is Celery's to tell, with its place."""
+    top = re.split(r"[.:]", app_name.strip())[0]
+    here = str(Path.cwd())
+    if (
+        top.isidentifier()
+        and top not in sys.builtin_module_names
+        and PathFinder.find_spec(top, [here, *sys.path]) is None
+    ):
+        raise Mistake(f"--app {app_name}: there is no module {top!r}, neither in {here} nor installed")
 
 
 def _has_broker(app_name: str) -> bool:

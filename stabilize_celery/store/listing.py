@@ -23,6 +23,8 @@ _Place: TypeAlias = tuple[int, str]
 
 _FIELDS = ("status", "application", "name", "ended_ms", "priority")
 _MIN_WINDOW = 16
+_MOST_LISTED = 100_000
+"""Workflows on one page (count)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +48,11 @@ class Listing:
         """Return up to `limit` workflows below `cursor`; two round trips unless much is filtered out.
 
         Raises:
-            StoreError: the cursor is not one of ours, or `limit` is below 1.
+            StoreError: the cursor is not one of ours, or `limit` is beyond 1 to 100,000.
 
         """
-        if limit < 1:
-            raise StoreError(f"a page of {limit} workflows: ask for at least 1")
+        if not 1 <= limit <= _MOST_LISTED:
+            raise StoreError(f"a page of {limit} workflows: ask for 1 to {_MOST_LISTED}")
         for text in (wanted.name, wanted.status, wanted.application):
             value_of(text or "", "filter")
         below = _parse(cursor)

@@ -83,7 +83,10 @@ def _require_usable(told: str, url: str) -> None:
 
 def _kombu_redis(url: str) -> tuple[str, dict[str, Any]]:
     """Return a Redis URL without what kombu wants to be told beside it, and that."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigurationError(f"can't read the broker's URL {redact_url(url)}: {error}") from None
     query = parse_qsl(parts.query)
     beside = {name for name, _ in query} & {*_SOCKET_OPTIONS, "db"}
     if not beside or ";" in url:

@@ -26,6 +26,16 @@ def ended(*arguments: str, **environ: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
+def test_a_terminal_that_is_not_in_utf_8_gets_what_it_can_show(redis_url: str) -> None:
+    """Ticks become question marks."""
+    command = [sys.executable, "-m", "stabilize_celery", "doctor"]
+    environ = {**os.environ, "STABILIZE_REDIS_URL": redis_url, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environ)
+
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "? no worker is running" in done.stdout
+
+
 @pytest.mark.parametrize(
     "arguments", [("version",), ("version", "--json"), ("list",), ("list", "--json"), ("--help",), ("status", "--help")]
 )

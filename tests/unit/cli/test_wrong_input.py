@@ -1,10 +1,13 @@
 """Every command with wrong input: the exit code, one message on stderr, never a traceback; with `--json` as an object."""
 
 import json
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
 
+from stabilize_celery.cli import pipeline_file
+from stabilize_celery.cli.session import Session
 from stabilize_celery.client import Client
 from tests.unit.cli.conftest import Program
 from tests.unit.client.world import gate, stage, workflow
@@ -121,7 +124,12 @@ LINES = [
     ("start sound.yaml --broker-url nope://host", "no broker of the kind 'nope'"),
     ("start sound.yaml --broker-url reddis://host", "did you mean 'redis'"),
     ("start sound.yaml --priority 10", "--priority"),
+    ("start sound.yaml --broker-url redis://[::1", "can't read the broker's URL"),
+    ("list --limit 99999999999999999999", "ask for 1 to 100000"),
+    ("status \udcff", "is no text in UTF-8"),
+    ("migrate-check binary.yaml", "can't be read"),
     ("worker --app=", "--app needs the name"),
+    ("worker --app nowhere.tasks", "there is no module 'nowhere'"),
     ("start sound.yaml --replace=", "--replace needs a key"),
     ("start sound.yaml --wait --timeout soon", "--timeout"),
     ("dead show nonsense", "names no message"),
@@ -172,3 +180,37 @@ def test_wrong_input_is_told_in_words_with_code_2(
     assert as_json.code == 2
     assert isinstance(json.loads(as_json.out or as_json.err), dict)
     assert "\n" not in as_json.err.strip()
+
+
+@pytest.mark.parametrize("command", ["start -", "validate -", "graph -", "start --batch -"])
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (b"\xff\xfe", "can't be read"),
+        (b"{", "line 1"),
+        (b"[1", "line 1"),
+        (None, "closed"),
+        (b"x" * 101, "larger than 100"),
+    ],
+)
+def test_standard_input_is_no_pipeline(
+    served: Program, monkeypatch: pytest.MonkeyPatch, command: str, given: bytes | None, words: str
+) -> None:
+    """Told as of a file."""
+    monkeypatch.setattr(pipeline_file, "_MAX_BYTES", 100)
+    monkeypatch.setattr("sys.stdin", None if given is None else TextIOWrapper(BytesIO(given)))
+    told = served(*command.split())
+
+    assert (told.code, words in told.text) == (2, True), told
+
+
+def test_what_can_t_be_written_is_told(served: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk, of which the system says it."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Session, "print_json", full)
+    told = served("list", "--json")
+
+    assert (told.code, "No space left" in json.loads(told.err)["error"]["message"]) == (2, True)
