@@ -1,9 +1,10 @@
-"""The outputs of a workflow: what all its ended runs wrote, the later write of a name wins."""
+"""The outputs of a workflow: what all its runs wrote. What a run that ended well wrote wins, then the later write."""
 
 from collections.abc import Generator
 from typing import Any
 
 from stabilize_celery.engine import places
+from stabilize_celery.engine.moves import GOES_ON
 from stabilize_celery.engine.state import RUN
 from stabilize_celery.engine.steps import Hash, Items, Read, Slot, Snapshot
 
@@ -19,6 +20,6 @@ def workflow_outputs(slot: Slot) -> Generator[Read, Snapshot, dict[str, Any]]:
     threads = [Hash(places.run(thread)) for query in lists for thread in snapshot[query]]
     runs = [RUN.decode(data) for data in map((yield Read(tuple(threads), (), slot)).__getitem__, threads)]
     merged: dict[str, Any] = {}
-    for run in sorted(runs, key=lambda run: (run.ended_ms, run.created_us)):
+    for run in sorted(runs, key=lambda run: (run.status in GOES_ON, run.ended_ms, run.created_us)):
         merged |= run.outputs
     return merged

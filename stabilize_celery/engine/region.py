@@ -29,7 +29,7 @@ class Place:
     waiting: dict[int, list[str]] = field(default_factory=dict)
     used: dict[int, int] = field(default_factory=dict)
     counted: dict[int, str] = field(default_factory=dict)
-    """DISCRIMINATOR, N_OF_M: edges counted in this cycle, with the thread that counted."""
+    """DISCRIMINATOR, N_OF_M: edges counted in this cycle, with the thread that counted; none: it has no part in it."""
     has_fired: bool = False
     """In this cycle."""
     fired: int = 0
@@ -59,9 +59,17 @@ class Place:
             while self.waiting[edge]:
                 self.take(edge)
 
+    def leave_out(self, is_open: Collection[int]) -> None:
+        """Let the cycle that fires do without the edges that are dead now.
+
+        What the join's own run may bring over them, in a loop, belongs to the next cycle.
+        """
+        out = (e for e in self.edges if e not in self.counted and not self.waiting.get(e) and e not in is_open)
+        self.counted |= dict.fromkeys((edge for edge in out if str(edge) not in self.closed), "")
+
     def new_cycle(self) -> None:
         """Count anew (wcp 1.6, cycle and reset)."""
-        self.emptied += sum(str(edge) not in self.closed for edge in self.counted)
+        self.emptied += sum(bool(thread) and str(edge) not in self.closed for edge, thread in self.counted.items())
         self.counted, self.has_fired, self.is_changed = {}, False, True
 
 
@@ -189,6 +197,7 @@ def _judge_partial(place: Place, is_open: set[int], firings: list[Firing]) -> No
                     place.drop_all()
                     place.new_cycle()
                     return
+                place.leave_out(is_open)
     to_come = [e for e in place.edges if e not in place.counted and (place.waiting.get(e) or e in is_open)]
     is_doomed = not place.has_fired and len(place.counted) + len(to_come) < place.plan.need
     if place.counted and (is_doomed or (place.has_fired and not to_come)):

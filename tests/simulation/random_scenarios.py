@@ -87,7 +87,7 @@ class _Maker:
         for stage in list(self.stages):
             self._call(stage)
         around = [part for stage in self.stages for part in self._around(stage)]
-        return {"name": name, "context": {"n": self.random.randint(0, 3)}, "stages": [*self.stages, *around]}
+        return {"name": name, "context": {"n": self.random.randint(0, 3), "m": 0}, "stages": [*self.stages, *around]}
 
     def _inner(self) -> dict[str, Any]:
         """Return a workflow that is called; it may call itself, as deep as it goes."""
@@ -148,6 +148,10 @@ class _Maker:
         does = list(self.random.choice(actions))
         if self._maybe("outputs", 0.4):
             does.insert(0, {"outputs": {"n": self.random.choice((0, 2, {"expr": "n + 1"}))}})
+        if self._maybe("outputs", 0.3):
+            does.insert(0, {"outputs": {"m": {"expr": "[n, attempt]"}}})
+        if self._maybe("outputs", 0.4):
+            does.insert(0, {"record": {"expr": "[n, m]"}})
         return does
 
     def _below(self, ref: str) -> list[str]:

@@ -20,7 +20,7 @@ GIVEN = [one for name in ("scenarios", "more_scenarios") for one in load_scenari
 FEW, MANY = 30, 1_000
 """Orders of steps that the oracle tries at first, and before a result counts as one that it does not allow."""
 TOO_MANY = 60
-"""So many results of a scenario are not all that there are."""
+"""So many ways through a scenario are not all that there are."""
 TRIES, APART = 20, 1_000_003
 """Scenarios that are drawn for a seed until one comes to its end, and how far apart their own seeds are."""
 
@@ -43,14 +43,21 @@ def _ended(workflow: WorkflowScript, outcome: Outcome, execution: Execution) -> 
         tuple((ref, execution.stages[ref]) for ref in refs),
         tuple((ref, len(outcome.history.runs(ids, ref))) for ref in refs),
         tuple((ref, len(found), sum(span.ended_well for span in found)) for ref, found in spans.items()),
+        tuple(sorted((name, repr(value)) for name, value in execution.outputs.items())),
+        tuple((ref, repr(sorted(map(repr, execution.records.get(ref, []))))) for ref in refs),
     )
 
 
 def is_allowed(seen: Result, allowed: set[Result]) -> bool:
-    """Whether the rules allow a result. Of the many that races leave room for not all are tried: then part by part."""
-    if len(allowed) <= TOO_MANY:
-        return seen in allowed
-    return facts(seen) <= {fact for result in allowed for fact in facts(result)}
+    """Whether the rules allow a result: what moved as a whole, data part by part; in races of many ways all part by part."""
+    ways = {moves(result) for result in allowed}
+    is_known = facts(seen) <= {fact for result in allowed for fact in facts(result)}
+    return is_known and (len(ways) > TOO_MANY or moves(seen) in ways)
+
+
+def moves(result: Result) -> object:
+    """Return what a result says but for its data."""
+    return tuple((name, tuple(sorted(case[:4] for case in cases))) for name, cases in result)
 
 
 def facts(result: Result) -> set[object]:

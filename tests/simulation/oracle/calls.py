@@ -4,7 +4,6 @@ from stabilize_celery.models.expressions import ConditionError, evaluate
 from tests.simulation.oracle.enabling import end_run
 from tests.simulation.oracle.ends import complete, fail, failure_status
 from tests.simulation.oracle.parts import end_work
-from tests.simulation.oracle.pasts import values
 from tests.simulation.oracle.state import Case, Run
 
 __all__ = ["call", "return_from"]
@@ -31,7 +30,7 @@ def return_from(case: Case, run: Run, child: Case) -> None:
     """Go on behind an inner workflow that has ended."""
     run.child = None
     if child.status == "SUCCEEDED":
-        run.outputs |= values(child.past)
+        run.outputs |= child.outputs()
         end_work(case, run, "SUCCEEDED")
     elif child.status == "CANCELED":
         end_run(run, "CANCELED")

@@ -1,9 +1,14 @@
 """How runs come to be: enabled, or offered in a deferred choice (WCP-16)."""
 
+from itertools import count
+
 from tests.simulation.oracle.pasts import Past
 from tests.simulation.oracle.state import Case, Run
 
 __all__ = ["choose", "enable", "enable_part", "end_run", "offer_or_enable", "offered"]
+
+_ends = count(1)
+"""The times of all ends."""
 
 
 def enable(case: Case, ref: str, past: Past) -> Run:
@@ -51,7 +56,7 @@ def choose(case: Case, chosen: Run) -> None:
 
 def end_run(run: Run, status: str) -> None:
     """End a run; what it called goes with it, and its parent learns of it."""
-    run.status, run.offer = status, 0
+    run.status, run.offer, run.ended = status, 0, next(_ends)
     if run.child is not None and run.child.is_live:
         run.child.is_doomed = True
     if run.parent is not None:

@@ -3,7 +3,7 @@
 from stabilize_celery.models.expressions import ConditionError, evaluate_condition
 from stabilize_celery.testing.conformance.scenario import StageScript
 from tests.simulation.oracle.enabling import end_run, offer_or_enable
-from tests.simulation.oracle.pasts import merged, with_outputs
+from tests.simulation.oracle.pasts import with_outputs
 from tests.simulation.oracle.state import Case, Run
 
 __all__ = ["cancel", "complete", "end_if_nothing_is_left", "fail", "failure_status", "finish", "leave", "pass_on"]
@@ -40,7 +40,6 @@ def pass_on(case: Case, run: Run) -> None:
 def leave(case: Case, run: Run) -> None:
     """Write down what is seen behind a run."""
     run.past_out = with_outputs(run.past, run.outputs, case.tick())
-    case.past = merged([case.past, run.past_out])
 
 
 def _taken(case: Case, run: Run) -> list[str]:

@@ -42,8 +42,8 @@ def count_instance(case: Case, run: Run, work: Work) -> None:
     """Those that are done together are judged together, and one by one, in the order of their ends."""
     case.instances[run.ref][1] += 1
     run.unjudged.append(work)
-    for name in work.outputs:
-        run.outputs[name] = [one.outputs.get(name) for one in run.works]
+    done = [one for one in run.works if one.status in WELL]
+    run.outputs = {name: [one.outputs.get(name) for one in done] for one in done for name in one.outputs}
 
 
 def judge_instances(case: Case, run: Run) -> None:

@@ -89,6 +89,9 @@ def _judge_cycle(case: Case, ref: str, join: Join, stage: StageScript, is_open: 
             if not join.has_fired and len(join.counted) >= need:
                 join.has_fired = True
                 enable(case, ref, merged(join.counted.values()))
+                alive = {*is_open, *join.filled, *join.counted}
+                # What is dead now has no part in this cycle, though the new run may revive it.
+                join.counted |= {dead: {} for dead in range(size) if dead not in alive}
                 if stage.join_mode == "CANCELLING":
                     join.empty()
                     join.counted, join.has_fired = {}, False

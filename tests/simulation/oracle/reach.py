@@ -55,4 +55,6 @@ def ended(case: Case) -> Ended:
         tuple((ref, stage_status(case, ref)) for ref in case.stages),
         tuple((ref, case.started[ref]) for ref in case.stages),
         tuple((ref, started, done) for ref, (started, done) in case.instances.items()),
+        tuple(sorted((name, repr(value)) for name, value in case.outputs().items())),
+        tuple((ref, repr(sorted(found))) for ref, found in case.records.items()),
     )

@@ -21,12 +21,15 @@ class StuckError(Exception):
 
 
 class Ended(NamedTuple):
-    """What became of a case: its status; per stage its status, its runs, its instances started and done."""
+    """What became of a case: its status; per stage its status, its runs, its instances started and done; its data."""
 
     status: str
     stages: tuple[tuple[str, str], ...]
     runs: tuple[tuple[str, int], ...]
     instances: tuple[tuple[str, int, int], ...]
+    outputs: tuple[tuple[str, str], ...]
+    records: tuple[tuple[str, str], ...]
+    """Per stage what its tasks recorded, in no order."""
 
 
 @dataclass(eq=False)
@@ -54,6 +57,7 @@ class Run:
     created: int
     status: str = "NOT_STARTED"
     started: int = 0
+    ended: int = 0
     offer: int = 0
     offered_at: int = 0
     works: list[Work] = field(default_factory=list)
@@ -171,14 +175,13 @@ class Case:
         self.started: Counter[str] = Counter()
         self.instances: dict[str, list[int]] = {ref: [0, 0] for ref, one in self.stages.items() if one.mi_config}
         self.counts: Counter[Any] = Counter()
+        self.records: dict[str, list[str]] = {ref: [] for ref in self.stages}
         self.kept: dict[str, list[tuple[str, Any]]] = {ref: [] for ref in self.stages}
         """Signals that nobody waited for, by stage: their names and data."""
         self.status = "RUNNING"
         self.is_doomed = False
         """Its caller has been taken away."""
         self.failure_put_off = False
-        self.past: Past = {}
-        """What all its ended runs wrote."""
         self.sections: set[str | None] = set()
         """Mutex sections that hold their key."""
         self.clock = 0
@@ -216,6 +219,13 @@ class Case:
         """Return what an expression of a run's stage sees (1.4); `written`: its own outputs, or its instance's."""
         own = run.outputs if written is None else written
         return {**self.context, **values(run.past), **self.stages[run.ref].context, **own}
+
+    def outputs(self) -> dict[str, Any]:
+        """Return what its runs wrote: what one that ended well wrote wins, then the later write."""
+        found: dict[str, Any] = {}
+        for run in sorted(self.runs, key=lambda run: (run.status in GOES_ON, run.ended)):
+            found |= run.outputs
+        return found
 
     def is_direct(self, ref: str) -> bool:
         """Whether each arrival at a stage is a run at once."""

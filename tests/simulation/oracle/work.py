@@ -62,7 +62,7 @@ def _act(case: Case, run: Run, work: Work, step: Step, key: Any) -> bool:  # noq
                 run.outputs |= values
             return False
         case "record":
-            _value(case, step.argument, run, work)
+            case.records[run.ref].append(repr(_value(case, step.argument, run, work)))
             return False
         case "jump_to":
             return _jumps(case, run, work, step, key)
