@@ -1,7 +1,7 @@
 """What there is: workflow executions (cases) with their runs, the work inside a run, and what waits at joins."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, NamedTuple
@@ -44,6 +44,8 @@ class Work:
     status: str = "RUNNING"
     is_soft: bool = False
     """A task of it failed and it went on."""
+    effect: Callable[[], None] | None = None
+    """What the end of its task does, if that has not been seen yet."""
     names: dict[str, Any] = field(default_factory=dict)
     """More that its expressions see: what came with it, and with the last signal."""
     outputs: dict[str, Any] = field(default_factory=dict)

@@ -1,5 +1,7 @@
 """What the tasks of a run do, action by action, and jumps (1.9)."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from stabilize_celery.models.expressions import ConditionError, evaluate, evaluate_condition
@@ -12,9 +14,16 @@ from tests.simulation.oracle.state import Case, Run, Work
 
 __all__ = ["do_work"]
 
+SOON = 0.7
+"""How likely the end of a task has its effect at once."""
+
 
 def do_work(case: Case, run: Run, work: Work) -> None:
-    """Do actions up to the first that ends the task or waits."""
+    """Do actions up to the first that ends the task or waits; or let a task that has ended have its effect."""
+    if work.effect is not None:
+        effect, work.effect = work.effect, None
+        effect()
+        return
     task = case.stages[run.ref].tasks[work.task]
     key = (run.ref, work.task)
     if work.step == 0:
@@ -97,7 +106,19 @@ def _value(case: Case, given: Any, run: Run, work: Work) -> Any:
     return evaluate(given["expr"], _names(case, run, work)) if is_expression else given
 
 
+def _now_or_later(case: Case, work: Work, effect: Callable[[], None]) -> None:
+    """What code has come to is not seen at once: until then other things happen."""
+    if case.home.random.random() < SOON:
+        effect()
+    else:
+        work.effect = effect
+
+
 def _end_task(case: Case, run: Run, work: Work, status: str) -> None:
+    _now_or_later(case, work, partial(_have_ended, case, run, work, status))
+
+
+def _have_ended(case: Case, run: Run, work: Work, status: str) -> None:
     if status == "TERMINAL":
         _fail_work(case, run, work)
         return
@@ -128,7 +149,7 @@ def _jumps(case: Case, run: Run, work: Work, step: Step, key: Any) -> bool:
     case.counts["jump", *key, work.step] += 1
     if case.counts["jump", *key, work.step] > step.argument.get("times", 1 << 30):
         return False
-    _jump(case, run, step.argument["target"])
+    _now_or_later(case, work, partial(_jump, case, run, step.argument["target"]))
     return True
 
 
