@@ -36,7 +36,8 @@ class HTTPTask(Task):
     Context: `url`; `method` (GET); one of `json`, `form`, `body`, or `upload_file` with `upload_field`,
     `upload_filename`, `upload_form`; `headers`; `auth` ([user, password]) or `bearer_token`; `timeout` (s of silence,
     30); `expected_status` (a number or a list); `parse_json`; `download_to` (a path); `max_response_size` (bytes,
-    1 MiB; no limit for a download); `retries` (9), `retry_delay` (s; default: the engine's back-off),
+    1 MiB; no limit for a download); `retries` (3; of a POST or PATCH 0), `retry_delay` (s; default: the engine's
+    back-off),
     `retry_on_status` (default: 429 and every 5xx); `verify_ssl`, `ca_cert`, `client_cert`, `client_key`;
     `allow_private` (or `allow_private_urls`); `secrets` (context keys whose values errors show as `***`);
     `continue_on_failure`.
@@ -45,8 +46,9 @@ class HTTPTask(Task):
     Outputs: `status_code`, `headers`, `body` (the path, for a download), `body_json` (with `parse_json`; an answer
     that should be JSON and is not fails), `elapsed_ms`, `url` (the last), `content_type`, `content_length`.
 
-    Connection errors and the statuses to retry are tried again by the engine, a POST too: use `retries: 0` where
-    that would do harm. Authorization and cookies are not sent on to another host.
+    Connection errors and the statuses to retry are tried again by the engine, so often at most. A POST or PATCH is
+    made once unless `retries` says otherwise: a second one may do its work twice. Authorization and cookies are not
+    sent on to another host.
     """
 
     def __init__(self, *, may_allow_private: bool = True) -> None:
@@ -117,7 +119,7 @@ def _try_again_or_fail(
     settings: HTTPSettings, problem: str, outputs: dict[str, Any], retry_after_s: float | None
 ) -> TaskResult:
     call = bound_call()
-    if call is not None and call.attempt > settings.retries:
+    if (1 if call is None else call.attempt) > settings.retries:
         return failed(_told(settings, problem), outputs, go_on=settings.continue_on_failure)
     raise TransientError(_told(settings, problem), retry_after=retry_after_s)
 

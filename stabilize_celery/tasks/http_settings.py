@@ -16,7 +16,10 @@ __all__ = ["HTTPSettings", "read_settings"]
 
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"})
 _DEFAULT_TIMEOUT_S = 30.0
-_DEFAULT_RETRIES = 9
+_REPEATABLE = frozenset({"GET", "PUT", "DELETE", "HEAD", "OPTIONS"})
+"""Idempotent by RFC 9110 (9.2.2): doing it twice is as good as once."""
+_DEFAULT_RETRIES = 3
+"""Of a request that may be repeated; any other is made once."""
 _DEFAULT_MAX_RESPONSE = 1024 * 1024
 
 
@@ -43,14 +46,14 @@ def read_settings(inputs: InputReader, *, may_allow_private: bool) -> HTTPSettin
         ContextError: a value is missing or wrong, or `allow_private` is not allowed on this worker.
 
     """
+    request = _request(inputs, secrets := _secrets(inputs), may_allow_private=may_allow_private)
     download_to = inputs.text("download_to")
     limit = inputs.number("max_response_size", None if download_to else _DEFAULT_MAX_RESPONSE)
-    secrets = _secrets(inputs)
     return HTTPSettings(
-        request=_request(inputs, secrets, may_allow_private=may_allow_private),
+        request=request,
         expected_status=inputs.numbers("expected_status"),
         retry_on_status=inputs.numbers("retry_on_status"),
-        retries=int(inputs.number("retries", _DEFAULT_RETRIES)),
+        retries=int(inputs.number("retries", _DEFAULT_RETRIES if request.method in _REPEATABLE else 0)),
         retry_delay_s=inputs.number("retry_delay"),
         max_response_size=None if limit is None else int(limit),
         parse_json=inputs.flag("parse_json"),

@@ -246,6 +246,21 @@ def test_after_its_retries_the_task_fails_itself(server: Server, attempt: int, a
     assert (result.status, result.outputs["status_code"]) == (WorkflowStatus.FAILED_CONTINUE, 500)
 
 
+@pytest.mark.parametrize(
+    ("method", "tries"), [("GET", 4), ("HEAD", 4), ("PUT", 4), ("DELETE", 4), ("OPTIONS", 4), ("POST", 1), ("PATCH", 1)]
+)
+def test_what_may_not_be_repeated_is_asked_once(server: Server, method: str, tries: int) -> None:
+    """Nobody is charged twice because the shop's answer was lost, unless `retries` says that this is no harm."""
+    server.replies["/"] = Reply(503)
+    for attempt in range(1, tries):
+        with bind_call(call_with(attempt=attempt)), pytest.raises(TransientError):
+            ask(f"{server.url}/", method=method)
+    with bind_call(call_with(attempt=tries)):
+        assert ask(f"{server.url}/", method=method).status is WorkflowStatus.TERMINAL
+    with pytest.raises(TransientError):
+        ask(f"{server.url}/", method=method, retries=1)
+
+
 def test_no_answer_is_tried_again() -> None:
     """A refused connection is transient, without a pause of its own."""
     with pytest.raises(TransientError, match="no answer: ConnectionRefusedError") as caught:

@@ -35,7 +35,7 @@ export async function listView({ main, life, query, setState }) {
   life.onEnd(() => list.end());
   fill(
     main,
-    h("div", { class: "stack" }, filters(wanted), head(), list.element, h("div", { class: "under" }, told, more)),
+    h("div", { class: "stack" }, h("h1", { class: "unseen" }, "Workflows"), filters(wanted), head(), list.element, h("div", { class: "under" }, told, more)),
   );
 
   async function load() {
