@@ -38,7 +38,7 @@ MAX_BATCH = 1_000
 _BLOCK_S = 30.0
 """How long one wait for an event takes at most; then the workflow itself is looked at, too."""
 _AWAY_S = 60.0
-"""How long Redis may be away while somebody waits without a deadline."""
+"""How long Redis may be away while somebody waits without a deadline, or follows."""
 _CLEARING_S = 5.0
 """How long a follower waits for the stages of an ended workflow to be cancelled."""
 _OVERLAP_MS = 1_000
@@ -99,20 +99,34 @@ def history(from_id: str) -> Following:
 
 
 def follow(from_id: str) -> Following:
-    """Tell what has happened and what happens, until the workflow has ended and its stages are cleared."""
+    """Tell what has happened and what happens, until the workflow has ended and its stages are cleared.
+
+    A server that goes away for a while is waited for; nothing is told twice.
+
+    Raises:
+        UnreachableError: Redis is away at the first look, or for longer than 60 s.
+
+    """
     numbers = RunNumbers(from_id)
     yield LookAt()
-    ended_at = None
+    ended_at = away_since = None
     while True:
-        batch: list[WorkflowEvent] = yield NextEvents(from_id, _BLOCK_S if ended_at is None else 0.25)
-        if batch:
-            from_id = batch[-1].id
-            yield Tell(numbers.told(batch))
-        if not batch or _has_end(batch):
-            seen: Seen = yield LookAt()
-            ended_at = (ended_at or time.monotonic()) if seen.is_over else None
-            if ended_at and not batch and (seen.is_clear or time.monotonic() > ended_at + _CLEARING_S):
-                return
+        try:
+            batch: list[WorkflowEvent] = yield NextEvents(from_id, _BLOCK_S if ended_at is None else 0.25)
+            away_since = None
+            if batch:
+                from_id = batch[-1].id
+                yield Tell(numbers.told(batch))
+            if not batch or _has_end(batch):
+                seen: Seen = yield LookAt()
+                ended_at = (ended_at or time.monotonic()) if seen.is_over else None
+                if ended_at and not batch and (seen.is_clear or time.monotonic() > ended_at + _CLEARING_S):
+                    return
+        except UnreachableError:
+            away_since = away_since or time.monotonic()
+            if time.monotonic() > away_since + _AWAY_S:
+                raise
+            yield Pause(_RETRY_S)
 
 
 def wait(workflow_id: str, timeout_s: float | None) -> Following:

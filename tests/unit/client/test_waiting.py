@@ -1,11 +1,14 @@
 """Waiting for the end of a workflow."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from stabilize_celery.client import Client
-from stabilize_celery.errors import WorkflowNotFoundError
+from stabilize_celery.client.events import WorkflowEvent
+from stabilize_celery.client.following import LookAt, Pause, Seen, follow
+from stabilize_celery.errors import UnreachableError, WorkflowNotFoundError
 from stabilize_celery.models.status import WorkflowStatus
 from tests.servers import RedisServer
 from tests.unit.client.world import World, gate, stage, workflow
@@ -71,3 +74,30 @@ def test_a_server_that_stays_away_is_a_timeout_at_the_deadline():
         server.kill()
         with pytest.raises(TimeoutError):
             handle.wait(timeout_s=0.5)
+
+
+def test_who_follows_outlives_a_server_that_is_away_for_a_while(monkeypatch: pytest.MonkeyPatch):
+    """What was told is not told again; a server that stays away is an error, and at the first look at once."""
+    away = UnreachableError("the state server (Redis)", "redis://h", "start it")
+    first, second = (WorkflowEvent(f"{n}-0", "workflow.started", "", n, {}) for n in (1, 2))
+    steps = follow("0")
+    assert isinstance(next(steps), LookAt)
+    assert steps.send(Seen(is_over=False, is_clear=False, now_ms=0)).after == "0"
+    assert steps.send([first]).events == [first]
+    assert next(steps).after == "1-0"
+
+    assert isinstance(steps.throw(away), Pause)
+    assert next(steps).after == "1-0"
+    assert steps.send([second]).events == [second]
+
+    next(steps)
+    assert isinstance(steps.throw(away), Pause)
+    next(steps)
+    now = time.monotonic()
+    monkeypatch.setattr("stabilize_celery.client.following.time.monotonic", lambda: now + 61)
+    with pytest.raises(UnreachableError):
+        steps.throw(away)
+    again = follow("0")
+    next(again)
+    with pytest.raises(UnreachableError):
+        again.throw(away)
