@@ -86,7 +86,8 @@ class WorkflowHandle:
     def events(self, from_id: str = "0", follow: bool = False) -> Iterator[WorkflowEvent]:
         """Yield what happened after the event `from_id`, oldest first; with `follow`, also what happens from now on.
 
-        Following ends with the workflow, and outlives a Redis that is away for up to 60 s. ValueError at the first event: `from_id` is the id of no event.
+        Following ends with the workflow, and outlives a Redis that is away for up to 60 s. ValueError at the first
+        event: `from_id` is the id of no event.
         """
         steps = follow_steps(from_id) if follow else history(from_id)
         return walk(steps, self._runtime.store, self.id)
