@@ -4,6 +4,8 @@ BIN := .venv/bin
 JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n > 8 ? 16 : 2 * n)))
 PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 export PYTHON
+# A machine that forbids byte code would compile this package in each process that tests start: hundreds of them.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 COVERED := stabilize_celery/engine/*,stabilize_celery/store/*,stabilize_celery/models/*
