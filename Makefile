@@ -30,8 +30,8 @@ check: setup ## lint, format, types and import contracts; needs no Redis
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-conformance: setup ## the contracts that every store and every transport must keep
-	$(PYTEST) tests/conformance $(TEST_ARGS)
+conformance: setup ## contracts of stores and transports, 100 schedules of each scenario (CONFORMANCE_SEEDS=1)
+	CONFORMANCE_SEEDS=$${CONFORMANCE_SEEDS:-100} $(PYTEST) tests/conformance $(TEST_ARGS)
 
 chaos: setup ## kill workers and Redis under load; takes minutes
 	@test -d tests/chaos || { echo "make chaos: tests/chaos does not exist yet" >&2; exit 1; }

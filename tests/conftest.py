@@ -1,9 +1,11 @@
 """Servers that tests share. One that is missing fails the tests that need it; nothing is skipped."""
 
 import fcntl
+import logging
 import os
 import signal
 from collections.abc import Generator, Iterator
+from typing import IO
 
 import pytest
 import redis
@@ -44,18 +46,53 @@ def celery_of_its_own() -> Iterator[None]:
     celery_state._tls.current_app = current
 
 
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """The simulated fleet switches logging off; whoever comes later may look at what is logged."""
+    disabled = logging.root.manager.disable
+    yield
+    logging.disable(disabled)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that want the machine for themselves come first, in one go: the others stand still once, and not each time."""
+    items.sort(key=lambda item: not _is_alone(item))
+
+
+def _is_alone(item: pytest.Item | None) -> bool:
+    return item is not None and item.get_closest_marker("alone") is not None
+
+
+_RUNNING = pytest.StashKey[IO[str]]()
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
     """Where tests run in several processes, those that measure (`alone`) have the machine for themselves.
 
-    Each test holds one file; whoever wants it alone holds the other one too, at which those that come later stop.
+    Each test holds one file; whoever wants it alone holds the other one too, at which those that come later stop. What
+    is held alone is kept for the next test that wants it so.
     """
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return (yield)
-    how = fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH
+    stash = item.config.stash
+    if _RUNNING not in stash:
+        stash[_RUNNING] = _turn(item)
+    try:
+        return (yield)
+    finally:
+        if not (_is_alone(item) and _is_alone(nextitem)):
+            stash[_RUNNING].close()
+            del stash[_RUNNING]
+
+
+def _turn(item: pytest.Item) -> IO[str]:
+    """Wait until a test may run; it may until the file that this returns is closed."""
+    how = fcntl.LOCK_EX if _is_alone(item) else fcntl.LOCK_SH
     folder = item.config.cache.mkdir("alone")
-    with (folder / "turn").open("w") as turn, (folder / "running").open("w") as running:
+    running = (folder / "running").open("w")
+    with (folder / "turn").open("w") as turn:
         fcntl.flock(turn, how)
         fcntl.flock(running, how)
-        fcntl.flock(turn, fcntl.LOCK_UN)
-        return (yield)
+    return running
