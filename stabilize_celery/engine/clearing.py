@@ -29,7 +29,7 @@ from stabilize_celery.engine.state import ENTRY, RUN, SIGNALS, Run, WorkflowReco
 from stabilize_celery.engine.steps import Append, Decision, Event, Hash, Members, Owed, Read, SetFields, Snapshot
 from stabilize_celery.models.messages import EvaluateJoin, run_name
 
-__all__ = ["Cleared", "clear_stages", "fire_cancelling"]
+__all__ = ["Cleared", "clear_stages", "drop_arrivals", "fire_cancelling"]
 
 _LIVE = Members(places.LIVE)
 
@@ -70,7 +70,7 @@ def clear_stages(
     dropped = 0
     for ref, place in read_places(snapshot, refs, {}).items():
         has_run = any(run.ref == ref for run in runs.values())
-        dropped += _drop_arrivals(decision, workflow_id, ref, place, snapshot.now_us, has_run=has_run)
+        dropped += drop_arrivals(decision, workflow_id, ref, place, snapshot.now_us, has_run=has_run)
         if place.plan.component:
             decision.owes.append(Owed(EvaluateJoin(workflow_id=workflow_id, ref_id=place.plan.component)))
     return Cleared(moves, len(runs) + dropped)
@@ -117,10 +117,13 @@ def _forget_waiters(decision: Decision, snapshot: Snapshot, refs: Sequence[str],
             decision.change(SetFields(key, SIGNALS.encode(waiters=rest)))
 
 
-def _drop_arrivals(decision: Decision, workflow_id: str, ref: str, place: Place, now_us: int, *, has_run: bool) -> int:
-    """Drop what waits at a join. A cycle that has fired first absorbs what belongs to it, and stays."""
+def drop_arrivals(decision: Decision, workflow_id: str, ref: str, place: Place, now_us: int, *, has_run: bool) -> int:
+    """Drop what waits at a join. A cycle that has fired first absorbs what belongs to it, and stays.
+
+    Returns how much that was. Without a run that goes with it (`has_run`) it counts as one (wcp 1.2).
+    """
     if place.has_fired:
-        Region({ref: place}).judge(ref)
+        place.absorb()
     dropped = sum(map(len, place.waiting.values())) + (0 if place.has_fired else len(place.counted))
     place.drop_all()
     if place.counted and not place.has_fired:

@@ -59,6 +59,12 @@ class Place:
             while self.waiting[edge]:
                 self.take(edge)
 
+    def absorb(self) -> None:
+        """Let the cycle, which has fired, take what belongs to it."""
+        for edge in self.edges:
+            if self.waiting.get(edge) and edge not in self.counted:
+                self.counted[edge] = self.take(edge, is_counted=True)
+
     def leave_out(self, is_open: Collection[int]) -> None:
         """Let the cycle that fires do without the edges that are dead now.
 

@@ -1,14 +1,18 @@
 """Restart: a stage of an ended workflow and all that lies downstream of it run again (PROTOCOL 10).
 
-The rest keeps its results. An edge into the restarted part from outside keeps one arrival if its last run took it.
+The rest keeps its results. An edge into the restarted part from outside keeps one arrival if its last run took it; what
+still waits at joins outside it is gone. A loop may bring a thread to stages outside it again: these are open anew.
 """
 
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Collection, Generator, Mapping, Sequence
 
 from stabilize_celery.engine import places
+from stabilize_celery.engine.clearing import drop_arrivals
+from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.handler import workflow_of
 from stabilize_celery.engine.ids import thread_id
 from stabilize_celery.engine.joins import place_of
+from stabilize_celery.engine.judging import place_queries, read_places
 from stabilize_celery.engine.moves import (
     Zone,
     enable,
@@ -16,7 +20,7 @@ from stabilize_celery.engine.moves import (
 from stabilize_celery.engine.outside import Answer
 from stabilize_celery.engine.plan import StagePlan, decode_plan, decode_workflow_plan
 from stabilize_celery.engine.rooms import arrive_in
-from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD, Run
+from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD, Run, WorkflowRecord
 from stabilize_celery.engine.steps import (
     Append,
     Decision,
@@ -40,6 +44,8 @@ __all__ = ["restart"]
 
 _RECORD, _DEFINITION, _LIVE = Hash(places.WORKFLOW), Hash(places.DEFINITION), Members(places.LIVE)
 _EVENT_IDS = Hash(places.OUTSIDE_EVENTS)
+_OPEN = (places.waiting, places.closed, places.shut, places.component)
+"""What is stored of who may still come to a stage."""
 
 
 def restart(workflow_id: str, event_id: str, ref_id: str) -> Generator[Read, Snapshot, Decision]:
@@ -53,12 +59,17 @@ def restart(workflow_id: str, event_id: str, ref_id: str) -> Generator[Read, Sna
         return Decision(keeps_entry=True, call=Answer(False, reason))
     definition = snapshot[_DEFINITION]
     plans = {name[2:]: decode_plan(data) for name, data in definition.items() if name.startswith("s:")}
-    again = _downstream(plans, ref_id)
+    again, revived = _downstream(plans, ref_id), _downstream(plans, ref_id, over_jumps=True)
     past = yield from _last_run(ref_id)
     if past is None:
         return Decision(keeps_entry=True, call=Answer(False, f"stage {ref_id!r} has not run yet; restart one that has"))
     decision = Decision(keeps_entry=True, forgets=["Expire", "Clear", "Settle"])
-    yield from _reset(decision, workflow_id, plans, again, ref_id, snapshot.now_us)
+    beside = [ref for ref in unpack(definition.get("joins", b"\x90")) if ref not in again]
+    yield from _give_up(decision, workflow_id, record, beside)
+    decision.change(Delete(tuple(kind(ref) for ref in sorted(revived) for kind in _OPEN)))
+    kept = yield from _reset(decision, workflow_id, plans, again, ref_id, snapshot.now_us)
+    for ref in sorted(revived):
+        _reopen(decision, plans, plans[ref], revived, kept.get(ref, ()))
     number = record.restarts + 1
     token = thread_id("restart", number, ref_id)
     enable(decision, workflow_id, ref_id, token, snapshot.now_us, past.past, zone=Zone.of(plans[ref_id]))
@@ -100,11 +111,12 @@ def _refusal(snapshot: Snapshot, ref_id: str) -> str | None:
     return None
 
 
-def _downstream(plans: Mapping[str, StagePlan], ref_id: str) -> set[str]:
+def _downstream(plans: Mapping[str, StagePlan], ref_id: str, *, over_jumps: bool = False) -> set[str]:
     found, stack = {ref_id}, [ref_id]
     while stack:
         plan = plans[stack.pop()]
-        targets = {edge.target for edge in plan.edges} | {ref for ref in (*plan.before, *plan.after) if ref in plans}
+        edges = (*plan.edges, *plan.jumps) if over_jumps else plan.edges
+        targets = {edge.target for edge in edges} | {ref for ref in (*plan.before, *plan.after) if ref in plans}
         fresh = targets - found
         found |= fresh
         stack.extend(fresh)
@@ -119,6 +131,20 @@ def _last_run(ref_id: str) -> Generator[Read, Snapshot, Run | None]:
     return max((RUN.decode(found[run]) for run in runs), key=lambda run: run.created_us, default=None)
 
 
+def _give_up(
+    decision: Decision, workflow_id: str, record: WorkflowRecord, joins: Sequence[str]
+) -> Generator[Read, Snapshot, None]:
+    """Take away what still waits at these joins; where the workflow was cut short it was cancelled with it."""
+    queries = [query for ref in joins for query in place_queries(ref)]
+    watch = [key for ref in joins for key in (places.arrivals(ref), places.join(ref))]
+    snapshot = yield Read(tuple(queries), tuple(watch))
+    for ref, place in read_places(snapshot, joins, {}).items():
+        if place.has_fired:
+            place.absorb()
+            place.new_cycle()
+        drop_arrivals(decision, workflow_id, ref, place, snapshot.now_us, has_run=record.is_settled)
+
+
 def _reset(
     decision: Decision,
     workflow_id: str,
@@ -126,44 +152,43 @@ def _reset(
     again: Collection[str],
     ref_id: str,
     now_us: int,
-) -> Generator[Read, Snapshot, None]:
+) -> Generator[Read, Snapshot, dict[str, list[str]]]:
     refs = sorted(again)
     keys = {ref: (Items(places.arrivals(ref)), Hash(places.join(ref))) for ref in refs}
     watch = [query.key for pair in keys.values() for query in pair]
     snapshot = yield Read(tuple(query for pair in keys.values() for query in pair), tuple(watch))
     since: dict[str, Value] = {}
+    kept: dict[str, list[str]] = {}
     for ref in refs:
         arrivals, consumed = keys[ref]
-        kinds = (places.waiting, places.signals, places.closed, places.shut, places.component)
-        of_stage = [kind(ref) for kind in kinds]
-        decision.change(Delete((arrivals.key, consumed.key, *of_stage)))
-        kept = _kept_arrivals(plans[ref], snapshot[arrivals], refs) if ref != ref_id else []
+        decision.change(Delete((arrivals.key, consumed.key, places.signals(ref))))
+        kept[ref] = _kept_arrivals(plans[ref], snapshot[arrivals], refs) if ref != ref_id else []
         place = place_of(plans[ref], snapshot[arrivals], snapshot[consumed])
-        change = len(kept) - sum(map(len, place.waiting.values()))
+        change = len(kept[ref]) - sum(map(len, place.waiting.values()))
         arrive_in(decision, workflow_id, plans[ref].mutex_section, ref, change)
-        for item in kept:
+        for item in kept[ref]:
             decision.change(Append(arrivals.key, item))
-        if kept:
-            decision.change(Increment(places.waiting(ref), "n", len(kept)))
+        if kept[ref]:
+            decision.change(Increment(places.waiting(ref), "n", len(kept[ref])))
         # The number of firings names the join's threads: it only grows, or a new run would be an old one's.
         if place.fired:
             decision.change(SetFields(consumed.key, {"fired": place.fired}))
-        _reopen(decision, plans, plans[ref], again, kept)
         since[ref] = now_us
     decision.change(SetFields(places.RESTARTED, since))
     decision.change(DeleteFields(places.FAILURES, tuple(refs)))
+    return kept
 
 
 def _reopen(
-    decision: Decision, plans: Mapping[str, StagePlan], plan: StagePlan, again: Collection[str], kept: Collection[str]
+    decision: Decision, plans: Mapping[str, StagePlan], plan: StagePlan, revived: Collection[str], kept: Collection[str]
 ) -> None:
-    """Count again what can come into a stage: only from what runs again; the rest has ended, and stays closed."""
+    """Count again what can come into a stage: only from what may run again; the rest has ended, and stays closed."""
     if not plan.component:
         return
     sources = [(str(at), source) for at, source in enumerate(plan.requisites)]
     sources += [(f"j:{source}", source) for source in plan.jumped_from]
     from_outside = [(name, source) for name, source in sources if plans[source].component != plan.component]
-    dead = {name: 1 for name, source in from_outside if source not in again}
+    dead = {name: 1 for name, source in from_outside if source not in revived}
     key = places.component(plan.component)
     decision.change(Increment(key, "in", len(from_outside) - len(dead)))
     decision.change(Increment(key, "live", len(kept)))
