@@ -5,11 +5,14 @@ channel of kombu's Redis transport whose answer is outstanding does not close at
 for the server, finds none, and the AttributeError ends the worker.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from celery.utils.imports import symbol_by_name
 from celery.utils.log import get_logger
 from celery.utils.threads import bound_open_broker_sockets
+
+from stabilize_celery.transport.acknowledging import give_again_what_is_refused
 
 __all__ = ["close_channels", "reconnecting"]
 
@@ -31,11 +34,23 @@ def reconnecting(consumer: Any) -> type:
 
     class Reconnecting(base):
         connection_errors: tuple[type[BaseException], ...]
+        timer: Any
 
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
             self._refusals = _refusals(self)
             self.connection_errors = (*self.connection_errors, *self._refusals)
+
+        def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
+            receive: Callable[[Any], Any] = super().create_task_handler(*arguments, **options)
+            if not self._refusals:
+                return receive
+
+            def receive_persistently(message: Any) -> Any:
+                give_again_what_is_refused(message, self._refusals, self.timer.call_after)
+                return receive(message)
+
+            return receive_persistently
 
         def on_connection_error_after_connected(self, exc: BaseException) -> None:
             if isinstance(exc, self._refusals):
