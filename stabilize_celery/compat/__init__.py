@@ -23,6 +23,12 @@ from stabilize_celery.compat.event_bus import EntityType, Event, EventBus, Event
 from stabilize_celery.compat.former import PostgresQueue, PostgresWorkflowStore, SqliteQueue, SqliteWorkflowStore
 from stabilize_celery.compat.former_expressions import ExpressionError, evaluate_expression
 from stabilize_celery.compat.former_paths import provide_former_paths
+from stabilize_celery.compat.handler_config import (
+    BackoffConfig,
+    HandlerConfig,
+    get_handler_config,
+    reset_handler_config,
+)
 from stabilize_celery.compat.handlers import (
     AddMultiInstanceHandler,
     CancelRegionHandler,
@@ -71,6 +77,7 @@ from stabilize_celery.compat.loggers import (
 )
 from stabilize_celery.compat.orchestrator import Orchestrator, approve, reject, send_signal
 from stabilize_celery.compat.processor import QueueProcessor, QueueProcessorConfig, register_all_handlers
+from stabilize_celery.compat.readiness import PredicatePhase, ReadinessResult, evaluate_readiness
 from stabilize_celery.compat.recovery import RecoveryResult, WorkflowRecovery, recover_on_startup
 from stabilize_celery.compat.schemas import (
     SchemaValidator,
@@ -240,6 +247,7 @@ __all__ = [
     "AddMultiInstance",
     "AddMultiInstanceHandler",
     "ApprovalTask",
+    "BackoffConfig",
     "CallableTask",
     "CallableVerifier",
     "CancelRegion",
@@ -273,6 +281,7 @@ __all__ = [
     "EventType",
     "ExpressionError",
     "HTTPTask",
+    "HandlerConfig",
     "HighwayTask",
     "InvalidStageGraphError",
     "InvalidStateTransitionError",
@@ -296,11 +305,13 @@ __all__ = [
     "PostgresQueue",
     "PostgresWorkflowStore",
     "PreconditionError",
+    "PredicatePhase",
     "PythonTask",
     "Queue",
     "QueueError",
     "QueueProcessor",
     "QueueProcessorConfig",
+    "ReadinessResult",
     "RecoveryError",
     "RecoveryResult",
     "RedisEventStore",
@@ -407,6 +418,7 @@ __all__ = [
     "emit_progress",
     "error_chain",
     "evaluate_expression",
+    "evaluate_readiness",
     "find_in_chain",
     "find_initial_stages",
     "find_terminal_stages",
@@ -414,6 +426,7 @@ __all__ = [
     "get_default_factory",
     "get_event_bus",
     "get_execution_layers",
+    "get_handler_config",
     "get_lifecycle_manager",
     "get_logger",
     "get_reducer",
@@ -432,6 +445,7 @@ __all__ = [
     "register_reducer",
     "register_verifier",
     "reject",
+    "reset_handler_config",
     "send_signal",
     "set_attribute",
     "set_lifecycle_manager",

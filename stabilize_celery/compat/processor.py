@@ -5,6 +5,7 @@ import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
@@ -12,6 +13,7 @@ from uuid import uuid4
 from stabilize_celery.compat import handlers
 from stabilize_celery.compat.celery_queue import CeleryQueue
 from stabilize_celery.compat.event_bus import get_event_bus
+from stabilize_celery.compat.handler_config import HandlerConfig, get_handler_config
 from stabilize_celery.compat.recovery import RecoveryResult, WorkflowRecovery
 from stabilize_celery.compat.store import RedisWorkflowStore
 from stabilize_celery.errors import UnreachableError
@@ -51,7 +53,7 @@ class QueueProcessorConfig:
 
     poll_frequency_ms: int = 50
     max_workers: int = 10
-    retry_delay: float = 15.0
+    retry_delay: timedelta = timedelta(seconds=15)
     stop_on_error: bool = False
     enable_deduplication: bool = True
     dedup_trust_negative_cache: bool = False
@@ -67,6 +69,16 @@ class QueueProcessorConfig:
     recovery_interval_seconds: float = 0.0
     recovery_application: str | None = None
     recovery_max_age_hours: float = 24.0
+
+    @classmethod
+    def from_handler_config(cls, config: HandlerConfig | None = None) -> Self:
+        """Return the part of a `HandlerConfig` (default: the environment's) that is about a processor."""
+        chosen = config or get_handler_config()
+        return cls(
+            poll_frequency_ms=chosen.poll_frequency_ms,
+            max_workers=chosen.max_workers,
+            retry_delay=timedelta(seconds=chosen.handler_retry_delay_seconds),
+        )
 
 
 class QueueProcessor:
