@@ -23,6 +23,7 @@ from stabilize_celery.engine.past import (
 from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD, Entry, WorkflowRecord
 from stabilize_celery.engine.steps import Add, Decision, Fields, Handling, Hash, Query, Read, SetFields, Snapshot
+from stabilize_celery.models.expressions import ConditionError
 from stabilize_celery.models.messages import LEDGER_VERSION, MESSAGE_TYPES, Message
 from stabilize_celery.models.reducers import get_reducer
 
@@ -171,9 +172,18 @@ def _frame(workflow_id: str, snapshot: Snapshot, ref_id: str, thread: str) -> Fr
 
 
 def reduce(reducer: str, values: list[Any]) -> Any:
-    """Return the values of several branches as one, by a reducer's name (checked when the workflow was submitted)."""
+    """Return the values of several branches as one, by a reducer's name (checked when the workflow was submitted).
+
+    Raises:
+        ConditionError: the reducer can't; names it and what it was given.
+
+    """
     known = get_reducer(reducer)
-    return known(values) if known else values[-1]
+    try:
+        return known(values) if known else values[-1]
+    except Exception as error:
+        given = repr(values)[:200]
+        raise ConditionError(f"output_reducers: {reducer!r} can't combine {given}: {error}") from error
 
 
 def visible_values(

@@ -23,6 +23,7 @@ from stabilize_celery.engine.results import TaskReturned, TooLate, position_of, 
 from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD
 from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Query, Read, Slot, Snapshot, workflow_slot
 from stabilize_celery.errors import UnreachableError
+from stabilize_celery.models.expressions import ConditionError
 from stabilize_celery.models.messages import CancelTask, Message, RunTask
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.status import WorkflowStatus
@@ -208,7 +209,10 @@ class Attempts:
     def time_limit(self, frame: Frame) -> dict[str, Any]:
         """Answer `Plan`, phase `timeout`: how long the task that is about to be executed may take, or its error."""
         _, _, task_type = task_list(frame.plan, frame.run.planned)[frame.run.task_index]
-        stage = self._stage(frame, self._look(frame.workflow_id, context_queries(frame)))
+        try:
+            stage = self._stage(frame, self._look(frame.workflow_id, context_queries(frame)))
+        except ConditionError as error:
+            return {"error": {"type": type(error).__name__, "message": str(error)}}
         try:
             limit: timedelta = self.registry.get(task_type).get_dynamic_timeout(stage)  # type: ignore[attr-defined]
             return {"timeout_ms": int(limit.total_seconds() * 1000)}
@@ -316,7 +320,11 @@ class Attempts:
 
     def _body(self, message: RunTask, claimed: ClaimedTask, snapshot: Snapshot) -> RunningBody | TaskReturned:
         """Return the body, or the failure to make it: it is the task's own code that fails."""
-        stage, options = self._stage(claimed.frame, snapshot), self.registry.options(message.task_type)
+        options = self.registry.options(message.task_type)
+        try:
+            stage = self._stage(claimed.frame, snapshot)
+        except ConditionError as error:
+            return self.executor.raised(claimed, options, error)
         try:
             task = self.registry.get(message.task_type)
             limit_s = None if claimed.time_over else _limit_s(task, options, stage)

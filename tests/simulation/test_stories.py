@@ -8,9 +8,11 @@ import pytest
 from stabilize_celery.engine import outside
 from stabilize_celery.engine.restart import restart
 from stabilize_celery.errors import TransientError
+from stabilize_celery.models.multi_instance import MultiInstanceConfig
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage.enums import SplitType, SyntheticStageOwner
 from stabilize_celery.models.stage.stage import StageExecution
+from stabilize_celery.runtime.reading import read_view
 from stabilize_celery.store.contract import Filter
 from stabilize_celery.tasks.call import current_call
 from stabilize_celery.tasks.variants import RetryableTask
@@ -74,6 +76,29 @@ def test_reducers_combine_what_branches_wrote() -> None:
 
     assert seen["n"] == 6
     assert sorted(seen["names"]) == ["b0", "b1", "b2", "b3"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"context": {"stageEnabled": {"type": "expression", "expression": "n > 1"}}},
+        {"mi_config": MultiInstanceConfig(count_from_context="n")},
+    ],
+    ids=["body", "condition", "instances"],
+)
+def test_a_reducer_that_can_not_combine_its_values_fails_the_stage(more: dict[str, Any]) -> None:
+    """Whoever looks first: a body, a condition, a number of instances."""
+    story = Story(1).start(
+        stage("a"),
+        stage("b", "a", context={"outputs": {"n": "text"}}),
+        stage("c", "a", context={"outputs": {"n": 1}}),
+        stage("j", "b", "c", output_reducers={"n": "sum"}, **more),
+    )
+    story.run()
+
+    assert story.status == "TERMINAL"
+    assert "'sum' can't combine ['text', 1]" in read_view(story.simulation.store, story.id).record.reason
 
 
 def test_own_context_wins_over_the_past_and_the_past_over_the_workflow() -> None:
