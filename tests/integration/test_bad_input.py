@@ -22,7 +22,7 @@ from tests.hostile import HOSTILE_NAMES
 from tests.integration.fleet import Fleet, Worker, eventually
 from tests.servers import RedisServer
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.real
 
 START = {"workflow_id": "w1", "ref_id": "a", "thread": "t"}
 RUN = {**START, "task_index": 0, "task_type": "work"}

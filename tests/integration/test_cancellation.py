@@ -10,7 +10,7 @@ import pytest
 from stabilize_celery.engine import outside
 from tests.integration.fleet import Fleet, eventually
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.real
 
 POOLS = ["prefork", "threads", "solo", "gevent"]
 

@@ -22,7 +22,7 @@ from tests.integration.fleet import Worker, eventually
 from tests.pages import blocks, execute
 from tests.servers import RedisServer
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.real
 
 
 @pytest.fixture(scope="module")

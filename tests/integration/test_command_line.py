@@ -14,7 +14,7 @@ import pytest
 
 from tests.integration.fleet import eventually
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.real
 
 APP = """\
 from celery import Celery

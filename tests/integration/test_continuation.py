@@ -16,7 +16,7 @@ from stabilize_celery.runtime.lanes import lanes
 from tests.integration.fleet import Fleet, Worker, eventually
 from tests.servers import RedisServer
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.real
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from tests.integration.fleet import ROOT, Fleet, eventually
 from tests.servers import RedisServer
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.real
 
 TASKS = """
 from stabilize_celery import StageExecution, TaskResult

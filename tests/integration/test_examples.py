@@ -13,7 +13,7 @@ import pytest
 from tests.integration.fleet import ROOT, Fleet
 from tests.servers import RedisServer
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.real
 
 SAYS = {
     "approval": ["waits for signal 'approve'", "SUCCEEDED", "by leave of Ann"],

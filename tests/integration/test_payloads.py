@@ -15,7 +15,7 @@ from stabilize_celery.errors import PayloadError
 from tests.integration.fleet import Fleet, eventually
 from tests.servers import RedisServer
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.real
 
 KEY = f"a:{base64.b64encode(b'k' * 32).decode()}"
 SECRET = "4111 1111 1111 1111"

@@ -16,7 +16,7 @@ from stabilize_celery.settings import Settings
 from tests.integration.fleet import Fleet, Worker, eventually
 from tests.servers import RedisServer
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.real
 
 OURS = ["stabilize-celery", "worker", "-A", "shop", "-c", "2"]
 STOCK = [sys.executable, "-m", "celery", "-A", "shop", "worker", "-c", "2", "-l", "INFO"]

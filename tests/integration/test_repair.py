@@ -19,7 +19,7 @@ from stabilize_celery.transport.publish import CeleryPublisher
 from tests.integration.fleet import Fleet, eventually
 from tests.servers import RedisServer
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.real
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from stabilize_celery.client import WorkflowHandle
 from tests.integration.fleet import Fleet, eventually
 from tests.servers import RedisServer
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.real
 
 
 def copy_log(server: RedisServer, folder: Path) -> None:

@@ -16,7 +16,7 @@ from tests.integration.fleet import Fleet, eventually
 from tests.pages import blocks, execute
 from tests.servers import RedisServer
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.real
 
 
 @pytest.fixture

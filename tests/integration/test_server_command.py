@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.real
 
 COMMAND = [sys.executable, "-m", "stabilize_celery", "server"]
 ENV = {name: value for name, value in os.environ.items() if not name.startswith("STABILIZE_")}

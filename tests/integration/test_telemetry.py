@@ -18,7 +18,7 @@ from tests.integration.fleet import Fleet, eventually
 from tests.integration.site import served
 from tests.servers import RedisServer, free_port
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.real
 
 
 @pytest.fixture

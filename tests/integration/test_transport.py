@@ -17,7 +17,7 @@ from stabilize_celery.engine.outside import cancel
 from tests.integration.fleet import Fleet, eventually
 from tests.servers import RedisServer
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.real
 
 POOLS = ["prefork", "threads", "solo", "gevent"]
 

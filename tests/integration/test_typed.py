@@ -6,12 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import stabilize_celery
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.timeout(300)
 
 PROGRAM = """
 from stabilize_celery import (

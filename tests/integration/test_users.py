@@ -21,7 +21,7 @@ from tests.chaos.verdict import check_nothing_owed
 from tests.integration.fleet import ROOT, eventually
 from tests.servers import RedisServer
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.real
 
 USERS = ROOT / "deploy" / "users.conf"
 

@@ -17,7 +17,7 @@ import pytest
 from tests.integration.fleet import ROOT, Fleet, eventually
 from tests.servers import RedisServer, free_port
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.real
 
 
 @pytest.fixture

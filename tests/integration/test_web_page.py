@@ -33,7 +33,7 @@ from tests.unit.client.world import World
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.real
 TOKEN = "a token that is long enough"
 PICTURES = os.environ.get("STABILIZE_SCREENSHOTS")
 """A folder that pictures for the documentation are put into; none: they are only taken."""

@@ -17,7 +17,8 @@ from tests.simulation.planted.bugs import BUGS, CONTROL, Bug
 from tests.simulation.tuning import SCALE
 
 _AT_ONCE = 25
-_SEEDS = 2_000
+_SEEDS = 500
+"""The first of those that `make simulate` runs, which the CI does after the tests."""
 _DRAWN = 300
 
 
