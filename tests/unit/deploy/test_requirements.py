@@ -1,0 +1,16 @@
+"""What the package requires is enough for what it does: tests run where much more is installed."""
+
+from importlib import metadata
+
+from packaging.requirements import Requirement
+
+
+def required(package: str, extra: str = "") -> set[str]:
+    """Names of the packages that one requires, with what the extra adds."""
+    found = map(Requirement, metadata.requires(package) or ())
+    return {one.name for one in found if one.marker is None or one.marker.evaluate({"extra": extra})}
+
+
+def test_what_kombus_redis_transport_imports_is_required() -> None:
+    """Celery's broker is Redis by default, and kombu names what that takes in an extra."""
+    assert required("kombu", "redis") <= required("stabilize-celery") | required("kombu")
