@@ -8,11 +8,13 @@ from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_
 import msgspec
 
 from stabilize_celery.engine.steps import Value
+from stabilize_celery.models.json_values import as_plain
 
 __all__ = ["RecordCodec", "pack", "unpack"]
 
 R = TypeVar("R", bound=msgspec.Struct)
-_ENCODER = msgspec.msgpack.Encoder()
+
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=as_plain)
 
 
 def pack(value: Any) -> bytes:

@@ -23,8 +23,12 @@ from stabilize_celery.engine.steps import Decision, Event, Increment, Index, Owe
 from stabilize_celery.models.definition import definition_digest, from_definition, plain_definition
 from stabilize_celery.models.encode import encode_workflow
 from stabilize_celery.models.messages import StartWorkflow, TimeOut
+from stabilize_celery.models.multi_instance import MultiInstanceConfig
 from stabilize_celery.models.problems import refusal
 from stabilize_celery.models.recent import Recent, mark_of
+from stabilize_celery.models.stage.stage import StageExecution
+from stabilize_celery.models.task import TaskExecution
+from stabilize_celery.models.trigger import Trigger
 from stabilize_celery.models.validation import find_definition_problems, find_id_problems
 from stabilize_celery.models.workflow import Workflow
 
@@ -74,9 +78,21 @@ class Creation:
             problems = [problem for problem in problems if problem.code not in _MET_WHILE_IT_RUNS]
         if problems:
             raise refusal(problems, workflow.name)
+        if not _is_of_models(workflow):
+            workflow = from_definition(raw, workflow_id=workflow.id)
         compiled = _compiled(workflow, raw, retention_ms)
         fields, meta = compiled.fields_for(workflow), compiled.meta
         return cls(workflow_id, compiled.digest, fields, meta, retention_ms, **more)
+
+
+def _is_of_models(workflow: Any) -> bool:
+    """Return whether a valid workflow has no mappings where it should have stages, tasks and the like."""
+    return isinstance(workflow.trigger, Trigger) and all(
+        isinstance(stage, StageExecution)
+        and isinstance(stage.mi_config, MultiInstanceConfig | None)
+        and all(isinstance(task, TaskExecution) for task in stage.tasks)
+        for stage in workflow.stages
+    )
 
 
 _COMPILED: Recent[Compiled] = Recent(64)

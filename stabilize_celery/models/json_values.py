@@ -11,7 +11,7 @@ from typing import Any
 from stabilize_celery.models.limits import MAX_CONTEXT_NESTING
 from stabilize_celery.models.problems import Problem, join_path, shown
 
-__all__ = ["NOT_JSON", "copy_json"]
+__all__ = ["NOT_JSON", "as_plain", "copy_json"]
 
 NOT_JSON = "not_json"
 """The code of a problem with a value that can't be stored."""
@@ -39,6 +39,26 @@ def copy_json(value: object, path: str, problems: list[Problem], inside: tuple[i
     if isinstance(value, Mapping | list | tuple):
         return _copy_container(value, path, problems, inside)
     return _refuse(path, f"object is not JSON: {_kind(value)}{_advice(value)}", problems)
+
+
+def as_plain(value: object) -> object:
+    """Return what a subclass of a JSON type stands for: numpy's float64 is a float. For encoders, which ask.
+
+    Raises:
+        TypeError: it is none.
+
+    """
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, list | tuple):
+        return list(value)
+    raise TypeError(f"object is not JSON: {_kind(value)}")
 
 
 def _copy_text(value: str, path: str, problems: list[Problem]) -> Any:

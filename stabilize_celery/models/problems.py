@@ -87,7 +87,7 @@ def refusal(problems: Sequence[Problem], name: str = "") -> InvalidWorkflowError
 
 def _describe(problems: Sequence[Problem], name: str) -> str:
     count = f"{len(problems)} problem{'' if len(problems) == 1 else 's'}"
-    lines = [f"workflow {name!r} is refused, {count}:" if name else f"the workflow is refused, {count}:"]
+    lines = [f"workflow {shown(name)} is refused, {count}:" if name else f"the workflow is refused, {count}:"]
     lines += [f"  {problem}" for problem in problems[:MAX_LISTED_PROBLEMS]]
     left = len(problems) - MAX_LISTED_PROBLEMS
     return "\n".join([*lines, f"  … and {left} more"] if left > 0 else lines)

@@ -15,7 +15,7 @@ import msgspec
 from stabilize_celery.models.checks import GRAPH_RULES, RULES, View
 from stabilize_celery.models.decode import decode_workflow
 from stabilize_celery.models.encode import encode_stages, encode_workflow
-from stabilize_celery.models.json_values import copy_json
+from stabilize_celery.models.json_values import as_plain, copy_json
 from stabilize_celery.models.limits import MAX_DEFINITION_BYTES
 from stabilize_celery.models.problems import (
     CircularDependencyError,
@@ -138,7 +138,7 @@ def _not_following_from(shape: list[Problem], found: list[Problem]) -> Iterator[
 
 def _size_problems(definition: WorkflowDefinition, problems: list[Problem]) -> Iterator[Problem]:
     try:
-        size = len(msgspec.json.encode(definition))
+        size = len(msgspec.json.encode(definition, enc_hook=as_plain))
     except (UnicodeEncodeError, OverflowError):
         unstorable: list[Problem] = []
         copy_json(msgspec.to_builtins(definition), "", unstorable)

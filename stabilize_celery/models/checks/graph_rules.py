@@ -1,6 +1,6 @@
 """Rules about the graph itself: names, requisites, parents, circles, joins and splits."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from stabilize_celery.models.checks.view import View
 from stabilize_celery.models.cycles import find_cycles
@@ -10,6 +10,8 @@ from stabilize_celery.models.stage.enums import JoinMode, JoinType, SplitType
 
 __all__ = ["cycles", "duplicates", "joins", "parents", "requisites", "splits", "thresholds"]
 
+_MOST_TOLD = 20
+"""Stages of a circle that its problem names (count)."""
 _CYCLE_JOINS = frozenset({JoinType.DISCRIMINATOR, JoinType.N_OF_M})
 
 
@@ -62,8 +64,7 @@ def cycles(view: View) -> Iterator[Problem]:
     }
     ordered = {stage.ref_id: required[stage.ref_id] for stage in view.stages if stage.ref_id in required}
     for circle in find_cycles(ordered):
-        way = " -> ".join([*circle, circle[0]])
-        message = f"cycle {way}; loops are made by jumps (jump_targets), not by requisites"
+        message = f"cycle {_way(circle)}; loops are made by jumps (jump_targets), not by requisites"
         yield view.problem(view.positions[circle[0]], "requisite_stage_ref_ids", message, CYCLE)
 
 
@@ -83,8 +84,14 @@ def parents(view: View) -> Iterator[Problem]:
     named = [stage for stage in view.stages if stage.ref_id]
     families = {stage.ref_id: [] if stage.parent_stage_id is None else [stage.parent_stage_id] for stage in named}
     for circle in find_cycles(families):
-        way = " -> ".join([*circle, circle[0]])
-        yield view.problem(view.positions[circle[0]], "parent_stage_id", f"cycle of parents {way}", CYCLE)
+        yield view.problem(view.positions[circle[0]], "parent_stage_id", f"cycle of parents {_way(circle)}", CYCLE)
+
+
+def _way(circle: Sequence[str]) -> str:
+    """Return a way around, cut where it is long."""
+    left = len(circle) - _MOST_TOLD
+    told = circle if left <= 0 else [*circle[:_MOST_TOLD], f"… {left} more"]
+    return " -> ".join([*told, circle[0]])
 
 
 def joins(view: View) -> Iterator[Problem]:

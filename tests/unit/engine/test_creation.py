@@ -8,6 +8,7 @@ import pytest
 
 from stabilize_celery.engine import creation
 from stabilize_celery.engine.creation import Creation
+from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.models.patterns import instances
 from stabilize_celery.models.recent import Recent
 from stabilize_celery.models.stage import JoinType, SplitType, StageExecution
@@ -85,3 +86,37 @@ def test_ids_are_looked_at_each_time() -> None:
 
     with pytest.raises(InvalidWorkflowError, match="duplicate id"):
         created(twice)
+
+
+def test_subclasses_of_plain_types_are_stored_as_what_they_stand_for() -> None:
+    """Numbers of numpy, marked text of a web framework: wherever a definition may have text or a number."""
+
+    class Text(str):
+        __slots__ = ()
+
+    class Number(float):
+        pass
+
+    odd, plain = (
+        Workflow(
+            id="wf",
+            application=text("shop"),
+            name=text("order"),
+            context={text("price"): number(1.5)},
+            stages=[StageExecution(ref_id=text("a"), id="s", mutex_key=text("k"), context={"x": [number(2)]})],
+        )
+        for text, number in ((Text, Number), (str, float))
+    )
+
+    assert created(odd) == created(plain)
+
+
+def test_mappings_in_place_of_models_are_read_as_a_definition() -> None:
+    """A workflow that somebody has put together of dicts, whole or in parts."""
+    task = {"name": "one", "implementing_class": "work"}
+    half = StageExecution(ref_id="a", name="a", tasks=[task])  # type: ignore[list-item]
+    whole = {"ref_id": "a", "name": "a", "tasks": [task]}
+
+    for given in (half, whole):
+        made = created(Workflow(application="shop", name="order", stages=[given], trigger={}))  # type: ignore[list-item, arg-type]
+        assert decode_plan(made.fields["s:a"]).tasks[0].type == "work"  # type: ignore[arg-type]

@@ -678,3 +678,13 @@ def test_ten_thousand_stages_are_checked_in_linear_time() -> None:
     small, large = min(seconds(2_500) for _ in range(3)), min(seconds(10_000) for _ in range(3))
 
     assert large < small * 12
+
+
+def test_a_refusal_is_short_however_long_names_and_circles_are() -> None:
+    """Logs and terminals get it."""
+    stages = [StageExecution(ref_id=f"s{at}", requisite_stage_ref_ids={f"s{(at + 1) % 500}"}) for at in range(500)]
+    with pytest.raises(InvalidWorkflowError) as caught:
+        check(Workflow(application="a", name="n" * 100_000, stages=stages))
+
+    assert "-> … 480 more -> s0" in str(caught.value)
+    assert len(str(caught.value)) < 1_000
