@@ -87,12 +87,12 @@ class Creation:
 
 def _is_of_models(workflow: Any) -> bool:
     """Return whether a valid workflow has no mappings where it should have stages, tasks and the like."""
-    return isinstance(workflow.trigger, Trigger) and all(
-        isinstance(stage, StageExecution)
-        and isinstance(stage.mi_config, MultiInstanceConfig | None)
-        and all(isinstance(task, TaskExecution) for task in stage.tasks)
-        for stage in workflow.stages
-    )
+    stages = workflow.stages
+    if not (isinstance(workflow.trigger, Trigger) and all(isinstance(stage, StageExecution) for stage in stages)):
+        return False
+    tasks = [task for stage in stages for task in stage.tasks]
+    parts = [(tasks, TaskExecution), ([stage.mi_config for stage in stages], MultiInstanceConfig | None)]
+    return all(isinstance(one, kind) for found, kind in parts for one in found)
 
 
 _COMPILED: Recent[Compiled] = Recent(64)
