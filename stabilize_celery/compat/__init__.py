@@ -77,6 +77,13 @@ from stabilize_celery.compat.loggers import (
 )
 from stabilize_celery.compat.orchestrator import Orchestrator, approve, reject, send_signal
 from stabilize_celery.compat.processor import QueueProcessor, QueueProcessorConfig, register_all_handlers
+from stabilize_celery.compat.projections import (
+    Projection,
+    StageMetricsProjection,
+    TimelineEntry,
+    WorkflowTimeline,
+    WorkflowTimelineProjection,
+)
 from stabilize_celery.compat.readiness import PredicatePhase, ReadinessResult, evaluate_readiness
 from stabilize_celery.compat.recovery import RecoveryResult, WorkflowRecovery, recover_on_startup
 from stabilize_celery.compat.schemas import (
@@ -306,6 +313,7 @@ __all__ = [
     "PostgresWorkflowStore",
     "PreconditionError",
     "PredicatePhase",
+    "Projection",
     "PythonTask",
     "Queue",
     "QueueError",
@@ -345,6 +353,7 @@ __all__ = [
     "StageError",
     "StageExecution",
     "StageGraphBuilder",
+    "StageMetricsProjection",
     "StageNotReadyError",
     "StageStateSnapshot",
     "StartStageHandler",
@@ -366,6 +375,7 @@ __all__ = [
     "TaskResultBuilder",
     "TaskStateSnapshot",
     "TaskTimeoutError",
+    "TimelineEntry",
     "TransientError",
     "TransientVerificationError",
     "Trigger",
@@ -386,6 +396,8 @@ __all__ = [
     "WorkflowStatus",
     "WorkflowStore",
     "WorkflowStream",
+    "WorkflowTimeline",
+    "WorkflowTimelineProjection",
     "WorkflowType",
     "add_event",
     "apply_output_reducers",
