@@ -139,6 +139,8 @@ class _Maker:
                 stage["join_threshold"] = self.random.randint(0, len(above))
             if stage["join_type"] in ("DISCRIMINATOR", "N_OF_M") and self._maybe("cancelling", 0.7):
                 stage["join_mode"] = "CANCELLING"
+            if self._maybe("outputs", 0.4):
+                stage["output_reducers"] = {self.random.choice("nm"): self.random.choice(("first", "last", "append"))}
         return stage
 
     def _does(self, *, signalled: bool = True) -> list[Any]:

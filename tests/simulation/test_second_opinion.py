@@ -19,7 +19,7 @@ CONFORMANCE = Path(__file__).parent.parent / "conformance"
 GIVEN = [one for name in ("scenarios", "more_scenarios") for one in load_scenarios(CONFORMANCE / f"{name}.json")]
 FEW, MANY = 30, 1_000
 """Orders of steps that the oracle tries at first, and before a result counts as one that it does not allow."""
-TOO_MANY = 60
+TOO_MANY = 30
 """So many ways through a scenario are not all that there are."""
 TRIES, APART = 20, 1_000_003
 """Scenarios that are drawn for a seed until one comes to its end, and how far apart their own seeds are."""

@@ -1,15 +1,23 @@
 """Joins (1.6): which of them fires, gives up, or is reset; and what happens when all wait for each other."""
 
+from collections.abc import Callable
 from copy import deepcopy
+from typing import Any
 
 from stabilize_celery.testing.conformance.scenario import StageScript
 from tests.simulation.oracle.enabling import enable, end_run
 from tests.simulation.oracle.ends import cancel
-from tests.simulation.oracle.pasts import merged
+from tests.simulation.oracle.pasts import Past, merged
 from tests.simulation.oracle.reach import passable
 from tests.simulation.oracle.state import Case, Join
 
 __all__ = ["cancelling", "judge", "judge_joins", "untie"]
+
+REDUCERS: dict[str, Callable[[list[Any]], Any]] = {
+    "first": lambda values: values[0],
+    "last": lambda values: values[-1],
+    "append": lambda values: [part for value in values for part in (value if isinstance(value, list) else [value])],
+}
 
 
 def judge_joins(case: Case, refs: list[str]) -> None:
@@ -65,7 +73,7 @@ def judge(case: Case, ref: str) -> bool:
 
 def _merge(case: Case, ref: str, join: Join, group: int, *, is_open: bool) -> bool:
     if len(join.waiting[0]) >= group:
-        enable(case, ref, merged(join.waiting[0][:group]))
+        enable(case, ref, _met(case, ref, join.waiting[0][:group]))
         del join.waiting[0][:group]
         return True
     if join.waiting[0] and not is_open:
@@ -74,9 +82,19 @@ def _merge(case: Case, ref: str, join: Join, group: int, *, is_open: bool) -> bo
     return False
 
 
+def _met(case: Case, ref: str, pasts: list[Past]) -> Past:
+    """Return what a join's run sees; where the stage has a reducer, what the branches wrote, each write once."""
+    found = merged(pasts)
+    for name, reducer in case.stages[ref].output_reducers.items():
+        writes = dict(past[name] for past in pasts if name in past)
+        if writes:
+            found[name] = (case.tick(), REDUCERS[reducer](list(writes.values())))
+    return found
+
+
 def _fire(case: Case, ref: str, edges: list[int]) -> bool:
     waiting = case.joins[ref].waiting
-    enable(case, ref, merged([waiting[at].pop(0) for at in edges]))
+    enable(case, ref, _met(case, ref, [waiting[at].pop(0) for at in edges]))
     return True
 
 
@@ -88,7 +106,7 @@ def _judge_cycle(case: Case, ref: str, join: Join, stage: StageScript, is_open: 
             join.counted[at] = join.waiting[at].pop(0)
             if not join.has_fired and len(join.counted) >= need:
                 join.has_fired = True
-                enable(case, ref, merged(join.counted.values()))
+                enable(case, ref, _met(case, ref, list(join.counted.values())))
                 alive = {*is_open, *join.filled, *join.counted}
                 # What is dead now has no part in this cycle, though the new run may revive it.
                 join.counted |= {dead: {} for dead in range(size) if dead not in alive}
