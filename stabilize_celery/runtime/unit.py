@@ -229,7 +229,7 @@ class UnitOfWork:
         try:
             self._publisher.publish(batch)
         except QueueError as error:
-            logger.warning("publishing %d messages: %s; the keeper will publish them again", len(batch), error)
+            logger.warning("%s", error)
 
 
 class Sessions:

@@ -113,8 +113,8 @@ class CeleryPublisher:
         except self._broker_errors() as error:
             url = redact_url(self._app.connection_for_write().as_uri(include_password=False))
             raise QueueError(
-                f"the broker at {url} did not take {len(batch)} message(s), first {batch[0].task_id}: {error}. "
-                "They stay owed and are sent again; check that the broker runs.",
+                f"the broker at {url} did not take {len(batch)} message(s), first {batch[0].task_id}. They stay owed "
+                "and are sent again: check that the broker runs",
                 cause=error,
             ) from error
 

@@ -340,6 +340,22 @@ def test_an_unknown_workflow_is_told_in_words(site: Site, page: Page) -> None:
 # -- all of them -------------------------------------------------------------------------------------------------------
 
 
+def test_the_page_fits_a_telephone(still: Site, page: Page) -> None:
+    """Whatever somebody called their workflow: nothing is beside the screen."""
+    run = still.client.start(flow(gate(), name="n" * 190))
+    page.set_viewport_size({"width": 360, "height": 640})
+    for address, heading in (
+        ("/workflows", "Workflows"),
+        ("/locks", "Locks"),
+        ("/schedules", "Schedules"),
+        (f"/workflows/{run.id}", "n" * 190),
+    ):
+        open_page(page, still, address)
+        page.locator("h1", has_text=heading).wait_for(state="attached")
+        page.locator(".virtual .row" if address == "/workflows" else "h1").first.wait_for(state="attached")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, address
+
+
 def test_the_list_lives_and_filters_stand_in_the_address(site: Site, page: Page) -> None:
     """A new workflow appears, one that ends changes, a filter can be sent to somebody else."""
     open_page(page, site, "/workflows?name=seen-live")
