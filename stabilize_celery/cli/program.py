@@ -1,7 +1,8 @@
 """The program: all commands, and what becomes of errors."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from importlib import metadata
 from io import TextIOWrapper
 from itertools import takewhile
@@ -79,10 +80,9 @@ def run(arguments: Sequence[str]) -> int:
     as_json = _wants_json(arguments)
     if (unreadable := _unreadable(arguments)) is not None:
         return _fail(f"{unreadable!a} is no text in UTF-8", MISTAKE, as_json=as_json)
-    program = typer.main.get_command(make_app())
     try:
         # Alone it prints bad usage itself, for people.
-        ended = program.main(args=list(arguments), prog_name="stabilize-celery", standalone_mode=not as_json)
+        ended = _main()(args=list(arguments), prog_name="stabilize-celery", standalone_mode=not as_json)
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):
             return NOBODY_READS  # the library says 1
@@ -97,6 +97,12 @@ def run(arguments: Sequence[str]) -> int:
         print_nowhere()
         return _fail(f"Can't go on: {error}", MISTAKE, as_json=as_json)
     return ended if isinstance(ended, int) else 0
+
+
+@cache
+def _main() -> Callable[..., object]:
+    """Return what runs a command line; made once, since making all commands takes longer than most of them run."""
+    return typer.main.get_command(make_app()).main
 
 
 def _print_anything() -> None:
