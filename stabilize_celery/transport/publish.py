@@ -79,10 +79,12 @@ class CeleryPublisher:
         self._payloads = Payloads(app, self._send_each)
         self._plain: dict[str, bool] = {}
         self._databases = databases_of_one_server(app, state_url)
+        self._is_broker_there = self._databases is not None and self._databases[0] == self._databases[1]
+        """Whether the broker's database has been reached: SELECT of one that does not exist would spoil a commit."""
 
     def riding(self, batch: Sequence[Outgoing]) -> Sequence[Post] | None:
         """Return what a commit writes to send a batch, if the state's server is the broker; None: it is not."""
-        if self._databases is None:
+        if self._databases is None or not self._is_broker_there:
             return None
         lists = self._posts(batch)
         return None if lists is None else [Post(queue, texts, self._databases) for queue, texts in lists.items()]
@@ -110,6 +112,7 @@ class CeleryPublisher:
                 # Once, and not for the broker's whole connection timeout: who publishes has a keeper behind it.
                 producer.connection.ensure_connection(max_retries=0)
                 self._send(producer, batch)
+            self._is_broker_there = True
         except self._broker_errors() as error:
             url = redact_url(self._app.connection_for_write().as_uri(include_password=False))
             raise QueueError(

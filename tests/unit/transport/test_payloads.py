@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 from celery import Celery
@@ -14,6 +15,7 @@ from celery.signals import before_task_publish
 from kombu.entity import Queue
 
 from stabilize_celery.engine.steps import Hash, SetFields, workflow_slot
+from stabilize_celery.errors import QueueError
 from stabilize_celery.models.messages import RunTask, StartStage
 from stabilize_celery.runtime.lanes import lane_of
 from stabilize_celery.runtime.ports import outgoing
@@ -140,26 +142,39 @@ def store(redis_url: str) -> Iterator[RedisStore]:
 def test_a_commit_sends_what_follows_from_it(redis_url: str, store: RedisStore) -> None:
     """In one EXEC, though broker and state are different databases; and the connection finds its own again."""
     base = redis_url.rsplit("/", 1)[0]
-    posts = CeleryPublisher(app(f"{base}/0"), f"{base}/1").riding([outgoing(PLAIN, QUEUE)])
+    publisher = CeleryPublisher(app(f"{base}/0"), f"{base}/1")
+    publisher.publish([outgoing(PLAIN, QUEUE)])
+    posts = publisher.riding([outgoing(PLAIN, QUEUE)])
     assert posts is not None
 
     with store.session(workflow_slot("w")) as session:
         assert session.commit(Transaction([SetFields("h", {"a": "1"})], posts=posts)) == [None]
         assert session.read((Hash("h"),)).hash("h") == {"a": b"1"}
 
-    assert [message["headers"]["id"] for message in waiting(f"{base}/0")] == ["01HW/Start:abc"]
+    assert [message["headers"]["id"] for message in waiting(f"{base}/0")] == ["01HW/Start:abc"] * 2
+
+
+def test_no_commit_sends_to_a_database_that_was_not_reached_yet(redis_url: str) -> None:
+    """SELECT of one that there is not would fail amid the commit, and what it sends would lie among the state."""
+    base = redis_url.rsplit("/", 1)[0]
+    publisher = CeleryPublisher(app(f"{base}/99"), f"{base}/1")
+    for _ in range(2):
+        assert publisher.riding([outgoing(PLAIN, QUEUE)]) is None
+        with pytest.raises(QueueError, match="out of range"):
+            publisher.publish([outgoing(PLAIN, QUEUE)])
 
 
 def test_a_commit_that_is_not_applied_sends_nothing(redis_url: str, store: RedisStore) -> None:
     """Somebody else was first."""
     base = redis_url.rsplit("/", 1)[0]
-    posts = CeleryPublisher(app(f"{base}/0"), f"{base}/1").riding([outgoing(PLAIN, QUEUE)])
+    (post,) = CeleryPublisher(app(f"{base}/1"), f"{base}/1").riding([outgoing(PLAIN, QUEUE)]) or ()
+    posts = [msgspec.structs.replace(post, databases=(0, 1))]
     slot = workflow_slot("w")
 
     with store.session(slot) as session, store.session(slot) as other:
         session.read((Hash("h"),), ("h",))
         other.commit(Transaction([SetFields("h", {"a": "1"})]))
-        assert session.commit(Transaction([SetFields("h", {"a": "2"})], posts=posts or ())) is None
+        assert session.commit(Transaction([SetFields("h", {"a": "2"})], posts=posts)) is None
 
     assert waiting(f"{base}/0") == []
 
