@@ -17,14 +17,10 @@ R = TypeVar("R", bound=msgspec.Struct)
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=as_plain)
 
 
-def pack(value: Any) -> bytes:
-    """Return `value` as msgpack."""
-    return _ENCODER.encode(value)
-
-
-def unpack(data: bytes) -> Any:
-    """Return what `pack` was given (tuples as lists, structs as dicts or lists)."""
-    return msgspec.msgpack.decode(data)
+pack: Callable[[Any], bytes] = _ENCODER.encode
+"""Return a value as msgpack."""
+unpack: Callable[[bytes], Any] = msgspec.msgpack.Decoder().decode
+"""Return what `pack` was given (tuples as lists, structs as dicts or lists)."""
 
 
 class RecordCodec(Generic[R]):

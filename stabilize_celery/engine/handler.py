@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from stabilize_celery.engine import places
@@ -95,7 +96,7 @@ def guard(message: Message, snapshot: Snapshot) -> Decision | None:
         return nothing("duplicate: nothing is owed under this name")
     if snapshot.now_ms < entry.nb:
         return nothing("early: not before its time")
-    if (other := foreign(message, snapshot)) is not None:
+    if (other := foreign(message, snapshot, entry)) is not None:
         return other
     if not workflow.exists:
         return Decision(note="the workflow is gone")
@@ -108,9 +109,8 @@ def guard(message: Message, snapshot: Snapshot) -> Decision | None:
     return None
 
 
-def foreign(message: Message, snapshot: Snapshot) -> Decision | None:
-    """Return the decision about what is owed if it is not this message, or not for this version (PROTOCOL 11)."""
-    entry = entry_of(snapshot, message)
+def foreign(message: Message, snapshot: Snapshot, entry: Entry) -> Decision | None:
+    """Return the decision about an `entry` if it owes not this message, or nothing for this version (PROTOCOL 11)."""
     if told := unknown_in(entry):
         at_ms = snapshot.now_ms + rest_ms(entry)
         parked = Decision(keeps_entry=True, defers={message.name: at_ms}, note=told)
@@ -138,11 +138,13 @@ def rest_ms(entry: Entry) -> int:
     return min(LONGEST_REST_MS, FIRST_REST_MS << min(entry.rests, 10))
 
 
+@lru_cache(maxsize=1024)
 def stage_fields(ref_id: str) -> Fields:
     """Return the query for a stage's plan and context."""
     return Fields(places.DEFINITION, (f"s:{ref_id}", f"x:{ref_id}"))
 
 
+@lru_cache(maxsize=1024)
 def zone_fields(ref_id: str) -> Fields:
     """Return the query for what is known of threads that may still come to a stage that is alone in its component."""
     return Fields(places.component(ref_id), ("in", "live"))

@@ -84,10 +84,10 @@ def record(message: RunTask, returned: TaskReturned) -> Handling:
     """Decide what the result of an attempt changes; nothing if the attempt has lost its claim."""
     run_key = places.run(message.thread)
     snapshot = yield opening(message, Hash(run_key), stage_fields(message.ref_id), watch=[run_key])
-    if (late := _too_late(message, returned, snapshot)) is not None:
+    entry = entry_of(snapshot, message)
+    if (late := _too_late(message, returned, snapshot, entry)) is not None:
         late.call = TooLate()
         return late
-    entry = entry_of(snapshot, message)
     frame = frame_of(message, snapshot, message.ref_id, message.thread)
     if entry.to and not returned.is_time_out:
         return _after_its_time(message, entry)
@@ -139,9 +139,9 @@ def _after_its_time(message: RunTask, entry: Entry) -> Decision:
     return decision
 
 
-def _too_late(message: RunTask, returned: TaskReturned, snapshot: Snapshot) -> Decision | None:
+def _too_late(message: RunTask, returned: TaskReturned, snapshot: Snapshot, entry: Entry) -> Decision | None:
     """Return the decision for a result that does not count any more: a lost claim, or a run that has ended."""
-    entry, workflow = entry_of(snapshot, message), workflow_of(snapshot)
+    workflow = workflow_of(snapshot)
     if not entry.exists:
         return nothing("the result comes too late: nothing is owed any more")
     if entry.att != returned.attempt:

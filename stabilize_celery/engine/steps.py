@@ -77,13 +77,13 @@ def lock_slot(lock: str) -> Slot:
 # -- queries -----------------------------------------------------------------------------------------------------------
 
 
-class Hash(msgspec.Struct, frozen=True):
+class Hash(msgspec.Struct, frozen=True, cache_hash=True):
     """A whole hash. Answer: dict of field name to bytes; empty if absent."""
 
     key: str
 
 
-class Fields(msgspec.Struct, frozen=True):
+class Fields(msgspec.Struct, frozen=True, cache_hash=True):
     """Some fields of a hash. Answer: dict of the fields that exist."""
 
     key: str

@@ -162,7 +162,7 @@ class Draft:
             return True
         if pending and not is_hash:
             raise UnfitError(f"{query} of a key that the draft changes")
-        if not pending and (digest := self._digest) and isinstance(query, Fields):
+        if not pending and isinstance(query, Fields) and (digest := self._digest):
             foreseen = self._definitions.answer(self._workflow_id, digest, query)
             if foreseen is not None:
                 answers[query] = foreseen
@@ -232,8 +232,8 @@ class Draft:
         return change
 
     def _lay_over(self, key: str, change: Change) -> None:
-        if isinstance(change, SetFields) and _is_birth(change):
-            # Its name comes from what is WATCHed here, and is used once: nobody has written it, nobody else will.
+        if isinstance(change, SetFields) and "created_us" in change.fields and key.startswith(_RUN):
+            # A birth. Its name comes from what is WATCHed here, and is used once: nobody else has written it, or will.
             self._know(key, {})
             self._watched.add(key)
         self._pending[key].append(change)
@@ -270,6 +270,7 @@ class Draft:
 _NOTHING: dict[str, bytes] = {}
 _HASHES = (Hash, Fields)
 _ENTRY = places.ledger("")
+_RUN = places.run("")
 _KINDS = (Drop, Put)
 
 
@@ -278,21 +279,18 @@ def _kind_of(change: LedgerChange) -> int:
     return _KINDS.index(type(change)) if isinstance(change, _KINDS) else len(_KINDS)
 
 
-def _is_birth(change: SetFields) -> bool:
-    return "created_us" in change.fields and change.key.startswith(_RUN)
-
-
-_RUN = places.run("")
-
-
 def _stored(fields: Mapping[str, Value]) -> dict[str, bytes]:
-    return {name: value if type(value) is bytes else _bytes_of(value, name) for name, value in fields.items()}
-
-
-def _bytes_of(value: Value, name: str) -> bytes:
-    if type(value) is str:
-        return value.encode()
-    return b"%d" % value if type(value) is int else value_of(value, name)
+    # Nearly all are plain: no function is called for those.
+    return {
+        name: value
+        if type(value) is bytes
+        else value.encode()
+        if type(value) is str
+        else b"%d" % value
+        if type(value) is int
+        else value_of(value, name)
+        for name, value in fields.items()
+    }
 
 
 def _applied(change: Change, to: dict[str, bytes]) -> dict[str, bytes]:

@@ -6,6 +6,7 @@ probes of its own. Brokers other than Redis have one lane per queue.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -25,12 +26,14 @@ _SEPARATOR, _STEP = "\x06\x16", 3
 _RECORD = Hash(places.WORKFLOW)
 
 
+@lru_cache(maxsize=1024)
 def lane_of(queue: str, priority: int) -> str:
     """Return the lane of a queue for a priority: 0 is the most urgent, 9 the least."""
     step = _STEP_OF[min(max(priority, 0), 9)]
     return f"{queue}{_SEPARATOR}{step}" if step else queue
 
 
+@lru_cache(maxsize=1024)
 def queue_and_step(lane: str) -> tuple[str, int]:
     """Return the queue that a lane belongs to, and the priority that it begins with."""
     queue, _, step = lane.partition(_SEPARATOR)

@@ -98,9 +98,12 @@ class TaskRunner(Protocol):
         ...
 
 
+_OF_TASKS = (RunTask, CancelTask)
+
+
 def queue_of(message: Message, settings: Settings) -> str:
     """Return the queue a message goes to: work for tasks' own code (by type), control for everything else."""
-    if isinstance(message, RunTask | CancelTask):
+    if isinstance(message, _OF_TASKS):
         return settings.task_queues.get(message.task_type, settings.work_queue)
     return settings.control_queue
 

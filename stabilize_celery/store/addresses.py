@@ -19,7 +19,9 @@ class Address(msgspec.Struct, frozen=True):
 
     def key(self, logical: str) -> str:
         """Return the key of a logical name."""
-        return self.prefix + name_of(logical, "key")
+        # Nearly all are plain.
+        is_plain = type(logical) is str and logical.isascii() and logical
+        return self.prefix + (logical if is_plain else name_of(logical, "key"))
 
     def entry(self, name: str) -> tuple[str, str]:
         """Return the key of a ledger entry, and its member in `due`.

@@ -102,10 +102,13 @@ class Shelf:
             yield DeleteFields(BLOBS, tuple(gone))
 
 
+_OF_FIELDS = (SetFields, DeleteFields)
+
+
 def _overwritten(prefix: str, changes: Iterable[Change], names: Mapping[str, str]) -> Iterator[str]:
     """Yield the places that changes write to or take away."""
     for change in changes:
-        if isinstance(change, SetFields | DeleteFields):
+        if isinstance(change, _OF_FIELDS):
             yield from (f"{prefix}{change.key}.{field}" for field in change.fields)
         elif isinstance(change, Delete):
             keys = tuple(f"{prefix}{key}." for key in change.keys)

@@ -30,6 +30,8 @@ from stabilize_celery.store.wire import Command, Refused, Reply
 
 __all__ = ["Plan", "plan"]
 
+_COUNTED = (Increment, Append)
+"""Changes whose reply is their result."""
 _Single: TypeAlias = Add | Append | Delete | DeleteFields | Expire | Increment | Index | Rank | Remove | Unrank
 """Changes that have commands of their own."""
 
@@ -119,7 +121,7 @@ def _plan_changes(planned: Plan, address: Address, changes: Sequence[Change]) ->
     commands, places = planned.commands, planned.places
     for change in changes:
         if not isinstance(change, SetFields):
-            places.append(len(commands) if isinstance(change, Increment | Append) else None)
+            places.append(len(commands) if isinstance(change, _COUNTED) else None)
             for key in change.keys if isinstance(change, Delete) else (getattr(change, "key", ""),):
                 setting.pop(key, None)
             commands.extend(_change(address, change))

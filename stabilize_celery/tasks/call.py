@@ -1,13 +1,13 @@
 """What task code can know of the attempt it runs in: which one, since when, woken by what."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 from stabilize_celery.errors import PreconditionError
 from stabilize_celery.models.stage import StageExecution
+from stabilize_celery.tasks.binding import Binding
 
 __all__ = ["SubWorkflowOutcome", "TaskCall", "bind_call", "bound_call", "current_call", "get_signal"]
 
@@ -63,14 +63,9 @@ class TaskCall:
 _CALL: ContextVar[TaskCall | None] = ContextVar("stabilize_celery_task_call", default=None)
 
 
-@contextmanager
-def bind_call(call: TaskCall) -> Iterator[TaskCall]:
+def bind_call(call: TaskCall) -> Binding[TaskCall | None]:
     """Make `call` the current one inside the block; the runtime does so around the body and the hooks."""
-    token = _CALL.set(call)
-    try:
-        yield call
-    finally:
-        _CALL.reset(token)
+    return Binding(_CALL, call)
 
 
 def bound_call() -> TaskCall | None:

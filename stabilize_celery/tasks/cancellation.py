@@ -4,12 +4,11 @@ The flag is raised whenever what the code does will not count any more. Its reas
 `TIMED_OUT`, or `CLAIM_LOST`. Only a cancelled task's `on_cancel` is called.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import ClassVar
 
 from stabilize_celery.errors import ErrorCode, TaskError
+from stabilize_celery.tasks.binding import Binding
 
 __all__ = [
     "CANCELLED",
@@ -72,14 +71,9 @@ class CancellationToken:
 _TOKEN: ContextVar[CancellationToken | None] = ContextVar("stabilize_celery_cancellation", default=None)
 
 
-@contextmanager
-def bind_token(token: CancellationToken) -> Iterator[CancellationToken]:
+def bind_token(token: CancellationToken) -> Binding[CancellationToken | None]:
     """Make `token` the one that task code inside the block looks at."""
-    handle = _TOKEN.set(token)
-    try:
-        yield token
-    finally:
-        _TOKEN.reset(handle)
+    return Binding(_TOKEN, token)
 
 
 def current_cancellation_token() -> CancellationToken | None:

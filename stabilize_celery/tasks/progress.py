@@ -1,13 +1,13 @@
 """Telling how far a task is, while it runs: whoever follows the workflow's events sees it at once."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 from stabilize_celery.models.json_values import copy_json
 from stabilize_celery.models.problems import Problem
 from stabilize_celery.models.stage import StageExecution
+from stabilize_celery.tasks.binding import Binding
 
 __all__ = ["PROGRESS", "bind_teller", "emit_progress"]
 
@@ -18,14 +18,9 @@ Teller: TypeAlias = Callable[[Mapping[str, Any]], None]
 _TELLER: ContextVar[Teller | None] = ContextVar("stabilize_celery_progress", default=None)
 
 
-@contextmanager
-def bind_teller(teller: Teller) -> Iterator[None]:
+def bind_teller(teller: Teller) -> Binding[Teller | None]:
     """Let `emit_progress` tell it this inside the block; the runtime does so around the body."""
-    token = _TELLER.set(teller)
-    try:
-        yield
-    finally:
-        _TELLER.reset(token)
+    return Binding(_TELLER, teller)
 
 
 def emit_progress(stage: StageExecution, message: str = "", *, recorder: Any = None, **data: Any) -> None:

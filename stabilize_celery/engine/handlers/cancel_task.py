@@ -24,7 +24,8 @@ def handle(message: CancelTask, _rules: Rules, _attempt: int) -> Handling:
 def settle(message: CancelTask) -> Handling:
     """Decide the same before the message's time: the process that executed the body has called the hook."""
     snapshot = yield _opening(message)
-    if not entry_of(snapshot, message).exists or foreign(message, snapshot) is not None:
+    entry = entry_of(snapshot, message)
+    if not entry.exists or foreign(message, snapshot, entry) is not None:
         return nothing("duplicate: nothing is owed under this name")
     return _told(message, snapshot)
 

@@ -43,7 +43,7 @@ def handle(message: ExpireWorkflow, _rules: Rules, _attempt: int) -> Handling:
         return nothing("duplicate: nothing is owed under this name")
     if snapshot.now_ms < entry.nb:
         return nothing("early: its retention is not over")
-    if (other := foreign(message, snapshot)) is not None:
+    if (other := foreign(message, snapshot, entry)) is not None:
         return other
     if record.is_live:
         return Decision(note="the workflow was restarted")

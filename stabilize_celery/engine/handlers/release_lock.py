@@ -17,7 +17,8 @@ def handle(message: ReleaseLock, _rules: Rules, _attempt: int) -> Handling:
     is_gone = not workflow_of(snapshot).exists
     early = guard(message, snapshot)
     # What a workflow has left in another slot outlives it.
-    is_owed = entry_of(snapshot, message).exists and foreign(message, snapshot) is None
+    entry = entry_of(snapshot, message)
+    is_owed = entry.exists and foreign(message, snapshot, entry) is None
     if early is not None and not (is_gone and is_owed):
         return early
     yield from give_back(message.lock, Owner(message.workflow_id, message.thread, message.request))

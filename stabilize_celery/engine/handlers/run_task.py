@@ -79,9 +79,9 @@ def handle(message: RunTask, rules: Rules, _attempt: int, terms: ClaimTerms | No
         position_of(message),
         watch=[run_key],
     )
-    if (early := _not_to_run(message, snapshot)) is not None:
-        return early
     entry = entry_of(snapshot, message)
+    if (early := _not_to_run(message, snapshot, entry)) is not None:
+        return early
     frame = frame_of(message, snapshot, message.ref_id, message.thread)
     terms = terms or ClaimTerms("nobody", rules.max_lost)
     number = (snapshot[position_of(message)] or 0) + 1
@@ -99,11 +99,11 @@ def handle(message: RunTask, rules: Rules, _attempt: int, terms: ClaimTerms | No
     return _claim(message, frame, entry, rules, terms, number)
 
 
-def _not_to_run(message: RunTask, snapshot: Snapshot) -> Decision | None:
+def _not_to_run(message: RunTask, snapshot: Snapshot, entry: Entry) -> Decision | None:
     """Return the decision for a delivery whose task is not to be executed now, whoever would."""
-    entry, workflow = entry_of(snapshot, message), workflow_of(snapshot)
+    workflow = workflow_of(snapshot)
     has_ended = entry.exists and workflow.exists and not workflow.is_live
-    early = foreign(message, snapshot) if has_ended else guard(message, snapshot)
+    early = foreign(message, snapshot, entry) if has_ended else guard(message, snapshot)
     if early is not None:
         return early
     frame = frame_of(message, snapshot, message.ref_id, message.thread)
