@@ -36,7 +36,9 @@ class Counted:
         registry.task("crash")(_crash)
         self.store = RedisStore(url)
         self.store.partitions()
-        self.runtime = Runtime(self.store, registry, self, Settings(mode=mode), "counted")
+        # On a slow machine a turn would end in the midst of a chain, and cost a message.
+        settings = Settings(mode=mode, continuation_ms=60_000)
+        self.runtime = Runtime(self.store, registry, self, settings, "counted")
         self.sent: deque[Outgoing] = deque()
         self.costs: Ledger = defaultdict(list)
         """Round trips of each delivery, by kind of message and stage."""
