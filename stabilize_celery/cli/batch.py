@@ -9,9 +9,11 @@ from typing import Any
 from stabilize_celery.cli.failures import DONE, Mistake
 from stabilize_celery.cli.pipeline_file import text_of
 from stabilize_celery.cli.session import Session
+from stabilize_celery.client.words import plural
 from stabilize_celery.engine.creation import Creation
 from stabilize_celery.models.limits import MAX_LISTED_PROBLEMS
 from stabilize_celery.models.problems import InvalidWorkflowError
+from stabilize_celery.runtime.service import find_key_problem
 
 __all__ = ["start_batch"]
 
@@ -59,14 +61,15 @@ def start_batch(
             for line, handle in zip(part, handles, strict=True):
                 session.print_json_line({"line": line.number, "id": handle.id})
     if not session.as_json:
-        session.print(f"Started {started} workflows of {name}")
+        session.print(f"Started {plural(started, 'workflow')} of {name}")
     return DONE
 
 
 def _lines(
     name: str, text: str, template: dict[str, Any] | None, key: str | None, priority: int | None
 ) -> Iterator[_Line]:
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not by `splitlines`: JSON may have other ends of lines inside of texts.
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -75,7 +78,9 @@ def _lines(
             raise Mistake(f"{name}, line {number}: this is no JSON: {error}. Nothing was started") from None
         if not isinstance(found, dict):
             raise Mistake(f"{name}, line {number}: an object is needed on each line. Nothing was started")
-        own = found.pop(_KEY, None) or (f"{key}/{number}" if key else None)
+        own = found.pop(_KEY, None)
+        if own is None and key:
+            own = f"{key}/{number}"
         if template is not None:
             found = {**template, "context": {**template.get("context", {}), **found}}
         if priority is not None:
@@ -85,13 +90,25 @@ def _lines(
 
 def _checked(name: str, lines: Sequence[_Line]) -> Sequence[_Line]:
     told: list[str] = []
+    keys: dict[str, tuple[str, int]] = {}
     for line in lines:
-        try:
-            Creation.of("checked", line.definition, retention_ms=0)
-        except InvalidWorkflowError as error:
-            told += [f"  line {line.number:<4} {problem}" for problem in error.problems]
+        told += [f"  line {line.number:<4} {problem}" for problem in _problems(line, keys)]
         if len(told) >= MAX_LISTED_PROBLEMS:
             break
     if told:
-        raise Mistake("\n".join([f"{name}: {len(told)} problems, nothing was started", *told]))
+        raise Mistake("\n".join([f"{name}: {plural(len(told), 'problem')}, nothing was started", *told]))
     return lines
+
+
+def _problems(line: _Line, keys: dict[str, tuple[str, int]]) -> list[str]:
+    """Return what is wrong with a line. `keys`: digests and lines of the definitions that keys stand for so far."""
+    try:
+        digest = Creation.of("checked", line.definition, retention_ms=0).digest
+    except InvalidWorkflowError as error:
+        return [str(problem) for problem in error.problems]
+    if line.key is None:
+        return []
+    if problem := find_key_problem(line.key):
+        return [f"{_KEY}: {problem}"]
+    first, number = keys.setdefault(line.key, (digest, line.number))
+    return [] if first == digest else [f"{_KEY}: {line.key!r} stands for another definition in line {number}"]

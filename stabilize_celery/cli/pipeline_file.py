@@ -99,7 +99,7 @@ def text_of(path: Path) -> tuple[str, str]:
             return "standard input", _standard_input()
         if path.stat().st_size > _MAX_BYTES:
             raise Mistake(f"{path}: larger than {_MAX_BYTES} bytes; that is no pipeline")
-        return str(path), path.read_text(encoding="utf-8")
+        return str(path), path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise Mistake(f"{path}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -112,7 +112,7 @@ def _standard_input() -> str:
     data = sys.stdin.buffer.read(_MAX_BYTES + 1)
     if len(data) > _MAX_BYTES:
         raise Mistake(f"standard input is larger than {_MAX_BYTES} bytes; that is no pipeline")
-    return data.decode("utf-8")
+    return data.decode("utf-8-sig")
 
 
 def _parsed(name: str, text: str) -> Any:

@@ -20,6 +20,7 @@ from stabilize_celery.cli.showing import print_reasons
 from stabilize_celery.cli.watching import watch
 from stabilize_celery.client import Client, WorkflowHandle
 from stabilize_celery.client.why.fleet import Fleet
+from stabilize_celery.client.words import plural
 from stabilize_celery.engine.creation import Creation
 from stabilize_celery.models.definition import from_definition
 from stabilize_celery.models.problems import InvalidWorkflowError
@@ -160,7 +161,7 @@ def validate(session: Session, file: File, settings: Set = None) -> int:
     if session.as_json:
         session.print_json({"file": str(file), "stages": stages, "problems": []})
     else:
-        session.print(f"{file} is sound: {stages} stages")
+        session.print(f"{file} is sound: {plural(stages, 'stage')}")
     return DONE
 
 

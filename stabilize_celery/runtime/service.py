@@ -48,7 +48,7 @@ from stabilize_celery.store.contract import Bury, Due, Store, Transaction
 from stabilize_celery.tasks.builders import NoOpStageBuilder, WaitStageBuilder
 from stabilize_celery.tasks.registry import TaskRegistry
 
-__all__ = ["Runtime"]
+__all__ = ["Runtime", "find_key_problem"]
 
 logger = logging.getLogger("stabilize_celery")
 
@@ -225,7 +225,7 @@ class Runtime:
 
         """
         if idempotency_key is not None:
-            if problem := _key_problem(idempotency_key):
+            if problem := find_key_problem(idempotency_key):
                 raise refusal([Problem("idempotency_key", problem)])
             workflow_id = keyed_workflow_id(self.settings.namespace, idempotency_key)
         elif isinstance(definition, Workflow):
@@ -263,7 +263,7 @@ class Runtime:
         return read_workflow(self.store, workflow_id)
 
 
-def _key_problem(key: object) -> str:
+def find_key_problem(key: object) -> str:
     """Return what is wrong with an idempotency key, which may have come over the wire."""
     if not isinstance(key, str):
         return f"expected text, got {shown(key)}"

@@ -57,6 +57,16 @@ def test_with_keys_the_same_file_again_starts_nothing_again(served: Program, tmp
     assert names(served) == ["a", "b"]
 
 
+def test_a_line_ends_where_json_lines_say(served: Program, tmp_path: Path) -> None:
+    """Not at the other ends of lines that a text may hold; a mark of the encoding before the first does no harm."""
+    file = tmp_path / "all.jsonl"
+    texts = [json.dumps(definition(name), ensure_ascii=False) for name in ("a\u2028b", "c\x85d")]
+    file.write_bytes("\r\n".join(texts).encode("utf-8-sig"))
+
+    assert served("start", "--batch", str(file)).code == 0
+    assert names(served) == ["a\u2028b", "c\x85d"]
+
+
 @pytest.mark.parametrize(
     ("bad", "told"),
     [
@@ -64,6 +74,11 @@ def test_with_keys_the_same_file_again_starts_nothing_again(served: Program, tmp
         ("[1]", "line 2: an object is needed"),
         (json.dumps(definition("x", colour=1)), "line 2"),
         (json.dumps(definition("x", stages=[])), "line 2"),
+        (json.dumps(definition("x", idempotency_key=5)), "line 2    idempotency_key: expected text, got 5"),
+        (
+            json.dumps(definition("x", idempotency_key="k")) + "\n" + json.dumps(definition("y", idempotency_key="k")),
+            "line 3    idempotency_key: 'k' stands for another definition in line 2",
+        ),
     ],
 )
 def test_one_bad_line_and_nothing_is_started(served: Program, tmp_path: Path, bad: str, told: str) -> None:
