@@ -338,8 +338,8 @@ _WATCHES = (
             Edit(_HANDLER, "(entry, places.WORKFLOW, *watch)", "(places.WORKFLOW, *watch)"),
             Edit(
                 _RESULTS,
-                "watch=[run_key])\n    if (late := ",
-                "watch=[])\n    if (late := ",
+                "watch=[run_key])\n    entry = entry_of(snapshot, message)\n    if (late := ",
+                "watch=[])\n    entry = entry_of(snapshot, message)\n    if (late := ",
             ),
         ),
     ),
