@@ -11,6 +11,7 @@ __all__ = [
     "MAX_STAGES",
     "MAX_SUB_WORKFLOW_NESTING",
     "MAX_SUGGESTIONS",
+    "MAX_TASK_TYPE_LENGTH",
     "MAX_THREADS",
     "MAX_TIME_MS",
 ]
@@ -35,6 +36,9 @@ MAX_REF_ID_LENGTH = 200
 
 MAX_NAME_LENGTH = 200
 """An application's, a workflow's, a stage's or a task's name (characters)."""
+
+MAX_TASK_TYPE_LENGTH = 500
+"""A task's type (characters): each message about the task carries it through the broker."""
 
 MAX_IDEMPOTENCY_KEY_LENGTH = 1_000
 """A producer's own name for one submission (characters)."""

@@ -13,6 +13,7 @@ from stabilize_celery.models.limits import (
     DEFAULT_PRIORITY,
     MAX_NAME_LENGTH,
     MAX_REF_ID_LENGTH,
+    MAX_TASK_TYPE_LENGTH,
     MAX_THREADS,
     MAX_TIME_MS,
 )
@@ -44,7 +45,14 @@ def _says(text: str) -> Meta:
 class TaskDefinition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """One task of a stage; tasks run one after another."""
 
-    implementing_class: Annotated[str, Meta(min_length=1, description="Task type: a name in the workers' registry.")]
+    implementing_class: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=MAX_TASK_TYPE_LENGTH,
+            description="Task type: a name in the workers' registry.",
+        ),
+    ]
     name: Annotated[_Name, _says("What people call it.")] = ""
     stage_start: Annotated[bool, _says("First task of the stage; set by itself when no task is marked.")] = False
     stage_end: Annotated[bool, _says("Last task of the stage; set by itself when no task is marked.")] = False
