@@ -65,8 +65,12 @@ class RecordCodec(Generic[R]):
 
     def encode_all(self, record: R) -> dict[str, Value]:
         """Return hash fields for every field that differs from its default."""
-        values = ((name, bare, getattr(record, name)) for name, bare in self._bare.items())
-        return self.encode(**{name: value for name, bare, value in values if value not in (bare, {}, [], ())})
+        changed: dict[str, Any] = {}
+        for name, bare in self._bare.items():
+            value = getattr(record, name)
+            if value is not bare and value not in (bare, {}, [], ()):
+                changed[name] = value
+        return self.encode(**changed)
 
     def _packed(self, name: str, value: Any) -> bytes:
         if name not in self._decoders:

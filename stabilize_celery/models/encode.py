@@ -123,17 +123,18 @@ def _write(model: object, fields: Iterable[tuple[str, object]], writers: Mapping
         # Most fields are as they were made: what can be told by looking at types comes first.
         if value is default or (type(value) in _CONTAINERS and not value):
             continue
-        if value != default and not _is_empty(value):
+        if value != default and (type(value) is str or not _is_empty(value)):
             write = writers.get(name)
             encoded[name] = value if write is None else write(value)
     return encoded
 
 
 _CONTAINERS = (list, dict, set)
+_COLLECTIONS = (list, tuple, set, frozenset, Mapping)
 
 
 def _is_empty(value: object) -> bool:
-    return isinstance(value, list | tuple | set | frozenset | Mapping) and not value
+    return isinstance(value, _COLLECTIONS) and not value
 
 
 def fields_of(kind: type[msgspec.Struct]) -> list[tuple[str, object]]:

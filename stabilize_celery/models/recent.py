@@ -2,7 +2,7 @@
 
 import hashlib
 import marshal
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 __all__ = ["Recent", "mark_of"]
 
@@ -30,17 +30,20 @@ def mark_of(value: object) -> bytes | None:
 
 def _has_few_parts(value: object) -> bool:
     """Whether a value is small enough to be written at all: what is shared is written again at each place."""
-    parts, seen = [value], 0
-    while parts:
-        part = parts.pop()
-        if isinstance(part, dict):
-            parts.extend(part.values())
-        elif isinstance(part, list | tuple):
-            parts.extend(part)
-        seen += 1
-        if seen + len(parts) > _MOST_PARTS:
+    nests: list[Any] = [value] if type(value) in _NESTS else []
+    seen = 1
+    while nests:
+        nest = nests.pop()
+        parts = nest.values() if type(nest) is dict else nest
+        seen += len(parts)
+        if seen > _MOST_PARTS:
             return False
+        nests += [part for part in parts if type(part) in _NESTS]
     return True
+
+
+_NESTS = frozenset({dict, list, tuple})
+"""What has parts; what only behaves like one of these can't be written anyway."""
 
 
 class Recent(Generic[V]):
