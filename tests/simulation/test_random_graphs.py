@@ -1,6 +1,7 @@
 """Any definition, under any schedule: it ends, its books are in order, and what is determined is the same every time."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import Any
@@ -112,7 +113,7 @@ def test_outside_events_at_any_moment_leave_nothing_behind(
     play.laws.require_no_trace(play.id)
 
 
-@looking(40)
+@looking(30)
 @given(definitions(WILD), st.integers(0, 2**32), st.booleans())
 def test_a_restart_of_whatever_has_ended_ends_again(definition: dict[str, Any], seed: int, is_cancelled: bool) -> None:
     """Also after a cancel in its midst: nothing of the first time counts twice, or is missing."""
@@ -124,6 +125,19 @@ def test_a_restart_of_whatever_has_ended_ends_again(definition: dict[str, Any], 
     for _ in range(2):
         play.ask(restart, play.random.choice(definition["stages"])["ref_id"])
         play.run()
+
+
+@looking(10)
+@given(definitions(replace(TAME, threads=[1])), st.integers(0, 2**32))
+def test_a_restart_comes_to_the_same(definition: dict[str, Any], seed: int) -> None:
+    """What follows the stage gets there once more, beside what came from elsewhere; the rest keeps its results."""
+    play = Play(definition, seed, CALM).run()
+    before = play.statuses
+
+    for _ in range(2):
+        tops = [one["ref_id"] for one in definition["stages"] if "parent_stage_id" not in one]
+        play.ask(restart, play.random.choice(tops))
+        assert play.run().statuses == before
 
 
 @looking(30)
