@@ -72,8 +72,11 @@ class Storm(Crowd):
         self._fleet.add_worker(wait=False)
 
     def kill_child(self) -> None:
-        """Kill one process of a pool."""
-        children = self._fleet.children(self._victim())
+        """Kill one process of a pool; not while it starts: Celery ends a worker that loses one before its first loop."""
+        victim = self._victim()
+        if " succeeded in " not in victim.log:
+            return
+        children = self._fleet.children(victim)
         if children:
             self._fleet.kill(self._random.choice(children))
 
