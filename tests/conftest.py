@@ -4,6 +4,7 @@ import fcntl
 import logging
 import os
 import signal
+import sys
 from collections.abc import Generator, Iterator
 from typing import IO
 
@@ -52,6 +53,19 @@ def logging_as_it_was() -> Iterator[None]:
     disabled = logging.root.manager.disable
     yield
     logging.disable(disabled)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails says how its page and its fleets were then: what is rare need not be seen twice."""
+    report = yield
+    if report.when == "call" and report.failed:
+        if "page" in item.funcargs:
+            report.sections.append(("the page", sys.modules["tests.integration.browser"].told(item.funcargs["page"])))
+        if "tests.integration.fleet" in sys.modules:
+            for fleet in sys.modules["tests.integration.fleet"].Fleet.at_work:
+                report.sections.extend(fleet.told().items())
+    return report
 
 
 @pytest.hookimpl(trylast=True)

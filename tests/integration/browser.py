@@ -57,3 +57,10 @@ def new_page(launched: Browser, **settings: object) -> Iterator[Page]:
         context.close()
     # That the API refused something is told by the browser, too; the page says it in words.
     assert [one for one in wrong if not one.startswith("Failed to load resource")] == []
+
+
+def told(page: Page) -> str:
+    """What a page says, for whoever looks for the cause of a failure."""
+    if page.is_closed():
+        return "it is closed"
+    return f"{page.url}\n{page.evaluate('document.body.innerText')[:4_000]}"

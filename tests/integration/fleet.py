@@ -11,13 +11,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
+import redis
 from celery import Celery
 
+from stabilize_celery.client.why import explain
+from stabilize_celery.errors import StabilizeError
+from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import Settings
+from stabilize_celery.store.contract import Filter
 from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.transport.process import open_store
 from stabilize_celery.transport.publish import CeleryPublisher
@@ -72,6 +77,9 @@ class Worker:
 class Fleet:
     """One server, any number of workers, and a producer. `broker` and `state` are URLs in place of the server's."""
 
+    at_work: ClassVar[list[Fleet]] = []
+    """All that were made and not stopped: a test that fails tells how they are."""
+
     def __init__(
         self, server: RedisServer, folder: Path, *, broker: str = "", state: str = "", **settings: str
     ) -> None:
@@ -94,6 +102,7 @@ class Fleet:
         self.celery = Celery("producer", broker=self.broker_url, set_as_current=False)
         publisher = CeleryPublisher(self.celery)
         self.runtime = Runtime(self.store, TaskRegistry(), publisher, chosen, "producer")
+        Fleet.at_work.append(self)
 
     def start_worker(self, *options: str, pool: str = "prefork", concurrency: int = 2) -> Worker:
         command = [sys.executable, "-m", "celery", "-A", "shop", "worker", "-P", pool, "-c", str(concurrency)]
@@ -106,6 +115,8 @@ class Fleet:
         return worker
 
     def stop(self) -> None:
+        if self in Fleet.at_work:
+            Fleet.at_work.remove(self)
         for worker in self.workers:
             worker.kill_group()
         self.store.close()
@@ -123,6 +134,21 @@ class Fleet:
         """Wait for the end of a workflow."""
         eventually(lambda: self.workflow(workflow_id).status.is_complete, timeout_s)
         return self.workflow(workflow_id)
+
+    def told(self) -> dict[str, str]:
+        """How it is, for whoever looks for the cause of a failure: what its workers said last, what does not end."""
+        told = {f"{worker.log_file} ends with": worker.log[-6_000:] for worker in self.workers}
+        settings = self.runtime.settings
+        try:
+            listed = self.store.listing(Filter(), 100, None).items
+            unfinished = [one for one in listed if not WorkflowStatus[one.status].is_complete][:8]
+            waits = {one.id: map(str, explain(self.store, one.id, settings)) for one in unfinished}
+            lines = [f"{one.id} {one.name} {one.status}: {'; '.join(waits[one.id])}" for one in unfinished]
+            now_ms, owed = self.store.first_due(range(settings.partitions), 20)
+        except (StabilizeError, redis.RedisError) as error:
+            return {**told, "its state": f"not to be had: {error!r}"}
+        due = [f"{one.workflow_id} {one.name} in {one.due_ms - now_ms} ms" for some in owed.values() for one in some]
+        return {**told, "workflows that have not ended": "\n".join(lines), "what is due": "\n".join(due)}
 
     def journal(self, kind: str, ref_id: str) -> list[dict[str, Any]]:
         entries = [json.loads(line) for line in self.journal_file.read_text().splitlines()]
