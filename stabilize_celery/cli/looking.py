@@ -6,6 +6,7 @@ import typer
 
 from stabilize_celery.cli.commands import command
 from stabilize_celery.cli.completing import statuses, workflow_ids
+from stabilize_celery.cli.durations import duration_option
 from stabilize_celery.cli.failures import DONE, FAILED, Mistake
 from stabilize_celery.cli.instances import read_instances
 from stabilize_celery.cli.session import Session
@@ -142,7 +143,7 @@ def events(
 def result(
     session: Session,
     workflow_id: WorkflowId,
-    timeout_s: Annotated[float | None, typer.Option("--timeout", min=0, help="Wait for its end so long (s).")] = None,
+    timeout: Annotated[float | None, duration_option("--timeout", "How long to wait for its end, such as 5m.")] = None,
     show_secrets: Annotated[
         bool, typer.Option("--show-secrets", help="Also values whose key says that they are secrets.")
     ] = False,
@@ -150,7 +151,7 @@ def result(
     """Wait for the end; print as JSON what a canvas returned, or else the outputs of all stages."""
     client = session.client()
     try:
-        returned = client.handle(workflow_id).result(timeout_s)
+        returned = client.handle(workflow_id).result(timeout)
         session.print_json(returned if show_secrets else Redaction(client.settings.redact_keys).shown(returned))
     except WorkflowFailedError as error:
         session.err.print(str(error), markup=False)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from stabilize_celery.cli.commands import command
+from stabilize_celery.cli.durations import duration_option, duration_text
 from stabilize_celery.cli.failures import DONE, Mistake
 from stabilize_celery.cli.pipeline_file import PipelineFile, read_pipeline
 from stabilize_celery.cli.session import Session
@@ -21,6 +22,10 @@ __all__ = ["schedule_app"]
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.")]
 _OF_FILE = "definition."
+_OPTIONS = {"name": "NAME", "every_s": "--every", "max_missed": "--max-missed"} | {
+    name: f"--{name}" for name in ("cron", "timezone", "missed", "overlap")
+}
+"""A setting's own name, and how it is given here."""
 
 
 def schedule_app() -> typer.Typer:
@@ -41,7 +46,7 @@ def add(  # noqa: PLR0913, PLR0917 - the options of the command
     name: Name,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A pipeline as YAML or JSON; - is standard input.")],
     cron: Annotated[str, typer.Option("--cron", metavar="EXPR", help="Such as '0 3 * * 1-5'.")] = "",
-    every: Annotated[float | None, typer.Option("--every", metavar="SECONDS", help="In place of --cron.")] = None,
+    every: Annotated[float | None, duration_option("--every", "In place of --cron, such as 30s or 1h30m.")] = None,
     timezone: Annotated[str, typer.Option("--timezone", metavar="ZONE", help="Such as Europe/Berlin.")] = "UTC",
     missed: Annotated[str, typer.Option("--missed", help="What was missed: skip, once or all.")] = MISSED[1],
     max_missed: Annotated[int, typer.Option("--max-missed", metavar="N", help="With --missed all.")] = 100,
@@ -52,6 +57,8 @@ def add(  # noqa: PLR0913, PLR0917 - the options of the command
     priority: Priority = None,
 ) -> int:
     """Add a schedule, or replace the one of this name."""
+    if bool(cron) == (every is not None):
+        raise Mistake("when does it start? Give --cron or --every, one of them")
     pipeline = read_pipeline(file, settings or (), priority)
     schedule = Schedule(
         name=name,
@@ -76,12 +83,14 @@ def add(  # noqa: PLR0913, PLR0917 - the options of the command
 
 def _refused(pipeline: PipelineFile, name: str, error: InvalidWorkflowError) -> Mistake:
     """Return what is wrong: the schedule's own settings by their options, the rest by the file's lines."""
-    inner = [
-        Problem(one.path.removeprefix(_OF_FILE), one.message) for one in error.problems if one.path.startswith(_OF_FILE)
-    ]
-    own = [f"  {one}" for one in error.problems if not one.path.startswith(_OF_FILE)]
+    inner = [Problem(one.path.removeprefix(_OF_FILE), one.message) for one in error.problems if _is_inner(one)]
+    own = [f"  {_OPTIONS.get(one.path, one.path)}: {one.message}" for one in error.problems if not _is_inner(one)]
     lines = "\n".join([*own, *pipeline.told(inner)])
     return Mistake(f"schedule {name}: {len(error.problems)} problem(s), nothing was added\n{lines}")
+
+
+def _is_inner(problem: Problem) -> bool:
+    return problem.path.startswith(_OF_FILE)
 
 
 def list_schedules(session: Session) -> int:
@@ -107,7 +116,9 @@ def _row(kept: KeptSchedule, now_ms: int) -> tuple[str, ...]:
 
 
 def _times(schedule: Schedule) -> str:
-    return f"every {schedule.every_s:g} s" if schedule.every_s is not None else f"{schedule.cron} {schedule.timezone}"
+    if schedule.every_s is not None:
+        return f"every {duration_text(schedule.every_s)}"
+    return f"{schedule.cron} {schedule.timezone}"
 
 
 def _when(at_ms: int | None, now_ms: int) -> str:

@@ -1,6 +1,5 @@
 """Commands about pipeline files: start, validate, graph."""
 
-import math
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +8,7 @@ import typer
 from stabilize_celery.cli.batch import start_batch
 from stabilize_celery.cli.commands import command
 from stabilize_celery.cli.completing import formats, workflow_ids
+from stabilize_celery.cli.durations import duration_option
 from stabilize_celery.cli.failures import DONE, FAILED, Mistake, sentence_of
 from stabilize_celery.cli.graph import Graph, check_form, graph_of, graph_of_view, text_of
 from stabilize_celery.cli.instances import read_instances
@@ -51,7 +51,7 @@ def add_starting(app: typer.Typer) -> None:
 def start(  # noqa: PLR0913, PLR0917 - the options of the command
     session: Session,
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="A pipeline as YAML or JSON; - is standard input.")
+        Path | None, typer.Argument(metavar="FILE", help="A pipeline as YAML or JSON; - is standard input.")
     ] = None,
     batch: Annotated[
         Path | None,
@@ -60,9 +60,9 @@ def start(  # noqa: PLR0913, PLR0917 - the options of the command
     replaces: Annotated[
         str | None, typer.Option("--replace", metavar="KEY", help="Cancel what runs under this key, take its place.")
     ] = None,
-    delay: Annotated[float, typer.Option("--delay", min=0, help="With --replace: begin so much later (s).")] = 0.0,
+    delay: Annotated[float, duration_option("--delay", "With --replace: begin so much later, such as 30s.")] = 0.0,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end; exit code 1 if it fails.")] = False,
-    timeout: Annotated[float | None, typer.Option(help="With --wait: how long (seconds).")] = None,
+    timeout: Annotated[float | None, duration_option("--timeout", "With --wait: how long, such as 5m.")] = None,
     key: Annotated[str | None, typer.Option("--key", help="Idempotency key: one workflow, however often.")] = None,
     settings: Set = None,
     priority: Priority = None,
@@ -105,11 +105,7 @@ def _started(
 
 
 def _check_timeout(timeout_s: float | None, *, wait: bool) -> None:
-    if timeout_s is None:
-        return
-    if not 0 <= timeout_s < math.inf:
-        raise Mistake(f"--timeout {timeout_s:g}: give a number of seconds, 0 or more; without it there is no limit")
-    if not wait:
+    if timeout_s is not None and not wait:
         raise Mistake("--timeout bounds --wait: give both, or neither")
 
 

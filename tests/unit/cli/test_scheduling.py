@@ -24,6 +24,9 @@ def test_a_schedule_is_added_shown_paused_resumed_and_removed(served: Program, f
     assert (added.code, added.json["cron"], added.json["started"]) == (0, "0 3 * * *", 0)
 
     assert "nightly" in served("schedule", "list").out
+    assert served("schedule", "add", "often", file, "--every", "1h30m", "--json").json["every_s"] == 5_400
+    assert served("schedule", "show", "often").text.startswith("often: every 1h30m")
+    assert served("schedule", "remove", "often").code == 0
     assert served("schedule", "show", "nightly").text.startswith("nightly: 0 3 * * * Europe/Berlin")
     assert served("schedule", "pause", "nightly").text == "Schedule nightly is paused"
     assert served("schedule", "list", "--json").json[0]["is_paused"] is True
@@ -48,9 +51,10 @@ def test_an_unknown_name_is_a_mistake(served: Program, file: str, act: str) -> N
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--cron", "99 * * * *"], "cron: '99 * * * *' is no cron expression"),
-        ([], "give either cron or every_s"),
-        (["--every", "0.1"], "every_s: 1 s or more are needed"),
+        (["--cron", "99 * * * *"], "--cron: '99 * * * *' is no cron expression"),
+        ([], "Give --cron or --every, one of them"),
+        (["--every", "5", "--cron", "0 3 * * *"], "Give --cron or --every, one of them"),
+        (["--every", "0.1"], "--every: 1 s or more are needed"),
         (["--every", "5", "--timezone", "Nowhere/Land"], "no time zone 'Nowhere/Land'"),
         (["--every", "5", "--missed", "maybe"], "'maybe' is none of skip, once, all"),
     ],
