@@ -32,7 +32,7 @@ from stabilize_celery.models.trigger import Trigger
 from stabilize_celery.models.validation import find_definition_problems, find_id_problems
 from stabilize_celery.models.workflow import Workflow
 
-__all__ = ["Creation", "begin_workflow", "create_workflow"]
+__all__ = ["Creation", "begin_workflow", "bound_workflow", "create_workflow"]
 
 _MET_WHILE_IT_RUNS = ("invalid_expression",)
 
@@ -161,7 +161,11 @@ def begin_workflow(
         zone = Zone(meta.components.get(ref_id, ""), ref_id, meta.sections.get(ref_id, ""))
         enable(decision, workflow_id, ref_id, thread_id(workflow_id, ref_id), now_us, Past(), zone=zone)
     decision.change(Increment(places.COUNTERS, "act", starts))
-    if meta.timeout_ms is not None:
-        timer = TimeOut(workflow_id=workflow_id, scope="workflow")
-        decision.owes.append(Owed(timer, now_us // 1000 + meta.timeout_ms))
+    bound_workflow(decision, workflow_id, meta, now_us // 1000)
     decision.events.append(Event("workflow.started", ""))
+
+
+def bound_workflow(decision: Decision, workflow_id: str, meta: WorkflowPlan, now_ms: int) -> None:
+    """Owe the time-out of a workflow that begins now, if it has one."""
+    if meta.timeout_ms is not None:
+        decision.owes.append(Owed(TimeOut(workflow_id=workflow_id, scope="workflow"), now_ms + meta.timeout_ms))

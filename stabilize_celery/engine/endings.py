@@ -204,7 +204,8 @@ def finish_workflow(
     values = {"status": status, "ended_ms": now_ms, "reason": reason, "is_settled": is_empty, **more}
     if record.lock_state in ("requested", "held"):
         values["lock_state"] = "done"
-        lock = ReleaseLock(workflow_id=workflow_id, ref_id="", thread="", request=0, lock=record.lock)
+        number = record.restarts
+        lock = ReleaseLock(workflow_id=workflow_id, ref_id="", thread="", request=number, lock=record.lock)
         decision.owes.append(Owed(lock))
     decision.change(SetFields(places.WORKFLOW, WORKFLOW_RECORD.encode(**values)))
     decision.change(Index(record.application, record.name, record.started_ms, status, now_ms, record.status))

@@ -90,7 +90,7 @@ def workflow_of(snapshot: Snapshot) -> WorkflowRecord:
 
 
 def guard(message: Message, snapshot: Snapshot) -> Decision | None:
-    """Return the decision that every handler takes alike, or None: duplicate, early, ended, gone, paused."""
+    """Return the decision that every handler takes alike, or None: duplicate, early, ended, gone, held back."""
     entry, workflow = entry_of(snapshot, message), workflow_of(snapshot)
     if not entry.exists:
         return nothing("duplicate: nothing is owed under this name")
@@ -102,8 +102,8 @@ def guard(message: Message, snapshot: Snapshot) -> Decision | None:
         return Decision(note="the workflow is gone")
     if not workflow.is_live and not message.works_after_end:
         return Decision(note="the workflow has ended")
-    if workflow.status == "PAUSED" and message.begins_work:
-        parked = Decision(keeps_entry=True, parks=[message.name], note="parked: the workflow is paused")
+    if workflow.holds_back and message.begins_work:
+        parked = Decision(keeps_entry=True, parks=[message.name], note=f"parked: the workflow is {workflow.status}")
         parked.change(Add(places.PARKED, (message.name,)))
         return parked
     return None

@@ -1,7 +1,8 @@
 """Mutexes and semaphores: who holds, who waits, who is next (PROTOCOL 8).
 
-An owner is `<workflow id>/<thread>#<request>` and used once; an empty thread is the workflow itself, which waits for a
-concurrency slot of its pipeline. In the lock's slot: `h` owner -> token, `q` waiters by time, `meta` limit, last token.
+An owner is `<workflow id>/<thread>#<request>` and used once; an empty thread is the workflow itself, which asks for a
+concurrency slot of its pipeline at its start and at each restart. In the lock's slot: `h` owner -> token, `q` waiters
+by time, `meta` limit, last token.
 
 Each request brings its own limit, and is never let in beside more than that allows: neither its own limit nor that of
 anybody who holds the lock is passed. The first in line waits until both hold, and nobody passes it. Limits are the
@@ -14,7 +15,7 @@ from typing import Any
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.ledger import message_of
-from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD
+from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD, Run, WorkflowRecord
 from stabilize_celery.engine.steps import (
     Commit,
     Decision,
@@ -33,7 +34,7 @@ from stabilize_celery.engine.steps import (
     workflow_slot,
 )
 
-__all__ = ["Owner", "give_back", "look_ms", "request"]
+__all__ = ["Owner", "give_back", "has_let_go", "look_ms", "owner_of_workflow", "request"]
 
 HOLDERS, WAITERS, META = Hash("h"), "q", Hash("meta")
 IDLE_TTL_MS = 7 * 24 * 3600 * 1000
@@ -63,6 +64,11 @@ class Owner:
     def message_name(self) -> str:
         """Ledger name of the message that asks."""
         return f"Lock:{self.thread}#{self.request}" if self.thread else "Begin"
+
+
+def owner_of_workflow(workflow_id: str, record: WorkflowRecord) -> Owner:
+    """Return who a workflow is in the lock of its pipeline, since its start or newest restart."""
+    return Owner(workflow_id, "", record.restarts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,10 +233,15 @@ def _is_done(owner: Owner) -> Generator[Read, Snapshot, bool]:
     """Return whether an owner has given its lock back, or is gone: that never changes back."""
     record, run = Hash(places.WORKFLOW), Hash(places.run(owner.thread))
     snapshot = yield Read((record, run), (record.key, run.key), workflow_slot(owner.workflow_id))
-    if not owner.thread:
-        return WORKFLOW_RECORD.decode(snapshot[record]).lock_state in ("", "done")
-    state = RUN.decode(snapshot[run])
-    return state.lock in ("", "done") or state.request != owner.request
+    return has_let_go(owner, WORKFLOW_RECORD.decode(snapshot[record]), RUN.decode(snapshot[run]))
+
+
+def has_let_go(owner: Owner, record: WorkflowRecord, run: Run) -> bool:
+    """Return whether an owner is done with its lock, by its workflow and its run: that never changes back."""
+    if not record.exists:
+        return True
+    state, newest = (run.lock, run.request) if owner.thread else (record.lock_state, record.restarts)
+    return state in ("", "done") or newest != owner.request
 
 
 def _nudge(lock: str, owners: Iterable[str]) -> Steps:

@@ -2,6 +2,7 @@
 
 The rest keeps its results. An edge into the restarted part from outside keeps one arrival if its last run took it; what
 still waits at joins outside it is gone. A loop may bring a thread to stages outside it again: these are open anew.
+A workflow whose pipeline has a limit gets in line for a slot again, and holds its new thread back until it has one.
 """
 
 from collections.abc import Collection, Generator, Mapping, Sequence
@@ -9,6 +10,7 @@ from collections.abc import Collection, Generator, Mapping, Sequence
 from stabilize_celery.engine import places
 from stabilize_celery.engine.clearing import drop_arrivals
 from stabilize_celery.engine.codec import unpack
+from stabilize_celery.engine.creation import bound_workflow
 from stabilize_celery.engine.handler import workflow_of
 from stabilize_celery.engine.ids import thread_id
 from stabilize_celery.engine.joins import place_of
@@ -38,7 +40,7 @@ from stabilize_celery.engine.steps import (
     Snapshot,
     Value,
 )
-from stabilize_celery.models.messages import TimeOut
+from stabilize_celery.models.messages import StartWorkflow
 
 __all__ = ["restart"]
 
@@ -66,7 +68,9 @@ def restart(workflow_id: str, event_id: str, ref_id: str) -> Generator[Read, Sna
     decision = Decision(keeps_entry=True, forgets=["Expire", "Clear", "Settle"])
     beside = [ref for ref in unpack(definition.get("joins", b"\x90")) if ref not in again]
     yield from _give_up(decision, workflow_id, record, beside)
-    decision.change(Delete(tuple(kind(ref) for ref in sorted(revived) for kind in _OPEN)))
+    opened = (kind(ref) for ref in sorted(revived) for kind in _OPEN)
+    # Whatever was parked when it ended has been forgotten since.
+    decision.change(Delete((places.PARKED, *opened)))
     kept = yield from _reset(decision, workflow_id, plans, again, ref_id, snapshot.now_us)
     for ref in sorted(revived):
         _reopen(decision, plans, plans[ref], revived, kept.get(ref, ()))
@@ -74,20 +78,23 @@ def restart(workflow_id: str, event_id: str, ref_id: str) -> Generator[Read, Sna
     token = thread_id("restart", number, ref_id)
     enable(decision, workflow_id, ref_id, token, snapshot.now_us, past.past, zone=Zone.of(plans[ref_id]))
     decision.change(Increment(places.COUNTERS, "act", 1))
+    status = "BUFFERED" if record.lock else "RUNNING"
     values = WORKFLOW_RECORD.encode(
-        status="RUNNING",
+        status=status,
         ended_ms=0,
         is_settled=False,
         reason="",
         restarts=number,
         canceled_by="",
         paused_timed_ms=record.paused_ms,
+        lock_state="requested" if record.lock else "",
     )
     decision.change(SetFields(places.WORKFLOW, values))
-    decision.change(Index(record.application, record.name, record.started_ms, "RUNNING", was=record.status))
-    timeout_ms = decode_workflow_plan(definition["meta"]).timeout_ms
-    if timeout_ms is not None:
-        decision.owes.append(Owed(TimeOut(workflow_id=workflow_id, scope="workflow"), snapshot.now_ms + timeout_ms))
+    decision.change(Index(record.application, record.name, record.started_ms, status, was=record.status))
+    if record.lock:
+        decision.owes.append(Owed(StartWorkflow(workflow_id=workflow_id)))
+    else:
+        bound_workflow(decision, workflow_id, decode_workflow_plan(definition["meta"]), snapshot.now_ms)
     told = f"restarted {ref_id!r} and {len(again) - 1} stages after it"
     decision.events.append(Event("workflow.restarted", ref_id, {"stages": len(again)}))
     decision.change(SetFields(places.OUTSIDE_EVENTS, {event_id: told}))

@@ -54,8 +54,9 @@ class WorkflowRecord(msgspec.Struct, frozen=True):
     """The span in which a producer started it, as W3C `traceparent` names it."""
     retention_ms: int = 0
     lock: str = ""
-    """Name of the concurrency lock of its pipeline, and what became of it: requested, held, done."""
+    """Name of the concurrency lock of its pipeline; its start and each restart ask for it, numbered by `restarts`."""
     lock_state: str = ""
+    """What became of the newest request: requested, held, done."""
 
     @property
     def exists(self) -> bool:
@@ -66,6 +67,11 @@ class WorkflowRecord(msgspec.Struct, frozen=True):
     def is_live(self) -> bool:
         """Whether messages still move it."""
         return self.status in ("RUNNING", "PAUSED", "BUFFERED")
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether no work begins in it: it is paused, or waits for a slot of its pipeline."""
+        return self.status in ("PAUSED", "BUFFERED")
 
 
 class TaskState(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -49,7 +49,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     works_after_end: ClassVar[bool] = False
     """Handled whatever the workflow's status is (the cleaners)."""
     begins_work: ClassVar[bool] = False
-    """Parked while the workflow is paused."""
+    """Parked while the workflow is paused, or waits for a slot of its pipeline."""
 
     workflow_id: str
 
@@ -60,9 +60,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StartWorkflow(Message, frozen=True, kw_only=True):
-    """Begin a workflow that waited for a concurrency slot or a start time."""
-
-    begins_work: ClassVar[bool] = True
+    """Begin a workflow that waits for a concurrency slot of its pipeline, for the first time or after a restart."""
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Generator
 from stabilize_celery.engine import places
 from stabilize_celery.engine.endings import end_code
 from stabilize_celery.engine.handler import stage_fields
-from stabilize_celery.engine.locks import Owner, give_back
+from stabilize_celery.engine.locks import Owner, give_back, has_let_go
 from stabilize_celery.engine.moves import Frame
 from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.rooms import inside, owe_leaving, section_thread
@@ -41,7 +41,7 @@ def audit_owner(lock: str, name: str, *, mends: bool) -> Handling:
     record, run = WORKFLOW_RECORD.decode(seen[_RECORD]), RUN.decode(seen[key])
     if seen[unlock]:
         return Decision(keeps_entry=True, call=Inspected())
-    if _has_let_go(owner, record, run):
+    if has_let_go(owner, record, run):
         told = f"{lock} is held or waited for by {name}, which has ended or is gone"
         if mends:
             yield from give_back(lock, owner)
@@ -50,15 +50,6 @@ def audit_owner(lock: str, name: str, *, mends: bool) -> Handling:
     if owner.thread and run.lock == "held" and (frame := (yield from _forgotten(owner, record, run))) is not None:
         return _released(lock, frame)
     return Decision(keeps_entry=True, call=Inspected())
-
-
-def _has_let_go(owner: Owner, record: WorkflowRecord, run: Run) -> bool:
-    """Return whether an owner is done with its lock: that never changes back."""
-    if not record.exists:
-        return True
-    if not owner.thread:
-        return record.lock_state in ("", "done")
-    return run.lock in ("", "done") or run.request != owner.request
 
 
 def _forgotten(owner: Owner, record: WorkflowRecord, run: Run) -> Generator[Read, Snapshot, Frame | None]:

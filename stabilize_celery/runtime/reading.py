@@ -124,7 +124,7 @@ def read_view(store: Store, workflow_id: str, *, without_payloads: bool = False)
             unpack(fields.get(f"x:{ref}", _NOTHING)),
             sorted(by_stage[ref], key=lambda item: item[1].created_us),
             sum(map(len, places_[ref].waiting.values())),
-            ref in reachable or plan.owner is not None or record.status == "BUFFERED",
+            ref in reachable or plan.owner is not None or (record.status == "BUFFERED" and not record.restarts),
             places_[ref],
             ref in cut,
         )

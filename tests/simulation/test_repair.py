@@ -7,6 +7,7 @@ from random import Random
 import pytest
 
 from stabilize_celery.engine import outside, places
+from stabilize_celery.engine.restart import restart
 from stabilize_celery.engine.sections import section_thread
 from stabilize_celery.engine.state import ENTRY, RUN
 from stabilize_celery.engine.steps import (
@@ -265,6 +266,23 @@ def test_what_was_parked_comes_back_with_the_resume() -> None:
 
     assert (found.kind, found.mends) == ("not_due", "owe Unpark again")
     assert patient.recovered().status == "SUCCEEDED"
+
+
+def test_what_was_parked_when_it_ended_is_not_missed_after_a_restart() -> None:
+    """Cancelled while paused, restarted beside what was held back then: there is nothing to repair."""
+    patient = clinic().start(gate("a"), stage("b", "a"), gate("c"))
+    patient.simulation.pass_time(10_000)
+    patient.ask(outside.pause, "ops")
+    patient.ask(outside.signal, "a", "go", None)
+    patient.simulation.pass_time(10_000)
+    assert patient.owed("Run:")
+    patient.ask(outside.cancel, "no more", "ops")
+    patient.simulation.pass_time(10_000)
+
+    assert patient.ask(restart, "c").took_effect
+    patient.simulation.pass_time(10_000)
+
+    assert (patient.statuses["c"], patient.swept()) == ("SUSPENDED", [])
 
 
 def test_a_workflow_that_waits_for_its_turn_begins() -> None:

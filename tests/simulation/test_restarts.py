@@ -4,13 +4,16 @@ from typing import Any
 
 import pytest
 
+from stabilize_celery.client.why.explain import explain
+from stabilize_celery.client.why.locks import all_locks
 from stabilize_celery.engine import outside
 from stabilize_celery.engine.restart import restart
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage.enums import JoinType, SplitType
 from stabilize_celery.models.stage.stage import StageExecution
+from stabilize_celery.runtime.survey import survey
 from stabilize_celery.tasks.call import current_call
-from tests.simulation.stories import ROUGH, Story, stage
+from tests.simulation.stories import ROUGH, Story, stage, workflow
 
 
 def _hold(_stage: StageExecution) -> TaskResult:
@@ -76,3 +79,102 @@ def test_what_waited_at_a_join_beside_is_gone(join: dict[str, Any]) -> None:
     assert story.status == "SUCCEEDED"
     assert story.statuses == {**before, "b": "SUCCEEDED"}
     assert story.bodies["l"] == 0
+
+
+LIMITED = {"pipeline_config_id": "nightly", "is_limit_concurrent": True, "keep_waiting_pipelines": True}
+SLOTS = "PIPELINE:tests:nightly"
+
+
+def _slots(story: Story) -> tuple[int, int]:
+    """How many hold a slot of the pipeline, and how many wait for one."""
+    lock = next((one for one in all_locks(story.simulation.store) if one.name == SLOTS), None)
+    return (len(lock.holders), len(lock.waiters)) if lock else (0, 0)
+
+
+MINUTE_MS = 60_000
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_restarted_workflow_waits_for_a_slot_of_its_pipeline_like_any_other(seed: int) -> None:
+    """It waits BUFFERED behind who runs, `why` names that, and its slot goes to the next when it has ended again."""
+    story = Story(seed, ROUGH, hold=_hold)
+    simulation = story.simulation
+    again = story.start(stage("a"), stage("b", "a", does="hold"), stage("c", "b"), **LIMITED).id
+    simulation.pass_time(MINUTE_MS)
+    story.ask(outside.skip_stage, "b")
+    simulation.pass_time(MINUTE_MS)
+    runs = simulation.start(workflow(stage("a", does="hold"), **LIMITED))
+    simulation.pass_time(MINUTE_MS)
+
+    assert story.ask(restart, "b").took_effect
+    simulation.pass_time(MINUTE_MS)
+    waiting = simulation.start(workflow(stage("a"), **LIMITED))
+    simulation.pass_time(MINUTE_MS)
+
+    assert (story.status, story.statuses) == ("BUFFERED", {"a": "SUCCEEDED", "b": "NOT_STARTED", "c": "NOT_STARTED"})
+    assert (_slots(story), survey(simulation.store, simulation, simulation.settings, mends=False)) == ((1, 2), [])
+    (reason,) = explain(simulation.store, again, simulation.settings)
+    assert (reason.kind, "1st of 2 in line" in reason.text) == ("slot", True)
+
+    story.id = runs
+    story.ask(outside.signal, "a", "go", None)
+    story.id = again
+    simulation.pass_time(MINUTE_MS)
+    assert (story.status, story.statuses["b"]) == ("RUNNING", "SUSPENDED")
+    assert _slots(story) == (1, 1)
+
+    story.ask(outside.signal, "b", "go", None)
+    simulation.pass_time(MINUTE_MS)
+    assert (story.status, simulation.read(waiting).status.name) == ("SUCCEEDED", "SUCCEEDED")
+    assert (story.bodies["a"], story.bodies["c"]) == (2, 2)
+    assert (_slots(story), survey(simulation.store, simulation, simulation.settings, mends=False)) == ((0, 0), [])
+
+
+def test_the_time_out_of_a_restarted_workflow_counts_from_when_it_has_a_slot() -> None:
+    """Waiting for the slot does not count; then the whole time is there again, and no more."""
+    story = Story(hold=_hold)
+    simulation = story.simulation
+    again = story.start(stage("a", does="hold"), timeout_ms=200_000, **LIMITED).id
+    simulation.pass_time(MINUTE_MS)
+    story.ask(outside.skip_stage, "a")
+    simulation.pass_time(MINUTE_MS)
+    runs = simulation.start(workflow(stage("a", does="hold"), **LIMITED))
+    simulation.pass_time(MINUTE_MS)
+    assert story.ask(restart, "a").took_effect
+    simulation.pass_time(5 * MINUTE_MS)
+    assert story.status == "BUFFERED"
+
+    story.id = runs
+    assert story.ask(outside.skip_stage, "a").took_effect
+    story.id = again
+    simulation.pass_time(3 * MINUTE_MS)
+    assert story.status == "RUNNING"
+    simulation.pass_time(MINUTE_MS)
+    assert (story.status, _slots(story)) == ("TERMINAL", (0, 0))
+
+
+@pytest.mark.parametrize("act", ["cancel", "skip"])
+def test_a_restarted_workflow_that_ends_while_it_waits_for_its_slot_leaves_the_line(act: str) -> None:
+    """Cancelled, or its only stage skipped: nobody waits behind it, and it can be restarted again."""
+    story = Story(hold=_hold)
+    simulation = story.simulation
+    again = story.start(stage("a"), **LIMITED).id
+    simulation.pass_time(MINUTE_MS)
+    runs = simulation.start(workflow(stage("a", does="hold"), **LIMITED))
+    simulation.pass_time(MINUTE_MS)
+    assert story.ask(restart, "a").took_effect
+    simulation.pass_time(MINUTE_MS)
+
+    ended = story.ask(outside.cancel, "no more", "ops") if act == "cancel" else story.ask(outside.skip_stage, "a")
+    simulation.pass_time(MINUTE_MS)
+
+    assert ended.took_effect
+    assert (story.status, _slots(story)) == ("CANCELED" if act == "cancel" else "SUCCEEDED", (1, 0))
+    assert story.ask(restart, "a").took_effect
+    simulation.pass_time(MINUTE_MS)
+    assert (story.status, _slots(story)) == ("BUFFERED", (1, 1))
+    story.id = runs
+    story.ask(outside.skip_stage, "a")
+    simulation.pass_time(MINUTE_MS)
+    assert simulation.read(again).status.name == "SUCCEEDED"
+    assert _slots(story) == (0, 0)

@@ -13,7 +13,7 @@ from stabilize_celery.client.why.seen import Seen, see_workflows
 from stabilize_celery.engine.endings import (
     lock_name,
 )
-from stabilize_celery.engine.locks import Owner
+from stabilize_celery.engine.locks import Owner, owner_of_workflow
 from stabilize_celery.engine.moves import SYNTHETIC_PHASES
 from stabilize_celery.engine.sections import section_thread
 from stabilize_celery.engine.state import Run
@@ -159,7 +159,7 @@ def _in_section(seen: Seen, section: str) -> Iterator[Node]:
 
 def _of_workflow(graph: WaitsFor, node: Node, seen: Seen) -> Wait:
     if seen.record.status == "BUFFERED":
-        return _asks(graph, node, seen.record.lock, Owner(seen.id, "", 0))
+        return _asks(graph, node, seen.record.lock, owner_of_workflow(seen.id, seen.record))
     if not seen.record.is_live:
         return _GOES_ON
     runs = (thread for thread, run in seen.live if run.instance is None and not run.parent and _may_wait(run))

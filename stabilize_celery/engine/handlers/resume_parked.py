@@ -1,4 +1,4 @@
-"""ResumeParked: bring back what was parked while the workflow was paused (PROTOCOL 10 Unpark).
+"""ResumeParked: bring back what was parked while the workflow held it back (PROTOCOL 10 Unpark).
 
 Pure, level-triggered, 200 names per EXEC; stops at once when the workflow is paused again.
 """
@@ -20,8 +20,8 @@ def handle(message: ResumeParked, _rules: Rules, _attempt: int) -> Handling:
     snapshot = yield opening(message, Members(places.PARKED), watch=[places.PARKED])
     if (early := guard(message, snapshot)) is not None:
         return early
-    if workflow_of(snapshot).status == "PAUSED":
-        return Decision(note="paused again")
+    if workflow_of(snapshot).holds_back:
+        return Decision(note=f"{workflow_of(snapshot).status} again")
     names = sorted(snapshot[Members(places.PARKED)])
     if not names:
         return Decision()

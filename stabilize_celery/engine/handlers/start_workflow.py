@@ -1,7 +1,7 @@
 """StartWorkflow: begin a workflow that waited for a concurrency slot of its pipeline (PROTOCOL 8).
 
 Pure. The slots are a semaphore: first come, first served. Without `keep_waiting_pipelines` a newer execution takes
-the place of the ones that wait: they are CANCELED.
+the place of the ones that wait: they are CANCELED. A restarted workflow has its thread already; it was held back.
 """
 
 from collections.abc import Generator
@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 
 from stabilize_celery.engine import places
-from stabilize_celery.engine.creation import begin_workflow
+from stabilize_celery.engine.creation import begin_workflow, bound_workflow
 from stabilize_celery.engine.endings import (
     finish_workflow,
 )
 from stabilize_celery.engine.handler import Rules, guard, opening, workflow_of
-from stabilize_celery.engine.locks import Owner, look_ms, request
+from stabilize_celery.engine.locks import Owner, look_ms, owner_of_workflow, request
 from stabilize_celery.engine.plan import decode_workflow_plan
 from stabilize_celery.engine.state import ENTRY, WORKFLOW_RECORD
 from stabilize_celery.engine.steps import (
@@ -25,13 +25,14 @@ from stabilize_celery.engine.steps import (
     Handling,
     Hash,
     Index,
+    Owed,
     Ranked,
     Read,
     SetFields,
     lock_slot,
     workflow_slot,
 )
-from stabilize_celery.models.messages import StartWorkflow
+from stabilize_celery.models.messages import ResumeParked, StartWorkflow
 
 __all__ = ["handle"]
 
@@ -46,7 +47,7 @@ def handle(message: StartWorkflow, rules: Rules, _attempt: int) -> Handling:
     record, meta = workflow_of(snapshot), decode_workflow_plan(snapshot[_META]["meta"])
     if record.status != "BUFFERED":
         return Decision(note="it has begun already")
-    owner = Owner(message.workflow_id, "", 0)
+    owner = owner_of_workflow(message.workflow_id, record)
     token = yield from request(record.lock, owner, meta.concurrency_limit)
     if token is None:
         if not meta.keep_waiting:
@@ -58,6 +59,10 @@ def handle(message: StartWorkflow, rules: Rules, _attempt: int) -> Handling:
     decision = Decision()
     decision.change(SetFields(places.WORKFLOW, WORKFLOW_RECORD.encode(status="RUNNING", lock_state="held")))
     decision.change(Index(record.application, record.name, record.started_ms, "RUNNING", was=record.status))
+    if record.restarts:
+        bound_workflow(decision, message.workflow_id, meta, snapshot.now_ms)
+        decision.owes.append(Owed(ResumeParked(workflow_id=message.workflow_id)))
+        return decision
     held = msgspec.structs.replace(record, status="RUNNING", lock_state="held")
     begin_workflow(decision, message.workflow_id, held, meta, snapshot.now_us)
     return decision
