@@ -11,11 +11,16 @@ from typing import IO
 import pytest
 import redis
 from celery import _state as celery_state
+from hypothesis import settings
 
 from tests.servers import RedisServer
 
 # A shell's background job ignores SIGINT, and so would every process that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long one example takes says how busy the machine is.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

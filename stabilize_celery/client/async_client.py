@@ -381,13 +381,17 @@ class _Line:
         self._store = store
         self._pool = ThreadPoolExecutor(threads, "stabilize-client")
         self._listener = Listener(store)
+        self._is_closed = False
 
     async def close(self) -> None:
         await self.call(self._listener.close)
+        self._is_closed = True
         self._pool.shutdown()
 
     async def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Carry a call out in a thread, in the caller's context."""
+        """Carry a call out in a thread, in the caller's context. RuntimeError: the client is closed."""
+        if self._is_closed:
+            raise RuntimeError("this client is closed")
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, partial(context.run, function, *args, **kwargs))

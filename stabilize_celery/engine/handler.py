@@ -98,7 +98,7 @@ def guard(message: Message, snapshot: Snapshot) -> Decision | None:
         return nothing("early: not before its time")
     if (other := foreign(message, snapshot, entry)) is not None:
         return other
-    if not workflow.exists:
+    if not workflow.exists and not message.outlives_workflow:
         return Decision(note="the workflow is gone")
     if not workflow.is_live and not message.works_after_end:
         return Decision(note="the workflow has ended")

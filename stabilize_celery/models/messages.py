@@ -48,6 +48,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """Level-triggered: owed again by everyone who might have made it necessary, under one name."""
     works_after_end: ClassVar[bool] = False
     """Handled whatever the workflow's status is (the cleaners)."""
+    outlives_workflow: ClassVar[bool] = False
+    """A cleaner of what a workflow has left in another slot: handled even when the workflow is gone."""
     begins_work: ClassVar[bool] = False
     """Parked while the workflow is paused, or waits for a slot of its pipeline."""
 
@@ -214,6 +216,7 @@ class ReleaseLock(Message, frozen=True, kw_only=True):
     """Give a mutex back and hand it over to who waits first."""
 
     works_after_end: ClassVar[bool] = True
+    outlives_workflow: ClassVar[bool] = True
     ref_id: str
     thread: str
     request: int
@@ -292,6 +295,7 @@ class CancelSubWorkflow(Message, frozen=True, kw_only=True):
     """Cancel the inner workflow of a run that ended early; leaves a tombstone if it was not created yet."""
 
     works_after_end: ClassVar[bool] = True
+    outlives_workflow: ClassVar[bool] = True
     thread: str
     child_id: str
 

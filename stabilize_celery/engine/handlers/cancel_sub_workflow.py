@@ -1,6 +1,6 @@
 """CancelSubWorkflow: cancel the inner workflow of a run that ended early (PROTOCOL 10 Kill).
 
-Pure. Not created yet: a tombstone under its id keeps it from ever being created.
+Pure. Works whatever became of the caller. Not created yet: a tombstone under its id keeps it from ever being created.
 """
 
 from stabilize_celery.engine import places

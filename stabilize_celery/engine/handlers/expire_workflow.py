@@ -24,20 +24,22 @@ from stabilize_celery.engine.steps import (
     Items,
     Read,
     SetFields,
+    Snapshot,
 )
 from stabilize_celery.models.messages import ExpireWorkflow
 
 __all__ = ["handle"]
 
 BATCH = 200
-KEPT_LOOK_MS = 10_000
+NEEDED_LOOK_MS = 10_000
 _DEFINITION = Hash(places.DEFINITION)
 _KEPT = Fields(places.COUNTERS, ("kept",))
+_NOTICE = Hash(places.ledger("Notify"))
 
 
 def handle(message: ExpireWorkflow, _rules: Rules, _attempt: int) -> Handling:
     """Decide which keys go next."""
-    snapshot = yield opening(message, _DEFINITION, _KEPT)
+    snapshot = yield opening(message, _DEFINITION, _KEPT, _NOTICE)
     entry, record = entry_of(snapshot, message), workflow_of(snapshot)
     if not entry.exists:
         return nothing("duplicate: nothing is owed under this name")
@@ -47,8 +49,8 @@ def handle(message: ExpireWorkflow, _rules: Rules, _attempt: int) -> Handling:
         return other
     if record.is_live:
         return Decision(note="the workflow was restarted")
-    if record.exists and int(snapshot[_KEPT].get("kept", b"0")) > 0:
-        return _later(message, snapshot.now_ms)
+    if record.exists and (told := _still_needed(snapshot)):
+        return _later(message, snapshot.now_ms, told)
     if record.status != "GONE":
         gone = Decision(keeps_entry=True, nudges=[message])
         gone.change(SetFields(places.WORKFLOW, {"status": "GONE"}))
@@ -59,11 +61,17 @@ def handle(message: ExpireWorkflow, _rules: Rules, _attempt: int) -> Handling:
     return (yield from _delete_stages(message, plans)) if plans else _last(record.key, record.retention_ms)
 
 
-def _later(message: ExpireWorkflow, now_ms: int) -> Decision:
-    """Wait: who has a lock only for code that still runs must be found by those who ask for it."""
-    decision = Decision(keeps_entry=True, note="a lock is kept for code that still runs")
+def _still_needed(snapshot: Snapshot) -> str:
+    """Return why somebody must still find the workflow: who asks for its lock, or who called it."""
+    if int(snapshot[_KEPT].get("kept", b"0")) > 0:
+        return "a lock is kept for code that still runs"
+    return "its caller is still to be told of its end" if snapshot[_NOTICE] else ""
+
+
+def _later(message: ExpireWorkflow, now_ms: int, told: str) -> Decision:
+    decision = Decision(keeps_entry=True, note=told)
     decision.change(SetFields(places.ledger(message.name), ENTRY.encode(pub=0)))
-    decision.defers[message.name] = now_ms + KEPT_LOOK_MS
+    decision.defers[message.name] = now_ms + NEEDED_LOOK_MS
     return decision
 
 

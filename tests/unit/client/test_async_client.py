@@ -192,6 +192,8 @@ def test_closing_ends_what_waits(redis_url: str) -> None:
         with pytest.raises((asyncio.CancelledError, RuntimeError)) as told:
             await waiting
         assert told.type is asyncio.CancelledError or str(told.value) == "this client is closed"
+        with pytest.raises(RuntimeError, match="this client is closed"):
+            await client.get("any")
         assert not _listeners()
 
     run(story)

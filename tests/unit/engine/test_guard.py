@@ -106,10 +106,11 @@ def test_cleaners_work_after_the_end(message: Message) -> None:
     assert "ended" not in decision.note
 
 
+@pytest.mark.parametrize("status", ["PAUSED", "BUFFERED"])
 @pytest.mark.parametrize("message", BEGINNERS)
-def test_what_begins_work_is_parked_while_paused(message: Message) -> None:
+def test_what_begins_work_is_parked_while_the_workflow_holds_it_back(message: Message, status: str) -> None:
     """Out of `due`, into the set that a resume empties; the entry stays."""
-    decision = decide(message, world().workflow("PAUSED").run("t", status="NOT_STARTED").owed(message))
+    decision = decide(message, world().workflow(status).run("t", status="NOT_STARTED").owed(message))
 
     assert decision.parks == [message.name]
     assert decision.keeps_entry

@@ -7,6 +7,7 @@ from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.endings import lock_name
 from stabilize_celery.engine.handler import Rules
 from stabilize_celery.engine.handlers import (
+    cancel_sub_workflow,
     complete_stage,
     complete_sub_workflow,
     expire_workflow,
@@ -20,10 +21,12 @@ from stabilize_celery.engine.handlers import (
 from stabilize_celery.engine.state import TaskState
 from stabilize_celery.engine.steps import Remove, SetFields, workflow_slot
 from stabilize_celery.models.messages import (
+    CancelSubWorkflow,
     CompleteStage,
     CompleteSubWorkflow,
     ExpireWorkflow,
     Message,
+    NotifyParent,
     ResumeParked,
     SettleWorkflow,
     StartStage,
@@ -116,6 +119,31 @@ def test_a_workflow_that_was_restarted_is_not_expired() -> None:
 
     assert decision.is_empty
     assert not decision.keeps_entry
+
+
+def test_a_workflow_whose_caller_is_not_told_of_its_end_is_not_expired() -> None:
+    """Its caller asks it how it ended: it would wait for ever, or call it again."""
+    message = ExpireWorkflow(workflow_id=W)
+    given = World().workflow("SUCCEEDED", parent_id="w0").owed(NotifyParent(workflow_id=W)).owed(message)
+
+    decision = given.decide(expire_workflow.handle(message, RULES, 0))
+
+    assert (list(decision.defers), decision.keeps_entry) == (["Expire"], True)
+    assert "caller" in decision.note
+
+
+@pytest.mark.parametrize("caller", ["CANCELED", "GONE", ""])
+def test_an_inner_workflow_is_cancelled_whatever_became_of_its_caller(caller: str) -> None:
+    """Its retention may be over before a worker comes to it."""
+    message = CancelSubWorkflow(workflow_id=W, thread="t", child_id="w2")
+    given = World().workflow("RUNNING", "w2").owed(message)
+    if caller:
+        given.workflow(caller)
+
+    decision = given.decide(cancel_sub_workflow.handle(message, RULES, 0))
+
+    ((slot, written),) = given.commits
+    assert (slot.name, owed_names(written), decision.keeps_entry) == ("w2", ["Clear"], False)
 
 
 def test_a_workflow_with_a_key_leaves_its_name_behind() -> None:
