@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.steps import (
@@ -102,15 +103,21 @@ class Draft:
     def read(self, queries: Sequence[Query], watch: Sequence[str] = ()) -> Snapshot:
         """Answer as if the draft were written; one round trip, or none if all is known.
 
+        Where more is WATCHed, all that is asked for and not WATCHed is read anew: what was read before tells nothing of
+        what has happened until then.
+
         Raises:
             UnfitError: the draft changes something that is no hash, and is asked about it.
 
         """
         answers: dict[Query, object] = {}
         unread = [key for key in watch if key not in self._watched]
-        missing = [query for query in queries if not self._answer(query, unread, answers)]
+        stale = {query.key for query in queries}.difference(self._watched) if unread else frozenset[str]()
+        missing = [query for query in queries if not self._answer(query, stale, answers)]
         if missing or unread or not self._seen_us:
             found = self._session.read(missing, unread)
+            for key in stale:
+                self._hashes.pop(key, None)
             self.seed(found, unread)
             for query in missing:
                 answers[query] = self._known(query)
@@ -146,10 +153,10 @@ class Draft:
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def _answer(self, query: Query, unread: Sequence[str], answers: dict[Query, object]) -> bool:
+    def _answer(self, query: Query, stale: AbstractSet[str], answers: dict[Query, object]) -> bool:
         """Answer a query from what is known; False: it has to be read."""
         is_hash = type(query) in _HASHES
-        if is_hash and query.key not in unread and query.key in self._hashes:
+        if is_hash and query.key not in stale and query.key in self._hashes:
             answers[query] = self._known(query)
             return True
         if not is_hash and isinstance(query, Look):
@@ -167,7 +174,7 @@ class Draft:
             if foreseen is not None:
                 answers[query] = foreseen
                 return True
-        if query.key in unread or query not in self._answers:
+        if query.key in stale or query not in self._answers:
             return False
         answers[query] = self._known(query)
         return True

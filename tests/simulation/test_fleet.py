@@ -10,6 +10,7 @@ from tests.simulation.fleet.__main__ import run_seed
 from tests.simulation.fleet.actors import Loop
 from tests.simulation.fleet.broker import SimulatedBroker
 from tests.simulation.fleet.cases import draw_case, run_case
+from tests.simulation.fleet.fleet import Fleet, LawBrokenError
 from tests.simulation.fleet.minimise import minimised
 from tests.simulation.fleet.troubles import Troubles
 from tests.simulation.planted.__main__ import plant
@@ -20,6 +21,7 @@ _AT_ONCE = 10
 _SEEDS = 200
 """The first of 2,000: the CI runs the others beside the tests (.ci/run)."""
 _DRAWN = 300
+_FOUND = {20_364: "a look at a join that lost its first try was left to the keeper"}
 
 
 @pytest.mark.parametrize("first", range(0, _SEEDS * SCALE, _AT_ONCE))
@@ -29,6 +31,12 @@ def test_no_law_is_broken(first: int) -> None:
 
     assert [(seed, broken) for seed, broken, *_ in outcomes if broken] == []
     assert sum(executions for *_, executions in outcomes) > _AT_ONCE
+
+
+@pytest.mark.parametrize("seed", _FOUND, ids=_FOUND.values())
+def test_what_a_long_run_has_found_stays_mended(seed: int) -> None:
+    """Seeds beyond those of the tests that once broke a law."""
+    assert run_seed(seed)[1] == ""
 
 
 def test_one_seed_is_one_run() -> None:
@@ -109,6 +117,21 @@ def test_a_failing_seed_is_told_as_a_shorter_story(monkeypatch: pytest.MonkeyPat
     assert outcome.broken
     assert outcome.lines
     assert len(str(smaller)) < len(str(case))
+
+
+def test_the_story_is_that_of_the_run_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a case fails only without its troubles, none of them is told."""
+    seed = next(seed for seed in range(_DRAWN) if (case := draw_case(seed)).is_tame and case.troubles.incidents)
+    monkeypatch.setattr(Fleet, "_require_calm", _not_calm)
+    outcome = run_case(draw_case(seed), tells=True)
+
+    assert outcome.broken == "already when nothing fails: meant to fail"
+    assert outcome.lines
+    assert not any("***" in line or "connection lost" in line for line in outcome.lines)
+
+
+def _not_calm(_fleet: Fleet) -> None:
+    raise LawBrokenError("meant to fail")
 
 
 def _forgotten(_message: object) -> object:

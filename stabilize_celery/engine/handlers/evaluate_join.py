@@ -1,8 +1,8 @@
 """EvaluateJoin: judge a component: its joins' arrivals, and what can still come (wcp 1.5, 1.6; PROTOCOL 7.3).
 
 Pure, level-triggered. Without jumps a component is one stage, and this costs as much as its join has edges. The first
-try WATCHes its own entry too, so that it settles the message; if arrivals keep breaking that, the next tries leave the
-entry for a later look: a storm cannot starve a join.
+try WATCHes its own entry too, so that it settles the message. If arrivals break that, the next tries act without it: a
+storm cannot starve a join. What then acts owes another look; what finds nothing to do looks again, and settles.
 """
 
 from collections.abc import Generator, Mapping
@@ -17,16 +17,24 @@ from stabilize_celery.engine.moves import (
 )
 from stabilize_celery.engine.plan import StagePlan, decode_plan
 from stabilize_celery.engine.region import Region
-from stabilize_celery.engine.steps import Decision, Handling, Hash, Increment, Read, Snapshot
+from stabilize_celery.engine.steps import Decision, Handling, Hash, Increment, Owed, Read, Snapshot
 from stabilize_celery.models.messages import EvaluateJoin
 
 __all__ = ["handle"]
 
 
-def handle(message: EvaluateJoin, rules: Rules, attempt: int) -> Handling:
+def handle(message: EvaluateJoin, _rules: Rules, attempt: int) -> Handling:
     """Decide what the component's joins do, and which ways out of it are closed."""
+    if attempt:
+        decision = yield from _judge(message, settles=False)
+        if not (decision.is_empty and decision.keeps_entry):
+            return decision
+    return (yield from _judge(message, settles=True))
+
+
+def _judge(message: EvaluateJoin, *, settles: bool) -> Handling:
+    """Look once. Without `settles` the message stays owed: others may owe it anew at any moment."""
     entry, name = places.ledger(message.name), message.ref_id
-    settles = attempt == 0
     watch = (places.WORKFLOW, places.join(name), places.shut(name), *((entry,) if settles else ()))
     counters, shut = Hash(places.component(name)), Hash(places.shut(name))
     queries = (Hash(entry), Hash(places.WORKFLOW), counters, shut, *place_queries(name))
@@ -35,10 +43,11 @@ def handle(message: EvaluateJoin, rules: Rules, attempt: int) -> Handling:
         return early
     plan = decode_plan(snapshot[stage_fields(name)][f"s:{name}"])
     region = yield from _region(plan, snapshot, snapshot[counters])
-    cancelling = Decision(keeps_entry=True, nudges=[message])
+    again = Owed(message)
+    cancelling = Decision(keeps_entry=True)
     cleared = yield from fire_cancelling(cancelling, message.workflow_id, workflow_of(snapshot), region)
     if cleared is not None:
-        cancelling.owes = [owed for owed in cancelling.owes if owed.message.name != message.name]
+        cancelling.owes = [owed for owed in cancelling.owes if owed.message.name != message.name] + [again]
         count_moves(cancelling, message.workflow_id, cleared)
         return cancelling
     firings = judge_all(region)
@@ -46,14 +55,14 @@ def handle(message: EvaluateJoin, rules: Rules, attempt: int) -> Handling:
     moves = yield from apply_firings(decision, message.workflow_id, region, firings)
     plans = [place.plan for place in region.places.values()]
     close_unreachable(decision, message.workflow_id, region, snapshot[shut], plans)
-    if decision.is_empty and not settles:
-        return nothing("nothing can be said yet")
+    if not settles:
+        if decision.is_empty:
+            return nothing("nothing can be said yet")
+        decision.owes.append(again)
     if moves:
         count_moves(decision, message.workflow_id, moves)
     else:
         owe_settle(decision, message.workflow_id, decision.change(Increment(places.COUNTERS, "act", 0)))
-    if not settles:
-        decision.defers[message.name] = snapshot.now_ms + rules.republish_ms
     return decision
 
 

@@ -250,13 +250,16 @@ class _Play:
 
 
 def run_case(case: Case, *, tells: bool = False) -> Outcome:
-    """Run a case and judge it: no law is broken, and a tame one ends as it does when nothing fails."""
+    """Run a case and judge it: no law is broken, and a tame one ends as it does when nothing fails.
+
+    The story is that of the run which broke a law.
+    """
     outcome = _Play(case, tells=tells).run()
     if outcome.broken or not case.is_tame:
         return outcome
-    calm = _Play(replace(case, troubles=Troubles()), tells=False).run()
+    calm = _Play(replace(case, troubles=Troubles()), tells=tells).run()
     if calm.broken:
-        outcome.broken = f"already when nothing fails: {calm.broken}"
+        outcome.broken, outcome.lines = f"already when nothing fails: {calm.broken}", calm.lines
     elif calm.statuses != outcome.statuses:
         outcome.broken = f"it ends as {outcome.statuses}; without troubles as {calm.statuses}"
     return outcome

@@ -68,6 +68,22 @@ def test_what_was_read_under_watch_guards_the_whole_draft() -> None:
         assert mine.commit(draft.written()) is None
 
 
+@pytest.mark.parametrize("query", [Hash("counters"), Fields("counters", ("in",))], ids=["whole", "fields"])
+def test_what_is_not_watched_is_read_anew_where_a_watch_begins(query: Hash | Fields) -> None:
+    """What happened between a first look and the WATCH would be missed by both."""
+    store = MemoryStore(partitions=1)
+    with store.session(SLOT) as mine, store.session(SLOT) as theirs:
+        draft = Draft("wf", mine, lambda: 1, Definitions())
+        draft.read((Hash("counters"), query, Items("arrivals")))
+        draft.add(Transaction([Increment("counters", "in", 1)]))
+        theirs.commit(Transaction([Increment("counters", "in", 1), Append("arrivals", "x")]))
+
+        found = draft.read((query, Items("arrivals"), Hash("entry")), ("entry",))
+
+        assert found[query] == {"in": b"2"}
+        assert found[Items("arrivals")] == ["x"]
+
+
 def test_a_message_that_is_handled_at_once_is_never_written(draft: Draft) -> None:
     """Its name is used once: there is nothing on the server to take away."""
     draft.add(Transaction(ledger=[Put("Done:t", ENTRY, 10)]))
