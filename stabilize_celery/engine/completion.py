@@ -31,7 +31,8 @@ from stabilize_celery.engine.routes import (
 from stabilize_celery.engine.state import Entry
 from stabilize_celery.engine.steps import Decision, Event, Fields, Hash, Increment, Read, SetFields, Snapshot
 from stabilize_celery.engine.telling import whose
-from stabilize_celery.models.expressions import ConditionError, evaluate_condition, names_in
+from stabilize_celery.models.evaluation import EvaluationError
+from stabilize_celery.models.expressions import evaluate_condition, names_in
 from stabilize_celery.models.stage import rules
 
 __all__ = ["complete_run", "failure_status", "pass_on"]
@@ -52,7 +53,7 @@ def complete_run(frame: Frame, status: str, reason: str = "", entry: Entry | Non
     if goes_on and frame.plan.owner is None and not frame.run.jump:
         try:
             edges = yield from _taken(frame)
-        except ConditionError as error:
+        except EvaluationError as error:
             status, reason, goes_on = "TERMINAL", str(error), False
     decision = Decision()
     moves = end_run(decision, frame, status, reason, entry)
@@ -74,7 +75,7 @@ def _taken(frame: Frame) -> Generator[Read, Snapshot, list[Edge]]:
     holds = _exclusive if plan.split == "XOR" else _inclusive
     targets = holds(plan, conditions, values)
     if not targets and plan.default_target is None:
-        raise ConditionError(f"no branch of {plan.ref!r} is taken: no condition holds and there is no split_default")
+        raise EvaluationError(f"no branch of {plan.ref!r} is taken: no condition holds and there is no split_default")
     targets = targets or {str(plan.default_target)}
     return [edge for edge in plan.edges if edge.target in targets]
 
@@ -96,7 +97,7 @@ def pass_on(decision: Decision, frame: Frame) -> Generator[Read, Snapshot, int]:
     """Let a thread go on though its run is still at work. Returns the change of `act`.
 
     Raises:
-        ConditionError: no branch can be chosen.
+        EvaluationError: no branch can be chosen.
 
     """
     edges = yield from _taken(frame)

@@ -5,7 +5,7 @@ from typing import Any
 
 from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.past import CARRIED_BYTES
-from stabilize_celery.models.expressions import ConditionError, names_in
+from stabilize_celery.models.expressions import names_in
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.workflow import Workflow
 
@@ -43,16 +43,7 @@ def _names(stage: StageExecution) -> set[str]:
         config = stage.mi_config
         expressions += [config.completion_condition] if config.completion_condition else []
         found |= {name for name in (config.count_from_context, config.collection_from_context) if name}
-    for expression in expressions:
-        found |= _names_in(expression)
-    return found
-
-
-def _names_in(expression: str) -> set[str]:
-    try:
-        return set(names_in(expression))
-    except ConditionError:
-        return set()  # it fails its stage when it is judged
+    return found.union(*map(names_in, expressions))
 
 
 def _ahead(stages: Iterable[StageExecution], looked_at: Mapping[str, set[str]]) -> dict[str, set[str]]:

@@ -24,9 +24,7 @@ from stabilize_celery.engine.past import (
 from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD, Entry, WorkflowRecord
 from stabilize_celery.engine.steps import Add, Decision, Fields, Handling, Hash, Query, Read, SetFields, Snapshot
-from stabilize_celery.models.expressions import ConditionError
 from stabilize_celery.models.messages import LEDGER_VERSION, MESSAGE_TYPES, Message
-from stabilize_celery.models.reducers import get_reducer
 
 __all__ = [
     "Handler",
@@ -38,7 +36,6 @@ __all__ = [
     "meet",
     "nothing",
     "opening",
-    "reduce",
     "rest_ms",
     "stage_fields",
     "unknown_in",
@@ -173,25 +170,15 @@ def _frame(workflow_id: str, snapshot: Snapshot, ref_id: str, thread: str) -> Fr
     )
 
 
-def reduce(reducer: str, values: list[Any]) -> Any:
-    """Return the values of several branches as one, by a reducer's name (checked when the workflow was submitted).
-
-    Raises:
-        ConditionError: the reducer can't; names it and what it was given.
-
-    """
-    known = get_reducer(reducer)
-    try:
-        return known(values) if known else values[-1]
-    except Exception as error:
-        given = repr(values)[:200]
-        raise ConditionError(f"output_reducers: {reducer!r} can't combine {given}: {error}") from error
-
-
 def visible_values(
     frame: Frame, names: Iterable[str], extra: dict[str, Any]
 ) -> Generator[Read, Snapshot, dict[str, Any]]:
-    """Read what a run sees under `names`: workflow context, causal past, own context, then `extra` (wcp 1.4)."""
+    """Read what a run sees under `names`: workflow context, causal past, own context, then `extra` (wcp 1.4).
+
+    Raises:
+        EvaluationError: a reducer can't combine what the branches brought.
+
+    """
     own, plan, past = {**frame.context, **extra}, frame.plan, frame.run.past
     wanted = set(names) - own.keys()
     sources = {name: past.near[name] for name in wanted & past.near.keys()}
@@ -206,7 +193,7 @@ def visible_values(
     read = {query: snapshot[query] for query in (*context, *queries.values())} if snapshot else {}
     outputs = {thread: unpack(read[query].get("outputs", b"\x80")) for thread, query in queries.items()}
     given = {name: value for query in context for name, value in unpack(read[query].get("context", b"\x80")).items()}
-    seen = {name: resolve(name, source, outputs, reduce) for name, source in sources.items()}
+    seen = {name: resolve(name, source, outputs) for name, source in sources.items()}
     return {**given, **known, **seen, **own}
 
 

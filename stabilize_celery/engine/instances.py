@@ -20,7 +20,7 @@ from stabilize_celery.engine.moves import Frame, bring_to_life, task_list
 from stabilize_celery.engine.rooms import rooms_in
 from stabilize_celery.engine.state import ENTRY, RUN, SIGNALS, Entry, Run, TaskState
 from stabilize_celery.engine.steps import Decision, Event, Hash, Owed, Read, SetFields, Snapshot
-from stabilize_celery.models.expressions import ConditionError
+from stabilize_celery.models.evaluation import EvaluationError
 from stabilize_celery.models.messages import JudgeInstances, RunTask, run_name
 
 __all__ = [
@@ -48,7 +48,7 @@ def instances_to_begin(frame: Frame) -> Generator[Read, Snapshot, list[Any]]:
     """Return the item of each instance (None without a collection), as the run starts.
 
     Raises:
-        ConditionError: what should say how many does not; names it and what it is.
+        EvaluationError: what should say how many does not; names it and what it is.
 
     """
     config = frame.plan.instances
@@ -61,10 +61,10 @@ def instances_to_begin(frame: Frame) -> Generator[Read, Snapshot, list[Any]]:
     value = values.get(name)
     if config.collection_from:
         if not isinstance(value, list):
-            raise ConditionError(f"collection_from_context: {name!r} is {_kind(values, name)}, not a list")
+            raise EvaluationError(f"collection_from_context: {name!r} is {_kind(values, name)}, not a list")
         return value
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ConditionError(f"count_from_context: {name!r} is {_kind(values, name)}, not a whole number from 0")
+        raise EvaluationError(f"count_from_context: {name!r} is {_kind(values, name)}, not a whole number from 0")
     return [None] * value
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from stabilize_celery.engine.codec import pack, unpack
+from stabilize_celery.models.reducers import reduce
 
 __all__ = [
     "NEAR",
@@ -160,13 +161,14 @@ def threads_of(sources: Iterable[Source]) -> set[str]:
     return found
 
 
-def resolve(name: str, source: Source, outputs: Mapping[str, Mapping[str, Any]], reduce: Any) -> Any:
-    """Return the value of `name` from the outputs of the runs; `reduce(reducer, values)` combines branches.
+def resolve(name: str, source: Source, outputs: Mapping[str, Mapping[str, Any]]) -> Any:
+    """Return the value of `name` from the outputs of the runs.
 
     Raises:
+        ReducerError: a reducer can't combine what the branches brought.
         KeyError: the run's outputs do not hold the name (state was lost).
 
     """
     if source.parts:
-        return reduce(source.reducer, [resolve(name, part, outputs, reduce) for part in source.parts])
+        return reduce(source.reducer, [resolve(name, part, outputs) for part in source.parts])
     return unpack(source.value) if source.value else outputs[source.thread][name]

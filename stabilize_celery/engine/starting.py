@@ -9,7 +9,7 @@ from stabilize_celery.engine.moves import (
     start_run,
 )
 from stabilize_celery.engine.steps import Decision, Plan, Read
-from stabilize_celery.models.expressions import ConditionError
+from stabilize_celery.models.evaluation import EvaluationError
 
 __all__ = ["plan_and_start"]
 
@@ -21,6 +21,6 @@ def plan_and_start(decision: Decision, frame: Frame, **more: Any) -> Generator[P
         try:
             items = yield from instances_to_begin(frame)
             planned = {**planned, "instances": items}
-        except ConditionError as error:
+        except EvaluationError as error:
             planned = {"error": str(error), "is_final": True}
     start_run(decision, frame, planned, **more)

@@ -11,7 +11,7 @@ from typing import Any
 
 import simpleeval
 
-from stabilize_celery.errors import StabilizeError
+from stabilize_celery.models.evaluation import EvaluationError
 
 __all__ = ["MAX_EXPRESSION_CHARS", "ConditionError", "check_expression", "evaluate", "evaluate_condition", "names_in"]
 
@@ -45,7 +45,7 @@ _FORBIDDEN = (
 _WORDS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
 
 
-class ConditionError(StabilizeError):
+class ConditionError(EvaluationError):
     """An expression that cannot be evaluated; the text says which and why."""
 
 

@@ -7,10 +7,24 @@ Without a reducer the latest value of a key wins, and all others are lost. A sta
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["Reducer", "apply_output_reducers", "get_reducer", "reducer_names", "register_reducer"]
+from stabilize_celery.models.evaluation import EvaluationError
+
+__all__ = [
+    "Reducer",
+    "ReducerError",
+    "apply_output_reducers",
+    "get_reducer",
+    "reduce",
+    "reducer_names",
+    "register_reducer",
+]
 
 Reducer = Callable[[list[Any]], Any]
 """Folds the branches' values, in the branches' order, into one."""
+
+
+class ReducerError(EvaluationError):
+    """A reducer that can't combine what the branches brought; the text names it and that."""
 
 
 def _collect(values: list[Any]) -> list[Any]:
@@ -71,6 +85,21 @@ def register_reducer(name: str, reducer: Reducer) -> None:
 def get_reducer(name: str) -> Reducer | None:
     """Return the reducer known as `name`, or None."""
     return _CUSTOM.get(name) or _BUILT_IN.get(name)
+
+
+def reduce(name: str, values: list[Any]) -> Any:
+    """Return the values of several branches as one, by a reducer's name; the last one if nobody knows that here.
+
+    Raises:
+        ReducerError: the reducer can't.
+
+    """
+    reducer = get_reducer(name)
+    try:
+        return reducer(values) if reducer else values[-1]
+    except Exception as error:
+        told = f"output_reducers: {name!r} can't combine {repr(values)[:200]}: {error}"
+        raise ReducerError(told) from error
 
 
 def reducer_names() -> list[str]:

@@ -23,7 +23,7 @@ from stabilize_celery.engine.results import TaskReturned, TooLate, position_of, 
 from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD
 from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Query, Read, Slot, Snapshot, workflow_slot
 from stabilize_celery.errors import UnreachableError
-from stabilize_celery.models.expressions import ConditionError
+from stabilize_celery.models.evaluation import EvaluationError
 from stabilize_celery.models.messages import CancelTask, Message, RunTask
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.status import WorkflowStatus
@@ -211,7 +211,7 @@ class Attempts:
         _, _, task_type = task_list(frame.plan, frame.run.planned)[frame.run.task_index]
         try:
             stage = self._stage(frame, self._look(frame.workflow_id, context_queries(frame)))
-        except ConditionError as error:
+        except EvaluationError as error:
             return {"error": {"type": type(error).__name__, "message": str(error)}}
         try:
             limit: timedelta = self.registry.get(task_type).get_dynamic_timeout(stage)  # type: ignore[attr-defined]
@@ -323,7 +323,7 @@ class Attempts:
         options = self.registry.options(message.task_type)
         try:
             stage = self._stage(claimed.frame, snapshot)
-        except ConditionError as error:
+        except EvaluationError as error:
             return self.executor.raised(claimed, options, error)
         try:
             task = self.registry.get(message.task_type)

@@ -6,7 +6,6 @@ from typing import Any, Self
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
-from stabilize_celery.engine.handler import reduce
 from stabilize_celery.engine.moves import (
     Frame,
     task_list,
@@ -60,7 +59,7 @@ def visible_context(frame: Frame, snapshot: Snapshot, load: Load) -> dict[str, A
 def _values(sources: Page, snapshot: Snapshot) -> dict[str, Any]:
     queries = {thread: _outputs(thread) for thread in threads_of(sources.values())}
     outputs = {thread: unpack(snapshot[query].get("outputs", b"\x80")) for thread, query in queries.items()}
-    return {name: resolve(name, source, outputs, reduce) for name, source in sources.items()}
+    return {name: resolve(name, source, outputs) for name, source in sources.items()}
 
 
 class VisibleContext(dict[str, Any]):

@@ -42,7 +42,8 @@ from stabilize_celery.engine.moves import (
 from stabilize_celery.engine.plan import InstancesPlan
 from stabilize_celery.engine.state import Entry, Run
 from stabilize_celery.engine.steps import Decision, Handling, Hash, Read, SetFields, Snapshot
-from stabilize_celery.models.expressions import ConditionError, evaluate_condition, names_in
+from stabilize_celery.models.evaluation import EvaluationError
+from stabilize_celery.models.expressions import evaluate_condition, names_in
 from stabilize_celery.models.messages import JudgeInstances
 
 __all__ = ["handle"]
@@ -86,7 +87,7 @@ def _begin(frame: Frame, config: InstancesPlan) -> Handling:
         return decision
     try:
         yield from _pass_on(decision, frame)
-    except ConditionError:  # judged once more, that ends the run and takes its instances away
+    except EvaluationError:  # judged once more, that ends the run and takes its instances away
         message = JudgeInstances(workflow_id=frame.workflow_id, ref_id=frame.plan.ref, thread=frame.thread)
         decision.keeps_entry = True
         decision.nudges.append(message)
@@ -94,7 +95,7 @@ def _begin(frame: Frame, config: InstancesPlan) -> Handling:
 
 
 def _pass_on(decision: Decision, frame: Frame) -> Generator[Read, Snapshot, None]:
-    """Let the thread of the run go on. Raises ConditionError, before it has changed anything."""
+    """Let the thread of the run go on. Raises EvaluationError, before it has changed anything."""
     moves = yield from pass_on(decision, frame)
     set_run(decision, frame.thread, passed_on=True)
     decision.change(SetFields(places.instances(frame.thread), {"closed": 1}))
@@ -105,12 +106,12 @@ def _pass_on(decision: Decision, frame: Frame) -> Generator[Read, Snapshot, None
 def _judge(frame: Frame, config: InstancesPlan, crowd: Crowd) -> Handling:
     try:
         return (yield from _judged(frame, config, crowd))
-    except ConditionError as error:
+    except EvaluationError as error:
         return (yield from _fail(frame, crowd.total, str(error), "TERMINAL"))
 
 
 def _judged(frame: Frame, config: InstancesPlan, crowd: Crowd) -> Handling:
-    """Decide what the ends so far mean. Raises ConditionError: an expression does not say how to go on."""
+    """Decide what the ends so far mean. Raises EvaluationError: an expression does not say how to go on."""
     goes_on = not crowd.is_closed and (yield from _may_go_on(frame, config, crowd))
     if crowd.done >= crowd.total:
         return (yield from _end(frame, crowd.total))

@@ -29,7 +29,8 @@ from stabilize_celery.engine.steps import (
     SetFields,
     Snapshot,
 )
-from stabilize_celery.models.expressions import ConditionError, evaluate_condition, names_in
+from stabilize_celery.models.evaluation import EvaluationError
+from stabilize_celery.models.expressions import evaluate_condition, names_in
 from stabilize_celery.models.messages import AcquireLock, StartStage
 
 __all__ = ["handle"]
@@ -49,7 +50,7 @@ def handle(message: StartStage, _rules: Rules, _attempt: int) -> Handling:
     if (frame.plan.scheduled_ms or 0) > frame.now_ms:
         return _later(message, int(frame.plan.scheduled_ms or 0))
     skip = yield from _reason_to_skip(frame)
-    if isinstance(skip, ConditionError):
+    if isinstance(skip, EvaluationError):
         return (yield from complete_run(frame, "TERMINAL", str(skip)))
     if skip:
         return (yield from complete_run(frame, "SKIPPED", skip))
@@ -68,7 +69,7 @@ def _later(message: StartStage, at_ms: int) -> Decision:
     return decision
 
 
-def _reason_to_skip(frame: Frame) -> Generator[Read, Snapshot, str | ConditionError]:
+def _reason_to_skip(frame: Frame) -> Generator[Read, Snapshot, str | EvaluationError]:
     if frame.plan.expiry_ms is not None and frame.now_ms > frame.plan.expiry_ms:
         return "its start time has expired"
     if frame.context.get("manualSkip"):
@@ -80,7 +81,7 @@ def _reason_to_skip(frame: Frame) -> Generator[Read, Snapshot, str | ConditionEr
     try:
         values = yield from visible_values(frame, names_in(str(expression)), {})
         return "" if evaluate_condition(str(expression), values) else f"stageEnabled: {expression} is false"
-    except ConditionError as error:
+    except EvaluationError as error:
         return error
 
 

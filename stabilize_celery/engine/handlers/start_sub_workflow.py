@@ -19,7 +19,8 @@ from stabilize_celery.engine.steps import Commit, Decision, Event, Fields, Handl
 from stabilize_celery.engine.telling import whose
 from stabilize_celery.errors import StabilizeError
 from stabilize_celery.models.definition import from_definition, inner_definition
-from stabilize_celery.models.expressions import ConditionError, evaluate, names_in
+from stabilize_celery.models.evaluation import EvaluationError
+from stabilize_celery.models.expressions import evaluate, names_in
 from stabilize_celery.models.messages import StartSubWorkflow
 
 __all__ = ["handle"]
@@ -62,7 +63,7 @@ def _definition(frame: Frame, own: dict[str, Any]) -> Any:
         return inner_definition(own, name)
     except KeyError:
         known = ", ".join(sorted([*own.get("sub_workflows", {}), own.get("name", "")]))
-        raise ConditionError(f"no inner workflow is named {name!r}; known here: {known}") from None
+        raise EvaluationError(f"no inner workflow is named {name!r}; known here: {known}") from None
 
 
 def _context(frame: Frame) -> Any:
@@ -78,7 +79,7 @@ def _creation(
 ) -> Creation:
     depth = frame.workflow.depth + 1
     if depth > meta.max_depth:
-        raise ConditionError(f"inner workflow of depth {depth}; max_depth is {meta.max_depth}")
+        raise EvaluationError(f"inner workflow of depth {depth}; max_depth is {meta.max_depth}")
     workflow = from_definition(definition)
     workflow.context = {**workflow.context, **context}
     if "priority" not in definition:

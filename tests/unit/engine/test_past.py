@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from stabilize_celery.engine import past as past_module
 from stabilize_celery.engine.codec import pack
-from stabilize_celery.engine.handler import reduce, visible_values
+from stabilize_celery.engine.handler import visible_values
 from stabilize_celery.engine.moves import Frame
 from stabilize_celery.engine.past import (
     Page,
@@ -77,7 +77,7 @@ def test_a_reducer_combines_the_branches_in_the_order_of_their_edges() -> None:
     seen = merged(branches, {"n": "extend", "other": "sum"}, {}).near
 
     assert threads_of(seen.values()) == {"t", "u"}
-    assert resolve("n", seen["n"], outputs, reduce) == [1, 2]
+    assert resolve("n", seen["n"], outputs) == [1, 2]
     assert "other" not in seen
 
 
@@ -87,18 +87,13 @@ def test_reducers_nest_where_joins_follow_joins() -> None:
     outer = merged([inner, Past({"n": Source(3, "v")})], {"n": "sum"}, {})
     outputs = {"t": {"n": 1}, "u": {"n": 10}, "v": {"n": 100}}
 
-    assert resolve("n", outer.near["n"], outputs, reduce) == 111
-
-
-def test_an_unknown_reducer_takes_the_last_value() -> None:
-    """It was known where the workflow was submitted; here the workflow goes on."""
-    assert reduce("not known here", [1, 2, 3]) == 3
+    assert resolve("n", outer.near["n"], outputs) == 111
 
 
 def test_an_output_that_is_gone_is_a_key_error() -> None:
     """State was lost: there is no value to go on with."""
     with pytest.raises(KeyError):
-        resolve("n", Source(1, "t"), {"t": {}}, reduce)
+        resolve("n", Source(1, "t"), {"t": {}})
 
 
 def test_visible_values_read_only_the_runs_that_wrote_what_is_asked_for() -> None:
@@ -177,7 +172,7 @@ def test_values_travel_only_as_far_as_a_condition_looks_at_them() -> None:
     behind = extended(further, {}, "v", 3)
 
     assert threads_of(small.near.values()) == {"t"}, "the large one is read where it was written"
-    assert resolve("n", further.near["n"], {}, reduce) == 7
+    assert resolve("n", further.near["n"], {}) == 7
     assert behind.near["n"].value == b""
 
 

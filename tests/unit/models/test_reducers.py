@@ -3,7 +3,15 @@
 import pytest
 
 from stabilize_celery.models import reducers
-from stabilize_celery.models.reducers import apply_output_reducers, get_reducer, reducer_names, register_reducer
+from stabilize_celery.models.evaluation import EvaluationError
+from stabilize_celery.models.reducers import (
+    ReducerError,
+    apply_output_reducers,
+    get_reducer,
+    reduce,
+    reducer_names,
+    register_reducer,
+)
 
 
 @pytest.fixture
@@ -51,3 +59,16 @@ def test_an_unknown_reducer_is_named_with_those_that_exist() -> None:
     """The error says which key, which name, and what there is."""
     with pytest.raises(ValueError, match=r"'k'.*'summ'.*collect, extend"):
         apply_output_reducers({"k": "summ"}, [])
+
+
+def test_an_unknown_reducer_takes_the_last_value() -> None:
+    """It was known where the workflow was submitted; here the workflow goes on."""
+    assert reduce("not known here", [1, 2, 3]) == 3
+
+
+def test_a_reducer_that_cannot_combine_says_what_it_was_given() -> None:
+    """It is no condition's error, and is told as one of the definition's."""
+    with pytest.raises(ReducerError, match=r"output_reducers: 'sum' can't combine \['text'\]") as failure:
+        reduce("sum", ["text"])
+
+    assert isinstance(failure.value, EvaluationError)
