@@ -19,10 +19,34 @@ from stabilize_celery.compat.control import (
     SkipStage,
     StartWorkflow,
 )
-from stabilize_celery.compat.event_bus import EntityType, Event, EventBus, EventType, SubscriptionMode, get_event_bus
+from stabilize_celery.compat.event import (
+    EntityType,
+    Event,
+    EventMetadata,
+    EventType,
+    create_stage_event,
+    create_task_event,
+    create_workflow_event,
+)
+from stabilize_celery.compat.event_bus import (
+    EventBus,
+    EventBusStats,
+    SubscriptionMode,
+    configure_event_bus,
+    get_event_bus,
+    reset_event_bus,
+)
+from stabilize_celery.compat.finalizers import (
+    FinalizerRegistry,
+    FinalizerResult,
+    get_finalizer_registry,
+    reset_finalizer_registry,
+    set_finalizer_registry,
+)
 from stabilize_celery.compat.former import PostgresQueue, PostgresWorkflowStore, SqliteQueue, SqliteWorkflowStore
 from stabilize_celery.compat.former_expressions import ExpressionError, evaluate_expression
 from stabilize_celery.compat.former_paths import provide_former_paths
+from stabilize_celery.compat.gone import refuse
 from stabilize_celery.compat.handler_config import (
     BackoffConfig,
     HandlerConfig,
@@ -53,6 +77,7 @@ from stabilize_celery.compat.handlers import (
 )
 from stabilize_celery.compat.highway import HighwayTask
 from stabilize_celery.compat.history import (
+    EventQuery,
     PostgresEventStore,
     RedisEventStore,
     SqliteEventStore,
@@ -75,6 +100,25 @@ from stabilize_celery.compat.loggers import (
     unbind_context,
     workflow_logger,
 )
+from stabilize_celery.compat.messages import (
+    MESSAGE_TYPES,
+    CompleteStage,
+    CompleteTask,
+    CompleteWorkflow,
+    ContinueParentStage,
+    InvalidStageId,
+    InvalidTaskId,
+    InvalidTaskType,
+    InvalidWorkflowId,
+    JumpToStage,
+    PauseTask,
+    RunTask,
+    StartStage,
+    StartTask,
+    StartWaitingWorkflows,
+    create_message_from_dict,
+    get_message_type_name,
+)
 from stabilize_celery.compat.orchestrator import Orchestrator, approve, reject, send_signal
 from stabilize_celery.compat.processor import QueueProcessor, QueueProcessorConfig, register_all_handlers
 from stabilize_celery.compat.projections import (
@@ -86,7 +130,21 @@ from stabilize_celery.compat.projections import (
 )
 from stabilize_celery.compat.readiness import PredicatePhase, ReadinessResult, evaluate_readiness
 from stabilize_celery.compat.recovery import RecoveryResult, WorkflowRecovery, recover_on_startup
+from stabilize_celery.compat.replay import EventReplayer, WorkflowState
+from stabilize_celery.compat.resets import (
+    ConnectionManager,
+    SingletonMeta,
+    get_connection_manager,
+    reset_cancellation_state,
+    reset_deduplicator,
+    reset_event_migrator,
+    reset_event_recorder,
+)
+from stabilize_celery.compat.resilience_config import BulkheadConfig, ResilienceConfig
 from stabilize_celery.compat.schemas import (
+    BASE_STAGE_SCHEMA,
+    SHELL_TASK_SCHEMA,
+    WAIT_TASK_SCHEMA,
     SchemaValidator,
     ValidationError,
     is_valid,
@@ -242,19 +300,26 @@ from stabilize_celery.tasks.sub_workflow import SubWorkflowTask
 from stabilize_celery.tasks.verification import CallableVerifier, OutputVerifier, Verifier, VerifyResult, VerifyStatus
 from stabilize_celery.tasks.wait import WaitTask
 
+EventStore = RedisEventStore
+Message = ControlMessage
 Queue = CeleryQueue
 WorkflowStore = RedisWorkflowStore
 
 __all__ = [
     "ACTIVE_STATUSES",
+    "BASE_STAGE_SCHEMA",
     "COMPLETED_STATUSES",
     "CONTINUABLE_STATUSES",
     "HALT_STATUSES",
+    "MESSAGE_TYPES",
+    "SHELL_TASK_SCHEMA",
     "VALID_TRANSITIONS",
+    "WAIT_TASK_SCHEMA",
     "AddMultiInstance",
     "AddMultiInstanceHandler",
     "ApprovalTask",
     "BackoffConfig",
+    "BulkheadConfig",
     "CallableTask",
     "CallableVerifier",
     "CancelRegion",
@@ -266,8 +331,11 @@ __all__ = [
     "CancellationToken",
     "CeleryQueue",
     "CircularDependencyError",
+    "CompleteStage",
     "CompleteStageHandler",
+    "CompleteTask",
     "CompleteTaskHandler",
+    "CompleteWorkflow",
     "CompleteWorkflowHandler",
     "ConcurrencyError",
     "Condition",
@@ -276,7 +344,9 @@ __all__ = [
     "ConditionType",
     "ConfigError",
     "ConfigurationError",
+    "ConnectionManager",
     "ContextError",
+    "ContinueParentStage",
     "ContinueParentStageHandler",
     "ControlMessage",
     "DeadLetterError",
@@ -285,18 +355,31 @@ __all__ = [
     "ErrorCode",
     "Event",
     "EventBus",
+    "EventBusStats",
+    "EventMetadata",
+    "EventQuery",
+    "EventReplayer",
+    "EventStore",
     "EventType",
     "ExpressionError",
+    "FinalizerRegistry",
+    "FinalizerResult",
     "HTTPTask",
     "HandlerConfig",
     "HighwayTask",
     "InvalidStageGraphError",
+    "InvalidStageId",
     "InvalidStateTransitionError",
+    "InvalidTaskId",
+    "InvalidTaskType",
     "InvalidWorkflowError",
+    "InvalidWorkflowId",
     "JoinType",
+    "JumpToStage",
     "JumpToStageHandler",
     "LifecycleManager",
     "LoopBuilder",
+    "Message",
     "MultiInstanceBuilder",
     "MultiInstanceConfig",
     "NoOpStageBuilder",
@@ -305,6 +388,7 @@ __all__ = [
     "OutputError",
     "OutputVerifier",
     "OverridableTimeoutRetryableTask",
+    "PauseTask",
     "PauseTaskHandler",
     "PausedDetails",
     "PermanentError",
@@ -324,17 +408,20 @@ __all__ = [
     "RecoveryResult",
     "RedisEventStore",
     "RedisWorkflowStore",
+    "ResilienceConfig",
     "RestartStage",
     "RestartStageHandler",
     "ResumeStage",
     "ResumeStageHandler",
     "RetryableTask",
+    "RunTask",
     "RunTaskHandler",
     "SSHTask",
     "SchemaValidator",
     "ShellTask",
     "SignalStage",
     "SignalStageHandler",
+    "SingletonMeta",
     "SkipStage",
     "SkipStageHandler",
     "SkippableTask",
@@ -356,8 +443,11 @@ __all__ = [
     "StageMetricsProjection",
     "StageNotReadyError",
     "StageStateSnapshot",
+    "StartStage",
     "StartStageHandler",
+    "StartTask",
     "StartTaskHandler",
+    "StartWaitingWorkflows",
     "StartWaitingWorkflowsHandler",
     "StartWorkflow",
     "StartWorkflowHandler",
@@ -393,6 +483,7 @@ __all__ = [
     "WorkflowLauncher",
     "WorkflowNotFoundError",
     "WorkflowRecovery",
+    "WorkflowState",
     "WorkflowStatus",
     "WorkflowStore",
     "WorkflowStream",
@@ -418,14 +509,19 @@ __all__ = [
     "can_transition",
     "classify_error",
     "clear_context",
+    "configure_event_bus",
     "configure_event_sourcing",
     "configure_logging",
     "configure_tracing",
     "connect_stages_linearly",
     "create_merged_context",
+    "create_message_from_dict",
     "create_simple_pipeline",
     "create_stage_config",
+    "create_stage_event",
     "create_store",
+    "create_task_event",
+    "create_workflow_event",
     "current_cancellation_token",
     "emit_progress",
     "error_chain",
@@ -435,12 +531,15 @@ __all__ = [
     "find_initial_stages",
     "find_terminal_stages",
     "get_builder",
+    "get_connection_manager",
     "get_default_factory",
     "get_event_bus",
     "get_execution_layers",
+    "get_finalizer_registry",
     "get_handler_config",
     "get_lifecycle_manager",
     "get_logger",
+    "get_message_type_name",
     "get_reducer",
     "get_signal",
     "get_tracer",
@@ -457,9 +556,16 @@ __all__ = [
     "register_reducer",
     "register_verifier",
     "reject",
+    "reset_cancellation_state",
+    "reset_deduplicator",
+    "reset_event_bus",
+    "reset_event_migrator",
+    "reset_event_recorder",
+    "reset_finalizer_registry",
     "reset_handler_config",
     "send_signal",
     "set_attribute",
+    "set_finalizer_registry",
     "set_lifecycle_manager",
     "stage_logger",
     "task_logger",
@@ -482,3 +588,8 @@ __all__ = [
 ]
 
 provide_former_paths(__name__)
+
+
+def __getattr__(name: str) -> object:
+    """Say what serves in place of a name of upstream that is not here. Raises ImportError, AttributeError."""
+    refuse(name, "", __name__)

@@ -4,6 +4,7 @@ import ast
 from dataclasses import dataclass
 from importlib import import_module
 
+from stabilize_celery.compat.gone import advice
 from stabilize_celery.errors import ConfigurationError
 
 __all__ = ["CHANGE", "LOOK", "MISSING", "Finding", "check_source"]
@@ -22,9 +23,6 @@ _RENAMED = {
     "InMemoryQueue": "CeleryQueue()",
     "SqliteEventStore": "RedisEventStore(url): the history is kept anyway, read it by handle.events()",
     "PostgresEventStore": "RedisEventStore(url): the history is kept anyway, read it by handle.events()",
-}
-_ADVICE = {
-    "EventReplayer": "handle.events()",
 }
 _METHODS = {
     "register_handler": (LOOK, "upstream's own handlers are stand-ins; one of your own is refused"),
@@ -200,7 +198,7 @@ def _moved(module: str, name: str) -> tuple[str, str, str]:
     home = next((home for home in (same, *_HOMES) if _has(home, name)), None)
     if home is not None:
         return CHANGE, what, f"from {home} import {name}"
-    return MISSING, what, _ADVICE.get(name, "has no counterpart")
+    return MISSING, what, advice(name, module.removeprefix(f"{_OLD}.")) or "has no counterpart"
 
 
 def _has(module: str, name: str) -> bool:

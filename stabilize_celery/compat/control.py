@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from stabilize_celery.client.handle import WorkflowHandle
@@ -24,11 +25,21 @@ __all__ = [
 
 @dataclass(kw_only=True)
 class ControlMessage(ABC):
-    """Something that the outside wants of a workflow. `stage_id`: a stage's id or `ref_id`."""
+    """Something that the outside wants of a workflow. `stage_id`: a stage's id or `ref_id`.
 
-    execution_id: str
+    Ids, counts and errors of deliveries are as upstream's, and without an effect: a message is applied at once.
+    """
+
+    message_id: str | None = field(default=None, repr=False)
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC), repr=False)
+    attempts: int = field(default=0, repr=False)
+    max_attempts: int = field(default=10, repr=False)
+    last_error: str | None = field(default=None, repr=False)
+    last_error_type: str | None = field(default=None, repr=False)
     execution_type: str = "PIPELINE"
+    execution_id: str = ""
     stage_id: str = ""
+    retry_count: int = 0
 
     @abstractmethod
     def apply(self, store: RedisWorkflowStore) -> Outcome | WorkflowHandle:

@@ -5,50 +5,29 @@ Kinds of events that upstream has no name for (locks, joins, signals) are left o
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, Self
-
-from ulid import ULID
+from typing import Any, TypeAlias
 
 from stabilize_celery.client.client import Client
 from stabilize_celery.client.events import ENDED, WorkflowEvent
 from stabilize_celery.client.following import EventFeed
+from stabilize_celery.compat.event import EntityType, Event, EventMetadata, EventType
 from stabilize_celery.compat.streams import StreamItem
 
-__all__ = ["EntityType", "Event", "EventBus", "EventType", "SubscriptionMode", "events_of", "get_event_bus"]
+__all__ = [
+    "EventBus",
+    "EventBusStats",
+    "SubscriptionMode",
+    "configure_event_bus",
+    "events_of",
+    "get_event_bus",
+    "reset_event_bus",
+]
 
 logger = logging.getLogger("stabilize_celery")
-
-
-class EventType(Enum):
-    """What happened."""
-
-    WORKFLOW_CREATED = "workflow.created"
-    WORKFLOW_STARTED = "workflow.started"
-    WORKFLOW_COMPLETED = "workflow.completed"
-    WORKFLOW_FAILED = "workflow.failed"
-    WORKFLOW_CANCELED = "workflow.canceled"
-    WORKFLOW_PAUSED = "workflow.paused"
-    WORKFLOW_RESUMED = "workflow.resumed"
-    STAGE_STARTED = "stage.started"
-    STAGE_COMPLETED = "stage.completed"
-    STAGE_FAILED = "stage.failed"
-    STAGE_SKIPPED = "stage.skipped"
-    STAGE_CANCELED = "stage.canceled"
-    STAGE_SUSPENDED = "stage.suspended"
-    TASK_STARTED = "task.started"
-    TASK_COMPLETED = "task.completed"
-    TASK_FAILED = "task.failed"
-    TASK_RETRIED = "task.retried"
-    TASK_SUSPENDED = "task.suspended"
-    STATUS_CHANGED = "status.changed"
-    CONTEXT_UPDATED = "context.updated"
-    OUTPUTS_UPDATED = "outputs.updated"
-    JUMP_EXECUTED = "jump.executed"
-    CUSTOM = "custom.progress"
 
 
 _KNOWN = {one.value: one for one in EventType}
@@ -61,53 +40,11 @@ _NEAREST = {
 }
 
 
-class EntityType(Enum):
-    """What it happened to."""
-
-    WORKFLOW = "workflow"
-    STAGE = "stage"
-    TASK = "task"
-
-
 class SubscriptionMode(Enum):
     """Accepted; handlers are called by the thread that handled the message."""
 
     SYNC = "sync"
     ASYNC = "async"
-
-
-@dataclass(frozen=True)
-class Event:
-    """One thing that happened. `entity_id`: a stage's `ref_id`, or the workflow's id; `sequence` grows with each."""
-
-    event_type: EventType = EventType.STATUS_CHANGED
-    entity_type: EntityType = EntityType.WORKFLOW
-    entity_id: str = ""
-    workflow_id: str = ""
-    data: Mapping[str, Any] = field(default_factory=dict)
-    sequence: int = 0
-    timestamp: datetime = field(default_factory=lambda: datetime.now(UTC))
-    event_id: str = field(default_factory=lambda: str(ULID()))
-
-    def with_sequence(self, sequence: int) -> Self:
-        """Return the event with another sequence number."""
-        return replace(self, sequence=sequence)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON has them."""
-        named = {"event_type": self.event_type.value, "entity_type": self.entity_type.value}
-        return {**vars(self), **named, "data": dict(self.data), "timestamp": self.timestamp.isoformat()}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Return an event of the known keys in `data`; missing ones have their defaults."""
-        known = {one.name: data[one.name] for one in fields(cls) if one.name in data}
-        read: dict[str, Callable[[Any], Any]] = {
-            "event_type": EventType,
-            "entity_type": EntityType,
-            "timestamp": datetime.fromisoformat,
-        }
-        return cls(**{name: read[name](value) if name in read else value for name, value in known.items()})
 
 
 def events_of(workflow_id: str, found: Iterable[WorkflowEvent]) -> Iterator[Event]:
@@ -125,22 +62,39 @@ def events_of(workflow_id: str, found: Iterable[WorkflowEvent]) -> Iterator[Even
                 item.sequence,
                 datetime.fromtimestamp(event.at_ms / 1000, UTC),
                 event.id,
+                metadata=EventMetadata(workflow_id),
             )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Subscription:
+    name: str
     handler: Callable[[Event], Any]
     event_types: frozenset[EventType]
     entity_types: frozenset[EntityType]
     workflow_id: str | None
+    enabled: bool = True
 
     def wants(self, event: Event) -> bool:
         return (
-            (not self.event_types or event.event_type in self.event_types)
+            self.enabled
+            and (not self.event_types or event.event_type in self.event_types)
             and (not self.entity_types or event.entity_type in self.entity_types)
             and self.workflow_id in (None, event.workflow_id)
         )
+
+
+@dataclass
+class EventBusStats:
+    """Counts of a bus since it was made or reset."""
+
+    events_published: int = 0
+    events_delivered: int = 0
+    subscriptions_active: int = 0
+    errors: int = 0
+
+
+_OnError: TypeAlias = Callable[[str, Event, Exception], None]
 
 
 class EventBus:
@@ -153,6 +107,9 @@ class EventBus:
         self._subscriptions: dict[str, _Subscription] = {}
         self._feeds: dict[str, EventFeed] = {}
         self._lock = threading.RLock()
+        self._on_error: list[_OnError] = []
+        self._counts = EventBusStats()
+        self._is_shut = False
 
     def subscribe(
         self,
@@ -176,22 +133,84 @@ class EventBus:
                     f"subscription {subscription_id!r} is there already: unsubscribe it, or take another id"
                 )
             kinds, entities = frozenset(event_types or ()), frozenset(entity_types or ())
-            self._subscriptions[subscription_id] = _Subscription(handler, kinds, entities, workflow_filter)
+            self._subscriptions[subscription_id] = _Subscription(
+                subscription_id, handler, kinds, entities, workflow_filter
+            )
 
     def unsubscribe(self, subscription_id: str) -> bool:
         """Call that handler no more; False: there is none of that id."""
         with self._lock:
             return self._subscriptions.pop(subscription_id, None) is not None
 
+    def enable_subscription(self, subscription_id: str) -> None:
+        """Call that handler again."""
+        self._switch(subscription_id, enabled=True)
+
+    def disable_subscription(self, subscription_id: str) -> None:
+        """Call that handler no more until it is enabled again."""
+        self._switch(subscription_id, enabled=False)
+
+    def get_subscriptions(self) -> list[str]:
+        """Return the ids of all subscriptions."""
+        with self._lock:
+            return list(self._subscriptions)
+
+    def on_error(self, handler: _OnError) -> _OnError:
+        """Call `handler(subscription_id, event, error)` where one raises; usable as a decorator."""
+        self._on_error.append(handler)
+        return handler
+
+    @property
+    def stats(self) -> EventBusStats:
+        """What it has told, counted."""
+        with self._lock:
+            active = sum(one.enabled for one in self._subscriptions.values())
+            return replace(self._counts, subscriptions_active=active)
+
     def publish(self, event: Event) -> None:
         """Tell an event to all that want it."""
         with self._lock:
-            heard = [one.handler for one in self._subscriptions.values() if one.wants(event)]
-        for handler in heard:
-            try:
-                handler(event)
-            except Exception:
-                logger.exception("a subscriber of %s failed", event.event_type.value)
+            if self._is_shut:
+                return
+            self._counts.events_published += 1
+            heard = [one for one in self._subscriptions.values() if one.wants(event)]
+        for one in heard:
+            self._tell(one, event)
+
+    def publish_batch(self, events: Iterable[Event]) -> None:
+        """Tell events, in their order."""
+        for event in events:
+            self.publish(event)
+
+    def shutdown(self, wait: bool = True) -> None:
+        """Tell nothing any more, until it is reset. `wait`: as upstream's; nothing is told later."""
+        del wait
+        self._is_shut = True
+
+    def reset(self) -> None:
+        """Forget all subscriptions and counts."""
+        with self._lock:
+            self._subscriptions.clear()
+            self._feeds.clear()
+            self._on_error.clear()
+            self._counts = EventBusStats()
+            self._is_shut = False
+
+    def _switch(self, subscription_id: str, *, enabled: bool) -> None:
+        with self._lock:
+            if subscription_id in self._subscriptions:
+                self._subscriptions[subscription_id].enabled = enabled
+
+    def _tell(self, one: _Subscription, event: Event) -> None:
+        try:
+            one.handler(event)
+        except Exception as error:
+            logger.exception("subscription %r: its handler failed at %s", one.name, event.event_type.value)
+            self._counts.errors += 1
+            for hear in self._on_error:
+                hear(one.name, event, error)
+        else:
+            self._counts.events_delivered += 1
 
     def look(self, client: Client, workflow_id: str) -> None:
         """Tell what has happened to a workflow since the last look. Raises UnreachableError."""
@@ -215,4 +234,15 @@ _BUS = EventBus()
 
 def get_event_bus() -> EventBus:
     """Return the bus of this process."""
+    return _BUS
+
+
+def reset_event_bus() -> None:
+    """Forget the subscriptions of this process' bus."""
+    _BUS.reset()
+
+
+def configure_event_bus(max_workers: int = 4) -> EventBus:
+    """Return the bus of this process. `max_workers`: as upstream's; handlers are called by who handled the message."""
+    del max_workers
     return _BUS

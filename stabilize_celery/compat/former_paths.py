@@ -9,42 +9,90 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from stabilize_celery.compat.gone import GONE_MODULES, refuse
+
 __all__ = ["FORMER_PATHS", "provide_former_paths"]
 
 FORMER_PATHS = (
     "assertions",
     "context",
+    "context.stage_context",
     "dag.graph",
     "dag.readiness",
     "dag.topological",
     "error_codes",
     "errors",
+    "errors.base",
+    "errors.permanent",
+    "errors.task",
+    "errors.transient",
+    "errors.utils",
+    "errors.verification",
+    "errors.workflow",
     "events.base",
     "events.bus",
     "events.projections",
+    "events.projections.base",
     "events.projections.metrics",
     "events.projections.timeline",
+    "events.replay",
     "events.store",
+    "events.store.interface",
+    "events.store.postgres",
+    "events.store.sqlite",
     "exceptions",
     "expressions",
+    "finalizers",
+    "handlers.add_multi_instance",
+    "handlers.base",
+    "handlers.cancel_region",
+    "handlers.cancel_stage",
+    "handlers.complete_stage",
+    "handlers.complete_stage.handler",
+    "handlers.complete_task",
+    "handlers.complete_workflow",
+    "handlers.continue_parent_stage",
+    "handlers.jump_to_stage",
+    "handlers.jump_to_stage.handler",
+    "handlers.run_task",
+    "handlers.run_task.handler",
+    "handlers.signal_stage",
+    "handlers.skip_stage",
+    "handlers.start_stage",
+    "handlers.start_stage.handler",
+    "handlers.start_task",
+    "handlers.start_waiting_workflows",
+    "handlers.start_workflow",
+    "handlers.workflow_control",
     "hitl",
     "logging",
     "models.multi_instance",
     "models.snapshot",
     "models.stage.enums",
+    "models.stage.navigation",
+    "models.stage.stage",
     "models.status",
     "models.task",
     "models.workflow",
+    "persistence.connection",
     "persistence.factory",
     "persistence.postgres",
+    "persistence.postgres.store",
     "persistence.sqlite",
+    "persistence.sqlite.store",
     "persistence.store",
+    "persistence.store.criteria",
+    "persistence.store.interface",
+    "persistence.store.noop_transaction",
+    "persistence.store.transaction",
     "queue.interface",
     "queue.messages",
     "queue.postgres",
     "queue.processor.config",
+    "queue.processor.handler_base",
     "queue.processor.processor",
     "queue.sqlite",
+    "queue.sqlite.queue",
     "reducers",
     "resilience.cancellation",
     "resilience.config",
@@ -54,7 +102,10 @@ FORMER_PATHS = (
     "streaming",
     "tasks.docker",
     "tasks.highway",
+    "tasks.highway.config",
+    "tasks.highway.task",
     "tasks.http",
+    "tasks.http.task",
     "tasks.interface",
     "tasks.python",
     "tasks.registry",
@@ -64,29 +115,39 @@ FORMER_PATHS = (
     "tasks.sub_workflow",
     "tracing",
     "validation",
+    "validation.errors",
+    "validation.helpers",
+    "validation.schemas",
+    "validation.validator",
     "verification",
 )
 """Paths behind `stabilize.` that are no modules of `compat` by themselves; what is above them is one, too."""
 
 
 class _FormerModule(ModuleType):
-    """One of upstream's modules: its names are those of `compat`."""
+    """One of upstream's modules: its names are those of `compat`, and others say what to use instead."""
 
     def __init__(self, path: str, package: str) -> None:
         super().__init__(f"{package}.{path}", f"Stands for `stabilize.{path}`.")
         self.__path__: list[str] = []
-        self._package = package
+        self._path, self._package = path, package
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return getattr(import_module(self._package), name)
+        known = vars(import_module(self._package)).get(name)
+        if known is None or isinstance(known, _FormerModule):
+            refuse(name, self._path, self._package)
+        return known
 
 
 def provide_former_paths(package: str) -> None:
-    """Make the modules importable below `package`."""
-    for path in FORMER_PATHS:
+    """Make the modules importable below `package`, and each an attribute of the one above it."""
+    for path in (*FORMER_PATHS, *GONE_MODULES):
+        above = sys.modules[package]
         steps = path.split(".")
-        for length in range(1, len(steps) + 1):
+        for length, step in enumerate(steps, 1):
             part = ".".join(steps[:length])
-            sys.modules.setdefault(f"{package}.{part}", _FormerModule(part, package))
+            module = sys.modules.setdefault(f"{package}.{part}", _FormerModule(part, package))
+            vars(above).setdefault(step, module)
+            above = module

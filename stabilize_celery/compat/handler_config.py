@@ -41,6 +41,10 @@ class BackoffConfig:
     factor: float = 2.0
     jitter: float = 0.25
 
+    def config_fingerprint(self) -> str:
+        """Return a text that differs where a value does."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True)
 class HandlerConfig:

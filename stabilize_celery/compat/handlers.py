@@ -129,6 +129,8 @@ class RunTaskHandler(StabilizeHandler):
     """Stands for what runs a task."""
 
     message_name = "RunTask"
+    _executing_tasks: ClassVar[set[str]] = set()
+    """Test-suites clear it between tests; which task runs is known by its claim."""
 
 
 class CompleteTaskHandler(StabilizeHandler):

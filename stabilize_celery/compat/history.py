@@ -1,13 +1,54 @@
 """Event sourcing under upstream's names: accepted, because the history of every workflow is kept anyway."""
 
-from stabilize_celery.compat.event_bus import Event, events_of
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from stabilize_celery.compat.event import EntityType, Event, EventType
+from stabilize_celery.compat.event_bus import events_of
 from stabilize_celery.compat.streams import client_of
 
-__all__ = ["PostgresEventStore", "RedisEventStore", "SqliteEventStore", "configure_event_sourcing"]
+__all__ = ["EventQuery", "PostgresEventStore", "RedisEventStore", "SqliteEventStore", "configure_event_sourcing"]
+
+
+@dataclass
+class EventQuery:
+    """Which events, in which order. `workflow_id` names whose; both ends of a range belong to it."""
+
+    entity_type: EntityType | None = None
+    entity_id: str | None = None
+    workflow_id: str | None = None
+    event_types: Iterable[EventType] | None = None
+    from_sequence: int | None = None
+    to_sequence: int | None = None
+    from_timestamp: datetime | None = None
+    to_timestamp: datetime | None = None
+    limit: int = 1000
+    offset: int = 0
+    order_by: str = "sequence"
+    ascending: bool = True
+
+    def wants(self, event: Event) -> bool:
+        """Whether an event is one of those."""
+        named = (
+            (self.entity_type, event.entity_type),
+            (self.entity_id, event.entity_id),
+            (self.workflow_id, event.workflow_id),
+        )
+        return (
+            all(wanted in (None, found) for wanted, found in named)
+            and (self.event_types is None or event.event_type in self.event_types)
+            and _within(event.sequence, self.from_sequence, self.to_sequence)
+            and _within(event.timestamp, self.from_timestamp, self.to_timestamp)
+        )
 
 
 class RedisEventStore:
     """Where histories are: in Redis, beside the workflows.
+
+    Events that a program appends are kept by this object only: for tests of what reads histories. `emit_progress` adds
+    one to the history of a workflow.
 
     Args:
         url: A Redis URL; otherwise histories are those of the store of this process that knows the workflow.
@@ -18,11 +59,71 @@ class RedisEventStore:
     def __init__(self, url: str = "", *, create_tables: bool = False) -> None:
         self.url = url
         self.create_tables = create_tables
+        self._appended: list[Event] = []
 
     def get_events_for_workflow(self, workflow_id: str, from_sequence: int = 0) -> list[Event]:
         """Return what has happened to a workflow behind a sequence number. Raises WorkflowNotFoundError."""
-        found = client_of(workflow_id, self).handle(workflow_id).events()
-        return [event for event in events_of(workflow_id, found) if event.sequence > from_sequence]
+        return [event for event in self._history(workflow_id) if event.sequence > from_sequence]
+
+    def get_events_for_entity(self, entity_type: EntityType, entity_id: str, from_version: int = 0) -> list[Event]:
+        """Return what has happened to a workflow, or of what was appended here to a stage or task.
+
+        Raises:
+            WorkflowNotFoundError: there is no such workflow.
+            ValueError: it is a stage or task, and nothing about it was appended here: nobody said whose it is.
+
+        """
+        if entity_type is EntityType.WORKFLOW:
+            return [event for event in self._history(entity_id) if event.entity_type is entity_type]
+        query = EventQuery(entity_type, entity_id)
+        found = [event for event in self._appended if query.wants(event) and event.version >= from_version]
+        if not found:
+            raise ValueError(
+                f"whose {entity_type.value} is {entity_id!r}? Histories are kept by workflow: use "
+                "get_events(EventQuery(entity_type, ref_id, workflow_id))"
+            )
+        return found
+
+    def get_events(self, query: EventQuery) -> Iterator[Event]:
+        """Yield events of a workflow. Raises WorkflowNotFoundError.
+
+        Without a `workflow_id` they are those that were appended here.
+        """
+        source = self._appended if query.workflow_id is None else self._history(query.workflow_id)
+        found = [event for event in source if query.wants(event)]
+        found.sort(key=lambda event: getattr(event, query.order_by), reverse=not query.ascending)
+        yield from found[query.offset : query.offset + query.limit]
+
+    def append(self, event: Event, connection: Any = None) -> Event:
+        """Keep an event in this object and return it with its sequence number. `connection`: as upstream's.
+
+        From then on, the history of that event's workflow is what was appended here.
+        """
+        del connection
+        numbered = event.with_sequence(len(self._appended) + 1)
+        self._appended.append(numbered)
+        return numbered
+
+    def append_batch(self, events: Iterable[Event], connection: Any = None) -> list[Event]:
+        """Keep events in this object and return them with their sequence numbers."""
+        return [self.append(event, connection) for event in events]
+
+    def get_events_since(self, sequence: int, limit: int = 1000) -> list[Event]:
+        """Return what was appended here behind a sequence number."""
+        return [event for event in self._appended if event.sequence > sequence][:limit]
+
+    def get_current_sequence(self) -> int:
+        """Return the sequence number of what was appended here last."""
+        return len(self._appended)
+
+    def close(self) -> None:
+        """Do nothing: it keeps no connection."""
+
+    def _history(self, workflow_id: str) -> list[Event]:
+        own = [event for event in self._appended if event.workflow_id == workflow_id]
+        if own:
+            return own
+        return list(events_of(workflow_id, client_of(workflow_id, self).handle(workflow_id).events()))
 
 
 class SqliteEventStore(RedisEventStore):
@@ -33,12 +134,17 @@ class PostgresEventStore(RedisEventStore):
     """`RedisEventStore`."""
 
 
-def configure_event_sourcing(event_store: RedisEventStore | None = None) -> None:
-    """Do nothing: the history of every workflow is kept.
+def configure_event_sourcing(event_store: RedisEventStore | None = None, *settings: Any, **more: Any) -> None:
+    """Do nothing: the history of every workflow is kept. `settings`, `more`: as upstream's.
 
     Raises:
         TypeError: it is given another event store, which would never be written to.
 
     """
+    del settings, more
     if event_store is not None and not isinstance(event_store, RedisEventStore):
         raise TypeError(f"histories are kept in Redis: give a RedisEventStore, not {type(event_store).__name__}")
+
+
+def _within(value: Any, first: Any, last: Any) -> bool:
+    return (first is None or first <= value) and (last is None or value <= last)

@@ -13,6 +13,7 @@ from uuid import uuid4
 from stabilize_celery.compat import handlers
 from stabilize_celery.compat.celery_queue import CeleryQueue
 from stabilize_celery.compat.event_bus import get_event_bus
+from stabilize_celery.compat.finalizers import get_finalizer_registry
 from stabilize_celery.compat.handler_config import HandlerConfig, get_handler_config
 from stabilize_celery.compat.recovery import RecoveryResult, WorkflowRecovery
 from stabilize_celery.compat.store import RedisWorkflowStore
@@ -309,7 +310,10 @@ class QueueProcessor:
             self.store.client.store.probe_came_back(str(message.kwargs["queue"]), int(message.kwargs["sent_ms"]))
             return
         self._engine.runtime.handle(message_of(MESSAGE_TYPES[message.kind], message.task_id, message.kwargs))
-        get_event_bus().look(self.store.client, split_task_id(message.task_id)[0])
+        workflow_id = split_task_id(message.task_id)[0]
+        get_event_bus().look(self.store.client, workflow_id)
+        if (registry := get_finalizer_registry()).pending_count():
+            registry.execute_ended(self.store.retrieve(workflow_id))
 
     def _look_after(self) -> None:
         now = time.monotonic()

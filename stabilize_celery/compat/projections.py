@@ -12,7 +12,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from stabilize_celery.compat.event_bus import EntityType, Event, EventType
+from stabilize_celery.compat.event import EntityType, Event, EventType
 
 __all__ = [
     "ActivityMetrics",

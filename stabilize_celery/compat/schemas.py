@@ -10,7 +10,59 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-__all__ = ["SchemaValidator", "ValidationError", "is_valid", "validate_context", "validate_outputs"]
+__all__ = [
+    "BASE_STAGE_SCHEMA",
+    "SHELL_TASK_SCHEMA",
+    "WAIT_TASK_SCHEMA",
+    "SchemaValidator",
+    "ValidationError",
+    "is_valid",
+    "validate_context",
+    "validate_outputs",
+]
+
+_FLAG, _COUNT, _TEXTS = (
+    {"type": "boolean"},
+    {"type": "integer", "minimum": 0},
+    {"type": "array", "items": {"type": "string"}},
+)
+
+BASE_STAGE_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {
+        "continuePipelineOnFailure": _FLAG,
+        "failPipeline": _FLAG,
+        "allowSiblingStagesToContinueOnFailure": _FLAG,
+        "stageTimeoutMs": _COUNT,
+    },
+}
+"""The switches that the context of any stage may have."""
+
+SHELL_TASK_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "required": ["command"],
+    "properties": {
+        "command": {"type": "string", "minLength": 1},
+        "timeout": {"type": "number", "minimum": 0},
+        "cwd": {"type": "string"},
+        "env": {"type": "object", "additionalProperties": {"type": "string"}},
+        "shell": {"type": ["boolean", "string"]},
+        "stdin": {"type": "string"},
+        "max_output_size": _COUNT,
+        "expected_codes": {"type": "array", "items": {"type": "integer"}},
+        "secrets": _TEXTS,
+        "binary": _FLAG,
+        "continue_on_failure": _FLAG,
+    },
+}
+"""The context of a `shell` task."""
+
+WAIT_TASK_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {"waitTime": {"type": "number", "minimum": 0}},
+    "required": ["waitTime"],
+}
+"""The context of a `wait` task as upstream has it; here `seconds` serves as well."""
 
 
 @dataclass

@@ -22,11 +22,14 @@ from stabilize_celery.store.contract import Store
 from stabilize_celery.store.memory import MemoryStore
 from stabilize_celery.tasks.registry import TaskRegistry
 
-__all__ = ["RedisWorkflowStore", "create_store"]
+__all__ = ["RedisWorkflowStore", "create_store", "forget_memory", "stage_of"]
 
 _PAGE = 200
 _MOST_STAGES = 100_000
 """Of so many stages it is remembered whose they are (count)."""
+
+
+_NOT_STARTED = Outcome(False, "it has not been started")
 
 
 class _Kept:
@@ -121,8 +124,7 @@ class RedisWorkflowStore:
     # -- workflows -----------------------------------------------------------------------------------------------------
 
     def store(self, workflow: Workflow) -> None:
-        """Keep a workflow until it is started. Raises InvalidWorkflowError: the text lists every problem."""
-        workflow.validate()
+        """Keep a workflow until it is started; whether it is sound is looked at then."""
         self.drafts[workflow.id] = deepcopy(workflow)
         self._note_stages(workflow)
 
@@ -223,8 +225,9 @@ class RedisWorkflowStore:
         self._draft(workflow.id).remove_stage(stage_id)
 
     def update_status(self, workflow: Workflow) -> None:
-        """Keep the status of a workflow as it is told. Raises ValueError: it has been started."""
-        self._draft(workflow.id).status = workflow.status
+        """Keep status and times of a workflow as they are told. Raises ValueError: it has been started."""
+        draft = self._draft(workflow.id)
+        draft.status, draft.start_time, draft.end_time = workflow.status, workflow.start_time, workflow.end_time
 
     def exists(self, workflow_id: str) -> bool:
         """Return whether there is such a workflow."""
@@ -256,12 +259,14 @@ class RedisWorkflowStore:
 
     def pause(self, workflow_id: str, paused_by: str = "") -> Outcome:
         """Hold a workflow, in the name of a user."""
+        if workflow_id in self.drafts:
+            return _NOT_STARTED
         return self.handle(workflow_id).pause(user=paused_by or None)
 
     def resume(self, workflow_id: str, user: str = "") -> Outcome:
         """Let a paused workflow go on."""
         del user
-        return self.handle(workflow_id).resume()
+        return _NOT_STARTED if workflow_id in self.drafts else self.handle(workflow_id).resume()
 
     def cancel(self, workflow_id: str, user: str = "", reason: str = "") -> Outcome:
         """End a workflow CANCELED, in the name of a user; one that is only stored does not start any more."""
@@ -320,6 +325,11 @@ class RedisWorkflowStore:
             cursor = page.cursor
             if cursor is None:
                 return
+
+
+def forget_memory() -> None:
+    """Forget what the stores in this process' memory have that are made by a name."""
+    _NAMED.clear()
 
 
 def _kept_as(url: str) -> _Kept:

@@ -53,11 +53,12 @@ _Model = TypeVar("_Model", StageExecution, TaskExecution)
 
 _WORKFLOW_ID = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 _NAMES = re.compile(r"(^|\.)stages(\[\d+\](\.ref_id|\.requisite_stage_ref_ids(\[\d+\])?)?)?\Z")
+_LACKS = frozenset({"no_stages", "no_parent"})
 _CODES_ABOUT_NAMES = frozenset({"unknown_ref", "not_downstream", "unreachable_join"})
 
 
-def check(workflow: Workflow) -> None:
-    """Check that a workflow can be submitted.
+def check(workflow: Workflow, *, unfinished: bool = False) -> None:
+    """Check that a workflow can be submitted; `unfinished`: or will be, once what it lacks is added.
 
     Raises:
         InvalidWorkflowError: It can't; the text lists every problem with its path. Where a cycle is among them, the
@@ -65,6 +66,8 @@ def check(workflow: Workflow) -> None:
 
     """
     problems = find_problems(workflow)
+    if unfinished:
+        problems = [problem for problem in problems if problem.code not in _LACKS]
     if problems:
         raise refusal(problems, workflow.name)
 

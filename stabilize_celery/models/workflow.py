@@ -228,6 +228,8 @@ class Workflow:
     ) -> Workflow:
         """Return a new, checked workflow; `settings` are further fields of it, such as `timeout_ms`.
 
+        That it has no stage yet, or a synthetic stage no parent, is left for its submission to refuse.
+
         Raises:
             InvalidWorkflowError: The definition is not sound; the text lists every problem with its path.
 
@@ -241,7 +243,7 @@ class Workflow:
             pipeline_config_id=pipeline_config_id,
             **settings,
         )
-        check(workflow)
+        check(workflow, unfinished=True)
         return workflow
 
     @classmethod

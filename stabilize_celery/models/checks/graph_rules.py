@@ -73,7 +73,7 @@ def parents(view: View) -> Iterator[Problem]:
     for at, stage in view.numbered():
         parent = stage.parent_stage_id
         if parent is None and stage.synthetic_stage_owner is not None:
-            yield view.problem(at, "synthetic_stage_owner", "is set without a parent_stage_id", "contradiction")
+            yield view.problem(at, "synthetic_stage_owner", "is set without a parent_stage_id", "no_parent")
         if parent is None:
             continue
         if stage.synthetic_stage_owner is None:

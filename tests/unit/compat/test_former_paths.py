@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
+from unittest.mock import patch
 
 import pytest
 
 from stabilize_celery import compat
 from stabilize_celery.compat.former_paths import FORMER_PATHS
+from stabilize_celery.compat.gone import GONE, GONE_MODULES
 
 PROGRAM = """
 from stabilize_celery.compat import QueueProcessor, SqliteQueue, SqliteWorkflowStore, TaskRegistry
@@ -59,3 +61,36 @@ def test_each_path_has_the_names_of_compat(path: str) -> None:
     assert module.Workflow is compat.Workflow
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         _ = module.Nothing
+
+
+def test_a_module_is_an_attribute_of_the_one_above() -> None:
+    """`import stabilize.queue.messages as m`, `stabilize.queue.messages.StartWorkflow`, and patches by a path."""
+    assert compat.queue.messages.StartWorkflow is compat.StartWorkflow
+    with patch("stabilize_celery.compat.tasks.shell.ShellTask", "patched"):
+        assert compat.tasks.shell.ShellTask == "patched"
+    assert compat.tasks.shell.ShellTask is compat.ShellTask
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "instead"),
+    [
+        ("", "LLMTask", "in a task of your own"),
+        ("queue.dedup", "get_deduplicator", "is always on"),
+        ("persistence.sqlite.transaction", "AtomicTransaction", "one commit by itself"),
+        ("audit", "audit", "handle.events()"),
+        ("llm", "ChatMessage", "in a task of your own"),
+        ("resilience.executor", "anything", "rate_per_s"),
+    ],
+)
+def test_what_is_not_here_says_what_serves_in_its_place(path: str, name: str, instead: str) -> None:
+    """As an ImportError with a text of its own, not as a name that could not be found."""
+    module = f"stabilize_celery.compat.{path}".rstrip(".")
+
+    with pytest.raises(ImportError, match=instead):
+        exec(f"from {module} import {name}", {})
+
+
+def test_no_name_is_both_here_and_not() -> None:
+    """The tables of what is gone name nothing that there is."""
+    assert [name for name in GONE if name in compat.__all__] == []
+    assert set(GONE_MODULES) & set(FORMER_PATHS) == set()

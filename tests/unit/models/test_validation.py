@@ -496,7 +496,6 @@ def chooses(condition: str) -> StageExecution:
 
 
 BAD_STAGES: dict[str, Callable[[], list[StageExecution]]] = {
-    "nothing": list,
     "a forbidden expression": lambda: [chooses("open('x')"), StageExecution(ref_id="b", requisite_stage_ref_ids={"a"})],
     "an unknown name": lambda: [StageExecution(ref_id="a", requisite_stage_ref_ids={"x"})],
     "a circle": lambda: [StageExecution(ref_id="a", requisite_stage_ref_ids={"a"})],

@@ -6,7 +6,7 @@ import gc
 import pytest
 
 from stabilize_celery.models.problems import CircularDependencyError, InvalidStageGraphError, InvalidWorkflowError
-from stabilize_celery.models.stage import StageExecution
+from stabilize_celery.models.stage import StageExecution, SyntheticStageOwner
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.trigger import Trigger
@@ -172,12 +172,25 @@ def test_create_checks_and_create_orchestration_does_not() -> None:
         Workflow.create("app", "n", [stage("a", "nobody")])
     with pytest.raises(CircularDependencyError):
         Workflow.create("app", "n", [stage("a", "b"), stage("b", "a")])
-    with pytest.raises(InvalidWorkflowError, match="no stage"):
-        Workflow.create("app", "n", [])
-
     assert unknown.value.code == "unknown_ref"
     assert Workflow.create_orchestration("app", "n", []).type is WorkflowType.ORCHESTRATION
     assert Workflow(stages=[stage("a", "nobody")]).stages
+
+
+def test_what_a_new_workflow_lacks_may_be_added() -> None:
+    """Stages, and the parent of a synthetic one; submitted without them it is refused."""
+    empty = Workflow.create("app", "n", [])
+    parent, before = stage("a"), stage("b")
+    before.synthetic_stage_owner = SyntheticStageOwner.STAGE_BEFORE
+    linked = Workflow.create("app", "n", [parent, before])
+    for unfinished, lack in [(empty, "there is no stage"), (linked, "without a parent_stage_id")]:
+        with pytest.raises(InvalidWorkflowError, match=lack):
+            unfinished.validate()
+
+    empty.add_stage(stage("a"))
+    before.parent_stage_id = parent.id
+    empty.validate()
+    linked.validate()
 
 
 def test_create_takes_every_setting() -> None:

@@ -1,0 +1,99 @@
+"""A workflow's state at some time of its past: of its own history, and of events that a test makes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from stabilize_celery.compat import (
+    CeleryQueue,
+    EntityType,
+    Event,
+    EventMetadata,
+    EventQuery,
+    EventReplayer,
+    EventType,
+    Orchestrator,
+    QueueProcessor,
+    RedisWorkflowStore,
+    SqliteEventStore,
+    create_stage_event,
+    create_task_event,
+    create_workflow_event,
+)
+from stabilize_celery.models.result import TaskResult
+from stabilize_celery.models.stage.stage import StageExecution
+from stabilize_celery.models.task import TaskExecution
+from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.tasks.registry import TaskRegistry
+
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+META = EventMetadata("w", actor="tester")
+
+
+def at(event: Event, second: int) -> Event:
+    return Event.from_dict({**event.to_dict(), "timestamp": (BEGAN + timedelta(seconds=second)).isoformat()})
+
+
+@pytest.fixture
+def store() -> SqliteEventStore:
+    """Five events of a workflow."""
+    made = SqliteEventStore("sqlite:///:memory:", create_tables=True)
+    events = [
+        create_workflow_event(EventType.WORKFLOW_STARTED, "w", 1, {"name": "n", "context": {"a": 1}}, META),
+        create_stage_event(EventType.STAGE_STARTED, "s", "w", 1, {"ref_id": "s", "type": "shell"}, META),
+        create_task_event(EventType.TASK_RETRIED, "t", "w", 1, {"retry_count": 2}, META),
+        create_stage_event(EventType.STAGE_FAILED, "s", "w", 2, {"error": "no"}, META),
+        create_workflow_event(EventType.WORKFLOW_FAILED, "w", 2, {}, META),
+    ]
+    made.append_batch(at(event, second) for second, event in enumerate(events))
+    return made
+
+
+def test_a_state_is_rebuilt_as_of_an_event_and_as_of_a_time(store: SqliteEventStore) -> None:
+    """What had not happened yet is not in it."""
+    replayer = EventReplayer(store)
+    whole, early = replayer.rebuild_workflow_state("w"), replayer.rebuild_workflow_state("w", as_of_sequence=2)
+
+    assert (whole["status"], whole["name"], whole["context"]) == ("TERMINAL", "n", {"a": 1})
+    assert (whole["stages"]["s"]["status"], whole["stages"]["s"]["error"]) == ("TERMINAL", "no")
+    assert (whole["tasks"]["t"]["retry_count"], whole["end_time"]) == (2, "2026-01-01T00:00:04+00:00")
+    assert (early["status"], early["stages"]["s"]["status"], early["tasks"]) == ("RUNNING", "RUNNING", {})
+    assert replayer.time_travel_query("w", BEGAN + timedelta(seconds=1)) == early
+    compared = replayer.compare_states("w", 2, 5)
+    assert (compared["before"], compared["after"]) == (early, whole)
+
+
+def test_events_are_asked_for_by_what_they_are(store: SqliteEventStore) -> None:
+    """A page of them, in either order; and those of one stage."""
+    last = EventQuery(workflow_id="w", event_types=[EventType.STAGE_FAILED, EventType.WORKFLOW_FAILED], ascending=False)
+    page = EventQuery(workflow_id="w", from_sequence=2, to_sequence=4, limit=1, offset=1)
+
+    assert [event.sequence for event in store.get_events(last)] == [5, 4]
+    assert [event.sequence for event in store.get_events(page)] == [3]
+    assert [event.sequence for event in store.get_events_since(3)] == [4, 5]
+    history = EventReplayer(store).get_entity_history(EntityType.STAGE, "s")
+    assert [event["event_type"] for event in history] == ["stage.started", "stage.failed"]
+    assert Event.from_dict(history[0]).metadata == META
+    with pytest.raises(ValueError, match="whose stage is 'other'"):
+        store.get_events_for_entity(EntityType.STAGE, "other")
+
+
+def test_the_history_of_a_run_is_replayed() -> None:
+    """Nobody appended anything: it is kept anyway."""
+    workflows, registry = RedisWorkflowStore("memory://"), TaskRegistry()
+    registry.register("ok", lambda _: TaskResult.success({"n": 1}))
+    queue = CeleryQueue()
+    processor = QueueProcessor(queue, store=workflows, task_registry=registry)
+    flow = Workflow.create("app", "n", [StageExecution(ref_id="a", tasks=[TaskExecution.create("ok", "ok")])])
+    Orchestrator(queue).start(flow)
+    processor.process_all(timeout=30)
+    seen: list[Event] = []
+    replayer = EventReplayer(SqliteEventStore())
+    replayer.replay_workflow_from_checkpoint(flow.id, 0, seen.append)
+
+    state = replayer.rebuild_workflow_state(flow.id)
+    assert (state["status"], state["stages"]["a"]["status"]) == ("SUCCEEDED", "SUCCEEDED")
+    assert replayer.rebuild_workflow_state(flow.id, seen[0].sequence)["stages"] == {}
+    assert {event.metadata.correlation_id for event in seen} == {flow.id}
