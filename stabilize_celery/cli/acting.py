@@ -75,7 +75,7 @@ def signal(
     workflow_id: WorkflowId,
     ref_id: RefId,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The signal's name.")],
-    payload: Annotated[str | None, typer.Argument(metavar="[JSON]", help="What the task gets with it.")] = None,
+    payload: Annotated[str | None, typer.Argument(metavar="JSON", help="What the task gets with it.")] = None,
     transient: Annotated[bool, typer.Option("--transient", help="Not kept if nobody waits for it now.")] = False,
     instance: Annotated[
         int | None, typer.Option("--instance", min=0, metavar="N", help="Only this instance's, from 0.")
@@ -133,7 +133,7 @@ def add_instances(
     workflow_id: WorkflowId,
     ref_id: RefId,
     number: Annotated[int, typer.Argument(min=1, metavar="N", help="How many.")] = 1,
-    names: Annotated[str | None, typer.Argument(metavar="[JSON]", help="More names that they see.")] = None,
+    names: Annotated[str | None, typer.Argument(metavar="JSON", help="More names that they see.")] = None,
 ) -> int:
     """Add instances to a stage that allows it."""
     seen = _json(names, "the context")

@@ -74,6 +74,10 @@ def list_workflows(
     if session.as_json:
         session.print_json({"items": [_summary(item) for item in page.items], "cursor": page.cursor})
         return DONE
+    if not page.items:
+        is_asked = any((application, name, status, cursor))
+        session.print("No workflow is like that." if is_asked else "There are no workflows.")
+        return DONE
     now_ms = client.store.time_ms()
     has_priorities = any(item.priority != DEFAULT_PRIORITY for item in page.items)
     columns = ("ID", "STATUS", *(("PRIORITY",) if has_priorities else ()), "APPLICATION", "NAME", "STARTED", "TOOK")

@@ -15,6 +15,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from stabilize_celery.cli.failures import Mistake
+from stabilize_celery.client.words import plural
 from stabilize_celery.models.problems import InvalidWorkflowError, Problem, Suggester
 
 __all__ = ["PipelineFile", "read_pipeline", "refused", "text_of", "unknown_tasks"]
@@ -206,7 +207,7 @@ def _set(definition: dict[str, Any], setting: str) -> None:
 
 def refused(pipeline: PipelineFile, error: InvalidWorkflowError, what: str = "nothing was started") -> Mistake:
     """Return what to tell about a definition that was refused: every problem with its line."""
-    count = f"{len(error.problems)} problem{'' if len(error.problems) == 1 else 's'}"
+    count = plural(len(error.problems), "problem")
     return Mistake("\n".join([f"{pipeline.name}: {count}, {what}", *pipeline.told(error.problems)]))
 
 
@@ -214,11 +215,12 @@ def unknown_tasks(pipeline: PipelineFile, known: set[str], workers: int) -> list
     """Return a problem for each task whose type no live worker knows; none where no worker is running."""
     problems = []
     suggester = Suggester(known)
+    fleet = "the one live worker" if workers == 1 else f"the {workers} live workers"
     for at, stage in enumerate(pipeline.definition.get("stages", [])):
         for number, task in enumerate(stage.get("tasks", [])):
             kind = str(task.get("implementing_class", ""))
             if workers and kind not in known and not kind.startswith("celery:"):
-                told = f"no task {kind!r} is known to the {workers} live workers{suggester.suggest(kind)}"
+                told = f"no task {kind!r} is known to {fleet}{suggester.suggest(kind)}"
                 problems.append(Problem(f"stages[{at}].tasks[{number}].implementing_class", told, "unknown_task"))
     return problems
 

@@ -12,7 +12,7 @@ from stabilize_celery.cli.pipeline_file import PipelineFile, read_pipeline
 from stabilize_celery.cli.session import Session
 from stabilize_celery.cli.showing import print_table
 from stabilize_celery.cli.starting import Priority
-from stabilize_celery.client.words import clock_time
+from stabilize_celery.client.words import clock_time, plural
 from stabilize_celery.models.limits import DEFAULT_PRIORITY
 from stabilize_celery.models.problems import InvalidWorkflowError, Problem
 from stabilize_celery.models.schedule import MISSED, OVERLAP, Schedule
@@ -86,7 +86,7 @@ def _refused(pipeline: PipelineFile, name: str, error: InvalidWorkflowError) -> 
     inner = [Problem(one.path.removeprefix(_OF_FILE), one.message) for one in error.problems if _is_inner(one)]
     own = [f"  {_OPTIONS.get(one.path, one.path)}: {one.message}" for one in error.problems if not _is_inner(one)]
     lines = "\n".join([*own, *pipeline.told(inner)])
-    return Mistake(f"schedule {name}: {len(error.problems)} problem(s), nothing was added\n{lines}")
+    return Mistake(f"schedule {name!r}: {plural(len(error.problems), 'problem')}, nothing was added\n{lines}")
 
 
 def _is_inner(problem: Problem) -> bool:

@@ -105,8 +105,9 @@ class Client:
     def replace(self, workflow: Workflow | Mapping[str, Any], key: str, *, delay_s: float = 0.0) -> WorkflowHandle:
         """Start a workflow in place of the one of the same application and key that waits or runs: that is cancelled.
 
-        Never do two of a key run at once: this one begins when what the other one has begun is over. With `delay_s` it
-        begins that much later, and another call in that time replaces it: of a burst of calls, the last one counts.
+        This one begins when the other one has ended; code of that which is still running then is told to stop, and what
+        it returns is not kept. With `delay_s` it begins that much later, and another call in that time replaces it: of
+        a burst of calls, the last one counts.
 
         Args:
             workflow: A `Workflow`, or its definition as JSON has it; its limit of concurrent executions is set by this.

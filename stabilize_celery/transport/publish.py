@@ -115,8 +115,9 @@ class CeleryPublisher:
             self._is_broker_there = True
         except self._broker_errors() as error:
             url = redact_url(self._app.connection_for_write().as_uri(include_password=False))
+            count = "1 message" if len(batch) == 1 else f"{len(batch)} messages"
             raise QueueError(
-                f"the broker at {url} did not take {len(batch)} message(s), first {batch[0].task_id}. They stay owed "
+                f"the broker at {url} did not take {count}, first {batch[0].task_id}. They stay owed "
                 "and are sent again: check that the broker runs",
                 cause=error,
             ) from error

@@ -148,6 +148,7 @@ def test_task_types_that_nobody_knows_are_found(tmp_path):
     (problem,) = unknown_tasks(pipeline, {"load", "work"}, 4)
 
     assert "no task 'lode' is known to the 4 live workers; did you mean 'load'?" in str(problem)
+    assert "known to the one live worker;" in str(unknown_tasks(pipeline, {"load", "work"}, 1)[0])
     assert unknown_tasks(pipeline, set(), 0) == []
     assert pipeline.told([problem], is_warning=True)[0].endswith("(warning)")
 

@@ -362,3 +362,10 @@ def test_starting_and_looking_work_with_the_embedded_server(program: Program, fi
 
     assert "Started an embedded" in started.err
     assert [item["id"] for item in listed.json["items"]] == [started.json["id"]]
+
+
+def test_a_list_of_nothing_says_so(served: Program):
+    """An empty table would leave it open whether anything was looked at."""
+    assert served("list").text == "There are no workflows."
+    assert served("list", "--name", "nobody").text == "No workflow is like that."
+    assert served("list", "--json").json == {"items": [], "cursor": None}

@@ -66,6 +66,7 @@ def test_wrong_settings_are_told_and_nothing_is_added(
 
     assert said.code == 2
     assert told in said.err
+    assert "problem(s)" not in said.err
     assert "Traceback" not in said.err
 
 

@@ -4,6 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from redis import Redis
 
 from stabilize_celery.client import Client
 from stabilize_celery.client.events import WorkflowEvent
@@ -43,6 +44,17 @@ def test_a_time_that_is_no_number_is_refused_and_not_waited_for(world: World):
 def test_an_unknown_workflow_is_not_waited_for(world: World):
     with pytest.raises(WorkflowNotFoundError):
         world.client.handle("nobody").wait(timeout_s=5)
+
+
+def test_waiting_reads_no_payloads(redis_url: str):
+    """Only the end is looked for; the whole is read once it is there."""
+    with Client(redis_url) as client, Redis.from_url(redis_url) as redis:
+        handle = client.start(workflow(gate(), stage("b"), context={"large": "x" * 200_000}))
+        before = redis.info("stats")["total_net_output_bytes"]
+        with pytest.raises(TimeoutError):
+            handle.wait(timeout_s=0.05)
+
+        assert redis.info("stats")["total_net_output_bytes"] - before < 100_000
 
 
 def test_the_end_wakes_who_waits(redis_url: str):
