@@ -58,6 +58,12 @@ class _Here:
         else:
             pool.release(connection)
 
+    def give_back_all(self) -> None:
+        """Give back what is at hand: it may have been closed, and its pool looks before it gives a connection out."""
+        for pool, connections in list(self.at_hand.items()):
+            while (connection := _taken(connections)) is not None:
+                pool.release(connection)
+
 
 class RedisWire:
     """Connections to Redis. `round_trips` is for tests: under threads it may miss some."""
@@ -151,10 +157,7 @@ class RedisWire:
         if pool is not None and isinstance(error, (RedisTimeoutError, TimeoutError)):
             for pools in (here.pools, here.patient_pools):
                 pools.silent(pool)
-        for owner, connections in list(here.at_hand.items()):
-            # They may have been closed, too: their pool looks before it gives them out.
-            while connections:
-                owner.release(connections.pop())
+        here.give_back_all()
         here.pools.lost()
         here.patient_pools.lost()
         return LinkLostError(str(error).rstrip("."), was_stale=was_stale)
@@ -308,6 +311,14 @@ class _RedisLink:
     def _disconnect(self) -> None:
         self._own.still_watching.discard(self._connection)
         self._connection.disconnect()  # type: ignore[no-untyped-call]
+
+
+def _taken(connections: deque[Connection]) -> Connection | None:
+    """Take one; None: there is none. Other threads take them, too: whether any is left shows only now."""
+    try:
+        return connections.pop()
+    except IndexError:
+        return None
 
 
 def _misrouting(replies: Sequence[Reply]) -> Refused | None:

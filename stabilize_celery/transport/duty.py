@@ -22,16 +22,25 @@ class Duty(threading.Thread):
 
     Args:
         wait: Waits for so many seconds or until woken. Default: until `stop`.
+        longest_pause_s: The longest pause after a failure (s).
 
     """
 
-    def __init__(self, name: str, act: Callable[[], float], wait: Callable[[float], object] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        act: Callable[[], float],
+        wait: Callable[[float], object] | None = None,
+        *,
+        longest_pause_s: float = _LONGEST_PAUSE_S,
+    ) -> None:
         super().__init__(name=f"stabilize-{name}", daemon=True)
         self._act = act
         self._stopped = threading.Event()
         self._wait = wait or self._stopped.wait
         self._is_away = False
-        self._pause_s = _FIRST_PAUSE_S
+        self._longest_pause_s = longest_pause_s
+        self._pause_s = self._first_pause_s = min(_FIRST_PAUSE_S, longest_pause_s)
 
     def stop(self) -> None:
         """Ask the thread to end; does not wait for it, nor wake a `wait` of its own."""
@@ -57,9 +66,9 @@ class Duty(threading.Thread):
             return self._longer_pause()
         if self._is_away:
             logger.warning("%s: the server is back", self.name)
-        self._is_away, self._pause_s = False, _FIRST_PAUSE_S
+        self._is_away, self._pause_s = False, self._first_pause_s
         return pause_s
 
     def _longer_pause(self) -> float:
-        pause_s, self._pause_s = self._pause_s, min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        pause_s, self._pause_s = self._pause_s, min(2 * self._pause_s, self._longest_pause_s)
         return pause_s

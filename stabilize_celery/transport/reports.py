@@ -41,10 +41,10 @@ class Reports:
         """End a `wait` without a report."""
         self._something.set()
 
-    def first(self) -> Report | None:
-        """Return the oldest report; it stays until `done`."""
-        return self._waiting[0] if self._waiting else None
+    def waiting(self) -> tuple[Report, ...]:
+        """Return them; each stays until `done`."""
+        return tuple(self._waiting)
 
-    def done(self) -> None:
-        """Forget the oldest report."""
-        self._waiting.popleft()
+    def done(self, report: Report) -> None:
+        """Forget a report."""
+        self._waiting.remove(report)

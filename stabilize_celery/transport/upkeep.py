@@ -132,15 +132,17 @@ class Upkeep:
         """Act on reports, extend the leases of running attempts; return the pause before the next round (s).
 
         Raises:
-            UnreachableError: Redis is away; reports wait.
+            UnreachableError: Redis is away, or a node of it; what lies on the others was done, and reports wait.
 
         """
-        self._act_on_reports()
+        for_each(lambda step: step(), (self._act_on_reports, self._beat))
+        return max(0.0, self._beat_at - time.monotonic())
+
+    def _beat(self) -> None:
         now = time.monotonic()
         if now >= self._beat_at:
             self._leases.extend(self._claims())
             self._beat_at = now + self._settings.lease_ms / 3000
-        return max(0.0, self._beat_at - time.monotonic())
 
     def finish(self) -> None:
         """Give back what this worker still holds. Does what it can: all of it runs out by itself, too."""
@@ -193,13 +195,17 @@ class Upkeep:
         return [*self._running(), *(Attempt(one.task_id, one.task_type, one.since_s) for one in going)]
 
     def _act_on_reports(self) -> None:
-        while report := self._reports.first():
-            self._act_on(report)
-            self._reports.done()
+        for_each(self._act_on, self._reports.waiting())
 
     def _act_on(self, report: Report) -> None:
-        for one in (report, *(replace(report, task_id=task_id) for task_id in report.going)):
-            self._act_on_one(one)
+        try:
+            for_each(self._act_on_one, (report, *(replace(report, task_id=task_id) for task_id in report.going)))
+        except UnreachableError:
+            raise
+        except Exception:
+            # Tried for ever, it would hold up the heartbeats of all that runs here.
+            logger.exception("%s: what became of its process can't be told; its lease runs out", report.task_id)
+        self._reports.done(report)
 
     def _act_on_one(self, report: Report) -> None:
         workflow_id, name = split_task_id(report.task_id)

@@ -138,9 +138,11 @@ class WorkerStep(bootsteps.StartStopStep):
             time_limit_s=lambda task_type: _time_limit_s(bridge.registry, task_type),
         )
         self._upkeep = upkeep
+        # A node of a cluster may be away for long: leases on the others are to be extended in time all the same.
+        beat_s = bridge.settings.lease_ms / 3000
         self._duties = (
             Duty("keeper", upkeep.keeper_round),
-            Duty("heartbeat", upkeep.heartbeat_round, bridge.reports.wait),
+            Duty("heartbeat", upkeep.heartbeat_round, bridge.reports.wait, longest_pause_s=beat_s),
         )
         if bridge.telemetry is not None:
             bridge.telemetry.start(bridge.store, upkeep.counts, self._lengths)

@@ -179,7 +179,7 @@ def test_a_dead_child_is_reported_and_its_message_acknowledged() -> None:
     except WorkerLostError:
         request.on_failure(ExceptionInfo())
 
-    report = stabilize.reports.first()
+    (report,) = stabilize.reports.waiting()
     assert report is not None
     assert (report.task_id, report.pid, report.is_lost) == ("W/Run:t.1.2", 4711, True)
     assert acked == ["ack"]
@@ -194,7 +194,7 @@ def test_a_failing_handler_is_no_dead_child() -> None:
         raise ValueError("odd")
     except ValueError:
         request.on_failure(ExceptionInfo())
-    assert stabilize.reports.first() is None
+    assert stabilize.reports.waiting() == ()
 
 
 def test_a_revoked_message_is_handled_all_the_same() -> None:

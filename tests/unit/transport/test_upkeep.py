@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from stabilize_celery.engine.steps import Slot
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.transport.duty import Duty
 from stabilize_celery.transport.reports import Report, Reports
@@ -87,7 +88,7 @@ def test_a_report_is_acted_on_in_the_next_round(is_lost: bool, losses: int) -> N
 
     assert bench.world.entry(W, RUN).lost == losses
     assert bench.world.entry(W, RUN).own == ""
-    assert bench.reports.first() is None
+    assert bench.reports.waiting() == ()
     assert len(bench.world.publisher.take("RunTask")) == 1
 
 
@@ -116,6 +117,39 @@ def test_a_report_waits_while_redis_is_away(monkeypatch: pytest.MonkeyPatch) -> 
 
     bench.upkeep.heartbeat_round()
     assert bench.world.entry(W, RUN).lost == 1
+
+
+def test_a_report_that_waits_for_its_node_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs here and lies on other nodes of a cluster keeps its lease; so do later reports come to their end."""
+    bench = Bench()
+    bench.claimed()
+    bench.reports.add(Report("elsewhere/Run:t..0", 7, is_lost=True))
+    bench.reports.add(Report(f"{W}/Run:t..1", 7, is_lost=True))
+    session = bench.world.store.session
+
+    def partly_away(slot: Slot) -> Any:
+        if slot.name == "elsewhere":
+            raise UnreachableError("the state server", "redis://x", "Start it.")
+        return session(slot)
+
+    monkeypatch.setattr(bench.world.store, "session", partly_away)
+    with pytest.raises(UnreachableError):
+        bench.upkeep.heartbeat_round()
+
+    assert bench.world.due_in(W, RUN) == bench.world.settings.lease_ms
+    assert [report.task_id for report in bench.reports.waiting()] == ["elsewhere/Run:t..0"]
+
+
+def test_a_report_that_nothing_can_be_done_about_is_forgotten() -> None:
+    """Somebody else's delivery with an id of its own, whose process died: tried for ever, it would end all heartbeats."""
+    bench = Bench()
+    bench.claimed()
+    bench.reports.add(Report("no-ledger-message", 7, is_lost=True))
+
+    bench.upkeep.heartbeat_round()
+
+    assert bench.world.due_in(W, RUN) == bench.world.settings.lease_ms
+    assert bench.reports.waiting() == ()
 
 
 def test_a_worker_is_in_the_fleet_from_its_first_round_to_its_last() -> None:
@@ -185,6 +219,18 @@ def test_a_duty_goes_on_whatever_happens(caplog: pytest.LogCaptureFixture) -> No
     assert pauses == [0.25, 1.0, 2.0, 4.0, 8.0, 10.0, 0.25, 1.0, 0.25]
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "ERROR"]
     assert "a bug" in caplog.text
+
+
+def test_a_duty_that_must_not_be_late_makes_short_pauses() -> None:
+    """Whatever of it fails, and for how long: the rest is done in time."""
+
+    def act() -> float:
+        raise UnreachableError("the state server", "redis://x", "Start it.")
+
+    duty = Duty("heartbeat", act, longest_pause_s=3.0)
+
+    assert [duty.once() for _ in range(4)] == [1.0, 2.0, 3.0, 3.0]
+    assert Duty("heartbeat", act, longest_pause_s=0.5).once() == 0.5
 
 
 def test_a_duty_ends_when_it_is_told_to() -> None:
