@@ -28,6 +28,7 @@ from stabilize_celery.models.limits import DEFAULT_PRIORITY
 from stabilize_celery.models.redaction import Redaction
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.runtime.reading import read_view, workflow_from
+from stabilize_celery.transport.canvas_values import plain
 
 __all__ = ["WorkflowId", "add_looking"]
 
@@ -155,7 +156,7 @@ def result(
     """Wait for the end; print as JSON what a canvas returned, or else the outputs of all stages."""
     client = session.client()
     try:
-        returned = client.handle(workflow_id).result(timeout)
+        returned = plain(client.handle(workflow_id).result(timeout))
         session.print_json(returned if show_secrets else Redaction(client.settings.redact_keys).shown(returned))
     except WorkflowFailedError as error:
         session.err.print(str(error), markup=False)

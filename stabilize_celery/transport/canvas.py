@@ -24,6 +24,7 @@ from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.trigger import Trigger
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.transport.canvas_call import PREFIX
+from stabilize_celery.transport.canvas_values import plain
 
 __all__ = ["CanvasSignature", "canvas_workflow"]
 
@@ -163,6 +164,7 @@ class _Translation:
         if body is None:
             self.problems.append(Problem(place, "a chord without a body: use a group"))
             return []
+        incoming = replace(incoming, args=(*(() if sig.immutable else incoming.args), *sig.args))
         of_body = tuple(_listed(self._app.signature(body).options.get("link_error")))
         header = header if isinstance(header, group) else group(list(header), app=self._app)
         value = self._group(header, incoming, f"{place}.header", (*errbacks, *of_body))
@@ -172,15 +174,14 @@ class _Translation:
     def _task(self, sig: Signature, incoming: _Incoming, place: str, errbacks: tuple[Any, ...]) -> Value:
         name, ref_id = str(sig.task), self._ref_id(str(sig.task))
         takes = not sig.immutable
-        context: dict[str, Any] = {
-            "args": [*(incoming.args if takes else ()), *sig.args],
-            "kwargs": {**sig.kwargs, **(incoming.kwargs if takes else {})},
-        }
+        args = [*(incoming.args if takes else ()), *sig.args]
+        kwargs = {**sig.kwargs, **(incoming.kwargs if takes else {})}
+        context: dict[str, Any] = {"args": self._plain(args, place), "kwargs": self._plain(kwargs, place)}
         if takes and incoming.value is not None:
             context["input"] = incoming.value
         if chosen := _distinct(errbacks):
             self._check_errbacks(chosen, place)
-            context["errbacks"] = chosen
+            context["errbacks"] = self._plain(chosen, f"{place}.link_error")
         context["continuePipelineOnFailure" if self._aside else "allowSiblingStagesToContinueOnFailure"] = True
         stage = StageExecution(ref_id=ref_id, type="canvas", name=name[:200], context=context)
         stage.requisite_stage_ref_ids = set(incoming.after)
@@ -188,6 +189,13 @@ class _Translation:
         self._delay(stage, incoming.delay)
         self.stages.append(stage)
         return ref_id
+
+    def _plain(self, arguments: Any, place: str) -> Any:
+        try:
+            return plain(arguments)
+        except TypeError as error:
+            self.problems.append(Problem(place, f"an argument: {error}"))
+            return arguments
 
     def _delay(self, stage: StageExecution, delay: Mapping[str, Any]) -> None:
         if delay.get("countdown") is not None:
@@ -207,7 +215,8 @@ class _Translation:
         self._aside = outer
 
     def _check(self, sig: Signature, place: str) -> None:
-        for option in sorted(set(sig.options) - _MAPPED - _WITHOUT_EFFECT):
+        stamps = set(sig.options.get("stamped_headers") or ())
+        for option in sorted(set(sig.options) - _MAPPED - _WITHOUT_EFFECT - stamps):
             if sig.options[option] is not None:
                 hint = _ADVICE.get(option, "leave it out")
                 self.problems.append(Problem(place, f"the option {option!r} has no counterpart here: {hint}"))

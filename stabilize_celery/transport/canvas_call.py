@@ -18,6 +18,7 @@ from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.tasks.call import bound_call
 from stabilize_celery.tasks.task import Task
+from stabilize_celery.transport.canvas_values import as_given, plain
 from stabilize_celery.transport.celery_call import PREFIX as CELERY_PREFIX
 from stabilize_celery.transport.celery_call import call_in_stage, celery_task_names, request_fields, task_of
 
@@ -55,9 +56,9 @@ class CanvasCall(Task):
     def execute(self, stage: StageExecution) -> TaskResult:
         context = stage.context
         first = [value_from(context["input"], context)] if context.get("input") is not None else []
-        args, kwargs = [*first, *context["args"]], dict(context["kwargs"])
+        args, kwargs = as_given([[*first, *context["args"]], context["kwargs"]])
         try:
-            value = call_in_stage(self._task, args, kwargs)
+            value = plain(call_in_stage(self._task, args, kwargs, _arguments_of_the_next))
         except TransientError:
             raise
         except Exception as error:
@@ -68,8 +69,8 @@ class CanvasCall(Task):
     def _fail(self, stage: StageExecution, error: Exception, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Call the errbacks, and raise what says that no other try may help."""
         call = bound_call()
-        fields = request_fields(call, 0 if call is None else call.attempt - 1)
-        request = Context({**fields, "task": self._task.name, "args": args, "kwargs": kwargs})
+        fields = request_fields(self._task, call, 0 if call is None else call.attempt - 1)
+        request = Context({**fields, "args": args, "kwargs": kwargs})
         for errback in stage.context.get("errbacks") or ():
             self._call_errback(errback, request, error)
         told = error.reason if isinstance(error, Reject) else error
@@ -87,6 +88,11 @@ class CanvasCall(Task):
         except Exception:
             # As in Celery: an errback that fails is reported, and changes nothing.
             logger.exception("errback %s of canvas step %s failed", plain.get("task"), request.id)
+
+
+def _arguments_of_the_next(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a stage's context is to have if the task asked to be called with these arguments."""
+    return {"input": None, "args": plain(list(args)), "kwargs": plain(dict(kwargs))}
 
 
 def _takes_error(errback: Any) -> bool:

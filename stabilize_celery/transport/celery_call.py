@@ -2,12 +2,15 @@
 
 import datetime as dt
 import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import celery
 from celery.app.trace import task_has_custom
+from celery.canvas import Signature
 from celery.exceptions import Ignore, MaxRetriesExceededError, NotRegistered, Reject, Retry
+from celery.result import allow_join_result
+from celery.utils.nodenames import gethostname
 from celery.utils.time import get_exponential_backoff_interval
 from typing_extensions import override
 
@@ -75,14 +78,27 @@ class CeleryCall(Task):
         # A running body sees upstream outputs in its context too; what a plain function is called with is its own.
         arguments = dict(getattr(stage.context, "own", stage.context))
         try:
-            value = call_in_stage(self._task, (), arguments)
+            value = call_in_stage(self._task, (), arguments, self._by_name)
         except Reject as error:
             return TaskResult.terminal(f"{self._task.name} rejected its message: {error.reason}")
         return TaskResult.success(_outputs(value))
 
+    def _by_name(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the arguments of a retry as keyword arguments. Raises PermanentError: one has no name."""
+        given = inspect.signature(self._task.run).bind_partial(*args)
+        if len(given.arguments) < len(args):
+            told = f"{self._task.name} asked for a retry with other arguments: those of a stage need names, use kwargs="
+            raise PermanentError(told)
+        return {**given.arguments, **kwargs}
 
-def call_in_stage(task: celery.Task, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+
+_Changed: TypeAlias = Callable[[Sequence[Any], Mapping[str, Any]], Mapping[str, Any]]
+
+
+def call_in_stage(task: celery.Task, args: Sequence[Any], kwargs: Mapping[str, Any], changed: _Changed) -> Any:
     """Call a Celery task as its worker would, inside a stage's body; return what it returns (None if it was ignored).
+
+    `changed` says what a stage's context is to have so that its next try has other arguments.
 
     Raises:
         TransientError: it asked for a retry, or put its message back.
@@ -93,9 +109,11 @@ def call_in_stage(task: celery.Task, args: Sequence[Any], kwargs: Mapping[str, A
     call = bound_call()
     retries = 0 if call is None else call.attempt - 1
     try:
-        returned = _run(task, args, kwargs, request_fields(call, retries))
-    except Retry as error:
-        raise TransientError(str(error), cause=error.exc, retry_after=_seconds(error.when)) from error
+        returned = _run(task, args, kwargs, request_fields(task, call, retries))
+    except _RetryInStage as error:
+        update = changed(*error.arguments) if error.arguments else {}
+        after = _seconds(error.when)
+        raise TransientError(str(error), cause=error.exc, retry_after=after, context_update=update) from error
     except Ignore:
         return None
     except Reject as error:
@@ -152,17 +170,28 @@ def _pause_s(task: celery.Task, options: Mapping[str, Any], retries: int) -> flo
     return float(get_exponential_backoff_interval(factor, retries, longest, jitter))
 
 
-class _RetriesInStage:
-    """Stands before a task's class: a retry is the stage's business, so nothing is published for it."""
+class _RetryInStage(Retry):
+    """A retry, with the arguments that it is to have if they are others."""
+
+    arguments: tuple[Sequence[Any], Mapping[str, Any]] | None = None
+
+
+class _InStage:
+    """Stands before a task's class: retries and replacements are the stage's: nothing is published for them."""
 
     max_retries: int | None
     default_retry_delay: float
     request: Any
 
+    def on_replace(self, sig: Signature) -> Any:
+        """Return what the signature gives that takes the task's place: it is executed here."""
+        with allow_join_result():
+            return sig.apply().get()
+
     def retry(
         self,
-        args: object = None,  # noqa: ARG002 -- Celery's signature
-        kwargs: object = None,  # noqa: ARG002
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
         exc: Exception | None = None,
         throw: bool = True,  # noqa: ARG002
         eta: dt.datetime | None = None,
@@ -175,22 +204,36 @@ class _RetriesInStage:
         if limit is not None and self.request.retries >= limit:
             raise exc or MaxRetriesExceededError(f"gave up after {self.request.retries} retries")
         pause = self.default_retry_delay if countdown is None else countdown
-        raise Retry(exc=exc, when=eta or pause) from exc
+        again = _RetryInStage(exc=exc, when=eta or pause)
+        if args is not None or kwargs is not None:
+            request = self.request
+            again.arguments = (request.args if args is None else args, request.kwargs if kwargs is None else kwargs)
+        raise again from exc
 
 
 def _in_stage(task: celery.Task) -> celery.Task:
     kind: Any = type(task)
-    twin_class: Any = type(kind.__name__, (_RetriesInStage, kind), {"__module__": kind.__module__})
+    twin_class: Any = type(kind.__name__, (_InStage, kind), {"__module__": kind.__module__})
     twin = twin_class.__new__(twin_class)
     # autoretry_for replaces `run` on the instance by a wrapper that would publish: the plain one is the class's.
     twin.__dict__.update({name: value for name, value in vars(task).items() if name not in ("run", "_orig_run")})
     return twin
 
 
-def request_fields(call: TaskCall | None, retries: int) -> dict[str, Any]:
+def request_fields(task: celery.Task, call: TaskCall | None, retries: int) -> dict[str, Any]:
     """Return what a task's `self.request` tells, beside its arguments."""
     key = None if call is None else call.idempotency_key
-    return {"id": key, "root_id": key, "retries": retries, "called_directly": False, "is_eager": True}
+    return {
+        "task": task.name,
+        "id": key,
+        "root_id": key,
+        "correlation_id": key,
+        "retries": retries,
+        "called_directly": False,
+        "is_eager": True,
+        "hostname": gethostname(),
+        "delivery_info": {},
+    }
 
 
 def _seconds(when: float | dt.datetime | None) -> float | None:

@@ -9,6 +9,7 @@ from stabilize_celery.errors import WorkflowFailedError
 from stabilize_celery.models.limits import DEFAULT_PRIORITY
 from stabilize_celery.models.redaction import Redaction
 from stabilize_celery.runtime.schedule_book import KeptSchedule
+from stabilize_celery.transport.canvas_values import plain
 from stabilize_celery.web.answers import NotFoundError
 from stabilize_celery.web.bodies import Outcome, Started
 
@@ -118,7 +119,7 @@ def result_of(client: Client, workflow_id: str) -> Result:
     if not status.is_complete:
         return Result(status.name, has_ended=False)
     try:
-        value = Redaction(client.settings.redact_keys).shown(handle.result(0))
+        value = Redaction(client.settings.redact_keys).shown(plain(handle.result(0)))
     except WorkflowFailedError as error:
         return Result(status.name, has_ended=True, failure=str(error))
     return Result(status.name, has_ended=True, value=value)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import decimal
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
-from celery import Celery, Task
+from celery import Celery, Task, chain, chord, group
 
 from stabilize_celery import Stabilize
 
@@ -64,6 +67,36 @@ def second_try(self: Task, x: Any) -> Any:
     if self.request.retries == 0:
         raise self.retry(countdown=0.1)
     return [x, self.request.retries]
+
+
+@app.task(name="sums.other_arguments", shared=False, bind=True)
+def other_arguments(self: Task, x: Any, more: Any = None) -> Any:
+    if self.request.retries == 0:
+        raise self.retry(args=(x + 1,), kwargs={"more": dt.date(2026, 1, 2)}, countdown=0)
+    return [x, repr(more)]
+
+
+@app.task(name="sums.seen", shared=False)
+def seen(*args: Any, **kwargs: Any) -> list[str]:
+    """What it was called with, as Python has it."""
+    return [repr(args), repr(sorted(kwargs.items()))]
+
+
+@app.task(name="sums.many_types", shared=False)
+def many_types() -> Any:
+    when = dt.datetime(2026, 1, 2, 3, 4, tzinfo=dt.UTC)
+    return {"when": (when, when.date()), 1: decimal.Decimal("1.50"), "id": uuid.UUID(int=5), "raw": [b"ab", b"\xff"]}
+
+
+@app.task(name="sums.replaced", shared=False, bind=True)
+def replaced(self: Task, x: Any, by: str) -> Any:
+    ways = {
+        "task": add.s(x, 10),
+        "chain": chain(add.s(x, 10), double.s()),
+        "group": group(add.s(x, 10), add.s(x, 20)),
+        "chord": chord([add.s(x, 10), add.s(x, 20)], total.s()),
+    }
+    return self.replace(ways[by])
 
 
 @app.task(name="sums.fail", shared=False)

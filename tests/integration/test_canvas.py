@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
+import decimal
 import importlib
 import json
 import os
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -69,6 +72,12 @@ def sums(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
 
 Make = Callable[[Any], Signature]
 
+
+def stamped(signature: Signature) -> Signature:
+    signature.stamp(who="me")
+    return signature
+
+
 CANVASES: dict[str, Make] = {
     "a task": lambda s: s.add.s(1, 2),
     "keyword arguments": lambda s: s.add.s(1, 2, times=3),
@@ -118,6 +127,22 @@ CANVASES: dict[str, Make] = {
     "chunks in a chord": lambda s: chord(s.add.chunks([(1, 1), (2, 2), (3, 3)], 2).group(), s.pair.s()),
     "a bound task": lambda s: chain(s.seven.s(), s.bound.s()),
     "a retry": lambda s: chain(s.seven.s(), s.second_try.s(), s.pair.s()),
+    "a retry with other arguments": lambda s: chain(s.seven.s(), s.other_arguments.s(), s.pair.s()),
+    "a task in its place": lambda s: chain(s.replaced.s(1, "task"), s.double.s()),
+    "others in their places": lambda s: group(s.replaced.s(1, "chain"), s.replaced.s(1, "chord"), s.seven.s()),
+    "a group in its place": lambda s: chain(s.replaced.s(1, "group"), s.pair.s()),
+    "map of an iterator": lambda s: s.double.map(range(3)),
+    "results of many types": lambda s: s.many_types.s(),
+    "arguments of many types": lambda s: chain(
+        s.many_types.s(),
+        s.seen.s(dt.datetime(2026, 1, 1), k=(decimal.Decimal("0.1"), b"k", {1: uuid.UUID(int=1)})),
+    ),
+    "a chord with arguments of its own": lambda s: chord([s.add.s(1), s.add.s(2)], s.total.s()).clone(args=(5,)),
+    "stamped": lambda s: stamped(chain(s.seven.s(), s.add.s(1))),
+    "from what JSON kept": lambda s: Signature.from_dict(
+        json.loads(json.dumps(chain(s.seven.s(), group(s.add.s(1), s.add.s(2)), s.total.s()))), app=s.app
+    ),
+    "groups by operator": lambda s: group(s.seven.s(), s.seven.s()) | group(s.total.s(1), s.total.s(2)) | s.total.s(),
     "a countdown": lambda s: chain(s.seven.s(), s.double.s().set(countdown=0.3), s.add.s(1)),
 }
 
@@ -214,7 +239,7 @@ def test_the_others_of_a_group_go_on_when_one_fails(sums: ModuleType) -> None:
 
 def test_what_has_no_counterpart_is_refused_by_its_place(sums: ModuleType) -> None:
     """All of it in one error; nothing is started."""
-    late = sums.add.s(1, 2).set(expires=3)
+    late = sums.add.s(1, {2}).set(expires=3)
     chained = sums.fail.s().on_error(sums.seven.s())
     chained.options["link_error"] = [chain(sums.noted.s(1), sums.noted.s(2))]
     canvas = group(chain(sums.seven.s(), late), sums.seven.s().set(queue="fast"), chained)
@@ -225,6 +250,7 @@ def test_what_has_no_counterpart_is_refused_by_its_place(sums: ModuleType) -> No
     paths = {problem.path for problem in refused.value.problems}
     assert paths == {"group[0][1]", "group[1]", "group[2].link_error"}
     assert "'queue'" in str(refused.value)
+    assert "Object of type set is not JSON serializable" in str(refused.value)
 
 
 def test_a_key_starts_a_canvas_once(sums: ModuleType) -> None:
@@ -261,11 +287,11 @@ async def _result_in_a_loop(sums: ModuleType, workflow_id: str) -> Any:
 
 def test_the_command_prints_the_result(sums: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     """And says why there is none."""
-    done = sums.stabilize.start_canvas(sums.pair.s(1, a=2))
+    done = sums.stabilize.start_canvas(sums.pair.s(1, a=dt.date(2026, 1, 2)))
     failed = sums.stabilize.start_canvas(sums.fail.s())
     urls = ["--redis-url", os.environ["CANVAS_STATE"], "--broker-url", os.environ["CANVAS_BROKER"]]
 
     assert run(["result", done.id, "--timeout", "30", *urls]) == 0
-    assert json.loads(capsys.readouterr().out) == [[1], {"a": 2}]
+    assert json.loads(capsys.readouterr().out) == [[1], {"a": {"__type__": "date", "__value__": "2026-01-02"}}]
     assert run(["result", failed.id, "--timeout", "30", *urls]) == 1
     assert "no more numbers" in capsys.readouterr().err

@@ -67,9 +67,47 @@ def test_a_bound_task_sees_its_request(app: Celery) -> None:
 
     @app.task(name="look", bind=True, shared=False)
     def look(self: Any) -> dict[str, Any]:
-        return {"id": self.request.id, "retries": self.request.retries, "current": celery.current_task.name}
+        return {
+            "id": self.request.id,
+            "retries": self.request.retries,
+            "current": celery.current_task.name,
+            "task": self.request.task,
+        }
 
-    assert call(app, "look", attempt=3).outputs == {"id": "W/s/t/0", "retries": 2, "current": "look"}
+    assert call(app, "look", attempt=3).outputs == {"id": "W/s/t/0", "retries": 2, "current": "look", "task": "look"}
+
+
+def test_a_retry_may_have_other_arguments(app: Celery) -> None:
+    """By name, since those of a stage are names in its context; what has no name is told."""
+
+    @app.task(name="again", bind=True, shared=False)
+    def again(self: Any, n: int, more: int = 0) -> None:
+        raise self.retry(args=(n + 1,), kwargs={"more": 7}, countdown=0)
+
+    @app.task(name="rest", bind=True, shared=False)
+    def rest(self: Any, *numbers: int) -> None:
+        raise self.retry(args=(1, 2), countdown=0)
+
+    with pytest.raises(TransientError) as asked:
+        call(app, "again", n=1)
+    with pytest.raises(PermanentError, match=r"rest asked for a retry with other arguments: .* use kwargs="):
+        call(app, "rest")
+
+    assert asked.value.context_update == {"n": 2, "more": 7}
+
+
+def test_a_task_may_put_another_one_in_its_place(app: Celery) -> None:
+    """It is executed in the same stage: nothing is published."""
+
+    @app.task(name="add", shared=False)
+    def add(x: int, y: int) -> dict[str, int]:
+        return {"sum": x + y}
+
+    @app.task(name="front", bind=True, shared=False)
+    def front(self: Any, x: int) -> Any:
+        return self.replace(add.s(x, 1))
+
+    assert call(app, "front", x=1).outputs == {"sum": 2}
 
 
 def test_a_retry_is_a_transient_failure_with_its_pause(app: Celery) -> None:
