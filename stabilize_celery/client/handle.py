@@ -19,7 +19,7 @@ from stabilize_celery.engine.handler import workflow_of
 from stabilize_celery.engine.restart import restart
 from stabilize_celery.engine.steps import Handling, Hash, workflow_slot
 from stabilize_celery.models.json_values import copy_json
-from stabilize_celery.models.limits import MAX_NAME_LENGTH
+from stabilize_celery.models.limits import MAX_INSTANCE, MAX_NAME_LENGTH
 from stabilize_celery.models.problems import Problem
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
@@ -125,11 +125,14 @@ class WorkflowHandle:
         `instance`: only that instance of a multi-instance stage takes it (index from 0).
 
         Raises:
-            ValueError: the payload is not JSON, or larger than outputs may be; or the name is empty or too long.
+            ValueError: the payload is not JSON, or larger than outputs may be; the name is empty or too long; or
+                `instance` is no index.
 
         """
         if not 0 < len(name) <= MAX_NAME_LENGTH:
             raise ValueError(f"a signal's name of {len(name)} characters; 1 to {MAX_NAME_LENGTH} are allowed")
+        if instance is not None and not 0 <= instance <= MAX_INSTANCE:
+            raise ValueError(f"signal {name!r}: instance {instance} is none; 0 to {MAX_INSTANCE} are allowed")
         problems: list[Problem] = []
         plain = copy_json(payload, "payload", problems)
         if problems:

@@ -5,6 +5,8 @@ __all__ = [
     "MAX_CONTEXT_NESTING",
     "MAX_DEFINITION_BYTES",
     "MAX_IDEMPOTENCY_KEY_LENGTH",
+    "MAX_INSTANCE",
+    "MAX_INSTANCES_ADDED",
     "MAX_LISTED_PROBLEMS",
     "MAX_NAME_LENGTH",
     "MAX_REF_ID_LENGTH",
@@ -42,6 +44,12 @@ MAX_TASK_TYPE_LENGTH = 500
 
 MAX_IDEMPOTENCY_KEY_LENGTH = 1_000
 """A producer's own name for one submission (characters)."""
+
+MAX_INSTANCE = 2**31 - 1
+"""Index of an instance that a signal may be for."""
+
+MAX_INSTANCES_ADDED = 100_000
+"""Instances that are added to a run at once (count)."""
 
 MAX_LISTED_PROBLEMS = 1_000
 """Problems that the text of one error lists (count); `error.problems` has all of them."""

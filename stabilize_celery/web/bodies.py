@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from stabilize_celery.models.limits import DEFAULT_PRIORITY
+from stabilize_celery.models.limits import DEFAULT_PRIORITY, MAX_INSTANCE, MAX_INSTANCES_ADDED
 
 __all__ = [
     "AddInstances",
@@ -90,13 +90,13 @@ class Signal(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     payload: Any = None
     transient: bool = False
-    instance: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    instance: Annotated[int, msgspec.Meta(ge=0, le=MAX_INSTANCE)] | None = None
 
 
 class AddInstances(msgspec.Struct, forbid_unknown_fields=True):
     """How many instances to add, and more names that they see."""
 
-    number: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1
+    number: Annotated[int, msgspec.Meta(ge=1, le=MAX_INSTANCES_ADDED)] = 1
     context: dict[str, Any] = {}
 
 

@@ -271,6 +271,7 @@ def test_instances_that_are_added_wait_for_their_turn(seed: int, at_once: int) -
     assert story.ask(outside.add_instances, "m", 1, {"added": "x"}).took_effect
     assert story.ask(outside.add_instances, "m", 2, {"added": "y"}).took_effect
     assert not story.ask(outside.add_instances, "m", 0).took_effect
+    assert "add 1 to 100000 at once" in story.ask(outside.add_instances, "m", 10**30).told
     for _ in range(6):
         story.run()
         begun = len(story.events("instance.started")) - len(story.events("instance.completed"))

@@ -110,6 +110,7 @@ LINES = [
     ("events LIVE --from nonsense", "nonsense"),
     ("signal LIVE b go {not", "is not JSON"),
     ("signal LIVE b go --instance -1", "--instance"),
+    ("signal LIVE b go --instance 99999999999999999999", "instance 99999999999999999999 is none"),
     ("add-instances LIVE b 0", "greater than"),
     ("add-instances LIVE b 1 [1]", "no JSON object"),
     ("graph LIVE --format png", "mermaid, dot, svg"),

@@ -65,6 +65,13 @@ def test_a_payload_that_is_no_json_is_the_callers_mistake(world: World):
         handle.signal("gate", "approve", {"who": object()})
 
 
+@pytest.mark.parametrize("instance", [-1, 2**31, 10**30])
+def test_a_signal_for_what_is_no_instance_is_the_callers_mistake(world: World, instance: int):
+    handle = world.start(gate())
+    with pytest.raises(ValueError, match=f"instance {instance} is none; 0 to"):
+        handle.signal("gate", "approve", instance=instance)
+
+
 def test_a_signal_to_an_unknown_stage_is_refused_in_words(world: World):
     outcome = world.start(gate()).signal("gaet", "approve")
 
