@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -340,20 +340,34 @@ def test_an_unknown_workflow_is_told_in_words(site: Site, page: Page) -> None:
 # -- all of them -------------------------------------------------------------------------------------------------------
 
 
+def size_of(page: Page, selector: str, text: str) -> Mapping[str, float]:
+    box = page.locator(selector, has_text=text).bounding_box()
+    assert box is not None
+    return {"width": box["width"], "height": box["height"]}
+
+
 def test_the_page_fits_a_telephone(still: Site, page: Page) -> None:
-    """Whatever somebody called their workflow: nothing is beside the screen."""
+    """Whatever somebody called their workflow: nothing is beside the screen, and no word is cut into letters."""
     run = still.client.start(flow(gate(), name="n" * 190))
+    still.client.schedules.add(
+        Schedule(name="s" * 190, definition=to_definition(flow(gate())), cron="0 3 * * *", timezone="Europe/Berlin")
+    )
     page.set_viewport_size({"width": 360, "height": 640})
     for address, heading in (
         ("/workflows", "Workflows"),
         ("/locks", "Locks"),
         ("/schedules", "Schedules"),
+        ("/fleet", "Fleet"),
         (f"/workflows/{run.id}", "n" * 190),
     ):
         open_page(page, still, address)
         page.locator("h1", has_text=heading).wait_for(state="attached")
         page.locator(".virtual .row" if address == "/workflows" else "h1").first.wait_for(state="attached")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, address
+        if address == "/schedules":
+            assert size_of(page, "th", "Workflow")["height"] < 40, "its head is one line"
+            assert size_of(page, "td", "Europe/Berlin")["width"] > 80, "a word is not cut"
+            still.client.schedules.remove("s" * 190)
 
 
 def test_the_list_lives_and_filters_stand_in_the_address(site: Site, page: Page) -> None:
