@@ -337,6 +337,29 @@ def test_an_unknown_workflow_is_told_in_words(site: Site, page: Page) -> None:
     page.get_by_text("no workflow '01ARZ3NDEKTSV4RRFFQ69G5FAV'").wait_for()
 
 
+def test_an_address_that_nobody_made_is_told(still: Site, page: Page) -> None:
+    """Typed by hand: half a letter, the name of something that every object has."""
+    open_page(page, still, "/workflows")
+    page.locator(".virtual").wait_for()
+    page.goto(still.url + "/#/constructor")
+    page.get_by_text("There is no such page.").wait_for()
+    page.goto(still.url + "/#/workflows/%E0%A4%A")
+
+    page.get_by_text("no workflow '%E0%A4%A'").wait_for()
+
+
+def test_a_tab_of_the_browser_says_what_it_shows(still: Site, page: Page) -> None:
+    """Who has several open tells them apart; the notes of a list of stages are no boxes."""
+    run = still.client.start(flow(gate(), name="told-apart"))
+    open_page(page, still, "/locks")
+    eventually(lambda: page.title() == "Locks · stabilize-celery", 30)
+    page.goto(f"{still.url}/#/workflows/{run.id}/stages")
+    eventually(lambda: page.title() == f"told-apart …{run.id[-6:]} · stabilize-celery", 30)
+
+    page.locator(".virtual .row").first.wait_for()
+    assert page.locator(".virtual .cell.note").first.evaluate("one => getComputedStyle(one).borderTopWidth") == "0px"
+
+
 # -- all of them -------------------------------------------------------------------------------------------------------
 
 

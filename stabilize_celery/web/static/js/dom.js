@@ -37,6 +37,11 @@ export function say(text, isBad = false) {
   setTimeout(() => note.remove(), isBad ? 12000 : 5000);
 }
 
+/** Name what is seen, for the browser's tabs, its history and screen readers; nothing: only the program. */
+export function setTitle(title) {
+  document.title = [title, "stabilize-celery"].filter(Boolean).join(" · ");
+}
+
 /** Run at most once per `wait` ms, the last call wins. */
 export function settled(wait, act) {
   let timer = 0;

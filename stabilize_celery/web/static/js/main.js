@@ -2,7 +2,7 @@
 
 import { get, post, remove } from "./api.js";
 import { deadView } from "./dead.js";
-import { fill, h, Life, say } from "./dom.js";
+import { fill, h, Life, say, setTitle } from "./dom.js";
 import { fleetView } from "./fleet.js";
 import { listView } from "./list.js";
 import { locksView } from "./locks.js";
@@ -26,7 +26,15 @@ let service = null;
 /** What the address behind the # says: its parts, and what stands behind the ?. */
 function place() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
-  return { parts: path.split("/").filter(Boolean).map(decodeURIComponent), query: new URLSearchParams(query) };
+  return { parts: path.split("/").filter(Boolean).map(decoded), query: new URLSearchParams(query) };
+}
+
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part; // typed by hand: there is nothing of that name, which the view says
+  }
 }
 
 const VIEWS = { locks: locksView, fleet: fleetView, dead: deadView, schedules: schedulesView, start: startView };
@@ -45,8 +53,10 @@ async function show() {
     if (link.dataset.section === section) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
+  const title = SECTIONS.find(([name]) => name === section)?.[1];
+  setTitle(title);
+  if (title === undefined) return void fill(main, h("p", { class: "pad" }, "There is no such page."));
   const view = section === "workflows" ? (id === undefined ? listView : workflowView) : VIEWS[section];
-  if (view === undefined) return void fill(main, h("p", { class: "pad" }, "There is no such page."));
   const own = life;
   try {
     await view({ main, life: own, parts, query, service, setState });

@@ -2,14 +2,14 @@
 
 import { follow, get, part, withQuery } from "./api.js";
 import { workflowActions } from "./actions.js";
-import { fill, h, say, settled } from "./dom.js";
+import { fill, h, say, settled, setTitle } from "./dom.js";
 import { Gantt } from "./gantt.js";
 import { Graph } from "./graph.js";
 import { History } from "./history.js";
 import { Model } from "./model.js";
 import { json, StagePanel } from "./stage.js";
 import { Table } from "./table.js";
-import { clock, count, DEFAULT_PRIORITY, duration, glyph, learnTime, now, styleOf } from "./words.js";
+import { clock, count, DEFAULT_PRIORITY, duration, glyph, learnTime, now, shortId, styleOf } from "./words.js";
 
 const TABS = { graph: "Graph", gantt: "Time line", stages: "Stages", events: "History", why: "Why", result: "Result", definition: "Definition" };
 
@@ -108,6 +108,7 @@ class Page {
 
   fillHead() {
     const { state } = this.model;
+    setTitle(`${state.name || "workflow"} ${shortId(state.id)}`);
     this.took = h("span", {});
     this.counts = h("p", { class: "counts" });
     this.chip = h("span", { class: "chip" });
