@@ -15,6 +15,8 @@ from stabilize_celery.engine.moves import (
     GOES_ON,
     Frame,
     Zone,
+    after_stages,
+    after_tasks,
     count_moves,
     enable,
     owe_continuation,
@@ -35,7 +37,7 @@ from stabilize_celery.models.evaluation import EvaluationError
 from stabilize_celery.models.expressions import evaluate_condition, names_in
 from stabilize_celery.models.stage import rules
 
-__all__ = ["complete_run", "failure_status", "pass_on"]
+__all__ = ["complete_run", "end_work", "failure_status", "pass_on"]
 
 Reading = Generator[Read, Snapshot, Decision]
 
@@ -62,6 +64,16 @@ def complete_run(frame: Frame, status: str, reason: str = "", entry: Entry | Non
     elif status not in GOES_ON:
         _fail(decision, frame, status, reason)
     count_moves(decision, frame.workflow_id, moves)
+    return decision
+
+
+def end_work(frame: Frame, status: str, reason: str, entry: Entry | None = None) -> Reading:
+    """Decide what follows the work of a run that ended well: its after stages if it has any, else its end."""
+    if not after_stages(frame.plan, frame.run.planned):
+        return (yield from complete_run(frame, status, reason, entry))
+    decision = Decision()
+    set_run(decision, frame.thread, outcome=status, reason=reason)
+    after_tasks(decision, frame, frame.run.planned)
     return decision
 
 

@@ -10,7 +10,7 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.answers import EVENT_IDS, RECORD, Asking, accept, known, refuse
 from stabilize_celery.engine.clearing import clear_stages
 from stabilize_celery.engine.codec import pack, unpack
-from stabilize_celery.engine.completion import complete_run
+from stabilize_celery.engine.completion import complete_run, end_work
 from stabilize_celery.engine.handler import stage_fields, workflow_of, zone_fields
 from stabilize_celery.engine.instances import Crowd, begin_waiting, collected, read_instances, withdraw_instances
 from stabilize_celery.engine.moves import (
@@ -170,7 +170,7 @@ def _complete_run(frame: Frame, entry: Entry) -> Asking:
     instances = yield from read_instances(frame, total)
     ended = {thread: item for thread, item in instances.items() if item[0].is_ended}
     frame.run = msgspec.structs.replace(frame.run, outputs={**frame.run.outputs, **collected(ended)})
-    decision = yield from complete_run(frame, "SUCCEEDED", "completed from outside", entry)
+    decision = yield from end_work(frame, "SUCCEEDED", "completed from outside", entry)
     set_run(decision, frame.thread, outputs=frame.run.outputs)
     return decision
 

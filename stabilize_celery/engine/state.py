@@ -172,6 +172,11 @@ class Run(msgspec.Struct, frozen=True):
         return self.status not in ("NOT_STARTED", "BUFFERED", "RUNNING", "SUSPENDED")
 
     @property
+    def is_at_after_stages(self) -> bool:
+        """Whether its after stages run though its outcome stands already: what its instances came to."""
+        return self.phase == "after" and self.outcome in ("SUCCEEDED", "FAILED_CONTINUE")
+
+    @property
     def has_started(self) -> bool:
         """Whether its work has begun."""
         return self.started_ms > 0

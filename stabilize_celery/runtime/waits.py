@@ -109,7 +109,7 @@ class Idle:
         if run.status == "BUFFERED" and not run.lock:
             section = self.sections.get(thread)
             return "its section" if section is not None and section.is_asked and thread in section.line else ""
-        if run.phase == "failure" or _is_at_after_stages(run):
+        if run.phase == "failure" or run.is_at_after_stages:
             return "runs of its own" if thread in self.parents else ""
         if run.outcome or run.status != "RUNNING":
             return ""
@@ -118,11 +118,6 @@ class Idle:
         if run.phase == "instances" or run.phase in SYNTHETIC_PHASES:
             return "runs of its own" if thread in self.parents else ""
         return ""
-
-
-def _is_at_after_stages(run: Run) -> bool:
-    """Whether its after stages run: what its instances came to stands in its outcome already."""
-    return run.phase == "after" and run.outcome in ("SUCCEEDED", "FAILED_CONTINUE")
 
 
 def read_waits(
@@ -225,7 +220,7 @@ def _message(idle: Idle, plan: StagePlan, thread: str) -> Message | None:
         return AcquireLock(**ids, request=run.request) if run.lock == "requested" else None
     has_result = bool(run.outcome or run.jump)
     rows = (
-        (run.phase == "failure" or _is_at_after_stages(run), ContinueStage(**ids)),
+        (run.phase == "failure" or run.is_at_after_stages, ContinueStage(**ids)),
         (has_result, CompleteStage(**ids)),
         (bool(run.child) and run.sub is None, _call(idle, run, ids)),
         (run.phase == "instances", JudgeInstances(**ids)),

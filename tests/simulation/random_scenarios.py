@@ -109,9 +109,9 @@ class _Maker:
             stage["sub_context"] = {"n": self.random.choice(("n", "n - 1", "2"))}
 
     def _around(self, stage: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return a few stages before and after one; those of instances would have to say when they run."""
+        """Return a few stages before and after one."""
         parts: list[dict[str, Any]] = []
-        if "mi_config" in stage or not self._maybe("around", 0.35):
+        if not self._maybe("around", 0.35):
             return parts
         for at in range(self.random.randint(1, 3)):
             part: dict[str, Any] = {"ref_id": f"{stage['ref_id']}.{at}", "parent_stage_id": stage["ref_id"]}

@@ -3,6 +3,7 @@
 import pytest
 
 from stabilize_celery.engine import outside
+from stabilize_celery.models.multi_instance import MultiInstanceConfig
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage.enums import SyntheticStageOwner
 from stabilize_celery.models.stage.stage import StageExecution
@@ -92,3 +93,20 @@ def test_nested_synthetic_stages_go_with_their_grandparent(seed: int) -> None:
 
     assert story.status == "SUCCEEDED"
     assert story.statuses == {"main": "STOPPED", "outer": "CANCELED", "inner": "CANCELED"}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_time_out_bounds_the_after_stages_of_instances_too(seed: int, goes_on: bool) -> None:
+    """What the instances came to stands already; what runs behind them is at work all the same."""
+
+    def fail_once(one: StageExecution) -> TaskResult:
+        return TaskResult.terminal(error="no") if goes_on and one.context["instance_index"] else TaskResult.success()
+
+    context = {"stageTimeoutMs": 60_000, "continuePipelineOnFailure": goes_on}
+    main = stage("main", does="fail_once", context=context, mi_config=MultiInstanceConfig(count=2))
+    story = Story(seed, ROUGH, fail_once=fail_once).start(main, around(main, AFTER, waiting("s")), stage("z", "main"))
+    story.run()
+
+    ended = ("FAILED_CONTINUE", "SUCCEEDED") if goes_on else ("TERMINAL", "TERMINAL")
+    assert (story.statuses["main"], story.status, story.statuses["s"]) == (*ended, "CANCELED")

@@ -9,7 +9,7 @@ from collections.abc import Generator, Mapping
 import msgspec
 
 from stabilize_celery.engine import places
-from stabilize_celery.engine.completion import complete_run, failure_status, pass_on
+from stabilize_celery.engine.completion import complete_run, end_work, failure_status, pass_on
 from stabilize_celery.engine.endings import (
     end_run,
 )
@@ -35,6 +35,7 @@ from stabilize_celery.engine.instances import (
 from stabilize_celery.engine.moves import (
     Frame,
     Zone,
+    after_stages,
     after_tasks,
     count_moves,
     set_run,
@@ -142,12 +143,12 @@ def _may_go_on(frame: Frame, config: InstancesPlan, crowd: Crowd) -> Generator[R
 
 
 def _end(frame: Frame, total: int) -> Handling:
-    """End the run with its last instance; its thread may have gone on before."""
+    """End the work of the run with its last instance; its thread may have gone on before."""
     instances = yield from read_instances(frame, total)
     status, reason = _take(frame, instances)
     decision = Decision()
     set_run(decision, frame.thread, outputs=frame.run.outputs, tasks=frame.run.tasks)
-    if frame.run.passed_on:
+    if frame.run.passed_on and not after_stages(frame.plan, frame.run.planned):
         count_moves(decision, frame.workflow_id, end_run(decision, frame, status, reason))
         return decision
     set_run(decision, frame.thread, phase="tasks", outcome=status, reason=reason)
@@ -169,7 +170,7 @@ def _go_on(frame: Frame, config: InstancesPlan, total: int) -> Handling:
     ended = {thread: item for thread, item in instances.items() if item[0].is_ended}
     status, reason = _take(frame, ended)
     if config.cancels_remaining:
-        decision = yield from complete_run(frame, status, reason)
+        decision = yield from end_work(frame, status, reason)
         set_run(decision, frame.thread, outputs=frame.run.outputs, tasks=frame.run.tasks)
         yield from cancel_instances(decision, frame, instances, "enough instances are done")
         return decision

@@ -90,7 +90,8 @@ def _untie(
     if cleared is not None:
         return cleared
     firings = judge_all(region)
-    if firings:
+    # What a join gives up may be what a milestone waits for: that is seen when it is written.
+    if firings or (held and any(place.is_changed for place in region.places.values())):
         return (yield from apply_firings(decision, message.workflow_id, region, firings))
     for frame in held:
         verdict = yield from milestone_verdict(frame.plan)

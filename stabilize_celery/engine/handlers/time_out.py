@@ -41,7 +41,8 @@ def handle(message: TimeOut, _rules: Rules, _attempt: int) -> Handling:
     if (early := guard(message, snapshot)) is not None:
         return early
     frame = frame_of(message, snapshot, message.ref_id, message.thread)
-    if frame.run.is_ended or frame.run.outcome or not _is_meant(message, frame):
+    has_outcome = bool(frame.run.outcome) and not frame.run.is_at_after_stages
+    if frame.run.is_ended or has_outcome or not _is_meant(message, frame):
         return Decision(note="what it bounded has ended")
     if frame.workflow.status == "PAUSED":
         return _look_again(message, frame.now_ms)

@@ -3,7 +3,6 @@
 from typing import Any
 
 from stabilize_celery.models.expressions import ConditionError, evaluate_condition
-from tests.simulation.oracle.enabling import end_run
 from tests.simulation.oracle.ends import fail, pass_on
 from tests.simulation.oracle.parts import end_work
 from tests.simulation.oracle.state import WELL, Case, Run, Work
@@ -85,7 +84,4 @@ def _status(run: Run) -> str:
 
 def complete_early(case: Case, run: Run) -> None:
     """End a run from outside: its open instances are withdrawn (WCP-27)."""
-    if run.passed_on:
-        end_run(run, "SUCCEEDED")
-    else:
-        end_work(case, run, "SUCCEEDED")
+    end_work(case, run, "SUCCEEDED")

@@ -46,6 +46,7 @@ def play(scenario: Scenario, seed: int) -> Result:
         steps = [step for case in home.cases for step in _steps(case)]
         steps += [partial(_start, home, workflow) for workflow in home.starting]
         steps += [partial(_deliver, home, event) for event in home.due if is_addressed(home, event.do)]
+        steps += [partial(choose, case, run) for case, run, at in _choosing_themselves(home) if at <= home.now]
         if steps:
             steps[int(len(steps) * home.random.random() ** home.bias)]()
             _after(home)
@@ -145,15 +146,9 @@ def _is_still(case: Case) -> bool:
 
 def _pass_time(home: Installation) -> None:
     """Nothing can happen without waiting: the next thing that only time keeps back."""
-    offers = [(case, run, run.offered_at + wait) for case, run, wait in _choosing_themselves(home)]
-    late = [(case, run) for case, run, at in offers if at <= home.now]
-    if late:
-        choose(*home.random.choice(late))
-        _after(home)
-        return
     triggers = [trigger for one in (*home.events, *home.unstarted) for trigger in one.triggers]
     ticks = [trigger.tick for trigger in triggers if trigger.tick is not None]
-    later = [tick for tick in [*ticks, *(at for _, _, at in offers)] if tick > home.now]
+    later = [tick for tick in [*ticks, *(at for _, _, at in _choosing_themselves(home))] if tick > home.now]
     if not later:
         raise StuckError("nothing can move")
     home.now = min(later)
@@ -161,8 +156,9 @@ def _pass_time(home: Installation) -> None:
 
 
 def _choosing_themselves(home: Installation) -> Iterator[tuple[Case, Run, int]]:
+    """Yield the offers that some time chooses, and when."""
     for case in home.cases:
         for run in offered(case):
             wait = case.stages[run.ref].choose_after
             if wait is not None:
-                yield case, run, wait
+                yield case, run, run.offered_at + wait
