@@ -47,6 +47,13 @@ _OPTIONS = {
     "soft_time_limit": "no counterpart: limit the time inside the task",
 }
 
+_ON_THE_CANVAS = {
+    "countdown": "canvas.set(countdown=…)",
+    "eta": "canvas.set(eta=…)",
+    "link": "canvas.link(…)",
+    "link_error": "canvas.on_error(…)",
+}
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Finding:
@@ -84,12 +91,18 @@ class _Reader(ast.NodeVisitor):
     def __init__(self) -> None:
         self.findings: list[Finding] = []
         self._is_old = False
+        self._celery: set[str] = set()
+        """Names of the module `celery`."""
+        self._makers: set[str] = set()
+        """Names of the functions that make a canvas."""
         self._canvas: set[str] = set()
-        """Names that stand for a canvas: the functions' own, and variables that one was put into."""
+        """Variables that one was put into, as far as this function goes."""
 
     def visit_Import(self, node: ast.Import) -> None:
-        """`import stabilize.x`."""
+        """`import stabilize.x`, `import celery`."""
         for one in node.names:
+            if _is_of(one.name, "celery"):
+                self._celery.add(one.asname or "celery")
             if _is_of(one.name, _OLD):
                 self._is_old = True
                 self._tell(
@@ -104,7 +117,7 @@ class _Reader(ast.NodeVisitor):
             for one in node.names:
                 self.findings.append(Finding(one.lineno, *_moved(module, one.name)))
         elif node.level == 0 and _is_of(module, "celery"):
-            self._canvas |= {one.asname or one.name for one in node.names if one.name in _CANVAS}
+            self._makers |= {one.asname or one.name for one in node.names if one.name in _CANVAS}
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         """`class Mine(StartStageHandler)`: its code would never be called."""
@@ -114,50 +127,66 @@ class _Reader(ast.NodeVisitor):
                 self._tell(node, MISSING, f"class {node.name}({name})", "handlers can't be replaced: follow the events")
         self.generic_visit(node)
 
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        """Keep to a function what it puts into its variables."""
+        self._inside(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
+        """Keep to a function what it puts into its variables."""
+        self._inside(node)
+
+    def _inside(self, node: ast.AST) -> None:
+        outer = set(self._canvas)
+        self.generic_visit(node)
+        self._canvas = outer
+
     def visit_Assign(self, node: ast.Assign) -> None:
         """`flow = chain(...)`: sending `flow` sends a canvas."""
         self.generic_visit(node)
-        if self._is_canvas(node.value):
-            self._canvas |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        names = {target.id for target in node.targets if isinstance(target, ast.Name)}
+        self._canvas = self._canvas | names if self._is_canvas(node.value) else self._canvas - names
 
     def visit_Call(self, node: ast.Call) -> None:
         """See calls that behave differently, and canvases that are sent."""
         if isinstance(node.func, ast.Attribute):
             self._method(node, node.func)
         elif self._is_sent(node):
-            self._tell(
-                node, CHANGE, "canvas(…)", "stabilize.start_canvas(canvas, …); handle.result() in place of get()"
-            )
+            self._sent(node, "")
         self.generic_visit(node)
 
     def _method(self, node: ast.Call, func: ast.Attribute) -> None:
         name = func.attr
-        if name in _SENDS and self._is_canvas(func.value):
-            self._tell(
-                node,
-                CHANGE,
-                f"canvas.{name}(…)",
-                "stabilize.start_canvas(canvas, …); handle.result() in place of get()",
-            )
+        if self._is_sent(node) or (name in _SENDS and self._is_canvas(func.value)):
+            self._sent(node, "" if self._is_sent(node) else f".{name}")
         if name in _METHODS and self._is_about(name, func):
             self._tell(node, _METHODS[name][0], f".{name}(…)", _METHODS[name][1])
         if name == "push" and self._is_old and (len(node.args) > 1 or any(key.arg == "delay" for key in node.keywords)):
             self._tell(node, MISSING, ".push(…, delay)", "give the stage a scheduled_time, or a `wait` task")
-        if name == "set" and self._canvas:
+        if name == "set" and self._makers and not node.args:
+            self._options(node, "set")
+
+    def _sent(self, node: ast.Call, by: str) -> None:
+        told = "stabilize.start_canvas(canvas, …); handle.result() in place of get()"
+        self._tell(node, CHANGE, f"canvas{by}(…)", told)
+        if by == ".apply_async":
+            self._options(node, "apply_async")
             for key in node.keywords:
-                if key.arg in _OPTIONS:
-                    self._tell(node, MISSING, f".set({key.arg}=…)", _OPTIONS[key.arg])
+                if key.arg in _ON_THE_CANVAS:
+                    self._tell(node, CHANGE, f".apply_async({key.arg}=…)", _ON_THE_CANVAS[key.arg])
+
+    def _options(self, node: ast.Call, method: str) -> None:
+        for key in node.keywords:
+            if key.arg in _OPTIONS:
+                self._tell(node, MISSING, f".{method}({key.arg}=…)", _OPTIONS[key.arg])
 
     def _is_sent(self, node: ast.Call) -> bool:
         """Whether a call calls a canvas: `flow()`, `chain(…)()`, `chord(header)(body)`; `chain(…)` alone makes one."""
-        if isinstance(node.func, ast.Name):
-            return self._is_canvas(node.func) and not (node.args or node.keywords)
         return self._is_canvas(node.func)
 
     def _is_about(self, name: str, func: ast.Attribute) -> bool:
         if name not in _OF_TASKS:
             return self._is_old
-        return bool(self._canvas) and isinstance(func.value, ast.Name) and func.value.id == "self"
+        return bool(self._makers) and isinstance(func.value, ast.Name) and func.value.id == "self"
 
     def _is_canvas(self, node: ast.expr) -> bool:
         """Whether an expression makes a canvas: a call of one, `a | b`, or a name that was given one."""
@@ -168,8 +197,14 @@ class _Reader(ast.NodeVisitor):
         if not isinstance(node, ast.Call):
             return False
         if isinstance(node.func, ast.Attribute):
-            return node.func.attr in ("set", "on_error", "clone") and self._is_canvas(node.func.value)
-        return isinstance(node.func, ast.Name) and node.func.id in self._canvas
+            return self._is_maker(node.func) or (
+                node.func.attr in ("set", "on_error", "clone") and self._is_canvas(node.func.value)
+            )
+        return isinstance(node.func, ast.Name) and node.func.id in self._makers
+
+    def _is_maker(self, node: ast.Attribute) -> bool:
+        """Whether it is `celery.chain`, or another function that makes a canvas."""
+        return node.attr in _CANVAS and isinstance(node.value, ast.Name) and node.value.id in self._celery
 
     def _tell(self, node: ast.AST, kind: str, what: str, todo: str) -> None:
         self.findings.append(Finding(getattr(node, "lineno", 1), kind, what, todo))

@@ -82,6 +82,9 @@ def test_calls_that_differ(call: str, kind: str) -> None:
         "flow = chord([a.s()], b.s())\nflow.delay()",
         "flow = chain(a.s())\nflow()",
         "chain(a.s(1)).on_error(e.s()).apply_async()",
+        "flow = chain(a.s())\nflow(4)",
+        "chord([a.s()])(b.s())",
+        "import celery as c\nc.group(a.s()).delay()",
     ],
 )
 def test_a_canvas_that_is_sent_is_started_instead(program: str) -> None:
@@ -99,6 +102,35 @@ def test_what_a_canvas_has_without_counterpart_is_told() -> None:
     )
 
     assert [found[:2] for found in told(program)] == [(2, MISSING), (2, MISSING), (4, LOOK)]
+
+
+def test_what_a_canvas_is_sent_with_is_told() -> None:
+    """Some of it belongs to the canvas itself, some has no counterpart."""
+    program = (
+        "from celery import chain\nchain(a.s()).apply_async(countdown=3, link_error=e.s(), queue='fast', retry=False)\n"
+    )
+
+    found = [str(finding) for finding in check_source(program, "p.py")]
+
+    assert [line.split()[2:4] for line in found] == [
+        ["change", ".apply_async(countdown=…):"],
+        ["change", ".apply_async(link_error=…):"],
+        ["change", "canvas.apply_async(…):"],
+        ["missing", ".apply_async(queue=…):"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "cache.set('k', 1, expires=3)",
+        "def one():\n    job = chain(a.s())\n    return job\ndef other(job):\n    job.delay(3)",
+        "job = chain(a.s())\njob = task\njob.delay(3)",
+        "names = group()",
+    ],
+)
+def test_what_only_looks_like_a_canvas_is_not_told(program: str) -> None:
+    assert told(f"from celery import chain, group\n{program}\n") == []
 
 
 def test_a_program_of_neither_has_nothing_to_change() -> None:
