@@ -25,6 +25,8 @@ _FOLD_REASONS_ABOVE = 20
 _FEW = 3
 _WHOLE = ("ID", "STATUS", "PRIORITY", "STARTED", "TOOK")
 _NARROWEST = 5
+_SPARE = ("APPLICATION", "STARTED", "PRIORITY")
+"""What a terminal goes without, in this order, before it cuts off what one copies."""
 _TOLD_BELOW = ("failed", "canceled", "dead_letter", "failing", "paused", "deadlock")
 
 
@@ -37,12 +39,25 @@ def print_table(session: Session, columns: Sequence[str], rows: Iterable[Sequenc
             padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
             typer.echo(plain("  ".join(padded).rstrip()))
         return
+    lines = _fitting(lines, session.out.width)
     table = Table(box=None, pad_edge=False, header_style="bold dim")
-    for column, width in zip(columns, _widths(lines, session.out.width), strict=True):
+    for column, width in zip(lines[0], _widths(lines, session.out.width), strict=True):
         table.add_column(column, no_wrap=True, overflow="ellipsis", width=width)
     for line in lines[1:]:
         table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in line))
     session.out.print(table)
+
+
+def _fitting(lines: list[list[str]], room: int) -> list[list[str]]:
+    """Return the lines without the columns that there is no room for; long ids are those of workflows with a key."""
+    for spare in _SPARE:
+        widths = _widths(lines, room)
+        if sum(widths) + 2 * (len(widths) - 1) <= room:
+            break
+        if spare in lines[0]:
+            at = lines[0].index(spare)
+            lines = [[*line[:at], *line[at + 1 :]] for line in lines]
+    return lines
 
 
 def _widths(lines: Sequence[Sequence[str]], room: int) -> list[int]:

@@ -164,6 +164,19 @@ def test_a_list_fits_into_80_columns_and_cuts_names_first(
     assert "…" in lines[1]
 
 
+def test_a_list_goes_without_columns_before_it_cuts_an_id(
+    served: Program, client: Client, monkeypatch: pytest.MonkeyPatch
+):
+    """Workflows with a key have longer ids than others."""
+    monkeypatch.setattr(Session, "is_live", property(lambda _: True))
+    keyed = client.start(workflow(gate(), name="urgent order", priority=0), idempotency_key="order-7")
+
+    head, line = (one.split() for one in served("list").out.splitlines()[:2])
+
+    assert (head[:2], line[:2]) == (["ID", "STATUS"], [keyed.id, "RUNNING"])
+    assert {"NAME", "TOOK"} <= set(head)
+
+
 def test_events_are_lines(served: Program, client: Client):
     handle = client.start(workflow(gate()))
     handle.cancel("enough")
