@@ -11,6 +11,7 @@ import typer
 from stabilize_celery.cli.commands import command
 from stabilize_celery.cli.failures import DONE, FAILED, Mistake
 from stabilize_celery.cli.session import Session
+from stabilize_celery.client.words import plural
 from stabilize_celery.compat.checking import MISSING, Finding, check_source
 from stabilize_celery.errors import ConfigurationError
 
@@ -46,7 +47,9 @@ def _print(session: Session, found: dict[str, list[Finding]], missing: int) -> N
             for one in findings:
                 session.out.print(f"  {one}", markup=False, soft_wrap=True)
     changes = sum(map(len, found.values())) - missing
-    session.print(f"{len(found)} files: {changes} lines to change or look at, {missing} without a counterpart")
+    session.print(
+        f"{plural(len(found), 'file')}: {plural(changes, 'line')} to change or look at, {missing} without a counterpart"
+    )
 
 
 def _files(given: list[Path]) -> list[Path]:

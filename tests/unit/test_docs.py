@@ -6,6 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import typer
+
+from stabilize_celery.cli.program import make_app
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -65,6 +68,29 @@ def test_make_targets_that_the_pages_name_exist() -> None:
     assert named <= targets
     assert all(f"make {target} " in told for target in targets)
     assert targets >= {"setup", "demo", "test", "check", "conformance", "chaos", "bench"}
+
+
+def command_lines() -> set[str]:
+    """Return the command lines of the program that the pages show, in blocks and within sentences."""
+    pages = [page for page in PAGES if page.name != "CHANGELOG.md"]
+    shown = {line for page in pages for _, code in BLOCK.findall(page.read_text()) for line in code.splitlines()}
+    shown |= {span for page in pages for span in re.findall(r"`([^`\n]+)`", BLOCK.sub("", page.read_text()))}
+    lines = {re.split(r"\s#|\s\|\s", line)[0].strip() for line in shown}
+    return {line.removeprefix("stabilize-celery ") for line in lines if line.startswith("stabilize-celery ")}
+
+
+@pytest.mark.parametrize("line", sorted(command_lines()))
+def test_commands_that_the_pages_name_exist(line: str) -> None:
+    """With all the options that stand behind them."""
+    command = typer.main.get_command(make_app())
+    words = line.replace("[", " ").replace("]", " ").split()
+    while words and words[0] in (known := getattr(command, "commands", {})):
+        command = known[words.pop(0)]
+    options = {name for parameter in command.params for name in parameter.opts} | {"--help", "--install-completion"}
+
+    is_whole = not getattr(command, "commands", {}) or (words or [""])[0].startswith("--")
+    assert is_whole, f"{words[:1]} is no command"
+    assert {word.partition("=")[0] for word in words if word.startswith("--")} <= options
 
 
 @pytest.mark.parametrize("decision", DECISIONS, ids=name)
