@@ -22,7 +22,7 @@ from stabilize_celery.transport.celery_tasks import SUBMIT
 from stabilize_celery.transport.duty import Duty
 from stabilize_celery.transport.pools import jobs_in, may_wait, prefetched_per_process, telling_queues
 from stabilize_celery.transport.publish import queue_named, task_name
-from stabilize_celery.transport.queues import queue_lengths
+from stabilize_celery.transport.queues import lengths_on
 from stabilize_celery.transport.reconnecting import reconnecting
 from stabilize_celery.transport.reports import Reports
 from stabilize_celery.transport.request import LedgerRequest
@@ -188,8 +188,7 @@ class WorkerStep(bootsteps.StartStopStep):
             self.bridge.waiting.end_turns()
 
     def _lengths(self, queues: Sequence[str]) -> Mapping[str, int]:
-        broker_url = str(self.bridge.app.conf.broker_url or self.bridge.state_url)
-        return queue_lengths(broker_url, self.bridge.settings, queues)
+        return lengths_on(self.bridge.app, self.bridge.settings, queues)
 
     def stop(self, worker: Any) -> None:  # noqa: ARG002 -- Celery's signature
         """Warm shutdown: bodies that still run need their heartbeats until the pool has ended."""

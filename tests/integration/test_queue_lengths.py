@@ -1,0 +1,18 @@
+"""How long queues are, on the broker as an app's own configuration tells of it."""
+
+from celery import Celery
+
+from stabilize_celery.settings import Settings
+from stabilize_celery.transport.queues import lengths_on, queue_lengths
+
+
+def test_lists_with_a_prefix_are_found(redis_url: str) -> None:
+    """A worker's metrics tell of the lists that it reads, whatever its app's options call them."""
+    options = {"global_keyprefix": "theirs:"}
+    with Celery(broker=redis_url, set_as_current=False) as app:
+        app.conf.broker_transport_options = options
+        for _ in range(3):
+            app.send_task("anything", queue="prefixed")
+
+        assert lengths_on(app, Settings(), ["prefixed", "other"]) == {"prefixed": 3, "other": 0}
+        assert queue_lengths(redis_url, Settings(), ["prefixed"]) == {"prefixed": 0}
