@@ -158,7 +158,7 @@ def _part(text: str) -> tuple[int, int]:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.planted", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=120, help="how many runs of the fleet look for each bug")
+    parser.add_argument("--seeds", type=int, default=200, help="how many runs of the fleet look for each bug")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="bugs at once")
     parser.add_argument("--only", default="", help="bugs with these words in their name")
     parser.add_argument("--part", type=_part, default=(1, 1), help="one of several parts only, as 2/6")

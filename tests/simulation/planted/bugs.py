@@ -288,6 +288,18 @@ _SHARING = (
         "ledger = [one for changes in self._ledger.values() for one in changes if type(one) is not Put]",
     ),
     (
+        "a look at a join that lost its first try is left to the keeper",
+        "engine/handlers/evaluate_join.py",
+        "        if not (decision.is_empty and decision.keeps_entry):\n            return decision\n",
+        "        return decision\n",
+    ),
+    (
+        "what was read before a WATCH began is taken for true",
+        "runtime/draft.py",
+        "stale = {query.key for query in queries}.difference(self._watched) if unread else frozenset[str]()",
+        "stale = frozenset(unread)",
+    ),
+    (
         "a process does not go on with the task that it kept",
         "runtime/attempts.py",
         "lambda _: record(message, returned), seed, going_on)\n            following = going_on.following(kept) if going_on is not None else None",
