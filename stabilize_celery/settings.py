@@ -78,7 +78,7 @@ class Settings:
     payload_bytes: int = 256 * 1024
     """Size from which on a stored value is kept beside its record: as a file, without `payload_dir` as a blob in Redis.
 
-    0 without `payload_dir`: all values stay in their records.
+    0: all values stay in their records.
     """
     socket_timeout_ms: int = 5_000
     redact_keys: str = SECRET_KEYS

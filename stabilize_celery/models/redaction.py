@@ -5,6 +5,7 @@ The data itself is stored as it is, and programs get it as it is. Pure.
 """
 
 import re
+import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from fnmatch import translate
 from typing import Any
@@ -21,18 +22,18 @@ class Redaction:
     """Hides what stands under keys that fit a pattern.
 
     Args:
-        patterns: As a shell matches names (`*`, `?`), with a comma between them; case does not matter, and `-` is `_`.
-            Empty: nothing is hidden.
+        patterns: As a shell matches names (`*`, `?`), with a comma between them; case does not matter, `-` is `_`, and
+            `accessToken` is `access_token`, too. Empty: nothing is hidden.
 
     """
 
     def __init__(self, patterns: str) -> None:
-        names = [name.strip().lower().replace("-", "_") for name in patterns.split(",") if name.strip()]
-        self._fits = re.compile("|".join(map(translate, names))) if names else None
+        names = {form for name in patterns.split(",") if name.strip() for form in _forms(name.strip())}
+        self._fits = re.compile("|".join(map(translate, sorted(names)))) if names else None
 
     def hides(self, key: str) -> bool:
         """Return whether a key is one of a secret."""
-        return self._fits is not None and self._fits.match(key.lower().replace("-", "_")) is not None
+        return self._fits is not None and any(self._fits.match(form) for form in _forms(key))
 
     def shown(self, value: Any) -> Any:
         """Return JSON-like data with `***` for whatever stands under a secret's key; null, true and false stay."""
@@ -81,4 +82,20 @@ class KnownSecrets:
             return value
         if isinstance(value, Mapping):
             return {key: self.hidden_in(below) for key, below in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.hidden_in(item) for item in value]
         return value
+
+
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+def _forms(name: str) -> tuple[str, ...]:
+    """Return a name in the forms in which names are compared: as one word, and with `_` at the humps of camelCase."""
+    humps = _HUMP.sub("_", name)
+    return tuple(_plain(one) for one in dict.fromkeys((name, humps)))
+
+
+def _plain(name: str) -> str:
+    # One letter may be written in several ways: ü as one character or as two, ß as ss.
+    return unicodedata.normalize("NFKC", name).casefold().replace("-", "_")

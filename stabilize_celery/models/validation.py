@@ -51,7 +51,7 @@ __all__ = [
 
 _Model = TypeVar("_Model", StageExecution, TaskExecution)
 
-_WORKFLOW_ID = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
+_WORKFLOW_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}\Z")
 _NAMES = re.compile(r"(^|\.)stages(\[\d+\](\.ref_id|\.requisite_stage_ref_ids(\[\d+\])?)?)?\Z")
 _LACKS = frozenset({"no_stages", "no_parent"})
 _CODES_ABOUT_NAMES = frozenset({"unknown_ref", "not_downstream", "unreachable_join"})
@@ -155,7 +155,7 @@ def _size_problems(definition: WorkflowDefinition, problems: list[Problem]) -> I
 def find_id_problems(workflow: Workflow) -> Iterator[Problem]:
     """Yield what is wrong with the ids of a workflow, its stages and tasks, which are in no definition."""
     if _WORKFLOW_ID.match(str(workflow.id)) is None:
-        message = f"{shown(workflow.id)} must be 1 to 128 of the characters A-Z a-z 0-9 . _ -"
+        message = f"{shown(workflow.id)} must be 1 to 128 of the characters A-Z a-z 0-9 . _ -, and not . or .."
         yield Problem("id", message, "invalid_id")
     stages = list(_typed(workflow.stages, StageExecution))
     yield from _repeated((f"stages[{at}].id", stage.id) for at, stage in stages)

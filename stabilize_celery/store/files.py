@@ -30,6 +30,8 @@ class FileBlobs:
             PayloadError: it can't be written.
 
         """
+        if workflow_id in (".", ".."):
+            raise PayloadError(f"workflow {workflow_id!r} can have no files: its id names a directory above")
         name = f"{workflow_id}/{hashlib.sha256(value).hexdigest()}"
         path = self._root / name
         try:
@@ -59,6 +61,8 @@ class FileBlobs:
 
     def forget(self, workflow_id: str) -> None:
         """Remove all values of a workflow."""
+        if workflow_id in (".", ".."):
+            return
         shutil.rmtree(self._root / workflow_id, ignore_errors=True)
 
 
@@ -66,8 +70,23 @@ def _write(path: Path, value: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Whole or not at all: under its own name it appears only when all of it is on disk.
     handle, temporary = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(value)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(temporary).replace(path)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(value)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except OSError:
+        # A full disk would else be fuller with each try.
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _flush_names(path.parent)
+
+
+def _flush_names(directory: Path) -> None:
+    """Have the file's name on disk, too: Redis is told of it next."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

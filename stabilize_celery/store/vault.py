@@ -60,7 +60,7 @@ class Vault:
     Args:
         cipher: Seals all payloads; None: they are stored as they are.
         blobs: Keeps large values elsewhere; None: they are blobs in Redis.
-        blob_bytes: Size from which on a value is large (bytes); 0 and no `blobs`: all values stay where they are.
+        blob_bytes: Size from which on a value is large (bytes); 0: all values stay where they are.
 
     """
 
@@ -187,7 +187,7 @@ class Vault:
     def _value(self, address: Address, value: bytes, place: str) -> bytes:
         if self._cipher is not None:
             value = MARK + _SEALED + self._cipher.seal(value, place)
-        if self._blobs is not None and address.workflow_id is not None and len(value) >= self._blob_bytes:
+        if self._blobs is not None and address.workflow_id is not None and 0 < self._blob_bytes <= len(value):
             value = MARK + _ELSEWHERE + self._blobs.put(address.workflow_id, value).encode()
         return value
 

@@ -19,6 +19,9 @@ DEFAULT = Redaction(SECRET_KEYS)
         "Authorization",
         "token",
         "session_token",
+        "accessToken",
+        "privateKeyPem",
+        "ApiKey",
     ],
 )
 def test_hides_what_is_named_like_a_secret(key: str) -> None:
@@ -76,3 +79,17 @@ def test_texts_lose_the_values_that_stand_under_such_keys() -> None:
     told = secrets.hidden_in({"message": "abcdef, abcd and ab at h.example", "code": 3})
 
     assert told == {"message": "***, *** and ab at h.example", "code": 3}
+
+
+@pytest.mark.parametrize(
+    "key", ["Schlüssel", "SCHLU\u0308SSEL", "haus_schlu\u0308ssel", "Strasse", "STRASSE", "ПИН-код", "myField"]
+)
+def test_a_pattern_fits_however_its_letters_are_written(key: str) -> None:
+    """As one character or as two, in any case of any alphabet."""
+    assert Redaction("*schlüssel, straße, пин_код, MyField").hides(key)
+
+
+def test_texts_in_lists_lose_them_too() -> None:
+    known = Redaction("pin").known_to({"door": [{"pin": "4711-0815"}]})
+
+    assert known.hidden_in({"tried": ["4711-0815", {"by": "key 4711-0815"}]}) == {"tried": ["***", {"by": "key ***"}]}

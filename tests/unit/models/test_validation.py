@@ -547,7 +547,7 @@ def test_ids_are_checked_where_python_gives_them() -> None:
     flow.add_stage(StageExecution(id="1", ref_id="b", tasks=[task]))
 
     assert [str(problem) for problem in find_problems(flow)] == [
-        "id: 'no spaces' must be 1 to 128 of the characters A-Z a-z 0-9 . _ -",
+        "id: 'no spaces' must be 1 to 128 of the characters A-Z a-z 0-9 . _ -, and not . or ..",
         "stages[1].id: duplicate id '1': stages[0].id has it already",
         f"stages[1].tasks[0].id: duplicate id '{task.id}': stages[0].tasks[0].id has it already",
     ]

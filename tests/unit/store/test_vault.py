@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import errno
+import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -170,6 +173,40 @@ def test_they_go_with_their_workflow(filed: MemoryStore, tmp_path: Path) -> None
     write(filed, outputs=b"x" * 100)
     with filed.session(W) as session:
         session.commit(Transaction([Delete(("d",))]))
+
+    assert files(tmp_path) == []
+
+
+def test_no_size_means_no_files(tmp_path: Path) -> None:
+    """0 is never, not always."""
+    never = store(Vault(None, FileBlobs(str(tmp_path), "ns"), 0))
+    write(never, outputs=b"x" * 100)
+
+    assert (files(tmp_path), read(never)) == ([], {"outputs": b"x" * 100})
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_no_workflow_has_the_directory_of_all_others(tmp_path: Path, name: str) -> None:
+    """An id that names it keeps nothing in files, and removes nothing when it goes."""
+    blobs = FileBlobs(str(tmp_path), "ns")
+    kept = blobs.put("w", b"x")
+
+    with pytest.raises(PayloadError, match="names a directory above"):
+        blobs.put(name, b"y")
+    blobs.forget(name)
+
+    assert blobs.get(kept) == b"x"
+
+
+def test_a_disk_that_is_full_is_not_made_fuller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be written whole is removed."""
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("stabilize_celery.store.files.os", SimpleNamespace(fdopen=os.fdopen, fsync=full))
+    with pytest.raises(PayloadError, match="No space left on device"):
+        FileBlobs(str(tmp_path), "ns").put("w", b"x")
 
     assert files(tmp_path) == []
 
