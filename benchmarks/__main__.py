@@ -114,6 +114,15 @@ def _idle(options: argparse.Namespace) -> bool:
     return all(row.is_within for row in rows)
 
 
+def _page(options: argparse.Namespace) -> bool:
+    from benchmarks import page  # noqa: PLC0415 - needs the development set, and a browser
+
+    rows = list(page.measure(options.repetitions))
+    print(page.table(rows), end="\n\n", flush=True)
+    _write("page", [row.as_json() for row in rows])
+    return all(row.is_within for row in rows)
+
+
 def _growth(options: argparse.Namespace) -> bool:
     plan = Plan((), 0, 0, limit_s=900, budget_s=1, growth=(1_000, 10_000), growth_repetitions=options.growths)
     note = options.note or _note()
@@ -135,6 +144,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], bool]] = {
     "scaling": _scaling,
     "growth": _growth,
     "idle": _idle,
+    "page": _page,
 }
 
 
@@ -163,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=[entry.name for entry in PEERS],
         help=f"compare: only these ({', '.join(entry.name for entry in PEERS)})",
     )
-    parser.add_argument("--repetitions", type=int, default=5, help="scaling: of each comparison (default 5)")
+    parser.add_argument("--repetitions", type=int, default=5, help="scaling, page: of each comparison (default 5)")
     parser.add_argument("--small", type=int, default=100, help="scaling: stages of the small workflow (default 100)")
     parser.add_argument("--large", type=int, default=1_000, help="scaling: stages of the large workflow (default 1000)")
     parser.add_argument("--growths", type=int, default=3, help="growth: repetitions (default 3)")

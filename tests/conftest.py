@@ -1,12 +1,9 @@
 """Servers that tests share. One that is missing fails the tests that need it; nothing is skipped."""
 
-import fcntl
 import logging
-import os
 import signal
 import sys
 from collections.abc import Generator, Iterator
-from typing import IO
 
 import pytest
 import redis
@@ -71,47 +68,3 @@ def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.T
             for fleet in sys.modules["tests.integration.fleet"].Fleet.at_work:
                 report.sections.extend(fleet.told().items())
     return report
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that want the machine for themselves come first, in one go: the others stand still once, and not each time."""
-    items.sort(key=lambda item: not _is_alone(item))
-
-
-def _is_alone(item: pytest.Item | None) -> bool:
-    return item is not None and item.get_closest_marker("alone") is not None
-
-
-_RUNNING = pytest.StashKey[IO[str]]()
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
-    """Where tests run in several processes, those that measure (`alone`) have the machine for themselves.
-
-    Each test holds one file; whoever wants it alone holds the other one too, at which those that come later stop. What
-    is held alone is kept for the next test that wants it so.
-    """
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return (yield)
-    stash = item.config.stash
-    if _RUNNING not in stash:
-        stash[_RUNNING] = _turn(item)
-    try:
-        return (yield)
-    finally:
-        if not (_is_alone(item) and _is_alone(nextitem)):
-            stash[_RUNNING].close()
-            del stash[_RUNNING]
-
-
-def _turn(item: pytest.Item) -> IO[str]:
-    """Wait until a test may run; it may until the file that this returns is closed."""
-    how = fcntl.LOCK_EX if _is_alone(item) else fcntl.LOCK_SH
-    folder = item.config.cache.mkdir("alone")
-    running = (folder / "running").open("w")
-    with (folder / "turn").open("w") as turn:
-        fcntl.flock(turn, how)
-        fcntl.flock(running, how)
-    return running

@@ -106,7 +106,8 @@ class Fleet:
 
     def start_worker(self, *options: str, pool: str = "prefork", concurrency: int = 2) -> Worker:
         command = [sys.executable, "-m", "celery", "-A", "shop", "worker", "-P", pool, "-c", str(concurrency)]
-        return self.run_worker([*command, "-n", f"w{len(self.workers)}@%h", "-l", "INFO", *options])
+        # Mingling takes a second of each start, in which the worker sleeps.
+        return self.run_worker([*command, "-n", f"w{len(self.workers)}@%h", "-l", "INFO", "--without-mingle", *options])
 
     def run_worker(self, command: list[str]) -> Worker:
         worker = Worker(command, self.folder, self.env, len(self.workers))

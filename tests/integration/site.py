@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import httpx
+import redis
 import uvicorn
 
 from stabilize_celery.client import Client
@@ -16,8 +19,13 @@ from stabilize_celery.models.multi_instance import MultiInstanceConfig
 from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.store import keys
 from stabilize_celery.web import WebSettings, make_web_app
-from tests.integration.fleet import eventually
+from tests.integration.fleet import Fleet, eventually
+from tests.servers import RedisServer
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 API = "/api/v1"
 
@@ -107,3 +115,51 @@ def lattice(layers: int, width: int, name: str = "lattice") -> Workflow:
             before = {f"s{layer - 1}_{row}", f"s{layer - 1}_{(row * 7 + layer) % width}"}
             stages.append(stage(f"s{layer}_{row}", *before))
     return Workflow.create("bench", name, stages)
+
+
+@contextmanager
+def site_with_a_worker(folder: Path) -> Iterator[Site]:
+    with RedisServer(append_only=True) as server:
+        fleet = Fleet(server, folder)
+        try:
+            fleet.start_worker()
+            with Client(fleet.state_url, fleet.broker_url) as client, served(client) as site:
+                yield site
+        finally:
+            fleet.stop()
+
+
+def open_page(page: Page, site: Site, address: str) -> None:
+    page.goto(f"{site.url}/#{address}")
+
+
+def numbers(page: Page, selector: str, *names: str) -> list[float]:
+    found = page.locator(selector).first
+    return [float(found.get_attribute(f"data-{name}") or 0) for name in names]
+
+
+def list_many(url: str, number: int) -> None:
+    """Put lines into the indexes as submissions do; the stages of these workflows are never looked at."""
+    now_ms = int(time.time() * 1000)
+    with redis.Redis.from_url(url) as server:
+        partitions = int(server.get(keys.partitions("stabilize")) or keys.DEFAULT_PARTITIONS)
+        pipe = server.pipeline(transaction=False)
+        for at in range(number):
+            run = f"{number - at:026d}"
+            prefix = keys.partition_prefix("stabilize", keys.partition_of(run, partitions))
+            name = "needle" if at == number // 5 else f"pipeline-{at % 7}"
+            status = ("SUCCEEDED", "SUCCEEDED", "TERMINAL", "CANCELED")[at % 4]
+            began = now_ms - at * 1000
+            line = {
+                "status": status,
+                "application": f"team-{at % 5}",
+                "name": name,
+                "started_ms": began,
+                "ended_ms": began + at * 7919 % 90_000,
+            }
+            pipe.hset(keys.workflow(keys.workflow_prefix(prefix, run)), mapping=line)
+            for index in (keys.index_every(prefix), keys.index_name(prefix, name), keys.index_status(prefix, status)):
+                pipe.zadd(index, {run: began})
+            if at % 5000 == 4999:
+                pipe.execute()
+        pipe.execute()

@@ -194,13 +194,12 @@ def test_control_and_task_workers_run_from_the_environment(new_fleet: Callable[.
     assert "RunTask" not in control.log.split("ready.")[1]
 
 
-@pytest.mark.alone
 def test_an_idle_worker_costs_next_to_nothing(new_fleet: Callable[..., Fleet]) -> None:
     """Fewer than 5 round trips and 100 commands a second to the state server, and under 2 % of a core."""
     fleet = new_fleet()
     with RedisServer() as state:
         fleet.env["SHOP_STATE"] = state.url
-        worker = fleet.start_worker("--without-gossip", "--without-mingle")
+        worker = fleet.start_worker("--without-gossip")
         time.sleep(3)
         with redis.Redis.from_url(state.url) as client:
             before, cpu, since = client.info(), _cpu_s(worker.process.pid), time.monotonic()

@@ -6,12 +6,11 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import redis
 
 from stabilize_celery.client import Client
 from stabilize_celery.engine.places import ledger
@@ -20,13 +19,22 @@ from stabilize_celery.engine.steps import SetFields, workflow_slot
 from stabilize_celery.models.definition import to_definition
 from stabilize_celery.models.schedule import Schedule
 from stabilize_celery.models.workflow import Workflow
-from stabilize_celery.store import keys
 from stabilize_celery.store.contract import Bury, Transaction
 from stabilize_celery.web import WebSettings
 from tests.integration.browser import browser, new_page
-from tests.integration.fleet import Fleet, eventually
-from tests.integration.site import Site, fan, lattice, order, served, stage
-from tests.servers import RedisServer
+from tests.integration.fleet import eventually
+from tests.integration.site import (
+    Site,
+    fan,
+    lattice,
+    list_many,
+    numbers,
+    open_page,
+    order,
+    served,
+    site_with_a_worker,
+    stage,
+)
 from tests.simulation.nesting import gated
 from tests.unit.client.world import World
 
@@ -43,18 +51,6 @@ PICTURES = os.environ.get("STABILIZE_SCREENSHOTS")
 def chromium() -> Iterator[Browser]:
     with browser() as launched:
         yield launched
-
-
-@contextmanager
-def site_with_a_worker(folder: Path) -> Iterator[Site]:
-    with RedisServer(append_only=True) as server:
-        fleet = Fleet(server, folder)
-        try:
-            fleet.start_worker()
-            with Client(fleet.state_url, fleet.broker_url) as client, served(client) as site:
-                yield site
-        finally:
-            fleet.stop()
 
 
 @pytest.fixture(scope="module")
@@ -115,15 +111,6 @@ def started(site: Site, workflow: Workflow, **statuses: str) -> str:
 
     eventually(is_there, 60)
     return run.id
-
-
-def open_page(page: Page, site: Site, address: str) -> None:
-    page.goto(f"{site.url}/#{address}")
-
-
-def numbers(page: Page, selector: str, *names: str) -> list[float]:
-    found = page.locator(selector).first
-    return [float(found.get_attribute(f"data-{name}") or 0) for name in names]
 
 
 def chip(page: Page, text: str) -> None:
@@ -576,85 +563,47 @@ def test_a_read_only_page_offers_nothing_to_press(chromium: Browser, redis_url: 
 
 # -- large -------------------------------------------------------------------------------------------------------------
 
-FIRST_PAINT_S = 2.0
-UPDATE_MS = 100.0
+# How long all of this takes: `python -m benchmarks page`.
 
 
-def slack() -> float:
-    """How many times the time a machine is given: it may do other things besides, as its load says."""
-    return 4.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-
-
-def first_paint_s(page: Page, site: Site, run: str) -> float:
-    """How long it takes from the address to the drawn graph."""
-    page.goto("about:blank")
-    began = time.monotonic()
-    open_page(page, site, f"/workflows/{run}")
-    page.locator("canvas[data-paints]").wait_for()
-    return time.monotonic() - began
-
-
-@pytest.mark.alone
 @pytest.mark.parametrize("shape", ["fan", "lattice"])
-def test_ten_thousand_stages_are_drawn_and_moved_in_time(still: Site, page: Page, shape: str) -> None:
+def test_ten_thousand_stages_are_drawn_and_moved(still: Site, page: Page, shape: str) -> None:
     """Stages alike as one field, or each for itself; moving and zooming redraws what is seen."""
     workflow = fan(10_000) if shape == "fan" else lattice(100, 100)
-    run = still.client.start(workflow).id
-    paint_s = min(first_paint_s(page, still, run) for _ in range(2))
+    open_page(page, still, f"/workflows/{still.client.start(workflow).id}")
+    page.locator("canvas[data-paints]").wait_for()
     page.get_by_role("application").focus()
-    redraw_ms = 0.0
-    for key in ("-", "-", "+", "ArrowRight", "ArrowRight", *"-" * 12, "0"):
+    for key in ("-", "+", "ArrowRight"):
+        [before] = numbers(page, "canvas", "paints")
         page.keyboard.press(key)
-        page.evaluate("new Promise(requestAnimationFrame)")
-        redraw_ms = max(redraw_ms, *numbers(page, "canvas", "painted"))
+        eventually(lambda: numbers(page, "canvas", "paints") > [before])  # noqa: B023 - asked at once
     for _ in range(12):
         page.keyboard.press("-")
-    page.wait_for_timeout(500)
     [before] = numbers(page, "canvas", "paints")
     # It is drawn again each second, for the durations.
     eventually(lambda: numbers(page, "canvas", "paints") > [before + 1])
-    [update_ms] = numbers(page, "canvas", "painted")
-    print("first_paint_s", paint_s)
-    print("redraw_ms", redraw_ms)
-    print("update_ms, all in sight", update_ms)
-
-    assert update_ms < UPDATE_MS * slack()
-    assert paint_s < FIRST_PAINT_S * slack()
-    assert redraw_ms < UPDATE_MS * slack()
 
 
-@pytest.mark.alone
 def test_ten_thousand_stages_live(busy: Site, page: Page, picture: Callable[[Page, str], None]) -> None:
-    """While a worker works through them the page takes each batch of changes in time, and stays at hand."""
+    """While a worker works through them the page takes batch after batch of changes, and stays at hand."""
     run = busy.client.start(fan(10_000, "wide"))
-    first_paint_s(page, busy, run.id)
+    open_page(page, busy, f"/workflows/{run.id}")
     eventually(lambda: numbers(page, ".workflow", "changes") >= [5], 90)
-    worst = 0.0
-    for _ in range(20):
-        applied, painted = numbers(page, ".workflow", "applied") + numbers(page, "canvas", "painted")
-        worst = max(worst, applied + painted)
-        page.wait_for_timeout(100)
     assert "SKIPPED" not in page.locator(".counts").inner_text()
     picture(page, "web-large")
     page.get_by_role("tab", name="Stages").click()
     page.get_by_label("Search").fill("part9999")
     page.locator(".row", has_text="part9999").wait_for()
     run.cancel("test")
-    print("update_ms", worst)
-
-    assert worst < UPDATE_MS * slack()
 
 
-@pytest.mark.alone
 def test_a_hundred_thousand_workflows_are_listed_searched_and_scrolled(
     still: Site, redis_url: str, page: Page, picture: Callable[[Page, str], None]
 ) -> None:
     """The first rows come at once, more as one scrolls; a text is found, and the search says how far it has looked."""
     list_many(redis_url, 100_000)
-    began = time.monotonic()
     open_page(page, still, "/workflows")
     page.locator(".virtual .row .chip").first.wait_for()
-    listed_s = time.monotonic() - began
     picture(page, "web-list")
     box = page.get_by_role("grid", name="Workflows")
     for _ in range(5):
@@ -662,16 +611,9 @@ def test_a_hundred_thousand_workflows_are_listed_searched_and_scrolled(
         page.wait_for_timeout(50)
     eventually(lambda: len(page.locator(".virtual .row").all()) < 60)
     page.get_by_text(re.compile(r"[1-9],?\d\d\d workflows so far")).wait_for()
-    began = time.monotonic()
     open_page(page, still, "/workflows?q=needle")
     page.get_by_text("looked through").wait_for()
-    search_s = time.monotonic() - began
     eventually(lambda: search_on(page), 60)
-    print("first_rows_s", listed_s)
-    print("search_5000_s", search_s)
-
-    assert listed_s < FIRST_PAINT_S * slack()
-    assert search_s < FIRST_PAINT_S * slack()
 
 
 def search_on(page: Page) -> bool:
@@ -681,30 +623,3 @@ def search_on(page: Page) -> bool:
     if button.is_visible():
         button.click()
     return False
-
-
-def list_many(url: str, number: int) -> None:
-    """Put lines into the indexes as submissions do; the stages of these workflows are never looked at."""
-    now_ms = int(time.time() * 1000)
-    with redis.Redis.from_url(url) as server:
-        partitions = int(server.get(keys.partitions("stabilize")) or keys.DEFAULT_PARTITIONS)
-        pipe = server.pipeline(transaction=False)
-        for at in range(number):
-            run = f"{number - at:026d}"
-            prefix = keys.partition_prefix("stabilize", keys.partition_of(run, partitions))
-            name = "needle" if at == number // 5 else f"pipeline-{at % 7}"
-            status = ("SUCCEEDED", "SUCCEEDED", "TERMINAL", "CANCELED")[at % 4]
-            began = now_ms - at * 1000
-            line = {
-                "status": status,
-                "application": f"team-{at % 5}",
-                "name": name,
-                "started_ms": began,
-                "ended_ms": began + at * 7919 % 90_000,
-            }
-            pipe.hset(keys.workflow(keys.workflow_prefix(prefix, run)), mapping=line)
-            for index in (keys.index_every(prefix), keys.index_name(prefix, name), keys.index_status(prefix, status)):
-                pipe.zadd(index, {run: began})
-            if at % 5000 == 4999:
-                pipe.execute()
-        pipe.execute()
