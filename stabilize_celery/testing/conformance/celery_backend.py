@@ -70,6 +70,7 @@ class CeleryBackend:
         self._stack.callback(publisher.close)
         self.runtime = Runtime(store, TaskRegistry(), publisher, settings, "conformance")
         self.journal = SharedJournal(self._fleet.journal_file)
+        self.journal.create()
         self._stack.callback(self.journal.close)
         return self
 

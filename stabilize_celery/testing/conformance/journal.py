@@ -129,6 +129,12 @@ class SharedJournal:
         self._path = path
         self._own = threading.local()
 
+    def create(self) -> None:
+        """Make the file, before anybody else opens it: SQLite refuses who changes to WAL beside another at once."""
+        connection = self._connection()
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(_SCHEMA)
+
     def count(self, key: Key) -> int:
         """See `Journal`."""
         sql = "INSERT INTO counts VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET n = n + 1 RETURNING n"
@@ -179,9 +185,7 @@ class SharedJournal:
         connection: sqlite3.Connection | None = getattr(self._own, "connection", None)
         if connection is None or self._own.pid != os.getpid():
             connection = sqlite3.connect(self._path, timeout=30, isolation_level=None)
-            connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = OFF")
-            connection.executescript(_SCHEMA)
             self._own.connection, self._own.pid = connection, os.getpid()
         return connection
 

@@ -51,7 +51,15 @@ def test_no_server_no_offers(tab, monkeypatch, tmp_path):
     assert not (tmp_path / "home").exists()
 
 
-def test_each_shell_gets_its_script(program: Program):
-    for shell in ("bash", "zsh", "fish"):
-        said = program("--show-completion", shell)
-        assert (said.code, "stabilize" in said.out.lower()) == (0, True)
+@pytest.mark.parametrize(
+    ("shell", "defines"), [("bash", "complete -o default"), ("zsh", "compdef"), ("fish", "complete --command")]
+)
+def test_each_shell_gets_its_script(program: Program, monkeypatch: pytest.MonkeyPatch, shell: str, defines: str):
+    """The script is for the shell that the program was called from."""
+    monkeypatch.setattr("shellingham.detect_shell", lambda: (shell, f"/bin/{shell}"))
+
+    said = program("--show-completion")
+
+    assert said.code == 0
+    assert defines in said.out
+    assert "_STABILIZE_CELERY_COMPLETE" in said.out
