@@ -124,6 +124,8 @@ class Run(msgspec.Struct, frozen=True):
     """Empty, then before, tasks, after, failure: which part of its work is under way."""
     outcome: str = ""
     """Status that a failure or a task's own choice gives the run when it completes."""
+    borne: str = ""
+    """Which of its before stages failed and was borne, and why: the run ends FAILED_CONTINUE at best."""
     reason: str = ""
     jump: str = ""
     jump_context: dict[str, Any] = {}

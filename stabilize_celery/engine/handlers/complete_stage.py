@@ -23,7 +23,7 @@ from stabilize_celery.engine.moves import (
     written_plan,
 )
 from stabilize_celery.engine.plan import decode_workflow_plan
-from stabilize_celery.engine.state import TaskState
+from stabilize_celery.engine.state import Run
 from stabilize_celery.engine.steps import Decision, Fields, Handling, Hash, Increment, Plan, Read, Snapshot
 from stabilize_celery.models.messages import CompleteStage
 
@@ -56,8 +56,8 @@ def handle(message: CompleteStage, _rules: Rules, _attempt: int) -> Handling:
         # How many instances there are can't be told: as with a condition, there is no safe way to go on.
         status = "TERMINAL" if frame.run.planned.get("is_final") else failure_status(frame.context)
     else:
-        status = frame.run.outcome or _rolled_up(frame.run.tasks)
-    decision = yield from complete_run(frame, status, frame.run.reason)
+        status = frame.run.outcome or _rolled_up(frame.run)
+    decision = yield from complete_run(frame, status, frame.run.reason or frame.run.borne)
     yield from withdraw_instances(decision, frame, frame.run.reason)
     return decision
 
@@ -65,7 +65,7 @@ def handle(message: CompleteStage, _rules: Rules, _attempt: int) -> Handling:
 def _end_instance(frame: Frame) -> Decision:
     """End one instance; the judgement of its run follows."""
     run, config = frame.run, frame.plan.instances
-    status = run.outcome or _rolled_up(run.tasks)
+    status = run.outcome or _rolled_up(run)
     status = failure_status(frame.context) if status == "TERMINAL" else status
     decision = Decision()
     end_run(decision, frame, status, run.reason)
@@ -80,8 +80,9 @@ def _end_instance(frame: Frame) -> Decision:
     return decision
 
 
-def _rolled_up(tasks: list[TaskState]) -> str:
-    return "FAILED_CONTINUE" if any(task.status == "FAILED_CONTINUE" for task in tasks) else "SUCCEEDED"
+def _rolled_up(run: Run) -> str:
+    is_borne = run.borne or any(task.status == "FAILED_CONTINUE" for task in run.tasks)
+    return "FAILED_CONTINUE" if is_borne else "SUCCEEDED"
 
 
 def _run_failure_stages(frame: Frame, planned: dict[str, Any]) -> Decision:

@@ -179,6 +179,11 @@ def _go_on(decision: Decision, frame: Frame, group: Mapping[str, _Child]) -> Gen
     past = yield from meet([_base(frame), *(child.frame.run.past_out for child in group.values())], {})
     set_run(decision, frame.thread, past=past)
     if frame.run.phase == "before":
+        borne = next(
+            (_told(child.frame) for child in group.values() if child.frame.run.status == "FAILED_CONTINUE"), ""
+        )
+        if borne:
+            set_run(decision, frame.thread, borne=borne)
         begin_tasks(decision, frame, frame.run.planned)
         return
     if frame.run.phase == "after":
@@ -191,7 +196,10 @@ def _fail(
 ) -> Generator[Read, Snapshot, int]:
     moves = yield from _take_away(decision, group.values(), f"stage {failed.plan.ref!r} beside it failed")
     if frame.run.phase != "failure":
-        told = f"{failed.plan.name or failed.plan.ref!r}: {failed.run.reason or failed.run.status}"
-        set_run(decision, frame.thread, outcome=failed.run.status, reason=told)
+        set_run(decision, frame.thread, outcome=failed.run.status, reason=_told(failed))
     owe_completion(decision, frame)
     return moves
+
+
+def _told(failed: Frame) -> str:
+    return f"{failed.plan.name or failed.plan.ref!r}: {failed.run.reason or failed.run.status}"

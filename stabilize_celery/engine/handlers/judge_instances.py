@@ -161,7 +161,7 @@ def _take(frame: Frame, ended: Instances) -> tuple[str, str]:
     runs = [run for run, _ in ended.values()]
     outputs = {**frame.run.outputs, **collected(ended)}
     frame.run = msgspec.structs.replace(frame.run, outputs=outputs, tasks=summed_tasks(runs) or frame.run.tasks)
-    reason = failures_told(runs)
+    reason = failures_told(runs) or frame.run.borne
     return "FAILED_CONTINUE" if reason else "SUCCEEDED", reason
 
 

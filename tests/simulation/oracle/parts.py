@@ -61,7 +61,7 @@ def _next_phase(case: Case, run: Run) -> None:
     if run.phase == "after":
         complete(case, run, run.outcome)
         return
-    run.phase = "work"
+    run.phase, run.bears = "work", any(part.status == "FAILED_CONTINUE" for part in case.children_of(run))
     if stage.sub_workflow is not None:
         run.calls = True
     elif run.wanted is not None:
@@ -84,6 +84,8 @@ def _begin_instances(case: Case, run: Run, count: int) -> None:
 
 def end_work(case: Case, run: Run, status: str) -> None:
     """Go on behind the tasks: to the after stages, if there are any."""
+    if status == "SUCCEEDED" and run.bears:
+        status = "FAILED_CONTINUE"
     if case.parts_of(run.ref, "after"):
         run.phase, run.outcome, run.has_news = "after", status, True
     else:

@@ -75,6 +75,8 @@ class Run:
     """One of its parts has ended, and what that means has not been looked at."""
     wanted: int | None = None
     """How many instances it has to begin with."""
+    bears: bool = False
+    """One of its before stages ended FAILED_CONTINUE: so will it, if it ends well."""
     outcome: str = ""
     """What it will end with, its after stages willing."""
     past: Past = field(default_factory=dict)

@@ -163,5 +163,5 @@ def _jump(case: Case, run: Run, target: str) -> None:
         return
     case.counts["jumps"] += 1
     leave(case, run)
-    end_run(run, "FAILED_CONTINUE" if any(work.is_soft for work in run.works) else "SUCCEEDED")
+    end_run(run, "FAILED_CONTINUE" if run.bears or any(work.is_soft for work in run.works) else "SUCCEEDED")
     enable(case, target, run.past_out)
