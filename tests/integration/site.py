@@ -118,8 +118,9 @@ def lattice(layers: int, width: int, name: str = "lattice") -> Workflow:
 
 
 @contextmanager
-def site_with_a_worker(folder: Path) -> Iterator[Site]:
-    with RedisServer(append_only=True) as server:
+def site_with_a_worker(folder: Path, *, append_only: bool = True) -> Iterator[Site]:
+    """A page with a server and one worker of its own, which keeps its log in `folder`."""
+    with RedisServer(append_only=append_only) as server:
         fleet = Fleet(server, folder)
         try:
             fleet.start_worker()

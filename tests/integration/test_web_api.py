@@ -22,8 +22,8 @@ from stabilize_celery.store.contract import Bury, Put, Transaction
 from stabilize_celery.web import WebSettings
 from stabilize_celery.web.openapi import document
 from stabilize_celery.web.service import Service
-from tests.integration.fleet import Fleet, eventually
-from tests.integration.site import API, Site, order, served, stage
+from tests.integration.fleet import eventually
+from tests.integration.site import API, Site, order, served, site_with_a_worker, stage
 from tests.servers import RedisServer
 
 pytestmark = pytest.mark.real
@@ -32,14 +32,8 @@ TOKEN = "a token that is long enough"
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with RedisServer() as server:
-        fleet = Fleet(server, Path(tmp_path_factory.mktemp("web")))
-        try:
-            fleet.start_worker()
-            with Client(fleet.state_url, fleet.broker_url) as client, served(client) as site:
-                yield site
-        finally:
-            fleet.stop()
+    with site_with_a_worker(Path(tmp_path_factory.mktemp("web")), append_only=False) as site:
+        yield site
 
 
 def fits(value: Any, name: str) -> Any:
