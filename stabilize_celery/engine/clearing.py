@@ -69,8 +69,7 @@ def clear_stages(
     _forget_waiters(decision, snapshot, refs, runs)
     dropped = 0
     for ref, place in read_places(snapshot, refs, {}).items():
-        has_run = any(run.ref == ref for run in runs.values())
-        dropped += drop_arrivals(decision, workflow_id, ref, place, snapshot.now_us, has_run=has_run)
+        dropped += drop_arrivals(decision, workflow_id, ref, place, snapshot.now_us)
         if place.plan.component:
             decision.owes.append(Owed(EvaluateJoin(workflow_id=workflow_id, ref_id=place.plan.component)))
     return Cleared(moves, len(runs) + dropped)
@@ -117,10 +116,12 @@ def _forget_waiters(decision: Decision, snapshot: Snapshot, refs: Sequence[str],
             decision.change(SetFields(key, SIGNALS.encode(waiters=rest)))
 
 
-def drop_arrivals(decision: Decision, workflow_id: str, ref: str, place: Place, now_us: int, *, has_run: bool) -> int:
+def drop_arrivals(
+    decision: Decision, workflow_id: str, ref: str, place: Place, now_us: int, *, counts: bool = True
+) -> int:
     """Drop what waits at a join. A cycle that has fired first absorbs what belongs to it, and stays.
 
-    Returns how much that was. Without a run that goes with it (`has_run`) it counts as one (wcp 1.2).
+    Returns how much that was. All of it `counts` as one run, which ends now (wcp 1.2).
     """
     if place.has_fired:
         place.absorb()
@@ -129,7 +130,7 @@ def drop_arrivals(decision: Decision, workflow_id: str, ref: str, place: Place, 
     if place.counted and not place.has_fired:
         place.new_cycle()
     write_place(decision, workflow_id, place)
-    if dropped and not has_run:
+    if dropped and counts:
         token = thread_id("dropped", ref, sum(place.used.values()))
         set_run(decision, token, ref=ref, status="CANCELED", created_us=now_us, ended_ms=now_us // 1000)
         decision.change(Append(places.bypassed(ref), token))

@@ -149,7 +149,7 @@ def _give_up(
         if place.has_fired:
             place.absorb()
             place.new_cycle()
-        drop_arrivals(decision, workflow_id, ref, place, snapshot.now_us, has_run=record.is_settled)
+        drop_arrivals(decision, workflow_id, ref, place, snapshot.now_us, counts=not record.is_settled)
 
 
 def _reset(

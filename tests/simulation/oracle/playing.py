@@ -28,7 +28,8 @@ __all__ = ["Result", "play"]
 Result: TypeAlias = tuple[tuple[str, tuple[Ended, ...]], ...]
 """What is compared: what became of the cases of each workflow, in no order."""
 
-_Step: TypeAlias = Callable[[], None]
+_Step: TypeAlias = tuple[object, Callable[[], None]]
+"""Whose step it is, and what it does."""
 MAX_STEPS = 3_000
 
 
@@ -44,11 +45,11 @@ def play(scenario: Scenario, seed: int) -> Result:
                 raise StuckError("an event is for a workflow that was never started")
             return tuple((one.name, tuple(sorted(map(ended, home.of(one.name))))) for one in scenario.workflows)
         steps = [step for case in home.cases for step in _steps(case)]
-        steps += [partial(_start, home, workflow) for workflow in home.starting]
-        steps += [partial(_deliver, home, event) for event in home.due if is_addressed(home, event.do)]
-        steps += [partial(choose, case, run) for case, run, at in _choosing_themselves(home) if at <= home.now]
+        steps += [(one.name, partial(_start, home, one)) for one in home.starting]
+        steps += [(id(event), partial(_deliver, home, event)) for event in home.due if is_addressed(home, event.do)]
+        steps += [(run, partial(choose, case, run)) for case, run, at in _choosing_themselves(home) if at <= home.now]
         if steps:
-            steps[int(len(steps) * home.random.random() ** home.bias)]()
+            home.pick(steps)()
             _after(home)
         else:
             _pass_time(home)
@@ -86,39 +87,39 @@ def _steps(case: Case) -> Iterator[_Step]:
     if not case.is_live:
         return
     if case.is_doomed:
-        yield partial(finish, case, "CANCELED")
+        yield case, partial(finish, case, "CANCELED")
     for run in case.runs:
         yield from _steps_of(case, run)
     acting = cancelling(case)
     for ref in acting:
-        yield partial(_judge, case, ref)
+        yield (case, ref), partial(_judge, case, ref)
     if not case.is_judged:
-        yield lambda: None
+        yield None, lambda: None
     elif not acting and _is_still(case):
-        yield partial(untie, case)
+        yield case, partial(untie, case)
 
 
 def _steps_of(case: Case, run: Run) -> Iterator[_Step]:
     if run.status == "NOT_STARTED" and may_try(case, run):
-        yield partial(try_to_start, case, run)
+        yield run, partial(try_to_start, case, run)
     elif run.status == "RUNNING":
         yield from _steps_inside(case, run)
     elif any(part.is_live for part in case.children_of(run)):
-        yield partial(take_away, case, run)
+        yield run, partial(take_away, case, run)
 
 
 def _steps_inside(case: Case, run: Run) -> Iterator[_Step]:
     if run.has_news:
-        yield partial(continue_run, case, run)
+        yield run, partial(continue_run, case, run)
     if run.unjudged:
-        yield partial(judge_instances, case, run)
+        yield run, partial(judge_instances, case, run)
     if run.calls:
-        yield partial(_call, case, run)
+        yield run, partial(_call, case, run)
     if run.child is not None and not run.child.is_live:
-        yield partial(return_from, case, run, run.child)
+        yield run, partial(return_from, case, run, run.child)
     for work in run.works:
         if run.phase == "work" and work.status == "RUNNING" and not work.waits:
-            yield partial(do_work, case, run, work)
+            yield work, partial(do_work, case, run, work)
 
 
 def _judge(case: Case, ref: str) -> None:

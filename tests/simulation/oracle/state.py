@@ -132,8 +132,10 @@ class Installation:
         self.now = 0
         self.haste = random.choice((1.0, 1.0, 0.5, 0.1))
         """How likely it is at each step that joins are looked at."""
-        self.bias = random.choice((1, 1, 4, 0.25))
-        """1: all go on alike; more: who came first; less: who came last."""
+        self.spread = random.choice((0, 1, 4, 12))
+        """0: all go on alike; more: some are faster than others, by so many times at most, as a power of two."""
+        self.paces: dict[object, float] = {None: 1}
+        """By owner; steps that only pass time have none, and are not fast."""
         self.events = list(scenario.events)
         self.due: list[EventScript] = []
         self.delivered: set[str] = set()
@@ -152,6 +154,11 @@ class Installation:
         case = Case(self, workflow, caller, {**workflow.context, **(context or {})})
         self.cases.append(case)
         return case
+
+    def pick(self, steps: list[tuple[object, Callable[[], None]]]) -> Callable[[], None]:
+        """Return the step that is next; the owner of each is as fast as when it was first seen."""
+        paces = [self.paces.setdefault(owner, 2 ** (self.spread * self.random.random())) for owner, _ in steps]
+        return self.random.choices(steps, paces)[0][1]
 
     def of(self, name: str) -> list["Case"]:
         """Return the cases of a workflow."""
