@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from stabilize_celery.cli.acting import tell
-from stabilize_celery.cli.commands import command
+from stabilize_celery.cli.commands import Group, command
 from stabilize_celery.cli.completing import letter_ids
 from stabilize_celery.cli.failures import DONE, Mistake
 from stabilize_celery.cli.session import Session
@@ -23,7 +23,7 @@ LetterId = Annotated[
 
 def dead_app() -> typer.Typer:
     """Return the group of commands."""
-    app = typer.Typer(help="Messages that nobody handles any more.", no_args_is_help=True)
+    app = typer.Typer(cls=Group, help="Messages that nobody handles any more.", no_args_is_help=True)
     command(app, "list")(list_dead)
     command(app, "show")(show)
     command(app, "replay")(replay_one)

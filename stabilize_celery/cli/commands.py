@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from stabilize_celery.cli.failures import NOBODY_READS
 from stabilize_celery.cli.session import Session, Shared
 
-__all__ = ["command", "print_nowhere", "remember"]
+__all__ = ["Group", "command", "print_nowhere", "remember"]
 
 RedisUrl = Annotated[
     str | None, typer.Option("--redis-url", metavar="URL", help="Where workflows are kept. [STABILIZE_REDIS_URL]")
@@ -43,6 +44,27 @@ def remember(
     context.obj = given.over(context.obj) if isinstance(context.obj, Shared) else given
 
 
+class Group(TyperGroup):
+    """A group of commands; in its help a flag is a flag."""
+
+    def get_params(self, ctx: typer.Context) -> list[Any]:
+        """Return the options, as the help shows them."""
+        return _flags_without_type(super().get_params(ctx))
+
+
+class _Command(TyperCommand):
+    def get_params(self, ctx: typer.Context) -> list[Any]:
+        return _flags_without_type(super().get_params(ctx))
+
+
+def _flags_without_type(parameters: list[Any]) -> list[Any]:
+    """Show no `<bool>` behind what takes no value."""
+    for one in parameters:
+        if getattr(one, "is_flag", False):
+            one.metavar = ""
+    return parameters
+
+
 def command(app: typer.Typer, name: str | None = None, **settings: Any) -> Callable[[Callable[..., int | None]], Any]:
     """Return a decorator: `function(session, ...)` becomes a command; what it returns is the exit code (None: 0)."""
 
@@ -66,7 +88,7 @@ def command(app: typer.Typer, name: str | None = None, **settings: Any) -> Calla
 
         wanted = inspect.signature(function, eval_str=True).parameters
         _describe(run, [one for one in wanted.values() if one.name not in ("session", "context")])
-        app.command(name, **settings)(run)
+        app.command(name, cls=_Command, **settings)(run)
         return run
 
     return decorate

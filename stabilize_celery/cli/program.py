@@ -13,7 +13,7 @@ import typer
 from stabilize_celery.cli.acting import add_acting
 from stabilize_celery.cli.bench import add_bench
 from stabilize_celery.cli.burying import dead_app
-from stabilize_celery.cli.commands import command, print_nowhere, remember
+from stabilize_celery.cli.commands import Group, command, print_nowhere, remember
 from stabilize_celery.cli.demonstration import add_demo
 from stabilize_celery.cli.doctor import add_doctor
 from stabilize_celery.cli.failures import DONE, MISTAKE, NOBODY_READS, code_of, failure_object, sentence_of
@@ -36,6 +36,7 @@ def make_app() -> typer.Typer:
     """Return the program with all its commands."""
     app = typer.Typer(
         name="stabilize-celery",
+        cls=Group,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},

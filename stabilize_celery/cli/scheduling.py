@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stabilize_celery.cli.commands import command
+from stabilize_celery.cli.commands import Group, command
 from stabilize_celery.cli.durations import duration_option, duration_text
 from stabilize_celery.cli.failures import DONE, Mistake
 from stabilize_celery.cli.pipeline_file import PipelineFile, read_pipeline
@@ -30,7 +30,7 @@ _OPTIONS = {"name": "NAME", "every_s": "--every", "max_missed": "--max-missed"} 
 
 def schedule_app() -> typer.Typer:
     """Return the group of commands."""
-    app = typer.Typer(help="Workflows that start by themselves, by cron or interval.", no_args_is_help=True)
+    app = typer.Typer(cls=Group, help="Workflows that start by themselves, by cron or interval.", no_args_is_help=True)
     command(app, "add")(add)
     command(app, "list")(list_schedules)
     command(app, "show")(show)

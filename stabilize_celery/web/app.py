@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Mount, Route, Router
 
 from stabilize_celery.client import Client
 from stabilize_celery.errors import ConfigurationError, StabilizeError
@@ -49,12 +49,21 @@ def make_web_app(client: Client, settings: WebSettings | None = None) -> Starlet
         await desk.close()
 
     api: list[BaseRoute] = [*_session_routes(desk), *stream_routes(desk), *(_route(desk, one) for one in ENDPOINTS)]
-    return Starlette(
-        routes=[Mount(API, routes=api), Route(HEALTH_PATH, _healthy, methods=["GET"]), _metrics(desk), *file_routes()],
-        middleware=[Middleware(Guard, settings=chosen, sessions=desk.sessions)],
+    routes = [
+        # Nothing is sent on to a path without a last slash: a program that does not follow would take it for an answer.
+        Mount(API, app=Router(api, redirect_slashes=False)),
+        Route(HEALTH_PATH, _healthy, methods=["GET"]),
+        _metrics(desk),
+        *file_routes(),
+    ]
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(Guard, settings=chosen, sessions=desk.sessions, routes=routes)],
         exception_handlers={StabilizeError: on_error, HTTPException: on_http_error, Exception: _on_bug},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False
+    return app
 
 
 def _route(desk: Desk, endpoint: Endpoint) -> Route:

@@ -1,11 +1,12 @@
 """What every request passes: its host, who asks, whether another site made the browser ask, and read-only mode."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.routing import BaseRoute, Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stabilize_celery.web.answers import problem
@@ -43,10 +44,16 @@ SECURITY_HEADERS: Mapping[str, str] = {
 
 
 class Guard:
-    """ASGI middleware. Answers itself what must not pass; tells the rest who asks, in `request.state.caller`."""
+    """ASGI middleware. Answers itself what must not pass; tells the rest who asks, in `request.state.caller`.
 
-    def __init__(self, app: ASGIApp, settings: WebSettings, sessions: Sessions) -> None:
+    Args:
+        routes: What the application answers. A change that is none of it passes: the application says 404 or 405.
+
+    """
+
+    def __init__(self, app: ASGIApp, settings: WebSettings, sessions: Sessions, routes: Sequence[BaseRoute]) -> None:
         self._app = app
+        self._routes = routes
         self._settings = settings
         self._sessions = sessions
 
@@ -79,7 +86,7 @@ class Guard:
         if caller is None and path.startswith((API, METRICS_PATH)) and path not in _OPEN_PATHS:
             told = "Sign in, or send the token: `Authorization: Bearer TOKEN`."
             return _refused(HTTPStatus.UNAUTHORIZED, told)
-        if scope["method"] in _SAFE:
+        if scope["method"] in _SAFE or not _is_answered(self._routes, scope):
             return None
         return self._check_change(headers, host, path, caller)
 
@@ -93,6 +100,15 @@ class Guard:
         if self._settings.is_read_only and path != SESSION_PATH:
             return _refused(HTTPStatus.FORBIDDEN, "This page is read-only: use the command line, or another page.")
         return None
+
+
+def _is_answered(routes: Sequence[BaseRoute], scope: Scope) -> bool:
+    """Whether one of these has this path and this method; what has no routes of its own holds files, to be read."""
+    for route in routes:
+        match, inside = route.matches(scope)
+        if match is Match.FULL:
+            return not isinstance(route, Mount) or _is_answered(route.routes, {**scope, **inside})
+    return False
 
 
 def _peer(scope: Scope) -> str:

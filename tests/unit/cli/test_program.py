@@ -382,3 +382,13 @@ def test_a_list_of_nothing_says_so(served: Program):
     assert served("list").text == "There are no workflows."
     assert served("list", "--name", "nobody").text == "No workflow is like that."
     assert served("list", "--json").json == {"items": [], "cursor": None}
+
+
+@pytest.mark.parametrize("command", [(), ("start",), ("dead",), ("schedule",), ("doctor",)])
+def test_the_help_gives_flags_no_value(program: Program, command):
+    """`--json <bool>` would look as if a value had to follow."""
+    said = program(*command, "--help")
+
+    assert said.code == 0
+    assert "--help" in said.out
+    assert "bool" not in said.out

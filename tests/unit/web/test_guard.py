@@ -112,6 +112,37 @@ def test_what_another_site_made_the_browser_send_changes_nothing(headers: dict[s
     assert answer.status_code == status
 
 
+@pytest.mark.parametrize("headers", [{}, JSON])
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", f"{API}/workflows/x", "GET"),
+        ("PATCH", f"{API}/locks", "GET"),
+        ("DELETE", f"{API}/workflows/x/cancel", "POST"),
+        ("POST", f"{API}/locks", "GET"),
+        ("POST", "/", "GET"),
+    ],
+)
+def test_a_method_that_a_path_does_not_have_is_told_as_such(
+    method: str, path: str, allowed: str, headers: dict[str, str]
+) -> None:
+    """Not as a lack of JSON: with it the answer would be the same."""
+    answer = ask(WebSettings(), method, path, headers=headers)
+
+    assert answer.status_code == 405
+    assert allowed in answer.headers["allow"]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("path", [f"{API}/workflows/", f"{API}/locks/", f"{API}/", "/healthz/", "/nothing"])
+def test_an_address_that_is_nearly_right_is_not_found(method: str, path: str) -> None:
+    """Nobody is sent on: a program that does not follow would take an empty answer for the real one."""
+    answer = ask(WebSettings(), method, path)
+
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
 def test_read_only_refuses_every_change_and_shows_everything() -> None:
     """Signing in is no change."""
     settings = WebSettings(token=TOKEN, is_read_only=True)
