@@ -40,6 +40,8 @@ class Settings:
     namespace: str = _NAMESPACE
     redis_url: str = ""
     broker_url: str = ""
+    broker_options: str = ""
+    """`broker_transport_options` of the workers' app for producers, as a JSON object."""
     partitions: int = 16
     """Partitions of a new namespace; later changes have no effect."""
     control_queue: str = _CONTROL_QUEUE

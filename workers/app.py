@@ -13,7 +13,9 @@ __all__ = ["app", "settings", "stabilize"]
 settings = Settings.from_env(os.environ)
 
 broker = broker_settings(
-    settings.broker_url or settings.redis_url or "redis://localhost:6379/0", settings.socket_timeout_ms / 1000
+    settings.broker_url or settings.redis_url or "redis://localhost:6379/0",
+    settings.socket_timeout_ms / 1000,
+    settings.broker_options,
 )
 app = Celery("stabilize", broker=broker["broker_url"])
 app.conf.update(

@@ -47,13 +47,13 @@ def remember(
 class Group(TyperGroup):
     """A group of commands; in its help a flag is a flag."""
 
-    def get_params(self, ctx: typer.Context) -> list[Any]:
+    def get_params(self, ctx: Any) -> list[Any]:
         """Return the options, as the help shows them."""
         return _flags_without_type(super().get_params(ctx))
 
 
 class _Command(TyperCommand):
-    def get_params(self, ctx: typer.Context) -> list[Any]:
+    def get_params(self, ctx: Any) -> list[Any]:
         return _flags_without_type(super().get_params(ctx))
 
 

@@ -1,5 +1,6 @@
 """`doctor`: is everything there that workflows need? One line per check, with what to change."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -15,16 +16,20 @@ from stabilize_celery.client import Client
 from stabilize_celery.client.dead_letters import dead_letters
 from stabilize_celery.client.why.fleet import Fleet
 from stabilize_celery.client.words import duration, plural
-from stabilize_celery.errors import QueueError, redact_url
+from stabilize_celery.errors import PayloadError, QueueError, redact_url
 from stabilize_celery.runtime.findings import Finding
-from stabilize_celery.runtime.survey import survey
+from stabilize_celery.runtime.survey import survey, unreadable
+from stabilize_celery.settings import Settings
+from stabilize_celery.transport.process import vault_of
 from stabilize_celery.transport.producer import ProducerPublisher
+from stabilize_celery.transport.publish import names_of_its_own
 
 __all__ = ["Check", "add_doctor", "check_findings", "check_server", "told_findings"]
 
 _OVERDUE_MS = 5_000
 _LOOKED_AT = 100
 _OLDEST = (6, 2)
+_SAME_KEYS = "Producers, workers and this command need the same STABILIZE_ENCRYPTION_KEYS and STABILIZE_PAYLOAD_DIR."
 _NO_REPAIR = "no repair is known; `stabilize-celery why` tells more, `stabilize-celery cancel` ends it"
 
 
@@ -53,8 +58,12 @@ def doctor(
     """
     client = session.client()
     checks = [*check_server(client.store.health()), *_check_fleet(client), *_check_work(client), _check_broker(client)]
-    findings = _survey(client, mends=repair)
-    checks.append(check_findings(findings, mends=repair))
+    try:
+        findings = _survey(client, mends=repair)
+        checks.append(check_findings(findings, mends=repair))
+    except PayloadError as error:
+        findings = []
+        checks.append(Check("repair", False, f"not all workflows could be inspected: {error}", _SAME_KEYS))
     if session.as_json:
         details = {checks[-1].name: [finding.as_json() for finding in findings]}
         session.print_json([{**asdict(check), **_details(check, details)} for check in checks])
@@ -128,7 +137,9 @@ def _check_fleet(client: Client) -> Iterator[Check]:
         return
     newest = min(worker.silent_ms for worker in fleet.live)
     yield Check("workers", True, f"{plural(len(fleet.live), 'worker')}, newest heard of {duration(newest)} ago")
-    yield from check_repairs(client.store.fleet())
+    lines = client.store.fleet()
+    yield from check_repairs(lines)
+    yield from check_agreement({worker.node: lines[worker.id] for worker in fleet.live}, client.settings)
     for queue in (client.settings.control_queue, client.settings.work_queue):
         if not fleet.listening(queue):
             yield Check("queues", False, f"no worker listens on queue {queue!r}", f"Start one with -Q {queue}.")
@@ -145,6 +156,26 @@ def check_repairs(lines: Mapping[str, Mapping[str, bytes]]) -> Iterator[Check]:
         yield Check("repairs", True, told, "None is normal: did Redis lose writes? See `stabilize-celery events ID`.")
 
 
+def check_agreement(lines: Mapping[str, Mapping[str, bytes]], settings: Settings) -> Iterator[Check]:
+    """Yield which workers, by name, have other keys, or other names of queues, than a producer with `settings`."""
+    vault, url = vault_of(settings), settings.broker_url or settings.redis_url
+    with closing(ProducerPublisher(url, settings)) as producer:
+        ours = json.dumps(names_of_its_own(producer.app), sort_keys=True)
+    for node, line in lines.items():
+        try:
+            # A worker of an older version tells neither.
+            vault.check_proof(line.get("keys", vault.proof()))
+        except PayloadError as error:
+            yield Check("keys", False, f"{node} has other encryption keys than this command: {error}", _SAME_KEYS)
+        theirs = line.get("broker", ours.encode()).decode()
+        if theirs != ours:
+            told = f"{node} has the broker options {theirs}, this command {ours}: what is sent from here, nobody reads"
+            advice = (
+                f"Set STABILIZE_BROKER_OPTIONS='{theirs}' for producers and this command, as the workers' app has it."
+            )
+            yield Check("broker_options", False, told, advice)
+
+
 def _check_work(client: Client) -> Iterator[Check]:
     store = client.store
     now_ms, found = store.first_due(range(store.partitions()), _LOOKED_AT)
@@ -156,9 +187,21 @@ def _check_work(client: Client) -> Iterator[Check]:
         yield Check("overdue", False, told, "A worker's keeper looks after them: is one running and not overloaded?")
     else:
         yield Check("overdue", True, "nothing is overdue by more than 5 s")
+    yield check_payloads(unreadable(store))
     dead = dead_letters(store)
     told = plural(len(dead), "dead letter") if dead else "no dead letters"
     yield Check("dead_letters", not dead, told, "Look at them: `stabilize-celery dead list`." if dead else "")
+
+
+def check_payloads(closed: Mapping[str, str]) -> Check:
+    """Return the check of whether what was written can be read here."""
+    if not closed:
+        return Check("payloads", True, "every running workflow can be read here")
+    first, why = next(iter(closed.items()))
+    told = f"{plural(len(closed), 'running workflow')} can't be read here, such as {first}: {why}"
+    return Check(
+        "payloads", False, told, f"{_SAME_KEYS} What no worker can read waits; `stabilize-celery cancel` ends it."
+    )
 
 
 def _check_broker(client: Client) -> Check:

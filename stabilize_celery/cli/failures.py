@@ -1,6 +1,6 @@
 """What goes wrong on the command line, as one sentence and an exit code."""
 
-from stabilize_celery.errors import QueueError, StabilizeError, UnreachableError, WritesRefusedError
+from stabilize_celery.errors import PayloadError, QueueError, StabilizeError, UnreachableError, WritesRefusedError
 
 __all__ = [
     "DONE",
@@ -54,6 +54,6 @@ def sentence_of(error: StabilizeError | TimeoutError) -> str:
     first = text.partition(" ")[0].rstrip(":,;")
     # A file, an id or an option stays as it is written.
     told = text[:1].upper() + text[1:] if first.replace("'", "").isalpha() and not text.startswith("'") else text
-    if isinstance(error, UnreachableError) and not isinstance(error, WritesRefusedError):
+    if isinstance(error, UnreachableError) and not isinstance(error, PayloadError | WritesRefusedError):
         told += " Set STABILIZE_REDIS_URL or --redis-url; without a URL an embedded server is used."
     return told

@@ -3,9 +3,12 @@
 Reads the name of every key and looks at every workflow: for `doctor`, not for a timer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 
+from stabilize_celery.engine import places
+from stabilize_celery.engine.steps import Fields, workflow_slot
+from stabilize_celery.errors import PayloadError
 from stabilize_celery.runtime.findings import Finding
 from stabilize_celery.runtime.inspection import Scope
 from stabilize_celery.runtime.mender import Mender
@@ -13,7 +16,7 @@ from stabilize_celery.runtime.ports import Publisher
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Kind, Store
 
-__all__ = ["survey"]
+__all__ = ["survey", "unreadable"]
 
 _NAMES_AT_ONCE = 1_000
 _WORKFLOWS_AT_ONCE = 10
@@ -36,6 +39,28 @@ def survey(store: Store, publisher: Publisher, settings: Settings, *, mends: boo
     return list(found.values())
 
 
+def unreadable(store: Store) -> dict[str, str]:
+    """Return the running workflows whose definition can't be opened with the keys and files of this process, and why.
+
+    Raises:
+        UnreachableError: the state server is away.
+
+    """
+    found: dict[str, str] = {}
+    for ids in _indexed(store, "running"):
+        if _why_closed(store, ids):
+            found |= {one: told for one in ids if (told := _why_closed(store, [one]))}
+    return found
+
+
+def _why_closed(store: Store, ids: Sequence[str]) -> str:
+    try:
+        store.look_many([(workflow_slot(one), (Fields(places.DEFINITION, ("meta",)),)) for one in ids])
+    except PayloadError as error:
+        return str(error)
+    return ""
+
+
 def _entries(mender: Mender) -> Iterator[Finding]:
     names = _names(mender.store)
     while part := set(islice(names, _NAMES_AT_ONCE)):
@@ -55,11 +80,17 @@ def _names(store: Store) -> Iterator[tuple[str, str]]:
 
 
 def _workflows(mender: Mender, kind: Kind) -> Iterator[Finding]:
-    places = dict.fromkeys(range(mender.store.partitions()), 0)
-    while places:
-        chosen = mender.store.indexed(kind, places, _WORKFLOWS_AT_ONCE)
-        yield from mender.workflows([name for ids in chosen.values() for name in ids], Scope())[0]
-        places = {number: places[number] + len(ids) for number, ids in chosen.items() if ids}
+    for ids in _indexed(mender.store, kind):
+        yield from mender.workflows(ids, Scope())[0]
+
+
+def _indexed(store: Store, kind: Kind) -> Iterator[list[str]]:
+    """Yield the ids of all workflows of a kind, some at a time."""
+    seen = dict.fromkeys(range(store.partitions()), 0)
+    while seen:
+        chosen = store.indexed(kind, seen, _WORKFLOWS_AT_ONCE)
+        yield [name for ids in chosen.values() for name in ids]
+        seen = {number: seen[number] + len(ids) for number, ids in chosen.items() if ids}
 
 
 def _locks(mender: Mender) -> Iterator[Finding]:

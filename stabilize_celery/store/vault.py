@@ -23,6 +23,7 @@ MARK = b"\xc1"
 """First byte of a value that is not as the engine wrote it: neither msgpack nor UTF-8 begins like this."""
 _SEALED, _ELSEWHERE, _BLOB = b"\x01", b"\x02", b"\x03"
 _APART = (MARK + _ELSEWHERE, MARK + _BLOB)
+_PROOF = "proof"
 _TEXTS = frozenset({"reason"})
 
 
@@ -70,6 +71,24 @@ class Vault:
         self._blob_bytes = blob_bytes
         self._is_plain = cipher is None and blobs is None
         self._cache = BlobCache()
+
+    def proof(self) -> bytes:
+        """Return what only a process with the same key can open, or nothing if values are not encrypted."""
+        return b"" if self._cipher is None else self._cipher.seal(b"", _PROOF)
+
+    def check_proof(self, proof: bytes) -> None:
+        """Check another process' proof: what it writes can be read here, as far as keys are concerned.
+
+        Raises:
+            PayloadError: it can't.
+
+        """
+        if proof and self._cipher is None:
+            raise PayloadError("it encrypts, and this process has no keys")
+        if proof and self._cipher is not None:
+            self._cipher.open(proof, _PROOF)
+        if not proof and self._cipher is not None:
+            raise PayloadError("it has no keys, and can't read what this process writes")
 
     def sealed(self, address: Address, transaction: Transaction, shelf: Shelf) -> tuple[Transaction, Shelf]:
         """Return the transaction as it is to be written, and what `shelf` is then.

@@ -1,5 +1,6 @@
 """Where a broker is, for Celery: the Redis URLs that the store takes, in the words of kombu."""
 
+import json
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit
 
@@ -16,17 +17,19 @@ _SOCKET_OPTIONS = ("socket_timeout", "socket_connect_timeout", "socket_keepalive
 _REDIS = ("redis", "rediss", "sentinel")
 
 
-def broker_settings(url: str, timeout_s: float) -> dict[str, Any]:
+def broker_settings(url: str, timeout_s: float, options: str = "") -> dict[str, Any]:
     """Return Celery's settings for a broker.
 
     Args:
         url: As Celery takes it, or a Redis URL as the store takes it.
         timeout_s: How long connecting, and waiting for a reply, may take (s).
+        options: Further `broker_transport_options`, as a JSON object.
 
     Raises:
         ConfigurationError: Celery can't use it; the text says what it can.
 
     """
+    given = _read_options(options)
     scheme = url.partition("://")[0]
     if scheme.endswith("+cluster"):
         raise ConfigurationError(
@@ -35,20 +38,35 @@ def broker_settings(url: str, timeout_s: float) -> dict[str, Any]:
         )
     _check_transport(scheme if "://" in url else "", url)
     found: dict[str, Any] = {"broker_url": url, "broker_connection_timeout": timeout_s}
-    options = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "socket_keepalive": True}
+    socket = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "socket_keepalive": True}
     if scheme == "sentinel":
         place = _sentinels(url)
-        more = {"master_name": place.master, "sentinel_kwargs": {**options, **place.sentinel_options}}
-        found |= {"broker_url": _kombu_sentinels(place), "broker_transport_options": options | more}
+        more = {"master_name": place.master, "sentinel_kwargs": {**socket, **place.sentinel_options}}
+        found |= {"broker_url": _kombu_sentinels(place), "broker_transport_options": socket | more}
         if "connection_class" in place.options:
             found["broker_use_ssl"] = True
     elif scheme == "unix":
         found["broker_url"] = _kombu_socket(url)
     elif scheme in ("redis", "rediss"):
         found["broker_url"], more = _kombu_redis(url)
-        found["broker_transport_options"] = options | more
+        found["broker_transport_options"] = socket | more
+    if given:
+        found["broker_transport_options"] = {**found.get("broker_transport_options", {}), **given}
     _require_usable(found["broker_url"], url)
     return found
+
+
+def _read_options(text: str) -> dict[str, Any]:
+    try:
+        read = json.loads(text or "{}")
+    except ValueError:
+        read = None
+    if not isinstance(read, dict):
+        raise ConfigurationError(
+            f"STABILIZE_BROKER_OPTIONS is {text!r}: write the app's broker_transport_options as a JSON object, such as "
+            '{"global_keyprefix": "shop:"}'
+        )
+    return read
 
 
 def _check_transport(scheme: str, url: str) -> None:

@@ -27,7 +27,7 @@ class ProducerPublisher(CeleryPublisher):
     """
 
     def __init__(self, broker_url: str, settings: Settings, state_url: str = "") -> None:
-        chosen = broker_settings(broker_url, settings.socket_timeout_ms / 1000)
+        chosen = broker_settings(broker_url, settings.socket_timeout_ms / 1000, settings.broker_options)
         self.app = Celery("stabilize-producer", broker=chosen["broker_url"], set_as_current=False)
         self.app.conf.update(task_ignore_result=True, **chosen)
         super().__init__(self.app, state_url)

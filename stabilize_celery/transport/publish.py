@@ -14,7 +14,15 @@ from stabilize_celery.runtime.ports import Outgoing
 from stabilize_celery.store.contract import Post
 from stabilize_celery.transport.payloads import Payloads, readable
 
-__all__ = ["BATCH_SIZE", "CeleryPublisher", "databases_of_one_server", "plain_broker", "queue_named", "task_name"]
+__all__ = [
+    "BATCH_SIZE",
+    "CeleryPublisher",
+    "databases_of_one_server",
+    "names_of_its_own",
+    "plain_broker",
+    "queue_named",
+    "task_name",
+]
 
 BATCH_SIZE = 500
 """Messages per flush of a batch."""
@@ -40,7 +48,7 @@ def databases_of_one_server(app: Celery, state_url: str) -> tuple[int, int] | No
     is_one = broker.scheme == state.scheme == "redis" and broker.netloc == state.netloc
     if not is_one or broker.query or state.query or app.conf.broker_use_ssl:
         return None
-    if _has_names_of_its_own(app):
+    if names_of_its_own(app):
         return None
     numbers = [parts.path.strip("/") or "0" for parts in (broker, state)]
     return (int(numbers[0]), int(numbers[1])) if all(number.isdecimal() for number in numbers) else None
@@ -50,14 +58,14 @@ def plain_broker(app: Celery) -> str | None:
     """Return the URL of the broker that workers read if it is one plain Redis: queues are lists of their names."""
     url = str(app.conf.broker_read_url or "")
     parts = urlsplit(url)
-    is_special = bool(parts.query or ";" in url or app.conf.broker_use_ssl or _has_names_of_its_own(app))
+    is_special = bool(parts.query or ";" in url or app.conf.broker_use_ssl or names_of_its_own(app))
     return url if parts.scheme == "redis" and not is_special else None
 
 
-def _has_names_of_its_own(app: Celery) -> bool:
-    """Whether lists of a Redis bear other names than kombu gives them by default."""
+def names_of_its_own(app: Celery) -> dict[str, Any]:
+    """Return the options by which lists of a Redis bear other names than kombu gives them by default."""
     options = app.conf.broker_transport_options or {}
-    return any(name in options for name in ("global_keyprefix", "priority_steps", "sep"))
+    return {name: options[name] for name in ("global_keyprefix", "priority_steps", "sep") if name in options}
 
 
 _WITH_LANES = ("redis", "memory")
@@ -133,7 +141,7 @@ class CeleryPublisher:
             queue = queue_named(self._app, queue_and_step(message.queue)[0])
             special = (queue.expires, queue.message_ttl, queue.max_length, queue.max_priority, queue.queue_arguments)
             is_direct = queue.exchange.type == "direct" and queue.routing_key == queue.name
-            is_ours = not (any(special) or _has_names_of_its_own(self._app))
+            is_ours = not (any(special) or names_of_its_own(self._app))
             is_plain = self._plain[message.queue] = is_direct and is_ours
         return is_plain
 

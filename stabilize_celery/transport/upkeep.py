@@ -224,8 +224,11 @@ class Upkeep:
                 logger.info("%s: handed back at shutdown", attempt.task_id)
 
 
-def fleet_line(node: str, types: Sequence[str], queues: Sequence[str]) -> dict[str, Value]:
-    """Return a worker's line of the fleet registry; lists are one name per line."""
+def fleet_line(node: str, types: Sequence[str], queues: Sequence[str], **more: Value) -> dict[str, Value]:
+    """Return a worker's line of the fleet registry; lists are one name per line.
+
+    `more`: what producers must have as this worker has it, for `doctor` to compare.
+    """
     return {
         "node": node,
         "host": socket.gethostname(),
@@ -234,4 +237,5 @@ def fleet_line(node: str, types: Sequence[str], queues: Sequence[str]) -> dict[s
         "queues": "\n".join(queues),
         "version": metadata.version("stabilize-celery"),
         "python": platform.python_version(),
+        **more,
     }

@@ -1,5 +1,6 @@
 """What is added to a Celery worker: queues to consume, and the duties of its main process."""
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
@@ -21,7 +22,8 @@ from stabilize_celery.transport.celery_call import celery_task_names
 from stabilize_celery.transport.celery_tasks import SUBMIT
 from stabilize_celery.transport.duty import Duty
 from stabilize_celery.transport.pools import jobs_in, may_wait, prefetched_per_process, telling_queues
-from stabilize_celery.transport.publish import queue_named, task_name
+from stabilize_celery.transport.process import vault_of
+from stabilize_celery.transport.publish import names_of_its_own, queue_named, task_name
 from stabilize_celery.transport.queues import lengths_on
 from stabilize_celery.transport.reconnecting import reconnecting
 from stabilize_celery.transport.reports import Reports
@@ -126,6 +128,7 @@ class WorkerStep(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         """Start the keeper and the heartbeats, on threads of the main process."""
         bridge = self.bridge
+        vault = vault_of(bridge.settings)
         upkeep = Upkeep(
             bridge.store,
             bridge.publisher,
@@ -134,7 +137,13 @@ class WorkerStep(bootsteps.StartStopStep):
             bridge.reports,
             running=running_attempts,
             turns=bridge.turns,
-            line=lambda: fleet_line(worker.hostname, _types(bridge), list(bridge.app.amqp.queues.consume_from)),
+            line=lambda: fleet_line(
+                worker.hostname,
+                _types(bridge),
+                list(bridge.app.amqp.queues.consume_from),
+                keys=vault.proof(),
+                broker=json.dumps(names_of_its_own(bridge.app), sort_keys=True),
+            ),
             time_limit_s=lambda task_type: _time_limit_s(bridge.registry, task_type),
         )
         self._upkeep = upkeep

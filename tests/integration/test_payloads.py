@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import redis
 
+from stabilize_celery.cli.doctor import check_agreement
 from stabilize_celery.client import Client
 from stabilize_celery.errors import PayloadError
+from stabilize_celery.settings import Settings
 from tests.integration.fleet import Fleet, eventually
 from tests.servers import RedisServer
 
@@ -66,6 +68,8 @@ def test_a_workflow_runs_and_redis_never_sees_its_payloads(fleet: Fleet, tmp_pat
     done = fleet.ended(workflow_id)
 
     assert done.status.name == "SUCCEEDED"
+    assert [check.name for check in check_agreement(fleet.store.fleet(), Settings.from_env(fleet.env))] == []
+    assert [check.name for check in check_agreement(fleet.store.fleet(), Settings(redis_url="redis://h"))] == ["keys"]
     assert done.stages[0].context["card"] == SECRET
     assert done.stages[0].outputs["done_by"]
     assert SECRET.encode() not in everything(fleet.state_url) + everything(fleet.broker_url)

@@ -2,8 +2,10 @@
 
 from celery import Celery
 
+from stabilize_celery.client import Client
 from stabilize_celery.settings import Settings
 from stabilize_celery.transport.queues import lengths_on, queue_lengths
+from tests.unit.client.world import stage, workflow
 
 
 def test_lists_with_a_prefix_are_found(redis_url: str) -> None:
@@ -16,3 +18,17 @@ def test_lists_with_a_prefix_are_found(redis_url: str) -> None:
 
         assert lengths_on(app, Settings(), ["prefixed", "other"]) == {"prefixed": 3, "other": 0}
         assert queue_lengths(redis_url, Settings(), ["prefixed"]) == {"prefixed": 0}
+
+
+def test_a_client_sends_to_the_lists_that_prefixed_workers_read(redis_url: str) -> None:
+    """It has only URLs: a setting tells it what the app's options call them."""
+    options = {"global_keyprefix": "theirs:"}
+    with Celery(broker=redis_url, set_as_current=False) as app:
+        app.conf.broker_transport_options = options
+        settings = Settings(redis_url=redis_url, broker_options='{"global_keyprefix": "theirs:"}')
+        with Client(settings=settings) as client:
+            client.start(workflow(stage("a")))
+
+        assert lengths_on(app, Settings(), ["stabilize.control"]) == {"stabilize.control": 1}
+        assert queue_lengths(redis_url, Settings(), ["stabilize.control"]) == {"stabilize.control": 0}
+        assert queue_lengths(redis_url, settings, ["stabilize.control"]) == {"stabilize.control": 1}

@@ -1,8 +1,20 @@
 """What the doctor makes of a server's settings."""
 
-import pytest
+import base64
 
-from stabilize_celery.cli.doctor import check_server
+import pytest
+from celery import Celery
+
+from stabilize_celery.cli.doctor import check_agreement, check_server
+from stabilize_celery.client import Client
+from stabilize_celery.settings import Settings
+from stabilize_celery.transport.process import vault_of
+from stabilize_celery.transport.publish import names_of_its_own
+from tests.unit.cli.conftest import Program
+from tests.unit.client.world import stage, workflow
+
+URL = "redis://localhost"
+KEY, OTHER = (f"a:{base64.b64encode(letter * 32).decode()}" for letter in (b"k", b"o"))
 
 HEALTHY = {
     "redis_version": "7.0.15",
@@ -37,3 +49,74 @@ def test_a_finding_says_what_to_change(changed, found, advice):
 def test_what_a_managed_server_does_not_tell_is_no_finding():
     unknown = dict.fromkeys(("redis_version", "appendonly", "appendfsync", "maxmemory_policy"), "unknown")
     assert all(check.ok for check in check_server({**HEALTHY, **unknown}))
+
+
+# -- do producers and workers agree? -----------------------------------------------------------------------------------
+
+
+def told(keys: str, options: str, *, worker_keys: str = KEY, prefix: str = "shop:") -> list[str]:
+    """What the doctor says with these settings of a worker with those."""
+    app = Celery(broker=URL, set_as_current=False)
+    app.conf.broker_transport_options = {"global_keyprefix": prefix, "visibility_timeout": 60} if prefix else {}
+    line = {
+        "keys": vault_of(Settings(encryption_keys=worker_keys)).proof(),
+        "broker": str(names_of_its_own(app)).replace("'", '"').encode(),
+    }
+    settings = Settings(redis_url=URL, encryption_keys=keys, broker_options=options)
+    return [f"{check.told} {check.advice}" for check in check_agreement({"w@host": line}, settings)]
+
+
+def test_who_has_the_same_keys_and_queues_agrees():
+    """Also while keys are rotated, and with options that give no list another name."""
+    both = f"{KEY},b:{base64.b64encode(b'b' * 32).decode()}"
+
+    assert told(KEY, '{"global_keyprefix": "shop:", "visibility_timeout": 7}') == []
+    assert told(both, '{"global_keyprefix": "shop:"}') == []
+    assert told("", "", worker_keys="", prefix="") == []
+    assert list(check_agreement({"an older one": {}}, Settings(redis_url=URL, encryption_keys=KEY))) == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "worker_keys", "why"),
+    [(OTHER, KEY, "another key of this name"), ("", KEY, "no keys"), (KEY, "", "no keys")],
+)
+def test_a_worker_with_other_keys_is_named(keys: str, worker_keys: str, why: str):
+    """A producer with a wrong key under the right name starts what no worker can read."""
+    (found,) = told(keys, '{"global_keyprefix": "shop:"}', worker_keys=worker_keys)
+
+    assert found.startswith("w@host has other encryption keys")
+    assert why in found
+
+
+def test_a_worker_that_reads_other_lists_is_named_with_what_to_set():
+    (found,) = told(KEY, "")
+
+    assert """STABILIZE_BROKER_OPTIONS='{"global_keyprefix": "shop:"}'""" in found
+
+
+def test_what_a_producer_with_a_wrong_key_started_is_found(served: Program, redis_url: str, monkeypatch):
+    """It waits, since no worker can read it, and nothing of it is overdue."""
+    with Client(settings=Settings(redis_url=redis_url, encryption_keys=OTHER)) as wrong:
+        closed = wrong.start(workflow(stage("a")))
+    with Client(settings=Settings(redis_url=redis_url, encryption_keys=KEY)) as right:
+        right.start(workflow(stage("a")))
+    monkeypatch.setenv("STABILIZE_ENCRYPTION_KEYS", KEY)
+
+    said = served("doctor")
+
+    assert said.code == 1
+    assert f"1 running workflow can't be read here, such as {closed.id}" in said.text
+    assert "STABILIZE_ENCRYPTION_KEYS" in said.text
+
+
+def test_a_doctor_with_a_wrong_key_says_all_the_rest(served: Program, redis_url: str, monkeypatch):
+    """What it can't read is one more line, and no address of a server is advised where that answers."""
+    with Client(settings=Settings(redis_url=redis_url, encryption_keys=OTHER)) as wrong:
+        wrong.start(workflow(stage("a"))).cancel("enough")
+    monkeypatch.setenv("STABILIZE_ENCRYPTION_KEYS", KEY)
+
+    said = served("doctor")
+
+    assert "not all workflows could be inspected" in said.text
+    assert "broker" in said.text
+    assert "STABILIZE_REDIS_URL" not in said.text

@@ -81,3 +81,16 @@ def test_only_redis_gets_options_of_redis() -> None:
     """Other transports would not know them."""
     assert broker_settings("redis://h", 5.0)["broker_transport_options"] == SOCKET
     assert "broker_transport_options" not in broker_settings("amqp://h", 5.0)
+
+
+def test_further_options_are_the_apps_own() -> None:
+    """A producer that has only URLs reaches the lists that an app's options give other names."""
+    found = broker_settings("redis://h", 5.0, '{"global_keyprefix": "shop:", "priority_steps": [0, 9]}')
+
+    assert found["broker_transport_options"] == SOCKET | {"global_keyprefix": "shop:", "priority_steps": [0, 9]}
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "7", "global_keyprefix=shop:"])
+def test_options_that_are_no_object_are_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="STABILIZE_BROKER_OPTIONS"):
+        broker_settings("redis://h", 5.0, text)
