@@ -1,7 +1,9 @@
 """Clearing stages: the threads that are there now are taken away (wcp 1.6, 1.8; PROTOCOL 7.5, 10).
 
 One rule for cancelling a stage, a region, and what a cancelling join no longer needs: started and enabled runs,
-arrivals that wait at joins, edges counted in an unfinished cycle. Runs that have ended keep their status.
+arrivals that wait at joins, edges counted in an unfinished cycle. Runs that have ended keep their status. What a join
+would have given up before is not there to be taken away, judged or not (wcp 1.5): the whole graph says so, and is read
+only where something waits at a join.
 """
 
 from collections.abc import Collection, Generator, Mapping, Sequence
@@ -23,10 +25,21 @@ from stabilize_celery.engine.moves import (
     tell_status,
 )
 from stabilize_celery.engine.offers import leave_offer
-from stabilize_celery.engine.plan import decode_plan
-from stabilize_celery.engine.region import Place, Region
+from stabilize_celery.engine.plan import decode_plan, decode_workflow_plan
+from stabilize_celery.engine.region import Place, Region, joins_that_held
 from stabilize_celery.engine.state import ENTRY, RUN, SIGNALS, Run, WorkflowRecord
-from stabilize_celery.engine.steps import Append, Decision, Event, Hash, Members, Owed, Read, SetFields, Snapshot
+from stabilize_celery.engine.steps import (
+    Append,
+    Decision,
+    Event,
+    Fields,
+    Hash,
+    Members,
+    Owed,
+    Read,
+    SetFields,
+    Snapshot,
+)
 from stabilize_celery.models.messages import EvaluateJoin, run_name
 
 __all__ = ["Cleared", "clear_stages", "drop_arrivals", "fire_cancelling"]
@@ -36,7 +49,7 @@ _LIVE = Members(places.LIVE)
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """What a clearing took away: its change of `act`, and how many threads and arrivals."""
+    """What a clearing took away: its change of `act`, and how many runs, and joins that held something."""
 
     moves: int
     threads: int
@@ -52,7 +65,8 @@ def clear_stages(
     spare: Collection[str] = (),
 ) -> Generator[Read, Snapshot, Cleared]:
     """Take away what is in the stages `refs` now, but for the threads in `spare` and their instances."""
-    runs = yield from _live_runs(set(refs), spare)
+    live = yield from _live_runs()
+    runs = yield from _inside(live, set(refs), spare)
     keys = {thread: places.ledger(run_name(thread, None, run.task_index)) for thread, run in runs.items()}
     boxes = [places.signals(ref) for ref in refs]
     queries = [query for ref in refs for query in place_queries(ref)]
@@ -67,12 +81,12 @@ def clear_stages(
         if run.offer:
             moves += yield from leave_offer(decision, frame)
     _forget_waiters(decision, snapshot, refs, runs)
-    dropped = 0
-    for ref, place in read_places(snapshot, refs, {}).items():
-        dropped += drop_arrivals(decision, workflow_id, ref, place, snapshot.now_us)
-        if place.plan.component:
-            decision.owes.append(Owed(EvaluateJoin(workflow_id=workflow_id, ref_id=place.plan.component)))
-    return Cleared(moves, len(runs) + dropped)
+    found, held = yield from _act_first(read_places(snapshot, refs, {}), live.values())
+    for ref in refs:
+        drop_arrivals(decision, workflow_id, found[ref], snapshot.now_us, counts=ref in held)
+        if found[ref].plan.component:
+            decision.owes.append(Owed(EvaluateJoin(workflow_id=workflow_id, ref_id=found[ref].plan.component)))
+    return Cleared(moves, len(runs) + len(held))
 
 
 def fire_cancelling(
@@ -91,14 +105,36 @@ def fire_cancelling(
     return None
 
 
-def _live_runs(refs: Collection[str], spare: Collection[str]) -> Generator[Read, Snapshot, dict[str, Run]]:
+def _live_runs() -> Generator[Read, Snapshot, dict[str, Run]]:
     live = sorted((yield Read((_LIVE,), (places.LIVE,)))[_LIVE])
-    keys = {thread: Hash(places.run(thread)) for thread in live if thread not in spare}
+    keys = {thread: Hash(places.run(thread)) for thread in live}
     found = yield Read(tuple(keys.values()))
-    runs = {thread: RUN.decode(found[key]) for thread, key in keys.items()}
-    inside = {thread: keys[thread] for thread, run in runs.items() if run.ref in refs and run.parent not in spare}
-    again = yield Read(tuple(inside.values()), tuple(key.key for key in inside.values()))
-    return {thread: RUN.decode(again[key]) for thread, key in inside.items()}
+    return {thread: RUN.decode(found[key]) for thread, key in keys.items()}
+
+
+def _inside(
+    live: Mapping[str, Run], refs: Collection[str], spare: Collection[str]
+) -> Generator[Read, Snapshot, dict[str, Run]]:
+    inside = (t for t, run in live.items() if run.ref in refs and t not in spare and run.parent not in spare)
+    keys = {thread: Hash(places.run(thread)) for thread in inside}
+    found = yield Read(tuple(keys.values()), tuple(key.key for key in keys.values()))
+    return {thread: RUN.decode(found[key]) for thread, key in keys.items()}
+
+
+def _act_first(
+    found: Mapping[str, Place], live: Collection[Run]
+) -> Generator[Read, Snapshot, tuple[Mapping[str, Place], set[str]]]:
+    """Let the joins do what they have not come to yet. Returns the places, and which of them held something."""
+    if not any(place.holds for place in found.values()):
+        return found, set()
+    meta = Fields(places.DEFINITION, ("meta",))
+    order = decode_workflow_plan((yield Read((meta,)))[meta]["meta"]).order
+    graph = read_places((yield Read(tuple(query for ref in order for query in place_queries(ref)))), order, {})
+    for run in live:
+        if run.ref in graph and run.instance is None and not run.passed_on:
+            graph[run.ref].runs += 1
+    held = joins_that_held(graph)
+    return {ref: graph.get(ref, place) for ref, place in found.items()}, held & found.keys()
 
 
 def _frame(workflow_id: str, record: WorkflowRecord, snapshot: Snapshot, thread: str, run: Run) -> Frame:
@@ -116,24 +152,21 @@ def _forget_waiters(decision: Decision, snapshot: Snapshot, refs: Sequence[str],
             decision.change(SetFields(key, SIGNALS.encode(waiters=rest)))
 
 
-def drop_arrivals(
-    decision: Decision, workflow_id: str, ref: str, place: Place, now_us: int, *, counts: bool = True
-) -> int:
+def drop_arrivals(decision: Decision, workflow_id: str, place: Place, now_us: int, *, counts: bool) -> None:
     """Drop what waits at a join. A cycle that has fired first absorbs what belongs to it, and stays.
 
-    Returns how much that was. All of it `counts` as one run, which ends now (wcp 1.2).
+    `counts`: something was taken away, which counts as a run that ends now (wcp 1.2).
     """
     if place.has_fired:
         place.absorb()
-    dropped = sum(map(len, place.waiting.values())) + (0 if place.has_fired else len(place.counted))
     place.drop_all()
     if place.counted and not place.has_fired:
         place.new_cycle()
     write_place(decision, workflow_id, place)
-    if dropped and counts:
+    if counts:
+        ref = place.plan.ref
         token = thread_id("dropped", ref, sum(place.used.values()))
         set_run(decision, token, ref=ref, status="CANCELED", created_us=now_us, ended_ms=now_us // 1000)
         decision.change(Append(places.bypassed(ref), token))
         decision.events.append(Event("stage.canceled", ref, {"thread": token}))
         tell_status(decision, workflow_id, place.plan)
-    return dropped

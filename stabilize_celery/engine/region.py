@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from stabilize_celery.engine.plan import StagePlan
 
-__all__ = ["Firing", "Place", "Region", "joins_cut_short"]
+__all__ = ["Firing", "Place", "Region", "joins_that_held"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,11 @@ class Place:
     def edges(self) -> range:
         """Positions of the incoming edges."""
         return range(len(self.plan.requisites))
+
+    @property
+    def holds(self) -> bool:
+        """Whether something is there that could be taken away: arrivals, or edges counted in an unfinished cycle."""
+        return any(self.waiting.values()) or (bool(self.counted) and not self.has_fired)
 
     def take(self, edge: int, *, is_counted: bool = False) -> str:
         """Consume the first arrival of an edge; one that `is_counted` stands for its edge until the cycle is over."""
@@ -149,8 +154,8 @@ class Region:
         return {edge for edge in place.edges if self._may_fill(place, edge, found)}
 
 
-def joins_cut_short(places: Mapping[str, Place]) -> set[str]:
-    """Return the joins that held arrivals when their workflow was cut short; changes the places.
+def joins_that_held(places: Mapping[str, Place]) -> set[str]:
+    """Return the joins that held something before it was taken away; changes the places.
 
     What had come may not have been judged yet: what a join would have absorbed or given up was not there any more.
     """
@@ -163,10 +168,7 @@ def joins_cut_short(places: Mapping[str, Place]) -> set[str]:
                 before = place.consumed, place.has_fired, len(place.counted)
                 cut |= {firing.ref for firing in region.judge(ref)}
                 is_changed |= before != (place.consumed, place.has_fired, len(place.counted))
-    held = (
-        ref for ref, place in places.items() if any(place.waiting.values()) or (place.counted and not place.has_fired)
-    )
-    return cut | set(held)
+    return cut | {ref for ref, place in places.items() if place.holds}
 
 
 def _kind(plan: StagePlan) -> str:

@@ -145,11 +145,11 @@ def _give_up(
     queries = [query for ref in joins for query in place_queries(ref)]
     watch = [key for ref in joins for key in (places.arrivals(ref), places.join(ref))]
     snapshot = yield Read(tuple(queries), tuple(watch))
-    for ref, place in read_places(snapshot, joins, {}).items():
+    for place in read_places(snapshot, joins, {}).values():
         if place.has_fired:
             place.absorb()
             place.new_cycle()
-        drop_arrivals(decision, workflow_id, ref, place, snapshot.now_us, counts=not record.is_settled)
+        drop_arrivals(decision, workflow_id, place, snapshot.now_us, counts=place.holds and not record.is_settled)
 
 
 def _reset(

@@ -13,7 +13,7 @@ from stabilize_celery.engine.moves import (
     task_list,
 )
 from stabilize_celery.engine.plan import StagePlan, decode_plan
-from stabilize_celery.engine.region import Place, Region, joins_cut_short
+from stabilize_celery.engine.region import Place, Region, joins_that_held
 from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD, Run, TaskState, WorkflowRecord
 from stabilize_celery.engine.steps import Hash, Items, Members, Query, Snapshot, workflow_slot
 from stabilize_celery.errors import WorkflowNotFoundError
@@ -117,7 +117,7 @@ def read_view(store: Store, workflow_id: str, *, without_payloads: bool = False)
     places_ = {ref: _place(plan, by_stage[ref], lists[ref], found) for ref, plan in plans.items()}
     reachable = Region(places_).reachable() if record.is_live else set()
     is_cut = not record.is_live and not record.is_settled
-    cut = joins_cut_short(_as_it_was_cut(places_, by_stage, record)) if is_cut else set()
+    cut = joins_that_held(_as_it_was_cut(places_, by_stage, record)) if is_cut else set()
     stages = {
         ref: StageView(
             plan,

@@ -3,10 +3,14 @@
 from stabilize_celery.models.expressions import ConditionError, evaluate_condition
 from stabilize_celery.testing.conformance.scenario import StageScript
 from tests.simulation.oracle.enabling import end_run, offer_or_enable
+from tests.simulation.oracle.joins import judge, judge_joins
 from tests.simulation.oracle.pasts import with_outputs
 from tests.simulation.oracle.state import Case, Run
 
-__all__ = ["cancel", "complete", "end_if_nothing_is_left", "fail", "failure_status", "finish", "leave", "pass_on"]
+__all__ = [
+    "cancel", "complete", "end_if_nothing_is_left", "fail", "failure_status", "finish", "judge_cancelling", "leave",
+    "pass_on",
+]  # fmt: skip
 
 
 def complete(case: Case, run: Run, status: str) -> None:
@@ -20,6 +24,7 @@ def complete(case: Case, run: Run, status: str) -> None:
     except ConditionError:
         fail(case, run, "TERMINAL")
         return
+    _let_joins_act(case, run)
     leave(case, run)
     end_run(run, status)
     _go_on(case, run, taken, is_bypassed=status == "SKIPPED")
@@ -32,9 +37,17 @@ def pass_on(case: Case, run: Run) -> None:
     except ConditionError:
         fail(case, run, "TERMINAL")
         return
+    _let_joins_act(case, run)
     leave(case, run)
     run.passed_on = True
     _go_on(case, run, taken)
+
+
+def _let_joins_act(case: Case, run: Run) -> None:
+    """Where this end takes away what is elsewhere: what a join gives up before is not taken away (1.5)."""
+    stage = case.stages[run.ref]
+    if stage.terminates_workflow or stage.cancels_regions:
+        judge_joins(case, case.top)
 
 
 def leave(case: Case, run: Run) -> None:
@@ -86,10 +99,13 @@ def failure_status(stage: StageScript) -> str:
 def fail(case: Case, run: Run, status: str) -> None:
     """End a run whose thread does not go on, TERMINAL or STOPPED, with what that means for the case."""
     stage = case.stages[run.ref]
+    ends_all = status == "TERMINAL" and not stage.context.get("allowSiblingStagesToContinueOnFailure")
+    if ends_all and run.parent is None:
+        judge_joins(case, case.top)
     end_run(run, status)
     if run.parent is not None:
         return
-    if status == "TERMINAL" and not stage.context.get("allowSiblingStagesToContinueOnFailure"):
+    if ends_all:
         finish(case, "TERMINAL")
     elif status == "TERMINAL" or (status == "STOPPED" and stage.context.get("completeOtherBranchesThenFail")):
         case.failure_put_off = True
@@ -112,6 +128,25 @@ def cancel(case: Case, refs: list[str], spare: Run | None = None) -> bool:
         if ref in case.joins:
             found |= _drop(case, ref)
     return found
+
+
+def judge_cancelling(case: Case, ref: str) -> None:
+    """Judge a cancelling join; if it fires, take away what leads to it."""
+    before = len(case.runs)
+    judge(case, ref)
+    if len(case.runs) > before:
+        judge_joins(case, case.top)
+        cancel(case, _upstream(case, ref))
+
+
+def _upstream(case: Case, ref: str) -> list[str]:
+    found: set[str] = set()
+    left = [ref]
+    while left:
+        fresh = set(case.sources[left.pop()]) - found
+        found |= fresh
+        left += fresh
+    return sorted(found)
 
 
 def _drop(case: Case, ref: str) -> bool:

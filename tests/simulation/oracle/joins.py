@@ -6,7 +6,6 @@ from typing import Any
 
 from stabilize_celery.testing.conformance.scenario import StageScript
 from tests.simulation.oracle.enabling import enable, end_run
-from tests.simulation.oracle.ends import cancel
 from tests.simulation.oracle.pasts import Past, merged
 from tests.simulation.oracle.reach import passable
 from tests.simulation.oracle.state import Case, Join
@@ -38,19 +37,13 @@ def cancelling(case: Case) -> list[str]:
 
 def _would_act(case: Case, ref: str) -> bool:
     joins, runs, clock = deepcopy(case.joins), list(case.runs), case.clock
-    before = [(run.status, run.offer, run.has_news) for run in runs]
-    doomed = [child.is_doomed for child in case.home.cases]
     acts = judge(case, ref)
     case.joins, case.runs, case.clock = joins, runs, clock
-    for run, (status, offer, news) in zip(runs, before, strict=True):
-        run.status, run.offer, run.has_news = status, offer, news
-    for child, was in zip(case.home.cases, doomed, strict=True):
-        child.is_doomed = was
     return acts
 
 
 def judge(case: Case, ref: str) -> bool:
-    """Judge one join. Returns whether it did something."""
+    """Judge one join, but for what it cancels. Returns whether it did something."""
     join, stage = case.joins[ref], case.stages[ref]
     found = passable(case, ref)
     is_open = [at for at, source in enumerate(case.sources[ref]) if source in found]
@@ -113,7 +106,6 @@ def _judge_cycle(case: Case, ref: str, join: Join, stage: StageScript, is_open: 
                 if stage.join_mode == "CANCELLING":
                     join.empty()
                     join.counted, join.has_fired = {}, False
-                    cancel(case, _upstream(case, ref))
             return True
     to_come = [at for at in is_open if at not in join.counted]
     is_doomed = not join.has_fired and len(join.counted) + len(to_come) < need
@@ -121,16 +113,6 @@ def _judge_cycle(case: Case, ref: str, join: Join, stage: StageScript, is_open: 
         join.counted, join.has_fired = {}, False
         return True
     return False
-
-
-def _upstream(case: Case, ref: str) -> list[str]:
-    found: set[str] = set()
-    left = [ref]
-    while left:
-        fresh = set(case.sources[left.pop()]) - found
-        found |= fresh
-        left += fresh
-    return sorted(found)
 
 
 def _order(case: Case) -> list[str]:

@@ -4,6 +4,7 @@ from stabilize_celery.testing.conformance.scenario import Effect, Trigger
 from tests.simulation.oracle.enabling import choose, end_run
 from tests.simulation.oracle.ends import cancel, complete, finish
 from tests.simulation.oracle.instances import add_instances, complete_early, takes_more
+from tests.simulation.oracle.joins import judge_joins
 from tests.simulation.oracle.reach import stage_status
 from tests.simulation.oracle.starting import may_try
 from tests.simulation.oracle.state import WELL, Case, Installation, Run
@@ -77,6 +78,8 @@ def deliver(home: Installation, effect: Effect) -> None:
 
 
 def _do(case: Case, ref: str, effect: Effect) -> None:  # noqa: PLR0912 - a case per event
+    if effect.verb.startswith("cancel_"):
+        judge_joins(case, case.top)
     live = sorted((run for run in case.live() if run.ref == ref), key=lambda run: run.created)
     match effect.verb:
         case "signal":

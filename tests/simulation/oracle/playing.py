@@ -13,9 +13,9 @@ from typing import TypeAlias
 from stabilize_celery.testing.conformance.scenario import EventScript, Scenario, WorkflowScript
 from tests.simulation.oracle.calls import call, return_from
 from tests.simulation.oracle.enabling import choose, offer_or_enable, offered
-from tests.simulation.oracle.ends import end_if_nothing_is_left, finish
+from tests.simulation.oracle.ends import end_if_nothing_is_left, finish, judge_cancelling
 from tests.simulation.oracle.instances import judge_instances
-from tests.simulation.oracle.joins import cancelling, judge, judge_joins, untie
+from tests.simulation.oracle.joins import cancelling, judge_joins, untie
 from tests.simulation.oracle.outside import deliver, is_addressed, look_at_triggers
 from tests.simulation.oracle.parts import continue_run, take_away
 from tests.simulation.oracle.reach import ended
@@ -87,12 +87,12 @@ def _steps(case: Case) -> Iterator[_Step]:
     if not case.is_live:
         return
     if case.is_doomed:
-        yield case, partial(finish, case, "CANCELED")
+        yield case, partial(_take_away, case)
     for run in case.runs:
         yield from _steps_of(case, run)
     acting = cancelling(case)
     for ref in acting:
-        yield (case, ref), partial(_judge, case, ref)
+        yield (case, ref), partial(judge_cancelling, case, ref)
     if not case.is_judged:
         yield None, lambda: None
     elif not acting and _is_still(case):
@@ -122,8 +122,9 @@ def _steps_inside(case: Case, run: Run) -> Iterator[_Step]:
             yield work, partial(do_work, case, run, work)
 
 
-def _judge(case: Case, ref: str) -> None:
-    judge(case, ref)
+def _take_away(case: Case) -> None:
+    judge_joins(case, case.top)
+    finish(case, "CANCELED")
 
 
 def _call(case: Case, run: Run) -> None:
