@@ -23,11 +23,10 @@ from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.messages import CancelTask, FinalizeStage, Message, RunTask
 from stabilize_celery.runtime.draft import Draft, UnfitError
 from stabilize_celery.runtime.lanes import NOT_URGENT
-from stabilize_celery.runtime.next_message import has_next, with_next
+from stabilize_celery.runtime.next_message import has_next
 from stabilize_celery.runtime.ports import outgoing
 from stabilize_celery.runtime.unit import Conflict, Prepared, Publishing, Sessions, UnitOfWork
 from stabilize_celery.settings import Settings
-from stabilize_celery.store.contract import Transaction
 
 __all__ = ["Fusion", "GoingOn", "Kept", "Seed", "Taken"]
 
@@ -228,10 +227,8 @@ class _Fused:
         claimed = self._claimed(going_on, kept) if going_on and kept and may_claim else None
         sent = [(one, where) for one, where in self._agreed if one is not kept]
         prepared = self._unit.riding(Prepared(self.draft.written(), [one for one, _ in sent if one.wanted is always]))
-        written = prepared.transaction
-        if is_last and kept is None and not self._agenda:
-            written = with_next(written)
-        results, taken = self._written(written, going_on, claimed)
+        is_end = is_last and kept is None and not self._agenda
+        results, taken = self._written(prepared, going_on, claimed, is_end=is_end)
         wanted = [one for one, where in sent if one.wanted is not always and one.wanted(results[where])]
         tasks = [one for one in wanted if isinstance(one.message, _USER_CODE)]
         self._unit.publish([outgoing(one.message, one.queue) for one in (*prepared.publishes, *tasks)])
@@ -240,10 +237,14 @@ class _Fused:
         return list(waiting.values()), taken or kept
 
     def _written(
-        self, written: Transaction, going_on: GoingOn | None, claimed: ClaimedTask | None
+        self, prepared: Prepared, going_on: GoingOn | None, claimed: ClaimedTask | None, *, is_end: bool
     ) -> tuple[Sequence[int | None], Taken | None]:
+        written = prepared.transaction
         if claimed is None or going_on is None:
-            results = self._session.commit(written)
+            if is_end:
+                results = self._sessions.commit_last(self._slot, written, prepared.riding)
+            else:
+                results = self._session.commit(written)
             if results is None:
                 raise Conflict
             return results, None

@@ -1,14 +1,65 @@
-"""The next message: the last commit of a delivery may take it off the broker's lists in its own EXEC (decision 015)."""
+"""The next message: the last commit of a delivery may take it off the broker's lists in its own EXEC (decision 015).
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+Where that is likely to be what the commit itself has sent, the same round trip reads what its handling begins with
+(decision 017): a head start.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 
-import msgspec
+from stabilize_celery.engine.steps import Query, Read, Slot, Snapshot, workflow_slot
+from stabilize_celery.models.messages import Message
+from stabilize_celery.store.contract import Session, Take, Transaction
 
-from stabilize_celery.store.contract import Take, Transaction
+__all__ = ["HeadStart", "NextMessage", "current_next", "has_next", "head_start_on", "taking_next"]
 
-__all__ = ["NextMessage", "has_next", "taking_next", "with_next"]
+Opening = Callable[[Message], Read | None]
+"""Returns what the handling of a message reads first; None: it is not to be read ahead."""
+Opened = AbstractContextManager[Session]
+
+
+class HeadStart:
+    """A session on which the first read of a message was answered when the message was taken.
+
+    All that it read is WATCHed like what the handling reads itself: if anything has moved since, its commit fails.
+
+    Args:
+        message: Whose first read it was.
+        session: Where it was read, on the slot of the message's workflow.
+        opened: What the session belongs to, entered: whoever takes it over leaves it.
+        asked: What was asked for.
+        snapshot: What was answered.
+
+    """
+
+    def __init__(self, message: Message, session: Session, opened: Opened, asked: Read, snapshot: Snapshot) -> None:
+        self.message = message
+        self.session = session
+        self.opened = opened
+        self._asked = asked
+        self._snapshot: Snapshot | None = snapshot
+
+    def close(self) -> None:
+        """Give the session up."""
+        self.opened.__exit__(None, None, None)
+
+    def read(self, queries: Sequence[Query], watch: Sequence[str] = ()) -> Snapshot:
+        """As a session does; the first time without asking, if it is what was read."""
+        snapshot, self._snapshot = self._snapshot, None
+        if snapshot is not None and self._asked == Read(tuple(queries), tuple(watch)):
+            return snapshot
+        return self.session.read(queries, watch)
+
+    def commit(self, transaction: Transaction) -> list[int | None] | None:
+        """As a session does."""
+        return self.session.commit(transaction)
+
+    def commit_and_read(
+        self, transaction: Transaction, queries: Sequence[Query], watch: Sequence[str] = ()
+    ) -> tuple[list[int | None], Snapshot] | None:
+        """As a session does."""
+        return self.session.commit_and_read(transaction, queries, watch)
 
 
 class NextMessage:
@@ -16,12 +67,21 @@ class NextMessage:
 
     Args:
         wants: Says what may be taken at that moment; None: nothing.
+        begun: What was read already for the message that is handled.
+        opening: Says what to read of a message that is sent, if that is likely to be what is taken.
 
     """
 
-    def __init__(self, wants: Callable[[], Take | None]) -> None:
+    def __init__(
+        self, wants: Callable[[], Take | None], begun: HeadStart | None = None, opening: Opening = lambda _: None
+    ) -> None:
         self._wants = wants
+        self._begun = begun
+        self._opening = opening
         self._take: Take | None = None
+        self.sent: Message | None = None
+        """The first message that the commit has sent which takes the next one."""
+        self._head_start: HeadStart | None = None
 
     @property
     def taken(self) -> tuple[str, bytes] | None:
@@ -35,13 +95,62 @@ class NextMessage:
         self._take = self._wants()
         return self._take
 
+    def expected(self, slot: Slot, sent: Sequence[Message]) -> tuple[Message, Read] | None:
+        """Return what will be taken if nothing else waits, and what to read for it on a slot; None: nothing.
+
+        Args:
+            slot: Where the commit is that takes.
+            sent: What this commit sends, in order.
+
+        """
+        self.sent = sent[0] if sent else None
+        if self.sent is None or workflow_slot(self.sent.workflow_id) != slot:
+            return None
+        read = self._opening(self.sent)
+        return None if read is None else (self.sent, read)
+
+    def begin(self, head_start: HeadStart) -> None:
+        """Keep what was read for the message that is expected."""
+        self._head_start = head_start
+
+    def head_start(self, message: Message) -> HeadStart | None:
+        """Give away what was read for a message; what was read for another one is given up."""
+        kept, self._head_start = self._head_start, None
+        if kept is not None and kept.message != message:
+            kept.close()
+            return None
+        return kept
+
+    def begun_on(self, slot: Slot) -> HeadStart | None:
+        """Give away, once, what was read for the message that is handled, if it was read on this slot."""
+        begun = self._begun
+        if begun is None or workflow_slot(begun.message.workflow_id) != slot:
+            return None
+        self._begun = None
+        return begun
+
+    def is_handled(self) -> None:
+        """Give up what was read for the message that is handled, if nobody has begun with it."""
+        if self._begun is not None:
+            self._begun.close()
+            self._begun = None
+
+    def give_up(self) -> None:
+        """Give up what was read for the message that was taken."""
+        if self._head_start is not None:
+            self._head_start.close()
+            self._head_start = None
+
 
 _next: ContextVar[NextMessage | None] = ContextVar("stabilize_celery_next_message", default=None)
 
 
 @contextmanager
 def taking_next(message: NextMessage) -> Iterator[None]:
-    """Let the last commit of what is handled inside, on this thread, take the next message."""
+    """Let the last commit of what is handled inside, on this thread, take the next message.
+
+    No code of users may run behind that commit before the delivery ends: the message would wait for it.
+    """
     token = _next.set(message)
     try:
         yield
@@ -49,17 +158,18 @@ def taking_next(message: NextMessage) -> Iterator[None]:
         _next.reset(token)
 
 
-def with_next(transaction: Transaction) -> Transaction:
-    """Return the last transaction of a delivery, which takes the next message if this thread wants one.
-
-    No code of users may run behind it before the delivery ends: the message would wait for that.
-    """
-    message = _next.get()
-    take = message.wanted() if message is not None else None
-    return transaction if take is None else msgspec.structs.replace(transaction, take=take)
+def current_next() -> NextMessage | None:
+    """Return what this thread takes while it handles a message, if it may take anything."""
+    return _next.get()
 
 
 def has_next() -> bool:
     """Whether the next message has been taken already."""
     message = _next.get()
     return message is not None and message.taken is not None
+
+
+def head_start_on(slot: Slot) -> HeadStart | None:
+    """Give away, once, what was read on a slot for the message that this thread handles."""
+    message = _next.get()
+    return message.begun_on(slot) if message is not None else None

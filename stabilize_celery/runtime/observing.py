@@ -9,7 +9,7 @@ from stabilize_celery.engine.steps import Query, Slot, Snapshot
 from stabilize_celery.models.messages import Message
 from stabilize_celery.store.contract import Session, Transaction
 
-__all__ = ["ObservedSession", "Observer", "Observers"]
+__all__ = ["ObservedSession", "Observer", "Observers", "tell_of_commit"]
 
 
 class Observer:
@@ -106,7 +106,12 @@ class ObservedSession:
         return answer
 
     def _tell(self, transaction: Transaction, *, is_written: bool) -> None:
-        if is_written:
-            self._observer.committed(self._slot, transaction)
-        else:
-            self._observer.conflicted(self._slot)
+        tell_of_commit(self._observer, self._slot, transaction, is_written=is_written)
+
+
+def tell_of_commit(observer: Observer, slot: Slot, transaction: Transaction, *, is_written: bool) -> None:
+    """Tell an observer what became of a commit."""
+    if is_written:
+        observer.committed(slot, transaction)
+    else:
+        observer.conflicted(slot)

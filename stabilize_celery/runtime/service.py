@@ -131,6 +131,15 @@ class Runtime:
             return self._handle(message)
         return observer.around_delivery(message, partial(self._handle, message))
 
+    def opening(self, message: Message) -> Read | None:
+        """Return what the handling of a message reads first of its workflow; None: users' code comes before it."""
+        if isinstance(message, (CancelTask, FinalizeStage)):
+            return None
+        handling = HANDLERS[type(message)](message, self._rules, 0)
+        step = next(handling)
+        handling.close()
+        return step if isinstance(step, Read) and step.slot is None else None
+
     def _handle(self, message: Message) -> str:
         try:
             note = self._handled(message)

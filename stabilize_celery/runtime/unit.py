@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from random import Random
 from typing import Any
 
@@ -33,8 +33,8 @@ from stabilize_celery.errors import QueueError
 from stabilize_celery.models.messages import LEDGER_VERSION, Message
 from stabilize_celery.runtime.definitions import Definitions, KnowingSession
 from stabilize_celery.runtime.lanes import NOT_URGENT, Urgency
-from stabilize_celery.runtime.next_message import with_next
-from stabilize_celery.runtime.observing import ObservedSession, Observer
+from stabilize_celery.runtime.next_message import HeadStart, current_next, head_start_on
+from stabilize_celery.runtime.observing import ObservedSession, Observer, tell_of_commit
 from stabilize_celery.runtime.ports import Outgoing, Publisher, RidingPublisher, outgoing, queue_of
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Drop, Due, LedgerChange, Put, Session, Store, Transaction, Undue
@@ -69,10 +69,11 @@ class Publishing(msgspec.Struct, frozen=True):
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """A decision as a transaction, and what to publish after it."""
+    """A decision as a transaction, what to publish after it, and what the transaction itself sends, in order."""
 
     transaction: Transaction
     publishes: Sequence[Publishing]
+    riding: Sequence[Message] = ()
 
     def to_publish(self, results: Results) -> list[Outgoing]:
         """Return the messages that the results ask for."""
@@ -115,7 +116,7 @@ class UnitOfWork:
     ) -> WorkDone:
         """Run a handler to its commit. `own`: the ledger name it handles; None for an outside event.
 
-        `is_last`: nothing is done after it for the same delivery (see `with_next`).
+        `is_last`: nothing is done after it for the same delivery (see `Sessions.commit_last`).
         """
         for attempt in range(self._settings.commit_tries):
             if attempt:
@@ -168,20 +169,25 @@ class UnitOfWork:
             return
         urgency = sessions.urgency(slot, own) if decision.sends else NOT_URGENT
         prepared = self.riding(self.prepare(decision, sessions.now_ms(slot), own, urgency))
-        written = prepared.transaction
-        results = sessions.of(slot).commit(with_next(written) if is_last else written)
+        if is_last:
+            results = sessions.commit_last(slot, prepared.transaction, prepared.riding)
+        else:
+            results = sessions.of(slot).commit(prepared.transaction)
         if results is None:
             raise Conflict
         self.publish(prepared.to_publish(results))
 
     def riding(self, prepared: Prepared) -> Prepared:
         """Let the commit itself send what it sends in any case, where that can be."""
-        sure = [outgoing(one.message, one.queue) for one in prepared.publishes if one.wanted is always]
-        posts = self._rider.riding(sure) if sure and self._rider is not None else None
+        if self._rider is None:
+            return prepared
+        sure = [one for one in prepared.publishes if one.wanted is always]
+        posts = self._rider.riding([outgoing(one.message, one.queue) for one in sure]) if sure else None
         if posts is None:
             return prepared
         rest = [one for one in prepared.publishes if one.wanted is not always]
-        return Prepared(msgspec.structs.replace(prepared.transaction, posts=posts), rest)
+        riding = [one.message for one in sure]
+        return Prepared(msgspec.structs.replace(prepared.transaction, posts=posts), rest, riding)
 
     def prepare(self, decision: Decision, now_ms: int, own: str | None, urgency: Urgency) -> Prepared:
         """Return the transaction that a decision means; `own` is forgotten unless it keeps its entry."""
@@ -247,6 +253,10 @@ class Sessions:
         self._observer = observer
         self._definitions = definitions
         self._open: dict[Slot, Session] = {}
+        self._plain: dict[Slot, Session] = {}
+        """The same sessions, without the observer."""
+        self._entered: dict[Slot, AbstractContextManager[Session]] = {}
+        """What they belong to; what went over to the next message is not here any more."""
         self._now_ms: dict[Slot, int] = {}
         self._openings: dict[Slot, Snapshot] = {}
         self._relays: Sessions | None = None
@@ -282,13 +292,60 @@ class Sessions:
         """Return the session of a slot, opened when first asked for."""
         found = self._open.get(slot)
         if found is None:
-            found = self._stack.enter_context(self._store.session(slot))
-            if self._definitions is not None and slot.kind == "workflow":
-                found = KnowingSession(found, slot.name, self._definitions)
+            found = self._opened(slot)
             if self._observer is not None:
                 found = ObservedSession(found, slot, self._observer)
             self._open[slot] = found
         return found
+
+    def _opened(self, slot: Slot) -> Session:
+        self._stack.callback(self._leave, slot)
+        if (begun := head_start_on(slot)) is not None:
+            self._entered[slot], self._plain[slot] = begun.opened, begun.session
+            return begun
+        opened = self._store.session(slot)
+        found = opened.__enter__()
+        if self._definitions is not None and slot.kind == "workflow":
+            found = KnowingSession(found, slot.name, self._definitions)
+        self._entered[slot], self._plain[slot] = opened, found
+        return found
+
+    def _leave(self, slot: Slot) -> None:
+        opened = self._entered.pop(slot, None)
+        if opened is not None:
+            opened.__exit__(None, None, None)
+
+    def commit_last(self, slot: Slot, transaction: Transaction, sent: Sequence[Message]) -> list[int | None] | None:
+        """Commit what ends a delivery: it takes the next message if this thread wants one (decision 015).
+
+        If that is likely to be one of `sent`, what its handling begins with is read behind it, and the session goes
+        over to that handling (decision 017).
+
+        Args:
+            slot: Where it is committed.
+            transaction: What is written.
+            sent: The messages that it sends, in order.
+
+        """
+        following = current_next()
+        take = following.wanted() if following is not None else None
+        if following is None or take is None:
+            return self.of(slot).commit(transaction)
+        transaction = msgspec.structs.replace(transaction, take=take)
+        expected = following.expected(slot, sent)
+        if expected is None:
+            return self.of(slot).commit(transaction)
+        message, read = expected
+        session = self._plain[slot]
+        answer = session.commit_and_read(transaction, read.queries, read.watch)
+        if self._observer is not None:
+            # What was read is seen where it is used: as the next delivery's.
+            tell_of_commit(self._observer, slot, transaction, is_written=answer is not None)
+        if answer is None:
+            return None
+        del self._open[slot]
+        following.begin(HeadStart(message, session, self._entered.pop(slot), read, answer[1]))
+        return answer[0]
 
 
 def event_fields(event: Event, now_ms: int) -> dict[str, Value]:

@@ -17,10 +17,11 @@ from typing import Any, Protocol
 
 import msgspec
 
+from stabilize_celery.engine.steps import Read
 from stabilize_celery.errors import EngineError, UnreachableError
 from stabilize_celery.models.messages import MESSAGE_TYPES, Message
 from stabilize_celery.runtime.lanes import STEPS, lane_of
-from stabilize_celery.runtime.next_message import NextMessage, taking_next
+from stabilize_celery.runtime.next_message import HeadStart, NextMessage, taking_next
 from stabilize_celery.store.contract import Take
 from stabilize_celery.store.lists import Lists
 from stabilize_celery.transport.celery_tasks import ForeignMessageError, message_of
@@ -44,6 +45,10 @@ class Handles(Protocol):
 
     def handle(self, message: Message) -> str:
         """Handle one delivery; return a short note."""
+        ...
+
+    def opening(self, message: Message) -> Read | None:
+        """Return what the handling of a message reads first of its workflow; None: it is not to be read before."""
         ...
 
 
@@ -87,6 +92,8 @@ class Taking:
         """Only where one message is handled at a time."""
         self._may_take = False
         """Whether the server was seen to let us: a commit must not be refused for that."""
+        self._comes_next: dict[type[Message], bool] = {}
+        """By kind: whether what a commit had sent was what it took, the last time. Then it is likely to be again."""
         self._clock_s = clock_s
         self._is_refused = False
         self._looks = 0
@@ -100,19 +107,23 @@ class Taking:
         """
         turn = self._begin(delivered)
         handled = 0
-        held: tuple[str, bytes] | None = None
+        held: NextMessage | None = None
         try:
             while (held is not None or not turn.is_over()) and (message := self._next(turn, held)) is not None:
-                held = self._handled(message, turn)
+                begun = held.head_start(message) if held is not None else None
+                held = self._handled(message, turn, begun)
                 handled += 1
         except UnreachableError as error:
             # What was taken is owed. What stands on the lists is for Celery, once the server is back.
             logger.warning("taking messages: %s It is owed and comes back.", error)
+        finally:
+            if held is not None:
+                held.give_up()
         return handled
 
-    def _handled(self, message: Message, turn: Turn) -> tuple[str, bytes] | None:
-        """Handle a message; return what its commit has taken of the lists."""
-        following = NextMessage(lambda: self._wanted(turn))
+    def _handled(self, message: Message, turn: Turn, begun: HeadStart | None) -> NextMessage | None:
+        """Handle a message, for which something may be read already; return what its commit took of the lists."""
+        following = NextMessage(lambda: self._wanted(turn), begun, self._opening)
         try:
             with self._going_on(message), taking_next(following):
                 self._runtime.handle(message)
@@ -121,8 +132,14 @@ class Taking:
                 # If that can't be either, it is owed like anything that is lost on its way.
                 with suppress(EngineError):
                     self._lists.put_back(*following.taken)
+            following.give_up()
             raise
-        return following.taken
+        finally:
+            following.is_handled()
+        if following.taken is None:
+            following.give_up()
+            return None
+        return following
 
     def _wanted(self, turn: Turn) -> Take | None:
         if self._databases is None or not (self._may_take and self._queues) or turn.is_over():
@@ -139,10 +156,10 @@ class Taking:
                 self._waits.waiting.tell(delivered)
         return turn
 
-    def _next(self, turn: Turn, held: tuple[str, bytes] | None) -> Message | None:
+    def _next(self, turn: Turn, held: NextMessage | None) -> Message | None:
         """Take the next message, or what is `held`; None: nothing came, it is for Celery to deliver, or we may not."""
         try:
-            message = self._taken(turn, held)
+            message = self._taken(turn, held.taken if held is not None else None)
         except UnreachableError:
             raise
         except EngineError as error:
@@ -156,7 +173,12 @@ class Taking:
             return None
         self._is_refused = False
         self._may_take = True
+        if held is not None and held.sent is not None:
+            self._comes_next[type(held.sent)] = held.sent == message
         return message
+
+    def _opening(self, sent: Message) -> Read | None:
+        return self._runtime.opening(sent) if self._comes_next.get(type(sent), False) else None
 
     def _taken(self, turn: Turn, held: tuple[str, bytes] | None) -> Message | None:
         while (taken := held or self._item(turn)) is not None:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 
+from stabilize_celery.engine.steps import Read
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.messages import MESSAGE_TYPES, Message
 from stabilize_celery.runtime.executor import TaskExecutor
@@ -149,6 +150,10 @@ class SimulatedWorker:
             told = f"the handler of {message.workflow_id}/{message.name} raised"
             self.complain(f"{told}: {error.strip().rpartition(chr(10))[2]}")
         return note
+
+    def opening(self, message: Message) -> Read | None:
+        """See `Runtime.opening`."""
+        return self.runtime.opening(message)
 
     def _go_on(self, waiting: SimulatedWaiting) -> None:
         """Take what stands on the lists; a process that dies leaves nothing that it knows."""

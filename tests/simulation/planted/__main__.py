@@ -32,6 +32,7 @@ _TESTS = (
     "tests/unit/engine",
     "tests/simulation/test_outside.py",
     "tests/simulation/test_calls.py",
+    "tests/unit/transport/test_head_start.py",
     "tests/unit/transport/test_turns.py",
     "tests/unit/transport/test_upkeep.py",
     "tests/unit/runtime",

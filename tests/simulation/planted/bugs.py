@@ -314,8 +314,8 @@ _SHARING = (
     (
         "what a commit sends itself is not owed",
         _UNIT,
-        "return Prepared(msgspec.structs.replace(prepared.transaction, posts=posts), rest)",
-        "kept = [one for one in prepared.transaction.ledger if not isinstance(one, Put)]\n        return Prepared(msgspec.structs.replace(prepared.transaction, posts=posts, ledger=kept), rest)",
+        "return Prepared(msgspec.structs.replace(prepared.transaction, posts=posts), rest, riding)",
+        "kept = [one for one in prepared.transaction.ledger if not isinstance(one, Put)]\n        return Prepared(msgspec.structs.replace(prepared.transaction, posts=posts, ledger=kept), rest, riding)",
     ),
     (
         "what was taken is dropped when its turn is called back",
@@ -330,10 +330,16 @@ _SHARING = (
         "        self._take",
     ),
     (
-        "a commit takes though a task's body runs behind it",
+        "a task is gone on with though the next message was taken",
         "runtime/fusion.py",
-        "if is_last and kept is None and not self._agenda:",
-        "if is_last and not self._agenda:",
+        "going_on if kept is None and not has_next() else None",
+        "going_on if kept is None else None",
+    ),
+    (
+        "what is read ahead for the next message is not watched",
+        _UNIT,
+        "session.commit_and_read(transaction, read.queries, read.watch)",
+        "session.commit_and_read(transaction, read.queries)",
     ),
     (
         "each keeper that fires a schedule starts a workflow of its own",

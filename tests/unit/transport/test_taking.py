@@ -44,6 +44,9 @@ class World:
         self.handled.append(message)
         return ""
 
+    def opening(self, message: Message) -> None:
+        """Nothing is read before it is handled."""
+
     def going_on(self, message: Message) -> AbstractContextManager[None]:
         @contextmanager
         def known() -> Iterator[None]:
