@@ -104,7 +104,9 @@ def _copy_container(
     for key, item in value.items():
         if isinstance(key, str):
             name = _copy_text(key, path, problems)
-            copied[name] = copy_json(item, join_path(path, name or "?"), problems, inside)
+            plain = copy_json(item, join_path(path, name or "?"), problems, inside)
+            if name is not None:
+                copied[name] = plain
         else:
             _refuse(path, f"key {shown(key)} is not JSON: keys must be text, not {_kind(key)}", problems)
     return copied

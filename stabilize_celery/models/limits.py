@@ -3,6 +3,7 @@
 __all__ = [
     "DEFAULT_PRIORITY",
     "MAX_CONTEXT_NESTING",
+    "MAX_COUNT",
     "MAX_DEFINITION_BYTES",
     "MAX_IDEMPOTENCY_KEY_LENGTH",
     "MAX_INSTANCE",
@@ -29,6 +30,9 @@ MAX_STAGES = 100_000
 
 MAX_CONTEXT_NESTING = 64
 """Lists and objects inside each other in a context (levels)."""
+
+MAX_COUNT = 2**63 - 1
+"""Any whole number of a definition that has no limit of its own: what Redis counts to."""
 
 MAX_SUB_WORKFLOW_NESTING = 10
 """Inner definitions inside each other (levels); how deep they may call each other is `max_depth`."""

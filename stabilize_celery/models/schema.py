@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from stabilize_celery.models.limits import (
     DEFAULT_PRIORITY,
+    MAX_COUNT,
     MAX_NAME_LENGTH,
     MAX_REF_ID_LENGTH,
     MAX_TASK_TYPE_LENGTH,
@@ -28,8 +29,8 @@ __all__ = [
     "workflow_schema",
 ]
 
-_AtLeastZero = Annotated[int, Meta(ge=0)]
-_AtLeastOne = Annotated[int, Meta(ge=1)]
+_AtLeastZero = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
+_AtLeastOne = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
 _Time = Annotated[int, Meta(ge=0, le=MAX_TIME_MS)]
 _Duration = Annotated[int, Meta(ge=1, le=MAX_TIME_MS)]
 _Name = Annotated[str, Meta(max_length=MAX_NAME_LENGTH)]

@@ -68,7 +68,7 @@ class TaskRegistry:
         self.verifiers = VerifierRegistry(SHARED)
         self._entries: dict[str, _Entry] = {}
         self._aliases: dict[str, str] = {}
-        self._resolvers: dict[str, TaskResolver] = {}
+        self._resolvers: dict[str, tuple[TaskResolver, TaskOptions]] = {}
         if ready_made:
             self._entries.update((name, _Entry(kind, kind)) for name, kind in _READY_MADE.items())
 
@@ -136,11 +136,11 @@ class TaskRegistry:
         self._entries.clear()
         self._aliases.clear()
 
-    def add_resolver(self, prefix: str, resolver: TaskResolver) -> None:
-        """Let `resolver` answer for every name that begins with `prefix`, such as `celery:`."""
+    def add_resolver(self, prefix: str, resolver: TaskResolver, options: TaskOptions = _DEFAULT_OPTIONS) -> None:
+        """Let `resolver` answer for every name that begins with `prefix`, such as `celery:`, all with those options."""
         if not prefix:
             raise ConfigurationError("a resolver needs a prefix, such as 'celery:'")
-        self._resolvers[prefix] = resolver
+        self._resolvers[prefix] = (resolver, options)
 
     def get(self, name: str) -> Task:
         """Return the task known as `name`.
@@ -149,9 +149,9 @@ class TaskRegistry:
             TaskNotFoundError: there is none; the text has similar names.
 
         """
-        resolver = self._resolver(name)
-        if resolver is not None:
-            return resolver(name)
+        found = self._resolver(name)
+        if found is not None:
+            return found[0](name)
         entry = self._entry_of(name)
         if entry is None:
             raise self._not_found(name)
@@ -172,17 +172,17 @@ class TaskRegistry:
 
     def has(self, name: str) -> bool:
         """Return whether `get` would find a task."""
-        resolver = self._resolver(name)
-        if resolver is None:
+        found = self._resolver(name)
+        if found is None:
             return self._entry_of(name) is not None
         try:
-            resolver(name)
+            found[0](name)
         except TaskNotFoundError:
             return False
         return True
 
     def options(self, name: str) -> TaskOptions:
-        """Return how the task known as `name` is executed; the defaults for names that a resolver answers for.
+        """Return how the task known as `name` is executed.
 
         Raises:
             TaskNotFoundError: there is no such task.
@@ -191,9 +191,10 @@ class TaskRegistry:
         entry = self._entry_of(name)
         if entry is not None:
             return entry.options
-        if not self.has(name):
+        found = self._resolver(name)
+        if found is None or not self.has(name):
             raise self._not_found(name)
-        return _DEFAULT_OPTIONS
+        return found[1]
 
     def names(self) -> tuple[str, ...]:
         """Return every name and alias, sorted; not those that resolvers would answer for."""
@@ -231,7 +232,7 @@ class TaskRegistry:
     def _entry_of(self, name: str) -> _Entry | None:
         return self._entries.get(self._aliases.get(name, name))
 
-    def _resolver(self, name: str) -> TaskResolver | None:
+    def _resolver(self, name: str) -> tuple[TaskResolver, TaskOptions] | None:
         for prefix, found in self._resolvers.items():
             if name.startswith(prefix):
                 return found

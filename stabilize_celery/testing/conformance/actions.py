@@ -1,5 +1,6 @@
 """The task that does what a scenario says. It goes on where it was after a wait; nothing of it shows in a context."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
@@ -10,15 +11,19 @@ from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.tasks.call import TaskCall, current_call
+from stabilize_celery.tasks.options import TaskOptions
 from stabilize_celery.tasks.task import Task, Wait
 from stabilize_celery.testing.conformance.journal import Journal, Key, Record, Visit
 from stabilize_celery.testing.conformance.scenario import Scenario
 from stabilize_celery.testing.conformance.steps import Step
 
-__all__ = ["PREFIX", "SLEEP_TICK_MS", "InstanceAdder", "ScriptedTask", "Scripts", "task_type"]
+__all__ = ["OPTIONS", "PREFIX", "SLEEP_TICK_MS", "InstanceAdder", "ScriptedTask", "Scripts", "task_type"]
 
 PREFIX = "conformance:"
 """Task types that begin like this are scripts."""
+
+OPTIONS = TaskOptions(max_attempts=sys.maxsize)
+"""A script says itself how often it fails: nobody gives it up before."""
 
 SLEEP_TICK_MS = 50
 """How long a tick is for a task that sleeps."""

@@ -17,6 +17,7 @@ from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import BROKER, PER_MESSAGE
 from stabilize_celery.store.contract import Filter, StoredEvent
 from stabilize_celery.tasks.registry import TaskRegistry
+from stabilize_celery.testing.conformance.actions import SLEEP_TICK_MS
 from stabilize_celery.testing.conformance.definitions import Definitions
 from stabilize_celery.testing.conformance.fleet import Fleet, FleetError
 from stabilize_celery.testing.conformance.journal import SharedJournal
@@ -38,7 +39,7 @@ _QUIET_S = 1.0
 """Ticks pass only while nothing else has happened for so long: triggers of time come after all that needs none."""
 _LOOK_S = 0.03
 _SILENT_S = 40.0
-"""After so long without an event a scenario has not ended."""
+"""After so long without an event, beside what it sleeps for itself, a scenario has not ended."""
 _BATCH = 1_000
 
 
@@ -112,6 +113,7 @@ class _RealRun:
         self._has_inner = any(workflow.is_called for workflow in scenario.workflows) or any(
             stage.sub_workflow for workflow in scenario.workflows for stage in workflow.stages
         )
+        self._patience_s = _SILENT_S + scenario.longest_choice * _TICK_S + scenario.longest_sleep * SLEEP_TICK_MS / 1000
         self._positions: dict[str, str] = {}
         self._began_s = self._newest_s = time.monotonic()
 
@@ -138,7 +140,7 @@ class _RealRun:
             waiting = [due for due in waiting if not self.play.deliver(due)]
             if self.play.is_over():
                 return self.play.problem
-            if time.monotonic() > self._newest_s + _SILENT_S and not self.play.waits_for_time():
+            if time.monotonic() > self._newest_s + self._patience_s and not self.play.waits_for_time():
                 return self._stuck()
             if not self._refresh():
                 time.sleep(_LOOK_S)
@@ -179,4 +181,4 @@ class _RealRun:
 
     def _stuck(self) -> str:
         told = self.world.told()
-        return f"it did not end: nothing has happened for {_SILENT_S:.0f} s; {told}"
+        return f"it did not end: nothing has happened for {self._patience_s:.0f} s; {told}"

@@ -282,6 +282,17 @@ class Scenario(_Strict, kw_only=True):
         """The main workflow."""
         return self.workflows[0]
 
+    @property
+    def longest_choice(self) -> int:
+        """After how long an offered stage chooses itself at the latest (ticks)."""
+        return max((stage.choose_after or 0 for workflow in self.workflows for stage in workflow.stages), default=0)
+
+    @property
+    def longest_sleep(self) -> int:
+        """How long a task sleeps at the most without a word (ticks)."""
+        tasks = (task for workflow in self.workflows for stage in workflow.stages for task in stage.tasks)
+        return max((step.argument for task in tasks for step in task.steps if step.verb == "sleep"), default=0)
+
     def workflow(self, name: str) -> WorkflowScript:
         """Return the definition of that name; KeyError: there is none."""
         for workflow in self.workflows:

@@ -7,7 +7,7 @@ from stabilize_celery.engine.outside import Answer
 from stabilize_celery.engine.steps import Handling, Slot
 from stabilize_celery.settings import PER_MESSAGE, Settings
 from stabilize_celery.store.contract import Transaction
-from stabilize_celery.testing.conformance.actions import PREFIX, Scripts
+from stabilize_celery.testing.conformance.actions import OPTIONS, PREFIX, Scripts
 from stabilize_celery.testing.conformance.asking import add_instance
 from stabilize_celery.testing.conformance.definitions import Definitions
 from stabilize_celery.testing.conformance.journal import MemoryJournal
@@ -42,7 +42,7 @@ class _SimulatedRun:
         self.scenario = scenario
         self.journal = MemoryJournal()
         self.simulation = Simulation(seed, faults=CRASH_FREE, settings=Settings(partitions=_PARTITIONS, mode=mode))
-        self.simulation.registry.add_resolver(PREFIX, Scripts([[scenario]], self.journal, self._add_instance))
+        self.simulation.registry.add_resolver(PREFIX, Scripts([[scenario]], self.journal, self._add_instance), OPTIONS)
         self.simulation.observers.append(self._noticed)
         self.world = World(self.simulation.store, self.simulation.store.calmly)
         definitions = Definitions(scenario, 0, _PREFIX, TICK_US // 1000)

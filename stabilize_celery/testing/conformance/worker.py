@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from stabilize_celery.testing.conformance.actions import PREFIX, Scripts
+from stabilize_celery.testing.conformance.actions import OPTIONS, PREFIX, Scripts
 from stabilize_celery.testing.conformance.asking import add_instance
 from stabilize_celery.testing.conformance.fleet import FILES, JOURNAL
 from stabilize_celery.testing.conformance.journal import SharedJournal
@@ -29,4 +29,5 @@ def _add_instance(workflow_id: str, event_id: str, ref_id: str, run: int, contex
 
 
 _files = [load_scenarios(Path(path)) for path in json.loads(os.environ[FILES])]
-stabilize.registry.add_resolver(PREFIX, Scripts(_files, SharedJournal(Path(os.environ[JOURNAL])), _add_instance))
+_scripts = Scripts(_files, SharedJournal(Path(os.environ[JOURNAL])), _add_instance)
+stabilize.registry.add_resolver(PREFIX, _scripts, OPTIONS)

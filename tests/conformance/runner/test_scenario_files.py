@@ -32,6 +32,19 @@ def test_a_file_of_the_format_is_read(tmp_path: Path) -> None:
     assert scenario.main.stage("A") is not None
 
 
+def test_a_file_says_how_long_it_is_silent(tmp_path: Path) -> None:
+    """A runner on real workers takes silence for the end: it must know of the longest sleep and the latest choice."""
+    sleeper = {
+        "choose_after": 7,
+        "tasks": [{"name": "t", "does": [{"sleep": 2}, {"if": "True", "do": [{"sleep": 900}]}]}],
+    }
+    (scenario,) = load_scenarios(file_of(tmp_path, stage=sleeper))
+    (hasty,) = load_scenarios(file_of(tmp_path))
+
+    assert (scenario.longest_choice, scenario.longest_sleep) == (7, 900)
+    assert (hasty.longest_choice, hasty.longest_sleep) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

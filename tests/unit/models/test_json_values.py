@@ -49,6 +49,7 @@ def test_json_is_copied_deeply_into_plain_types() -> None:
         ({1: "x"}, "context: key 1 is not JSON: keys must be text, not int"),
         ({"n": 2**64}, "context.n: whole number is beyond 64 bits; pass it as text"),
         ({"t": "\ud800"}, "context.t: text is not JSON: it holds half of a surrogate pair"),
+        ({"\ud800": 1}, "context: text is not JSON: it holds half of a surrogate pair"),
         ({"a key.with dots": print}, "context['a key.with dots']: object is not JSON: builtin_function_or_method"),
     ],
 )

@@ -367,6 +367,9 @@ def test_an_unsound_definition_is_told_what_is_wrong_and_where(name: str) -> Non
         ({"priority": -1}, "priority: -1 is below 0"),
         ({"max_jumps": -1}, "max_jumps: -1 is below 0"),
         ({"max_depth": -1}, "max_depth: -1 is below 0"),
+        ({"max_jumps": 2**63}, "max_jumps: 9223372036854775808 is above 9223372036854775807"),
+        ({"max_depth": 10**30}, f"max_depth: {10**30} is above 9223372036854775807"),
+        ({"max_concurrent_executions": 2**64}, f"max_concurrent_executions: {2**64} is above 9223372036854775807"),
         ({"timeout_ms": 0}, "timeout_ms: 0 is below 1"),
         ({"application": "a" * 201}, "application: text of 201 characters is longer than 200"),
         ({"name": 5}, "name: expected text, got 5"),
@@ -374,6 +377,7 @@ def test_an_unsound_definition_is_told_what_is_wrong_and_where(name: str) -> Non
         ({"trigger": {"usr": "me"}}, "trigger.usr: unknown field; did you mean 'user'?"),
         ({"trigger": {"artifacts": [{"a": print}]}}, "trigger.artifacts[0].a: object is not JSON: "),
         ({"context": {"a": {1, 2}}}, "context.a: object is not JSON: set; pass a sorted list"),
+        ({"context": {"\ud800": 1}}, "context: text is not JSON: it holds half of a surrogate pair"),
         ({"id": "x"}, "id: is not part of a definition: the engine gives it"),
     ],
 )

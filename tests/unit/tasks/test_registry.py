@@ -199,6 +199,8 @@ def test_a_resolver_answers_for_its_prefix() -> None:
     assert registry.get("celery:shop.send_mail").execute(stage_with()).outputs == {"asked": "celery:shop.send_mail"}
     assert (registry.has("celery:shop.send_mail"), registry.has("celery:other")) == (True, False)
     assert registry.options("celery:shop.send_mail") == TaskOptions()
+    registry.add_resolver("celery:", resolve, TaskOptions(max_attempts=3))
+    assert registry.options("celery:shop.send_mail") == TaskOptions(max_attempts=3)
     with pytest.raises(TaskNotFoundError, match="no Celery task"):
         registry.get("celery:other")
     with pytest.raises(ConfigurationError, match="are resolved, not registered"):
