@@ -57,10 +57,10 @@ def apply_firings(
     if not firings:
         return 0
     pasts, now_us = yield from pasts_of(firings)
-    for one in firings:
+    for number, one in enumerate(firings):
         plan = region.places[one.ref].plan
         past = yield from meet([pasts[thread] for _, thread in one.arrivals], plan.reducers)
-        fire(decision, workflow_id, plan, one, past, now_us)
+        fire(decision, workflow_id, plan, one, past, now_us + number)
     return len(firings)
 
 

@@ -47,7 +47,10 @@ def keep_page(decision: Decision, past: Past, page: str) -> Past:
 
 
 def arrive(decision: Decision, frame: Frame, edges: Sequence[Edge], past: Past) -> int:
-    """Put the thread on the taken edges: enable direct targets, arrive at joins. Returns the change of `act`."""
+    """Put the thread on the taken edges: enable direct targets, arrive at joins. Returns the change of `act`.
+
+    Of threads that come at the same moment each is a microsecond newer than the one before.
+    """
     moves = _offer_groups(decision, frame, edges, past)
     meets_join = False
     for edge in edges:
@@ -57,7 +60,7 @@ def arrive(decision: Decision, frame: Frame, edges: Sequence[Edge], past: Past) 
             if edge.is_direct:
                 token = thread_id(frame.thread, edge.target, number)
                 zone = Zone(edge.component, edge.target, edge.section)
-                enable(decision, frame.workflow_id, edge.target, token, frame.now_us, past, zone=zone)
+                enable(decision, frame.workflow_id, edge.target, token, frame.now_us + number, past, zone=zone)
                 moves += 1
             else:
                 meets_join = True
@@ -77,7 +80,7 @@ def _offer_groups(decision: Decision, frame: Frame, edges: Sequence[Edge], past:
     for group, members in groups.items():
         for number in range(frame.plan.thread_split):
             cause = thread_id(frame.thread, group, number)
-            moves += offer_members(decision, frame.workflow_id, group, cause, members, frame.now_us, past)
+            moves += offer_members(decision, frame.workflow_id, group, cause, members, frame.now_us + number, past)
     return moves
 
 
