@@ -105,8 +105,8 @@ class Client:
     def replace(self, workflow: Workflow | Mapping[str, Any], key: str, *, delay_s: float = 0.0) -> WorkflowHandle:
         """Start a workflow in place of the one of the same application and key that waits or runs: that is cancelled.
 
-        This one begins when the other one has ended; code of that which is still running then is told to stop, and what
-        it returns is not kept. With `delay_s` it begins that much later, and another call in that time replaces it: of
+        This one begins when the other one has ended and its code, which is told to stop, has returned; what that
+        returns is not kept. With `delay_s` it begins that much later, and another call in that time replaces it: of
         a burst of calls, the last one counts.
 
         Args:

@@ -19,7 +19,7 @@ from stabilize_celery.engine.moves import (
     tell_status,
 )
 from stabilize_celery.engine.plan import StagePlan
-from stabilize_celery.engine.rooms import count_kept, leave, owe_leaving
+from stabilize_celery.engine.rooms import count_kept, leave, owe_leaving, owe_look_at_slot
 from stabilize_celery.engine.state import ENTRY, WORKFLOW_RECORD, Entry, Room, Run, WorkflowRecord
 from stabilize_celery.engine.steps import (
     Append,
@@ -42,7 +42,7 @@ from stabilize_celery.models.messages import (
     timer_name,
 )
 
-__all__ = ["end_code", "end_run", "finish_workflow", "lock_name", "owe_expiry", "release_lock"]
+__all__ = ["end_code", "end_run", "finish_workflow", "lock_name", "owe_expiry", "release_lock", "release_slot"]
 
 
 def end_run(decision: Decision, frame: Frame, status: str, reason: str = "", entry: Entry | None = None) -> int:
@@ -146,6 +146,7 @@ def _give_back(decision: Decision, frame: Frame, *, code_runs: bool) -> dict[str
 def end_code(decision: Decision, frame: Frame) -> None:
     """Give back what was kept for the code of an ended run: it has returned, or its worker is given up."""
     count_kept(decision, -1)
+    owe_look_at_slot(decision, frame.workflow_id, frame.workflow)
     leave(decision, frame.workflow_id, frame.run.rooms)
     set_run(decision, frame.thread, code_runs=False, **_give_lock_back(decision, frame))
 
@@ -198,16 +199,21 @@ def finish_workflow(
     *,
     reason: str = "",
     is_empty: bool = False,
+    kept: int = 0,
     **more: Any,
 ) -> None:
-    """End a workflow. Unless `is_empty`, what still lives in it is cleared by an owed message."""
+    """End a workflow. Unless `is_empty`, what still lives in it is cleared by an owed message.
+
+    Its slot of its pipeline is given back when nothing of it executes any more: now, or by who is the last.
+
+    Args:
+        kept: How much of an empty workflow its end does not end (count): code that still runs.
+
+    """
     values = {"status": status, "ended_ms": now_ms, "reason": reason, "is_settled": is_empty, **more}
-    if record.lock_state in ("requested", "held"):
-        values["lock_state"] = "done"
-        number = record.restarts
-        lock = ReleaseLock(workflow_id=workflow_id, ref_id="", thread="", request=number, lock=record.lock)
-        decision.owes.append(Owed(lock))
     decision.change(SetFields(places.WORKFLOW, WORKFLOW_RECORD.encode(**values)))
+    if record.lock_state == "requested" or (record.lock_state == "held" and is_empty and not kept):
+        release_slot(decision, workflow_id, record)
     decision.change(Index(record.application, record.name, record.started_ms, status, now_ms, record.status))
     decision.forgets += ["TO:workflow", "Unpark", *(["Begin"] if record.lock else [])]
     if is_empty:
@@ -217,6 +223,14 @@ def finish_workflow(
     if record.parent_id:
         decision.owes.append(Owed(NotifyParent(workflow_id=workflow_id)))
     decision.events.append(Event(f"workflow.{status.lower()}", "", {"reason": reason} if reason else {}))
+
+
+def release_slot(decision: Decision, workflow_id: str, record: WorkflowRecord) -> None:
+    """Owe the give-back of a workflow's slot of its pipeline, and no longer its request."""
+    decision.change(SetFields(places.WORKFLOW, WORKFLOW_RECORD.encode(lock_state="done")))
+    request = record.restarts
+    lock = ReleaseLock(workflow_id=workflow_id, ref_id="", thread="", request=request, lock=record.lock)
+    decision.owes.append(Owed(lock))
 
 
 def owe_expiry(decision: Decision, workflow_id: str, at_ms: int) -> None:

@@ -97,7 +97,7 @@ class Frame(msgspec.Struct):
     @property
     def is_guarded(self) -> bool:
         """Whether a lock covers what the run executes: then code that can't be stopped keeps it until it returns."""
-        return self.run.lock == "held" or bool(self.run.rooms)
+        return self.run.lock == "held" or bool(self.run.rooms) or self.workflow.lock_state == "held"
 
 
 class Zone(msgspec.Struct, frozen=True):

@@ -110,6 +110,8 @@ def _refusal(snapshot: Snapshot, ref_id: str) -> str | None:
         return f"the workflow is {record.status}; only one that has ended can be restarted"
     if snapshot[_LIVE]:
         return "the workflow has ended, but some of its stages are still being cancelled; try again in a moment"
+    if record.lock_state == "held":
+        return "the workflow has ended, but some of its code still runs under the limit of its pipeline; wait for that"
     plan = snapshot[_DEFINITION].get(f"s:{ref_id}")
     if plan is None:
         return f"the workflow has no stage {ref_id!r}"

@@ -22,6 +22,7 @@ __all__ = [
     "inside",
     "leave",
     "owe_leaving",
+    "owe_look_at_slot",
     "room_of_section",
     "rooms_in",
     "section_thread",
@@ -80,6 +81,12 @@ def inside(counts: Mapping[str, bytes], record: WorkflowRecord) -> int:
 def count_kept(decision: Decision, by: int) -> None:
     """Count what the workflow's end does not end: its keys must not expire before."""
     decision.change(Increment(places.COUNTERS, "kept", by))
+
+
+def owe_look_at_slot(decision: Decision, workflow_id: str, record: WorkflowRecord) -> None:
+    """Owe a look whether an ended workflow may give its slot of its pipeline back, where it has kept it."""
+    if not record.is_live and record.lock_state == "held":
+        decision.owes.append(Owed(LeaveLock(workflow_id=workflow_id, ref_id="", thread="")))
 
 
 def _owe_if_empty(decision: Decision, workflow_id: str, room: Room) -> None:

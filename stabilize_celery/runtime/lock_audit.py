@@ -7,14 +7,14 @@ waits for.
 from collections.abc import Generator
 
 from stabilize_celery.engine import places
-from stabilize_celery.engine.endings import end_code
+from stabilize_celery.engine.endings import end_code, release_slot
 from stabilize_celery.engine.handler import stage_fields
 from stabilize_celery.engine.locks import Owner, give_back, has_let_go
 from stabilize_celery.engine.moves import Frame
 from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.rooms import inside, owe_leaving, section_thread
 from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD, Room, Run, WorkflowRecord
-from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Members, Read, Snapshot
+from stabilize_celery.engine.steps import Decision, Event, Fields, Handling, Hash, Members, Read, Snapshot
 from stabilize_celery.models.messages import run_name
 from stabilize_celery.runtime.findings import Finding
 from stabilize_celery.runtime.inspection import Inspected
@@ -23,6 +23,7 @@ __all__ = ["audit_owner"]
 
 _LIVE = Members(places.LIVE)
 _RECORD = Hash(places.WORKFLOW)
+_KEPT = Fields(places.COUNTERS, ("kept",))
 
 
 def audit_owner(lock: str, name: str, *, mends: bool) -> Handling:
@@ -47,9 +48,26 @@ def audit_owner(lock: str, name: str, *, mends: bool) -> Handling:
             yield from give_back(lock, owner)
         found = Finding("lock", owner.workflow_id, told, "take it out of the lock", run.ref)
         return Decision(keeps_entry=True, call=Inspected((found,)))
-    if owner.thread and run.lock == "held" and (frame := (yield from _forgotten(owner, record, run))) is not None:
+    if not owner.thread:
+        return (yield from _slot(lock, owner, record))
+    if run.lock == "held" and (frame := (yield from _forgotten(owner, record, run))) is not None:
         return _released(lock, frame)
     return Decision(keeps_entry=True, call=Inspected())
+
+
+def _slot(lock: str, owner: Owner, record: WorkflowRecord) -> Handling:
+    """Find a slot of a pipeline that an ended workflow has kept, though nothing of it is at work any more."""
+    decision = Decision(keeps_entry=True, call=Inspected())
+    if record.is_live or record.lock_state != "held":
+        return decision
+    clear, leave = (Hash(places.ledger(name)) for name in ("Clear", "Leave:"))
+    seen = yield Read((clear, leave, _LIVE, _KEPT), (clear.key, leave.key, places.LIVE, places.COUNTERS))
+    if not (seen[clear] or seen[leave] or seen[_LIVE] or int(seen[_KEPT].get("kept", b"0")) > 0):
+        release_slot(decision, owner.workflow_id, record)
+        told = f"{lock} is held by {owner.workflow_id}, which has ended"
+        decision.events.append(Event("workflow.repaired", "", {"found": told, "done": "give it back"}))
+        decision.call = Inspected((Finding("lock", owner.workflow_id, told, "give it back"),))
+    return decision
 
 
 def _forgotten(owner: Owner, record: WorkflowRecord, run: Run) -> Generator[Read, Snapshot, Frame | None]:

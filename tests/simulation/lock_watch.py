@@ -1,4 +1,7 @@
-"""Which bodies execute under which lock, by what the definition says: nothing here asks the engine's own lock state."""
+"""Which bodies execute under which lock, by what the definition says: nothing here asks the engine's own lock state.
+
+The limit of a pipeline is taken for 1.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -82,6 +85,8 @@ class LockWatch:
         """The locks around a run: its own, its section's, those of the run that it is part of, and so on outwards."""
         while thread:
             record, run, plan = self._facts(workflow_id, thread)
+            if record.lock:
+                yield ("PIPELINE", "", record.lock), ((workflow_id, "workflow"), 1)
             if plan.mutex_key is not None and run.instance is None:
                 within = {"WORKFLOW": workflow_id, "APPLICATION": plan.application}.get(plan.mutex_scope, "")
                 holder = (workflow_id, f"section {plan.mutex_section}" if plan.mutex_section else thread)

@@ -145,6 +145,81 @@ def test_code_that_still_executes_keeps_the_lock_of_its_run_or_section(shape: st
     assert dock.statuses(dock.ids[1]) == {"next": "SUCCEEDED"}
 
 
+LIMITED: dict[str, Any] = {"pipeline_config_id": "p", "is_limit_concurrent": True, "keep_waiting_pipelines": True}
+
+
+def stage_with_parts(**more: Any) -> list[StageExecution]:
+    return around(stage("a", "b", **more), BEFORE, stage("part", does="slow"))
+
+
+WITHOUT_LOCK = {
+    "stage": lambda **more: [stage("a", does="slow", **more)],
+    "instances": lambda **more: [stage("a", does="slow", mi_config=TWO, **more)],
+    "beside a lock": lambda **more: [stage("a", does="slow", **KEY, **more), stage("c", does="slow")],
+    "nested": lambda **more: [stage("b"), *stage_with_parts(**more)],
+}
+FAILS = stage("fails", does="fail")
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("end", [*sorted(ENDS), "failure", "late"])
+@pytest.mark.parametrize("shape", sorted(WITHOUT_LOCK))
+def test_code_that_still_executes_counts_for_the_limit_of_its_pipeline(shape: str, end: str, seed: int) -> None:
+    """Whatever ended it: the next workflow of the pipeline begins when the last body has returned."""
+
+    def fail(_: StageExecution) -> TaskResult:
+        dock.simulation.meanwhile(5_000)
+        return TaskResult.terminal("on purpose")
+
+    dock = Dock(seed, fail=fail)
+    stages = WITHOUT_LOCK[shape](cancel_region="region")
+    if end == "late":
+        stages[0].context["stageTimeoutMs"] = 5_000
+    dock.start(*stages, *([FAILS] if end == "failure" else []), **LIMITED)
+    if end in ENDS:
+        dock.midst = lambda: ENDS[end](dock)
+    dock.simulation.after(1_000, lambda: dock.start(stage("next", does="slow"), **LIMITED))
+    dock.run()
+
+    assert dock.statuses(dock.ids[1]) == {"next": "SUCCEEDED"}
+
+
+def test_who_died_does_not_count_for_the_limit_of_its_pipeline() -> None:
+    """A cancelled workflow whose worker is lost gives its slot back when the lease has run out."""
+    dock = Dock(settings=Settings())
+    dock.simulation.faults = Faults(die=1.0)
+    first = dock.start(stage("a", does="slow"), **LIMITED)
+    dock.pass_time(2_000)
+    dock.simulation.faults = Faults.none()
+    dock.ask(outside.cancel, "enough", "x", of=first)
+    dock.start(stage("next"), **LIMITED)
+    dock.pass_time(60_000)
+
+    assert dock.statuses(dock.ids[1]) == {"next": "SUCCEEDED"}
+    assert dock.simulation.store.locks() == []
+
+
+def test_a_workflow_whose_code_still_runs_under_a_limit_is_not_restarted_yet() -> None:
+    """It would be beside itself, or beside the next of its pipeline; when the code has returned it is."""
+    dock = Dock()
+    answers: list[outside.Answer] = []
+    dock.start(stage("a", does="slow"), **LIMITED)
+
+    def cut() -> None:
+        dock.ask(outside.cancel, "enough", "x")
+        dock.simulation.meanwhile(5_000)
+        answers.append(dock.ask(restart, "a"))
+
+    dock.midst = cut
+    dock.run()
+    answers.append(dock.ask(restart, "a"))
+    dock.run()
+
+    assert [answer.took_effect for answer in answers] == [False, True]
+    assert "code still runs" in answers[0].told
+    assert dock.statuses(dock.ids[0]) == {"a": "SUCCEEDED"}
+
+
 @pytest.mark.parametrize("shape", ["instances", "before", "after", "deep", "parts of a section"])
 def test_all_that_executes_under_a_lock_has_its_token(shape: str) -> None:
     """Instances, the stages before and after, and what is nested in them: the token of the lock that covers them."""

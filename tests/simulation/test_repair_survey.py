@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stabilize_celery.engine import outside, places
-from stabilize_celery.engine.state import RUN
+from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD
 from stabilize_celery.engine.steps import (
     Add,
     Delete,
@@ -57,6 +57,22 @@ def test_a_lock_that_nobody_waits_for_is_freed_by_the_survey() -> None:
 
     patient.ask(outside.signal, "b", "go", None)
     assert patient.run().status == "SUCCEEDED"
+    assert patient.simulation.store.locks() == []
+    assert patient.surveyed() == []
+
+
+def test_a_slot_that_an_ended_workflow_has_kept_is_freed_by_the_survey() -> None:
+    """Of a pipeline with few slots: nothing of the workflow is at work, and what would give the slot back was lost."""
+    limits = {"is_limit_concurrent": True, "max_concurrent_executions": 1, "pipeline_config_id": "p"}
+    patient = clinic().start(stage("a"), **limits)
+    patient.run()
+    patient.write(SetFields(places.WORKFLOW, WORKFLOW_RECORD.encode(lock_state="held")))
+    holding(patient, f"{patient.id}/#0", lock="PIPELINE:tests:p")
+    assert [one.is_mended for one in patient.surveyed()] == [False]
+
+    assert [one.is_mended for one in patient.surveyed(mends=True)] == [True]
+
+    patient.run()
     assert patient.simulation.store.locks() == []
     assert patient.surveyed() == []
 

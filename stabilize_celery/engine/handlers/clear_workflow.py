@@ -1,7 +1,7 @@
 """ClearWorkflow: take away what still lives in a workflow that was cut short (wcp 1.10; PROTOCOL 10).
 
 Pure, level-triggered, in batches of 200 runs: a crash between two goes on with the rest. Code that runs in a task
-keeps its lock until it returns.
+keeps its lock, and its workflow's slot of its pipeline, until it returns.
 """
 
 from collections.abc import Generator
@@ -11,6 +11,7 @@ from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.endings import (
     end_run,
     owe_expiry,
+    release_slot,
 )
 from stabilize_celery.engine.handler import Rules, guard, opening, stage_fields, workflow_of
 from stabilize_celery.engine.moves import Frame
@@ -25,6 +26,7 @@ __all__ = ["BATCH", "handle"]
 
 BATCH = 200
 _META = Fields(places.DEFINITION, ("meta",))
+_KEPT = Fields(places.COUNTERS, ("kept",))
 
 
 def handle(message: ClearWorkflow, _rules: Rules, _attempt: int) -> Handling:
@@ -38,7 +40,10 @@ def handle(message: ClearWorkflow, _rules: Rules, _attempt: int) -> Handling:
     live = sorted(snapshot[Members(places.LIVE)])
     if not live:
         decision = Decision()
-        close_sections(decision, message.workflow_id, decode_workflow_plan((yield Read((_META,)))[_META]["meta"]))
+        seen = yield Read((_META, _KEPT), (places.COUNTERS,))
+        close_sections(decision, message.workflow_id, decode_workflow_plan(seen[_META]["meta"]))
+        if record.lock_state == "held" and int(seen[_KEPT].get("kept", b"0")) <= 0:
+            release_slot(decision, message.workflow_id, record)
         owe_expiry(decision, message.workflow_id, record.ended_ms + record.retention_ms)
         return decision
     runs = yield from _runs(live[:BATCH])

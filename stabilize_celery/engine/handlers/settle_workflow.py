@@ -123,5 +123,6 @@ def _end(decision: Decision, message: SettleWorkflow, snapshot: Snapshot) -> Non
         snapshot.now_ms,
         reason=reason,
         is_empty=True,
+        kept=int(snapshot[_COUNTERS].get("kept", b"0")),
     )
     close_sections(decision, message.workflow_id, decode_workflow_plan(snapshot[_GRAPH]["meta"]))
