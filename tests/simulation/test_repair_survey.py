@@ -66,13 +66,14 @@ def test_a_slot_that_an_ended_workflow_has_kept_is_freed_by_the_survey() -> None
     limits = {"is_limit_concurrent": True, "max_concurrent_executions": 1, "pipeline_config_id": "p"}
     patient = clinic().start(stage("a"), **limits)
     patient.run()
+    patient.simulation.drain(until_ms=patient.simulation.now_ms + 60_000)
     patient.write(SetFields(places.WORKFLOW, WORKFLOW_RECORD.encode(lock_state="held")))
     holding(patient, f"{patient.id}/#0", lock="PIPELINE:tests:p")
     assert [one.is_mended for one in patient.surveyed()] == [False]
 
     assert [one.is_mended for one in patient.surveyed(mends=True)] == [True]
 
-    patient.run()
+    patient.simulation.drain(until_ms=patient.simulation.now_ms + 60_000)
     assert patient.simulation.store.locks() == []
     assert patient.surveyed() == []
 
