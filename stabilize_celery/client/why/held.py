@@ -43,8 +43,14 @@ def mutex_reason(facts: Facts, ref_id: str, lock: str, thread: str) -> Reason:
     told = f"{what}, held by {_holders(facts, known)}{_place(facts, known, thread)}"
     if lock in facts.deadlocks.locks:
         return Reason(ref_id, kind, f"{told}: a deadlock", _worker(facts, known.holders[0]), _SEE)
-    details = [_worker(facts, known.holders[0]), _CUT if facts.deadlocks.is_cut else ""]
-    advice = f"it goes on when that ends; `stabilize-celery cancel {known.holders[0].workflow_id}` would free it"
+    first = known.holders[0]
+    code = "The holder has ended, but its code has not returned yet" if first.has_ended else ""
+    details = [code, _worker(facts, first), _CUT if facts.deadlocks.is_cut else ""]
+    advice = (
+        "it goes on when that code returns, or its worker is stopped"
+        if first.has_ended
+        else f"it goes on when that ends; `stabilize-celery cancel {first.workflow_id}` would free it"
+    )
     return Reason(ref_id, kind, told, ". ".join(filter(None, details)), advice)
 
 

@@ -37,6 +37,8 @@ class Party:
     """Id of the worker that runs the holder's task now, if one does."""
     section: str = ""
     """Name of the mutex section; then `ref_id` is the stage that asked for it."""
+    has_ended: bool = False
+    """It holds the lock for code that has not returned yet."""
 
     def __str__(self) -> str:
         name = f"{self.workflow_name or 'workflow'} {short_id(self.workflow_id)}"
@@ -165,7 +167,14 @@ def _party(
     names = {plan.mutex_section for plan in map(decode_plan, plans.values()) if plan.mutex_section}
     section = next((name for name in names if section_thread(name) == owner.thread), "")
     return Party(
-        owner.workflow_id, workflow.name, run.ref, owner.thread, run.started_ms, worker=worker, section=section
+        owner.workflow_id,
+        workflow.name,
+        run.ref,
+        owner.thread,
+        run.started_ms,
+        worker=worker,
+        section=section,
+        has_ended=workflow.exists and (not workflow.is_live or (run.code_runs and run.is_ended)),
     )
 
 

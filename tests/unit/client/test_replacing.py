@@ -9,6 +9,8 @@ import pytest
 
 from stabilize_celery.client import Client, WorkflowHandle
 from stabilize_celery.client.replacing import only_one, take_the_place
+from stabilize_celery.client.why import Reason
+from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.workflow import Workflow
@@ -149,3 +151,24 @@ def test_the_page_shows_what_works(redis_url: str) -> None:
 
     assert statuses == ["CANCELED", "CANCELED", "BUFFERED"]
     assert priorities == {0, 9}
+
+
+def test_who_waits_for_the_code_of_the_one_before_is_told_so() -> None:
+    """To cancel that would free nothing: it has ended, and its code has not returned."""
+    world = World()
+    found: list[Reason] = []
+
+    def cut(stage: StageExecution) -> TaskResult:
+        found.extend(world.replace("second").why())
+        assert world.client.handle(stage.execution.id).status().name == "CANCELED"
+        return TaskResult.success()
+
+    world.fleet.registry.register("cut", cut)
+    task = TaskExecution.create("t", "cut")
+    first = Workflow.create("shop", "first", [StageExecution(ref_id="a", tasks=[task])])
+    assert world.statuses(world.client.replace(first, "user-17")) == ["CANCELED"]
+
+    (reason,) = found
+    assert (reason.kind, "held by" in reason.text) == ("slot", True)
+    assert "has ended, but its code has not returned" in reason.detail
+    assert "cancel" not in reason.advice
