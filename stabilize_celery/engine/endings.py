@@ -204,11 +204,8 @@ def finish_workflow(
 ) -> None:
     """End a workflow. Unless `is_empty`, what still lives in it is cleared by an owed message.
 
-    Its slot of its pipeline is given back when nothing of it executes any more: now, or by who is the last.
-
-    Args:
-        kept: How much of an empty workflow its end does not end (count): code that still runs.
-
+    Its slot of its pipeline is given back when nothing of it executes any more: now, or by who is the last. `kept`: how
+    much of an empty workflow its end does not end (count), such as code that still runs.
     """
     values = {"status": status, "ended_ms": now_ms, "reason": reason, "is_settled": is_empty, **more}
     decision.change(SetFields(places.WORKFLOW, WORKFLOW_RECORD.encode(**values)))
