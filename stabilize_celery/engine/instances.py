@@ -21,6 +21,7 @@ from stabilize_celery.engine.rooms import rooms_in
 from stabilize_celery.engine.state import ENTRY, RUN, SIGNALS, Entry, Run, TaskState
 from stabilize_celery.engine.steps import Decision, Event, Hash, Owed, Read, SetFields, Snapshot
 from stabilize_celery.models.evaluation import EvaluationError
+from stabilize_celery.models.limits import MAX_INSTANCES
 from stabilize_celery.models.messages import JudgeInstances, RunTask, run_name
 
 __all__ = [
@@ -37,6 +38,9 @@ __all__ = [
     "summed_tasks",
     "withdraw_instances",
 ]
+
+
+_MOST = f"a run has at most {MAX_INSTANCES} instances"
 
 
 def instance_thread(thread: str, index: int) -> str:
@@ -62,9 +66,13 @@ def instances_to_begin(frame: Frame) -> Generator[Read, Snapshot, list[Any]]:
     if config.collection_from:
         if not isinstance(value, list):
             raise EvaluationError(f"collection_from_context: {name!r} is {_kind(values, name)}, not a list")
+        if len(value) > MAX_INSTANCES:
+            raise EvaluationError(f"collection_from_context: {name!r} has {len(value)} items; {_MOST}")
         return value
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise EvaluationError(f"count_from_context: {name!r} is {_kind(values, name)}, not a whole number from 0")
+    if value > MAX_INSTANCES:
+        raise EvaluationError(f"count_from_context: {name!r} is {value}; {_MOST}")
     return [None] * value
 
 

@@ -34,7 +34,7 @@ from stabilize_celery.engine.steps import (
     Snapshot,
 )
 from stabilize_celery.engine.waiters import forget_waiters
-from stabilize_celery.models.limits import MAX_INSTANCES_ADDED
+from stabilize_celery.models.limits import MAX_INSTANCES
 from stabilize_celery.models.messages import run_name
 
 __all__ = ["add_instances", "cancel_region", "cancel_stage", "choose", "complete_instances", "skip_stage"]
@@ -123,8 +123,8 @@ def add_instances(
     config = frame.plan.instances if frame else None
     if frame is None or config is None or not config.is_dynamic:
         return refuse(f"stage {ref_id!r} has no run at work that takes more instances")
-    if not 1 <= count <= MAX_INSTANCES_ADDED:
-        return refuse(f"{count} instances can't be added; add 1 to {MAX_INSTANCES_ADDED} at once")
+    if not 1 <= count <= MAX_INSTANCES:
+        return refuse(f"{count} instances can't be added; add 1 to {MAX_INSTANCES} at once")
     total = crowd.total
     if not crowd.is_open:
         return refuse(f"the instances of {ref_id!r} are closed: {crowd.ended} of {total} have ended")

@@ -7,7 +7,7 @@ __all__ = [
     "MAX_DEFINITION_BYTES",
     "MAX_IDEMPOTENCY_KEY_LENGTH",
     "MAX_INSTANCE",
-    "MAX_INSTANCES_ADDED",
+    "MAX_INSTANCES",
     "MAX_LISTED_PROBLEMS",
     "MAX_NAME_LENGTH",
     "MAX_REF_ID_LENGTH",
@@ -52,8 +52,8 @@ MAX_IDEMPOTENCY_KEY_LENGTH = 1_000
 MAX_INSTANCE = 2**31 - 1
 """Index of an instance that a signal may be for."""
 
-MAX_INSTANCES_ADDED = 100_000
-"""Instances that are added to a run at once (count)."""
+MAX_INSTANCES = 100_000
+"""Instances that a run starts with, or that are added to it at once (count): one commit makes them."""
 
 MAX_LISTED_PROBLEMS = 1_000
 """Problems that the text of one error lists (count); `error.problems` has all of them."""

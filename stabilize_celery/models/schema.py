@@ -12,6 +12,7 @@ from msgspec import Meta
 from stabilize_celery.models.limits import (
     DEFAULT_PRIORITY,
     MAX_COUNT,
+    MAX_INSTANCES,
     MAX_NAME_LENGTH,
     MAX_REF_ID_LENGTH,
     MAX_TASK_TYPE_LENGTH,
@@ -64,7 +65,7 @@ class TaskDefinition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class MultiInstanceDefinition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """How many instances of a stage run side by side (WCP-12 to 15, 26, 27, 34 to 36)."""
 
-    count: Annotated[_AtLeastZero, _says("Number of instances.")] = 0
+    count: Annotated[int, Meta(ge=0, le=MAX_INSTANCES), _says("Number of instances.")] = 0
     count_from_context: Annotated[str, _says("Context key of the number of instances.")] = ""
     sync_on_complete: Annotated[bool, _says("False: nobody waits for the instances.")] = True
     allow_dynamic: Annotated[bool, _says("Instances may be added while others run.")] = False

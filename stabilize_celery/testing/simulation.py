@@ -41,7 +41,8 @@ MAX_STEPS = 200_000
 MAX_DEPTH = 4
 """How many deliveries are under way at once, each inside another."""
 IDLE_STEPS = 200
-"""After so many steps without an event the rest is looking again: what it waits for must come from outside."""
+"""After so many steps without an event, beside the deliveries that were under way, the rest is looking again: what it
+waits for must come from outside."""
 AFTERWARDS_MS = 60_000
 """How long the fleet goes on when a workflow has ended: finalizers and hooks still run (ms)."""
 
@@ -229,7 +230,7 @@ class Simulation:
         self._is_calm = False
         self._may_have_ended = True
         try:
-            self._idle_steps = 0
+            self._idle_steps = -self.under_way
             for _ in range(max_steps):
                 waits = self._idle_steps > IDLE_STEPS and not self._promised
                 if waits or not self._step(workflow_ids):
@@ -288,7 +289,7 @@ class Simulation:
                 self.plan(at_us, come)
                 return
             self._promised -= 1
-            self._idle_steps = 0
+            self._idle_steps = -self.under_way
             was_calm, self._is_calm = self._is_calm, True
             try:
                 act()
@@ -309,6 +310,11 @@ class Simulation:
         finally:
             self._is_calm = True
         self.now_us = max(self.now_us, until_us)
+
+    @property
+    def under_way(self) -> int:
+        """How much is planned that may come to nothing: deliveries, copies of them, what the outside does (count)."""
+        return len(self._plan)
 
     @property
     def now_ms(self) -> int:
@@ -335,7 +341,7 @@ class Simulation:
         if results is None:
             return
         if transaction.events:
-            self._idle_steps = 0
+            self._idle_steps = -self.under_way
             self._may_have_ended = True
         for observe in self.observers:
             observe(slot, transaction)

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from stabilize_celery.models.limits import DEFAULT_PRIORITY, MAX_INSTANCE, MAX_INSTANCES_ADDED
+from stabilize_celery.models.limits import DEFAULT_PRIORITY, MAX_INSTANCE, MAX_INSTANCES
 
 __all__ = [
     "AddInstances",
@@ -96,7 +96,7 @@ class Signal(msgspec.Struct, forbid_unknown_fields=True):
 class AddInstances(msgspec.Struct, forbid_unknown_fields=True):
     """How many instances to add, and more names that they see."""
 
-    number: Annotated[int, msgspec.Meta(ge=1, le=MAX_INSTANCES_ADDED)] = 1
+    number: Annotated[int, msgspec.Meta(ge=1, le=MAX_INSTANCES)] = 1
     context: dict[str, Any] = {}
 
 

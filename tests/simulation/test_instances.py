@@ -51,6 +51,27 @@ def test_the_number_may_come_from_an_earlier_stage(seed: int, value: object, sta
     assert len(story.events("instance.started")) == (3 if value == 3 else 0)
 
 
+@pytest.mark.parametrize(
+    ("value", "config", "told"),
+    [
+        (10**9, {"count_from_context": "n"}, "count_from_context: 'n' is 1000000000"),
+        ([0] * 100_001, {"collection_from_context": "n"}, "collection_from_context: 'n' has 100001 items"),
+    ],
+)
+def test_more_instances_than_a_worker_could_hold_fail_the_stage(value: object, config: Any, told: str) -> None:
+    """A number is quickly said: whoever begins the stage would run out of memory, and whoever tries it next."""
+    story = (
+        Story(0).start(stage("a", context={"outputs": {"n": value}}), many("m", "a", **config), stage("z", "m")).run()
+    )
+
+    assert story.status == "TERMINAL"
+    assert not story.events("instance.started")
+    (ended,) = (
+        one for one in story.simulation.store.events(story.id, "0", None, 100) if b"terminal" in one.fields["kind"]
+    )
+    assert f"{told}; a run has at most 100000 instances".encode() in ended.fields["data"]
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_one_instance_per_item_of_a_collection(seed: int) -> None:
     """Each sees its item and its index."""

@@ -8,6 +8,7 @@ import pytest
 
 from stabilize_celery import (
     InvalidWorkflowError,
+    MultiInstanceConfig,
     Task,
     TaskRegistry,
     TaskResult,
@@ -336,3 +337,13 @@ def test_nothing_is_left_behind() -> None:
     run_workflow(workflow(stage("a", finalizer_names=["tidy"])), registry)
 
     assert set(finalized) == {"a"}
+
+
+@pytest.mark.parametrize("seed", seeds(6))
+def test_deliveries_that_come_to_nothing_are_no_standstill(seed: int) -> None:
+    """Hundreds of instances are cancelled at once: what was sent for them arrives, and says nothing; the end is behind it."""
+    crowd = stage("a", mi_config=MultiInstanceConfig(count=450, join_threshold=1, cancel_remaining=True))
+
+    done = run_workflow(workflow(crowd), tasks={"work": work}, seed=seed)
+
+    assert done.status.name == "SUCCEEDED"

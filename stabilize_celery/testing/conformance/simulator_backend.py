@@ -107,7 +107,7 @@ class _SimulatedRun:
             return
         self._may_be_over = True
         for event in transaction.events:
-            self._idle_steps = 0
+            self._idle_steps = -self.simulation.under_way
             self._clock += 1
             kind, ref_id, packed = str(event["kind"]), str(event["ref"]), event["data"]
             data = unpack(packed) if isinstance(packed, bytes) else {}
@@ -124,7 +124,7 @@ class _SimulatedRun:
 
     def _deliver_at(self, at_us: int, due: Due) -> None:
         def deliver() -> None:
-            self._idle_steps = 0
+            self._idle_steps = -self.simulation.under_way
             self._may_be_over = True
             if self.play.deliver(due):
                 self._look()

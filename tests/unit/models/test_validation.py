@@ -217,10 +217,12 @@ UNSOUND: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
             {"ref_id": "a", "mi_config": {"count": 2, "collection_from_context": "items"}},
             {"ref_id": "b", "mi_config": {"count": 2, "sync_on_complete": False, "join_threshold": 1}},
             {"ref_id": "c", "mi_config": {"count": -1, "max_concurrent": -1}},
+            {"ref_id": "d", "mi_config": {"count": 100_001}},
         ],
         [
             "stages[2].mi_config.count: -1 is below 0",
             "stages[2].mi_config.max_concurrent: -1 is below 0",
+            "stages[3].mi_config.count: 100001 is above 100000",
             (
                 "stages[0].mi_config: has several sources of the number of instances: count, collection_from_context; "
                 "keep one"
