@@ -11,6 +11,7 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.clearing import drop_arrivals
 from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.creation import bound_workflow
+from stabilize_celery.engine.cut_short import joins_cut_short
 from stabilize_celery.engine.handler import workflow_of
 from stabilize_celery.engine.ids import thread_id
 from stabilize_celery.engine.joins import place_of
@@ -67,7 +68,7 @@ def restart(workflow_id: str, event_id: str, ref_id: str) -> Generator[Read, Sna
         return Decision(keeps_entry=True, call=Answer(False, f"stage {ref_id!r} has not run yet; restart one that has"))
     decision = Decision(keeps_entry=True, forgets=["Expire", "Clear", "Settle"])
     beside = [ref for ref in unpack(definition.get("joins", b"\x90")) if ref not in again]
-    yield from _give_up(decision, workflow_id, record, beside)
+    yield from _give_up(decision, workflow_id, record, plans, beside)
     opened = (kind(ref) for ref in sorted(revived) for kind in _OPEN)
     # Whatever was parked when it ended has been forgotten since.
     decision.change(Delete((places.PARKED, *opened)))
@@ -141,17 +142,39 @@ def _last_run(ref_id: str) -> Generator[Read, Snapshot, Run | None]:
 
 
 def _give_up(
-    decision: Decision, workflow_id: str, record: WorkflowRecord, joins: Sequence[str]
+    decision: Decision,
+    workflow_id: str,
+    record: WorkflowRecord,
+    plans: Mapping[str, StagePlan],
+    joins: Sequence[str],
 ) -> Generator[Read, Snapshot, None]:
     """Take away what still waits at these joins; where the workflow was cut short it was cancelled with it."""
     queries = [query for ref in joins for query in place_queries(ref)]
     watch = [key for ref in joins for key in (places.arrivals(ref), places.join(ref))]
     snapshot = yield Read(tuple(queries), tuple(watch))
-    for place in read_places(snapshot, joins, {}).values():
+    found = read_places(snapshot, joins, {})
+    is_cut = not record.is_settled and any(place.holds for place in found.values())
+    cut = (yield from _cut_short(record, plans)) if is_cut else set()
+    for ref, place in found.items():
         if place.has_fired:
             place.absorb()
             place.new_cycle()
-        drop_arrivals(decision, workflow_id, place, snapshot.now_us, counts=place.holds and not record.is_settled)
+        drop_arrivals(decision, workflow_id, place, snapshot.now_us, counts=ref in cut)
+
+
+def _cut_short(record: WorkflowRecord, plans: Mapping[str, StagePlan]) -> Generator[Read, Snapshot, set[str]]:
+    """Return the joins that were CANCELED with the workflow, and as such are told of before the restart, too."""
+    restarted = Hash(places.RESTARTED)
+    lists = {ref: (Items(places.started(ref)), Items(places.bypassed(ref))) for ref in plans}
+    graph = [query for ref in plans for query in place_queries(ref)]
+    snapshot = yield Read((restarted, *graph, *(query for pair in lists.values() for query in pair)))
+    threads = {ref: [thread for query in pair for thread in snapshot[query]] for ref, pair in lists.items()}
+    keys = {thread: Hash(places.run(thread)) for of_stage in threads.values() for thread in of_stage}
+    found = yield Read(tuple(keys.values()))
+    since = {ref: int(snapshot[restarted].get(ref, b"0")) for ref in plans}
+    runs = {ref: [RUN.decode(found[keys[thread]]) for thread in of_stage] for ref, of_stage in threads.items()}
+    counted = {ref: [run for run in of_stage if run.created_us >= since[ref]] for ref, of_stage in runs.items()}
+    return joins_cut_short(read_places(snapshot, list(plans), {}), counted, record)
 
 
 def _reset(

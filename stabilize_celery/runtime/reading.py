@@ -1,19 +1,19 @@
 """Reading a whole workflow back as users see it: what it is, and how far each stage is."""
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import pack, unpack
+from stabilize_celery.engine.cut_short import joins_cut_short
 from stabilize_celery.engine.joins import place_of
 from stabilize_celery.engine.moves import (
     task_list,
 )
 from stabilize_celery.engine.plan import StagePlan, decode_plan
-from stabilize_celery.engine.region import Place, Region, joins_that_held
+from stabilize_celery.engine.region import Place, Region
 from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD, Run, TaskState, WorkflowRecord
 from stabilize_celery.engine.steps import Hash, Items, Members, Query, Snapshot, workflow_slot
 from stabilize_celery.errors import WorkflowNotFoundError
@@ -117,7 +117,8 @@ def read_view(store: Store, workflow_id: str, *, without_payloads: bool = False)
     places_ = {ref: _place(plan, by_stage[ref], lists[ref], found) for ref, plan in plans.items()}
     reachable = Region(places_).reachable() if record.is_live else set()
     is_cut = not record.is_live and not record.is_settled
-    cut = joins_that_held(_as_it_was_cut(places_, by_stage, record)) if is_cut else set()
+    counted = {ref: [run for _, run in of_stage] for ref, of_stage in by_stage.items()}
+    cut = joins_cut_short(places_, counted, record) if is_cut else set()
     stages = {
         ref: StageView(
             plan,
@@ -152,27 +153,6 @@ def _place(plan: StagePlan, runs: Sequence[tuple[str, Run]], queries: Sequence[Q
     live = sum(not run.is_ended and run.instance is None and not run.passed_on for _, run in runs)
     arrivals, consumed = (found[query] for query in queries[2:]) if not plan.is_direct else ([], {})
     return place_of(plan, arrivals, consumed, runs=live)
-
-
-def _as_it_was_cut(
-    places_: Mapping[str, Place], runs: Mapping[str, Sequence[tuple[str, Run]]], record: WorkflowRecord
-) -> dict[str, Place]:
-    """Return the places of a workflow that was cut short with the runs that were there: the one that did it, too."""
-    found = deepcopy(dict(places_))
-    for ref, place in found.items():
-        ended = (run for _, run in runs[ref] if run.ended_ms >= record.ended_ms)
-        place.runs += sum(_was_there(place.plan, run, record) for run in ended)
-    return found
-
-
-def _was_there(plan: StagePlan, run: Run, record: WorkflowRecord) -> bool:
-    """Whether a run that ended with its workflow, or after it, ended because of that, or ended it."""
-    if run.instance is not None:
-        return False
-    if run.passed_on:
-        return plan.terminates_workflow  # its thread ended the workflow, its other instances were cleared
-    was_cleared = run.status == "CANCELED" and run.reason == record.reason
-    return was_cleared or run.status == "TERMINAL" or plan.terminates_workflow
 
 
 def read_workflow(store: Store, workflow_id: str) -> Workflow:

@@ -14,6 +14,7 @@ from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.runtime.survey import survey
 from stabilize_celery.tasks.call import current_call
 from tests.simulation.stories import ROUGH, Story, stage, workflow
+from tests.simulation.tuning import seeds
 
 
 def _hold(_stage: StageExecution) -> TaskResult:
@@ -79,6 +80,32 @@ def test_what_waited_at_a_join_beside_is_gone(join: dict[str, Any]) -> None:
     assert story.status == "SUCCEEDED"
     assert story.statuses == {**before, "b": "SUCCEEDED"}
     assert story.bodies["l"] == 0
+
+
+@pytest.mark.parametrize("seed", seeds(5))
+def test_what_a_join_beside_could_only_give_up_was_not_cancelled(seed: int) -> None:
+    """It is SKIPPED once the workflow has been cut short, and after a restart elsewhere, too."""
+    fails = [True]
+
+    def once(_stage: StageExecution) -> TaskResult:
+        return TaskResult.terminal(error="broken") if fails[0] else TaskResult.success()
+
+    story = Story(seed, ROUGH, once=once).start(
+        stage("a", split_type=SplitType.XOR, split_conditions={"b": "False", "c": "True"}),
+        stage("b", "a"),
+        stage("c", "a"),
+        stage("d"),
+        stage("j", "b", "d"),
+        stage("e", "c", "d", does="once"),
+    )
+    before = story.run().statuses
+    assert (before["e"], before["j"]) == ("TERMINAL", "SKIPPED")
+    story.simulation.drain(until_ms=story.simulation.now_us // 1000 + 60_000)
+
+    fails[0] = False
+    assert story.ask(restart, "e").took_effect
+
+    assert story.run().statuses == {**before, "e": "SUCCEEDED"}
 
 
 LIMITED = {"pipeline_config_id": "nightly", "is_limit_concurrent": True, "keep_waiting_pipelines": True}
