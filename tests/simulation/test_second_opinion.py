@@ -17,7 +17,7 @@ from tests.simulation.tuning import SCALE
 
 CONFORMANCE = Path(__file__).parent.parent / "conformance"
 GIVEN = [one for name in ("scenarios", "more_scenarios") for one in load_scenarios(CONFORMANCE / f"{name}.json")]
-FEW, MANY = 30, 1_000
+FEW, MANY = 30, 10_000
 """Orders of steps that the oracle tries at first, and before a result counts as one that it does not allow."""
 TOO_MANY = 30
 """So many ways through a scenario are not all that there are."""
