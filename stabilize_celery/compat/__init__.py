@@ -171,6 +171,7 @@ from stabilize_celery.compat.traces import (
     trace_task,
     trace_workflow,
 )
+from stabilize_celery.compat.transactions import StoreTransaction
 from stabilize_celery.compat.verifiers import get_verifier, register_verifier, verifier
 from stabilize_celery.errors import (
     ConcurrencyError,
@@ -451,6 +452,7 @@ __all__ = [
     "StartWaitingWorkflowsHandler",
     "StartWorkflow",
     "StartWorkflowHandler",
+    "StoreTransaction",
     "StreamItem",
     "SubWorkflowTask",
     "SubscriptionMode",

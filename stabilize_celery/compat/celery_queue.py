@@ -1,13 +1,18 @@
 """CeleryQueue: where messages go: to the broker of your Celery workers, or to the processor in this process."""
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+from typing_extensions import override
+
 from stabilize_celery.compat.control import ControlMessage
+from stabilize_celery.compat.mailbox import Delay, Mailbox, seconds_of
+from stabilize_celery.compat.messages import EngineMessage
 from stabilize_celery.compat.store import RedisWorkflowStore
-from stabilize_celery.errors import ConfigurationError
+from stabilize_celery.errors import ConfigurationError, StabilizeError
 from stabilize_celery.runtime.ports import Outgoing, Publisher
 from stabilize_celery.settings import Settings
 from stabilize_celery.transport.producer import ProducerPublisher
@@ -15,8 +20,10 @@ from stabilize_celery.transport.publish import CeleryPublisher
 
 __all__ = ["CeleryQueue"]
 
+logger = logging.getLogger("stabilize_celery")
 
-class CeleryQueue:
+
+class CeleryQueue(Mailbox):
     """Takes messages for workers. As long as a `QueueProcessor` of this process serves it, they stay in the process.
 
     Args:
@@ -28,6 +35,7 @@ class CeleryQueue:
     """
 
     def __init__(self, app_or_url: Any = None, table_name: str = "", *, connection_string: str = "") -> None:
+        super().__init__()
         del table_name
         self._given = app_or_url if app_or_url is not None else connection_string or None
         self._broker: Publisher | None = None
@@ -60,18 +68,57 @@ class CeleryQueue:
             store.publish_to(self)
         return self.store
 
-    def push(self, message: ControlMessage, delay: Any = None) -> Any:
-        """Apply a message at once and return what came of it.
+    def push(self, message: ControlMessage, delay: Delay = None, connection: Any = None) -> Any:
+        """Apply a message at once and return what came of it; with a delay, this process' processor does it then.
+
+        As long as nobody has said which store it serves, messages are kept: for a processor, or to be polled.
+
+        Args:
+            message: What the outside wants of a workflow.
+            delay: How much later; a number is seconds.
+            connection: As upstream's; without an effect.
 
         Raises:
-            ValueError: a delay was asked for; `scheduled_time` of a stage, or a `wait` task, does that.
+            TypeError: it is a message that the engine sends itself.
+            ValueError: a delay was asked for, and no processor serves it: `scheduled_time` of a stage, or a `wait`
+                task, does that.
             WorkflowNotFoundError: there is no such workflow.
             KeyError: there is no such stage.
 
         """
-        if delay:
+        del connection
+        is_later = seconds_of(delay) > 0 and not isinstance(message, EngineMessage)
+        if not self.is_bound or (is_later and self._is_served):
+            self.keep(message, delay)
+            return None
+        if is_later:
             raise ValueError("a message can't be delayed: use scheduled_time, or a stage with a `wait` task")
         return message.apply(self.store)
+
+    @override
+    def poll_one(self) -> ControlMessage | None:
+        """Return a message that was pushed before a store was known.
+
+        Raises:
+            TypeError: a store is known, so that a processor or Celery's workers take what there is.
+
+        """
+        if self.is_bound:
+            raise TypeError("messages can't be polled by hand: QueueProcessor.process_one() or process_all() does that")
+        return super().poll_one()
+
+    def apply_due(self) -> int:
+        """Apply the kept messages whose time has come; what can't be applied is put aside. Return how many."""
+        applied = 0
+        while (message := super().poll_one()) is not None:
+            applied += 1
+            try:
+                message.apply(self.store)
+                self.ack(message)
+            except (TypeError, KeyError, ValueError, StabilizeError) as error:
+                logger.warning("%s: put aside: %s", type(message).__name__, error)
+                self.move_to_dlq(message.message_id, str(error))
+        return applied
 
     def publish(self, batch: Sequence[Outgoing]) -> None:
         """Hand messages to this process' processor if there is one, else to the broker. Raises QueueError."""
@@ -97,13 +144,21 @@ class CeleryQueue:
                 self._arrived.wait(wait_s)
             return self._ready.popleft() if self._ready else None
 
+    @override
     def size(self) -> int:
         """Return how many messages wait in this process."""
-        return len(self._ready)
+        return len(self._ready) + super().size()
 
+    @override
+    def is_due_within(self, seconds: float) -> bool:
+        """Return whether there will be a message in this process so soon."""
+        return bool(self._ready) or super().is_due_within(seconds)
+
+    @override
     def clear(self) -> None:
         """Forget the messages that wait in this process; what is owed comes back by itself."""
         self._ready.clear()
+        super().clear()
 
     def close(self) -> None:
         """Close the connection to the broker."""

@@ -161,7 +161,7 @@ class _Reader(ast.NodeVisitor):
         if name in _METHODS and self._is_about(name, func):
             self._tell(node, _METHODS[name][0], f".{name}(…)", _METHODS[name][1])
         if name == "push" and self._is_old and (len(node.args) > 1 or any(key.arg == "delay" for key in node.keywords)):
-            self._tell(node, MISSING, ".push(…, delay)", "give the stage a scheduled_time, or a `wait` task")
+            self._tell(node, MISSING, ".push(…, delay)", "only a QueueProcessor delays it: use scheduled_time")
         if name == "set" and self._makers and not node.args:
             self._options(node, "set")
 

@@ -1,15 +1,18 @@
 """The names of SQL stores and queues: programs that make one run, on Redis where that is known, else in memory.
 
-There is no SQL here. `STABILIZE_REDIS_URL` says where Redis is. Without it, a SQLite database is this process' memory:
-one for each file, a new one for each `:memory:`; and a PostgreSQL database, which other processes share, is refused.
+There is no SQL here. `STABILIZE_REDIS_URL` says where Redis is. There, and without it in this process' memory, a SQLite
+database is a namespace: one for each file, a new one for each `:memory:`, or all in the one that `STABILIZE_NAMESPACE`
+names. A PostgreSQL database, which other processes share, is refused without a Redis.
 """
 
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from stabilize_celery.compat.celery_queue import CeleryQueue
+from stabilize_celery.compat.gone import NO_SQL
 from stabilize_celery.compat.store import RedisWorkflowStore
 from stabilize_celery.errors import ConfigurationError
 from stabilize_celery.settings import Settings
@@ -19,6 +22,7 @@ __all__ = ["PostgresQueue", "PostgresWorkflowStore", "SqliteQueue", "SqliteWorkf
 logger = logging.getLogger("stabilize_celery")
 
 _REDIS = ("redis:", "rediss:", "redis+", "unix:", "valkey", "memory:")
+_DELETE_ALL = ("DELETE", "FROM", "table")
 _OWN_MEMORY = ("", "sqlite://", "sqlite:///", "sqlite:///:memory:", ":memory:")
 
 
@@ -32,7 +36,12 @@ class SqliteWorkflowStore(RedisWorkflowStore):
     """
 
     def __init__(self, connection_string: str = "", create_tables: bool = False, **more: Any) -> None:
-        super().__init__(_place(connection_string), create_tables, **more)
+        url, namespace = _place(connection_string)
+        super().__init__(url, create_tables, **{"namespace": namespace, **more})
+
+    def _get_connection(self) -> "_NoConnection":
+        """Return what test-suites empty their tables by, between tests."""
+        return _NoConnection()
 
 
 class PostgresWorkflowStore(RedisWorkflowStore):
@@ -72,21 +81,44 @@ class PostgresQueue(CeleryQueue):
         super().__init__(_broker(connection_string) or _server(connection_string, "PostgresQueue"), table_name)
 
 
-def _place(url: str) -> str:
-    """Return where the workflows of a SQLite database are kept."""
+class _NoConnection:
+    """Stands for a connection to SQLite. Test-suites empty a new database by it, which is empty here."""
+
+    def execute(self, statement: str, *parameters: Any) -> Self:
+        """Do nothing for a `DELETE FROM` a whole table. Raises TypeError: it is any other statement."""
+        words = statement.split()
+        if [word.upper() for word in words[:2]] != ["DELETE", "FROM"] or len(words) != len(_DELETE_ALL) or parameters:
+            raise TypeError(f"{statement!r}: {NO_SQL}")
+        return self
+
+    def commit(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def _place(url: str) -> tuple[str, str | None]:
+    """Return where the workflows of a SQLite database are kept: at which URL, under which keys."""
     if url.startswith(_REDIS):
-        return url
-    if known := Settings.from_env(os.environ).redis_url:
-        return known
-    if url in _OWN_MEMORY:
-        return "memory://"
-    file = Path(url.removeprefix("sqlite:///")).resolve()
+        return url, None
+    settings = Settings.from_env(os.environ)
+    file = None if url in _OWN_MEMORY else Path(url.removeprefix("sqlite:///")).resolve()
+    if settings.redis_url:
+        if settings.namespace != Settings().namespace:
+            return settings.redis_url, None
+        name = uuid4() if file is None else uuid5(NAMESPACE_URL, file.as_uri())
+        namespace = f"sqlite-{name.hex[:12]}"
+        logger.info("SqliteWorkflowStore: workflows of %s are kept with STABILIZE_NAMESPACE=%s", file or url, namespace)
+        return settings.redis_url, namespace
+    if file is None:
+        return "memory://", None
     logger.warning(
         "SqliteWorkflowStore: workflows of %s are kept in this process' memory and end with it; set "
         "STABILIZE_REDIS_URL, or make a RedisWorkflowStore('redis://…'), to keep them",
         file,
     )
-    return f"memory://{file}"
+    return f"memory://{file}", None
 
 
 def _broker(url: str) -> str | None:

@@ -1,9 +1,10 @@
-"""Expressions under upstream's names: the language of conditions, in which what is missing is an error."""
+"""Expressions under upstream's names, with what conditions of stages don't have: attributes and `x if c else y`."""
 
+import ast
 from collections.abc import Mapping
 from typing import Any
 
-from stabilize_celery.models.expressions import ConditionError, evaluate
+from stabilize_celery.models.expressions import ConditionError, evaluate, names_in
 
 __all__ = ["ExpressionError", "evaluate_expression"]
 
@@ -11,10 +12,35 @@ ExpressionError = ConditionError
 
 
 def evaluate_expression(expression: str, context: Mapping[str, Any]) -> Any:
-    """Return the value of an expression over a context.
+    """Return the value of an expression over a context; a name that is not there is None.
 
     Raises:
         ExpressionError: it can't be parsed or evaluated.
 
     """
-    return evaluate(expression, context)
+    ours = _translated(expression)
+    return evaluate(ours, {**dict.fromkeys(names_in(ours)), **context})
+
+
+class _Translator(ast.NodeTransformer):
+    """Writes `a.b` as `a["b"]`, and `x if c else y` as `(c and [x] or [y])[0]`."""
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        return ast.Subscript(self.visit(node.value), ast.Constant(node.attr), ast.Load())
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        test, body, other = (self.visit(part) for part in (node.test, node.body, node.orelse))
+        chosen = ast.BoolOp(ast.And(), [test, ast.List([body], ast.Load())])
+        either = ast.BoolOp(ast.Or(), [chosen, ast.List([other], ast.Load())])
+        return ast.Subscript(either, ast.Constant(0), ast.Load())
+
+
+def _translated(expression: str) -> str:
+    """Return the expression as the engine takes it; as it is where it can't be parsed: the engine says why."""
+    try:
+        tree = ast.parse(expression.strip(), mode="eval")
+        if not any(isinstance(node, ast.Attribute | ast.IfExp) for node in ast.walk(tree)):
+            return expression
+        return ast.unparse(_Translator().visit(tree))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return expression

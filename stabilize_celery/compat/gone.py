@@ -3,23 +3,23 @@
 from collections.abc import Mapping
 from typing import NoReturn
 
-__all__ = ["GONE", "GONE_MODULES", "advice", "refuse"]
+__all__ = ["GONE", "GONE_MODULES", "NO_SQL", "advice", "refuse"]
 
-_SQL = "there is no SQL here: state is in Redis, read it by store.retrieve(id) or a Client"
+NO_SQL = "there is no SQL here: state is in Redis, read it by store.retrieve(id) or a Client"
 _ALWAYS_ON = "is always on here, and has no switches"
 _LIMITS = "limit a task type by rate_per_s, or its stages by mutex_key with mutex_limit (docs/policies.md)"
 _ENGINE = "the engine's decisions are one whole: change what tasks do, or follow the events"
 _TOKENS = "each call of a task has its token: current_cancellation_token(); cancel by the workflow or the stage"
 _AUDIT = "handle.events() is the record of who did what; subscribe to get_event_bus() to send it elsewhere"
+_TRANSACTION = "`with store.transaction(queue) as txn` is for stages of workflows that are not started, and messages"
 _LLM = "call a model's API in a task of your own, or by an `http` task"
 _RECORDER = "the engine records every event itself; emit_progress(stage, …) adds one of your own"
 
 GONE: Mapping[str, str] = {
-    "AtomicTransaction": "each step is one commit by itself; there is no store.transaction()",
-    "NoOpTransaction": "each step is one commit by itself; there is no store.transaction()",
-    "StoreTransaction": "each step is one commit by itself; there is no store.transaction()",
-    "PostgresTransaction": "each step is one commit by itself; there is no store.transaction()",
-    "TransactionHelper": "each step is one commit by itself; there is no store.transaction()",
+    "AtomicTransaction": _TRANSACTION,
+    "NoOpTransaction": _TRANSACTION,
+    "PostgresTransaction": _TRANSACTION,
+    "TransactionHelper": _TRANSACTION,
     "BloomDeduplicator": f"de-duplication {_ALWAYS_ON}",
     "get_deduplicator": f"de-duplication {_ALWAYS_ON}",
     "TaskLeaseManager": f"a lease on each running task {_ALWAYS_ON}",
@@ -43,10 +43,10 @@ GONE: Mapping[str, str] = {
     "cancel_task": _TOKENS,
     "bind_current_token": _TOKENS,
     "reset_current_token": _TOKENS,
-    "SqliteConfig": _SQL,
-    "SqliteOptimizationTier": _SQL,
-    "get_sqlite_config": _SQL,
-    "reset_sqlite_config": _SQL,
+    "SqliteConfig": NO_SQL,
+    "SqliteOptimizationTier": NO_SQL,
+    "get_sqlite_config": NO_SQL,
+    "reset_sqlite_config": NO_SQL,
     "LLMClient": _LLM,
     "LLMTask": _LLM,
     "AgentLoopTask": _LLM,
@@ -80,11 +80,11 @@ GONE_MODULES: Mapping[str, str] = {
     "migrations": GONE["mg_up"],
     "monitor": "`stabilize-celery watch ID`, or the page of `stabilize-celery web`",
     "persistence.sqlite.migrations": GONE["mg_up"],
-    "persistence.sqlite.operations": _SQL,
+    "persistence.sqlite.operations": NO_SQL,
     "persistence.sqlite.schema": GONE["mg_up"],
     "persistence.sqlite.transaction": GONE["AtomicTransaction"],
-    "persistence.sqlite_config": _SQL,
-    "persistence.postgres.operations": _SQL,
+    "persistence.sqlite_config": NO_SQL,
+    "persistence.postgres.operations": NO_SQL,
     "persistence.postgres.transaction": GONE["AtomicTransaction"],
     "persistence.task_lease": GONE["TaskLeaseManager"],
     "persistence.transaction": GONE["AtomicTransaction"],

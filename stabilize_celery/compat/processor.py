@@ -147,7 +147,8 @@ class QueueProcessor:
     def process_all(self, timeout: float = 60.0) -> int:
         """Handle messages until nothing will be due within `timeout` seconds; return how many were handled.
 
-        A workflow that waits for a signal, or for a task type that this process does not know, ends the call.
+        One at a time, in the order in which they came: so programs find what they found before. A workflow that waits
+        for a signal, or for a task type that this process does not know, ends the call.
 
         Raises:
             RuntimeError: the processor runs in the background.
@@ -159,14 +160,16 @@ class QueueProcessor:
         deadline = time.monotonic() + timeout
         handled, self._look_at = 0, 0.0
         while True:
-            handled += self._turn()
+            handled += self._turn(1)
             left_s = deadline - time.monotonic()
-            if left_s <= 0 or not (self._busy or self.queue.size() or self._is_due_within(left_s)):
+            if left_s <= 0 or not (self._busy or self.queue.is_due_within(left_s) or self._is_due_within(left_s)):
                 return handled + self._finish()
 
     def process_one(self) -> bool:
         """Handle one message; False: there is none now."""
         self._look_after()
+        if self.queue.apply_due():
+            return True
         message = self.queue.take()
         if message is not None:
             self._handle(message)
@@ -255,7 +258,7 @@ class QueueProcessor:
         self._look_at = 0.0
         while not self._stopping.is_set():
             try:
-                self._turn()
+                self._turn(self.config.max_workers)
             except UnreachableError as error:
                 logger.warning("in-process worker: %s", error)
                 self._stopping.wait(0.5)
@@ -263,18 +266,19 @@ class QueueProcessor:
 
     # -- one turn ------------------------------------------------------------------------------------------------------
 
-    def _turn(self) -> int:
+    def _turn(self, at_once: int) -> int:
         """Look after what is due, hand messages to threads; return how many have been handled meanwhile."""
         self._look_after()
-        if len(self._busy) < self.config.max_workers:
+        applied = self.queue.apply_due()
+        if len(self._busy) < at_once:
             message = self.queue.take(0.0 if self._busy else _LOOK_S)
             while message is not None:
                 self._busy[self._threads().submit(self._handle, message)] = message
-                message = self.queue.take() if len(self._busy) < self.config.max_workers else None
+                message = self.queue.take() if len(self._busy) < at_once else None
         if not self._busy:
-            return 0
+            return applied
         done, _ = wait(self._busy, _LOOK_S, FIRST_COMPLETED)
-        return self._collect(done)
+        return applied + self._collect(done)
 
     def _collect(self, done: set[Future[None]]) -> int:
         for future in done:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from itertools import count
 from types import TracebackType
@@ -12,7 +13,9 @@ from stabilize_celery.client.client import Client
 from stabilize_celery.client.handle import WorkflowHandle
 from stabilize_celery.client.outcomes import Outcome
 from stabilize_celery.compat.jumps import declare_jumps
-from stabilize_celery.errors import UnreachableError, WorkflowNotFoundError
+from stabilize_celery.compat.transactions import StoreTransaction, transaction
+from stabilize_celery.compat.unreached import with_former_statuses
+from stabilize_celery.errors import ConcurrencyError, UnreachableError, WorkflowNotFoundError
 from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
@@ -143,6 +146,8 @@ class RedisWorkflowStore:
             return self._known(draft)
         if draft.status is WorkflowStatus.CANCELED:
             raise ValueError(f"workflow {draft.id} was cancelled before it was started; make a new one")
+        if draft.status is WorkflowStatus.PAUSED:
+            raise ValueError(f"workflow {draft.id} was paused before it was started: resume it, then start it")
         if self.task_registry is not None:
             declare_jumps(draft, self.task_registry)
         handle = self.client.start(draft)
@@ -153,7 +158,7 @@ class RedisWorkflowStore:
     def retrieve(self, workflow_id: str) -> Workflow:
         """Return a workflow as it is now. Raises WorkflowNotFoundError."""
         draft = self.drafts.get(workflow_id)
-        return self.client.get(workflow_id) if draft is None else deepcopy(draft)
+        return with_former_statuses(self.client.get(workflow_id)) if draft is None else deepcopy(draft)
 
     def retrieve_stage(self, stage_id: str, workflow_id: str | None = None) -> StageExecution:
         """Return a stage by its id, of a workflow that was stored or started here; of any other one by both ids.
@@ -207,26 +212,42 @@ class RedisWorkflowStore:
 
         Raises:
             ValueError: its workflow has been started: what its stages are is the engine's from then on.
+            ConcurrencyError: another one has been put there since this one was read.
 
         """
         del more
-        draft = self._draft_of(stage)
+        draft = self.check_stage(stage)
+        stage.version += 1
         draft.stages[:] = [deepcopy(stage) if one.id == stage.id else one for one in draft.stages]
         _attach(draft)
 
+    def check_stage(self, stage: StageExecution) -> Workflow:
+        """Return the workflow in which `store_stage` may put a stage. Raises as that does."""
+        draft = self.check_draft(self._owners.get(stage.id) or (stage.execution.id if stage.has_execution() else ""))
+        kept = next((one for one in draft.stages if one.id == stage.id), stage)
+        if kept.version != stage.version:
+            raise ConcurrencyError(
+                f"stage {stage.ref_id!r}: version {stage.version} was read, and {kept.version} is stored: read it again"
+            )
+        return draft
+
+    def transaction(self, queue: Any = None) -> AbstractContextManager[StoreTransaction]:
+        """Do what is said in a block at its end, or not at all: `with store.transaction(queue) as txn`."""
+        return transaction(self, queue)
+
     def add_stage(self, stage: StageExecution) -> None:
         """Add a stage to the workflow that it is attached to. Raises ValueError: that has been started."""
-        draft = self._draft_of(stage)
+        draft = self.check_draft(stage.execution.id if stage.has_execution() else "")
         draft.add_stage(deepcopy(stage))
         self._note_stages(draft)
 
     def remove_stage(self, workflow: Workflow, stage_id: str) -> None:
         """Take a stage away. Raises ValueError: the workflow has been started."""
-        self._draft(workflow.id).remove_stage(stage_id)
+        self.check_draft(workflow.id).remove_stage(stage_id)
 
     def update_status(self, workflow: Workflow) -> None:
         """Keep status and times of a workflow as they are told. Raises ValueError: it has been started."""
-        draft = self._draft(workflow.id)
+        draft = self.check_draft(workflow.id)
         draft.status, draft.start_time, draft.end_time = workflow.status, workflow.start_time, workflow.end_time
 
     def exists(self, workflow_id: str) -> bool:
@@ -258,15 +279,24 @@ class RedisWorkflowStore:
         return self.client.handle(workflow if isinstance(workflow, str) else workflow.id)
 
     def pause(self, workflow_id: str, paused_by: str = "") -> Outcome:
-        """Hold a workflow, in the name of a user."""
-        if workflow_id in self.drafts:
-            return _NOT_STARTED
-        return self.handle(workflow_id).pause(user=paused_by or None)
+        """Hold a workflow, in the name of a user; one that is only stored does not start before it is resumed."""
+        if (draft := self.drafts.get(workflow_id)) is None:
+            return self.handle(workflow_id).pause(user=paused_by or None)
+        if draft.status is not WorkflowStatus.NOT_STARTED:
+            return Outcome(False, f"it is {draft.status}")
+        draft.pause(paused_by)
+        return Outcome(True, "held before its start")
 
     def resume(self, workflow_id: str, user: str = "") -> Outcome:
         """Let a paused workflow go on."""
         del user
-        return _NOT_STARTED if workflow_id in self.drafts else self.handle(workflow_id).resume()
+        if (draft := self.drafts.get(workflow_id)) is None:
+            return self.handle(workflow_id).resume()
+        if draft.status is not WorkflowStatus.PAUSED:
+            return _NOT_STARTED
+        draft.resume()
+        draft.status = WorkflowStatus.NOT_STARTED
+        return Outcome(True, "it may be started")
 
     def cancel(self, workflow_id: str, user: str = "", reason: str = "") -> Outcome:
         """End a workflow CANCELED, in the name of a user; one that is only stored does not start any more."""
@@ -283,7 +313,7 @@ class RedisWorkflowStore:
 
     def wait(self, workflow: Workflow | str, timeout: float | None = None) -> Workflow:
         """Wait until a workflow has ended and return it (`timeout` in s). Raises TimeoutError."""
-        return self.handle(workflow).wait(timeout)
+        return with_former_statuses(self.handle(workflow).wait(timeout))
 
     def _held(self, workflow_id: str, stage_id: str) -> StageExecution:
         """Return a stage that keeps its workflow with it."""
@@ -292,11 +322,8 @@ class RedisWorkflowStore:
         stage.set_execution_strong(workflow)
         return stage
 
-    def _draft_of(self, stage: StageExecution) -> Workflow:
-        owner = self._owners.get(stage.id) or (stage.execution.id if stage.has_execution() else "")
-        return self._draft(owner)
-
-    def _draft(self, workflow_id: str) -> Workflow:
+    def check_draft(self, workflow_id: str) -> Workflow:
+        """Return a workflow that is not started. Raises ValueError: it is, or is not stored here."""
         if workflow_id not in self.drafts:
             raise ValueError(
                 f"workflow {workflow_id!r} is not stored here, or has been started: its state is the engine's. Act "

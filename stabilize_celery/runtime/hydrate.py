@@ -52,8 +52,14 @@ def visible_context(frame: Frame, snapshot: Snapshot, load: Load) -> dict[str, A
     """Return the workflow's context, the outputs of the causal past, and the stage's own context, the later winning."""
     base = unpack(snapshot[_CONTEXT].get("context", b"\x80"))
     at_once, later = _needed(frame)
-    known = {**_values(at_once, snapshot), **frame.context}
+    known = {**_values(at_once, snapshot), **frame.context, **_signal(frame)}
     return VisibleContext(base, known, frame.run.past.pages, load, frame.context, later)
+
+
+def _signal(frame: Frame) -> dict[str, Any]:
+    """Return what woke the task, under the names that programs written for `stabilize` read."""
+    run = frame.run
+    return {} if run.signal is None else {"_signal_name": run.signal, "_signal_data": run.payload or {}}
 
 
 def _values(sources: Page, snapshot: Snapshot) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def test_a_module_is_an_attribute_of_the_one_above() -> None:
     [
         ("", "LLMTask", "in a task of your own"),
         ("queue.dedup", "get_deduplicator", "is always on"),
-        ("persistence.sqlite.transaction", "AtomicTransaction", "one commit by itself"),
+        ("persistence.sqlite.transaction", "AtomicTransaction", "with store.transaction"),
         ("audit", "audit", "handle.events()"),
         ("llm", "ChatMessage", "in a task of your own"),
         ("resilience.executor", "anything", "rate_per_s"),

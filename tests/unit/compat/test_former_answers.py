@@ -1,0 +1,191 @@
+"""What programs find where they look for it: signals, statuses, conditions, in the order of before."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stabilize_celery.compat import (
+    ExpressionError,
+    Orchestrator,
+    QueueProcessor,
+    SignalStage,
+    SplitType,
+    SqliteQueue,
+    SqliteWorkflowStore,
+    StageExecution,
+    Task,
+    TaskExecution,
+    TaskRegistry,
+    TaskResult,
+    Workflow,
+    WorkflowStatus,
+    evaluate_expression,
+)
+
+
+class WaitsForAnything(Task):
+    """As upstream's guide has it."""
+
+    def execute(self, stage: StageExecution) -> TaskResult:
+        if stage.context.get("_signal_name"):
+            return TaskResult.success(outputs={"got": stage.context["_signal_data"]})
+        return TaskResult.suspend()
+
+
+@pytest.fixture(autouse=True)
+def no_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody says where Redis is."""
+    for name in ("STABILIZE_REDIS_URL", "STABILIZE_BROKER_URL", "STABILIZE_NAMESPACE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def processor() -> Iterator[QueueProcessor]:
+    registry = TaskRegistry()
+    registry.register("ok", lambda stage: TaskResult.success(outputs={"by": stage.ref_id}))
+    registry.register("fail", lambda _: TaskResult.terminal("as it should"))
+    registry.register("waits", WaitsForAnything)
+    store = SqliteWorkflowStore("sqlite:///:memory:")
+    with QueueProcessor(SqliteQueue(), store=store, task_registry=registry) as processor:
+        yield processor
+
+
+def stage(ref_id: str, kind: str, *after: str, **more: Any) -> StageExecution:
+    tasks = [TaskExecution.create(kind, kind)]
+    return StageExecution(ref_id=ref_id, name=ref_id, tasks=tasks, requisite_stage_ref_ids=set(after), **more)
+
+
+def run(processor: QueueProcessor, *stages: StageExecution, **more: Any) -> dict[str, str]:
+    workflow = Workflow.create("app", "w", stages, **more)
+    Orchestrator(processor.queue).start(workflow)
+    processor.process_all(timeout=30)
+    return statuses(processor, workflow)
+
+
+def statuses(processor: QueueProcessor, workflow: Workflow) -> dict[str, str]:
+    return {one.ref_id: one.status.name for one in processor.store.retrieve(workflow.id).stages}
+
+
+def test_a_signal_is_in_the_context_of_the_task_that_it_wakes(processor: QueueProcessor) -> None:
+    """By the names that upstream gave it, whatever the signal is called."""
+    workflow = Workflow.create("app", "w", [stage("a", "waits")])
+    Orchestrator(processor.queue).start(workflow)
+    processor.process_all(timeout=30)
+
+    processor.queue.push(
+        SignalStage(execution_id=workflow.id, stage_id="a", signal_name="full", signal_data={"level": 95})
+    )
+    processor.process_all(timeout=30)
+
+    (ended,) = processor.store.retrieve(workflow.id).stages
+    assert (ended.status, ended.outputs) == (WorkflowStatus.SUCCEEDED, {"got": {"level": 95}})
+    assert "_signal_name" not in ended.context
+
+
+def test_what_a_failure_kept_from_being_reached_is_not_started(processor: QueueProcessor) -> None:
+    """Also behind a join that was reached from its other side; what a choice left out is SKIPPED."""
+    choice = stage("choice", "ok", split_type=SplitType.OR, split_conditions={"yes": "True", "no": "False"})
+    told = run(
+        processor,
+        choice, stage("yes", "ok", "choice"), stage("no", "ok", "choice"),
+        stage("bad", "fail", "yes"), stage("join", "ok", "choice", "bad"), stage("end", "ok", "join"),
+    )  # fmt: skip
+
+    assert told == {
+        "choice": "SUCCEEDED", "yes": "SUCCEEDED", "no": "SKIPPED", "bad": "TERMINAL",
+        "join": "NOT_STARTED", "end": "NOT_STARTED",
+    }  # fmt: skip
+
+
+def test_what_a_cancellation_kept_from_being_reached_is_canceled(processor: QueueProcessor) -> None:
+    workflow = Workflow.create("app", "w", [stage("a", "waits"), stage("b", "ok", "a"), stage("c", "ok", "b")])
+    orchestrator = Orchestrator(processor.queue)
+    orchestrator.start(workflow)
+    processor.process_all(timeout=30)
+    assert statuses(processor, workflow) == {"a": "SUSPENDED", "b": "NOT_STARTED", "c": "NOT_STARTED"}
+
+    orchestrator.cancel(workflow, user="me", reason="enough")
+    processor.process_all(timeout=30)
+
+    assert set(statuses(processor, workflow).values()) == {"CANCELED"}
+    assert {one.status.name for one in processor.store.wait(workflow, timeout=30).stages} == {"CANCELED"}
+
+
+def test_process_all_handles_one_message_at_a_time(processor: QueueProcessor) -> None:
+    """No task runs beside another."""
+    running: list[str] = []
+
+    def alone(stage: StageExecution) -> TaskResult:
+        running.append(stage.ref_id)
+        seen = list(running)
+        for _ in range(10_000):
+            pass
+        running.remove(stage.ref_id)
+        return TaskResult.success(outputs={stage.ref_id: seen})
+
+    processor.task_registry.register("alone", alone)
+    names = [f"s{number}" for number in range(8)]
+    workflow = Workflow.create("app", "w", [stage(name, "alone") for name in names])
+    Orchestrator(processor.queue).start(workflow)
+    processor.process_all(timeout=30)
+
+    assert processor.store.retrieve(workflow.id).get_context() == {name: [name] for name in names}
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("config.limits.high", 7),
+        ("config['limits'].high == 7 and not missing", True),
+        ("'yes' if config.limits.high > 9 else 'no'", "no"),
+        ("[] if not missing else 1", []),
+        ("missing", None),
+    ],
+)
+def test_an_expression_has_its_value_of_before(expression: str, value: Any) -> None:
+    assert evaluate_expression(expression, {"config": {"limits": {"high": 7}}}) == value
+
+
+@pytest.mark.parametrize("expression", ["", "a b", "().__class__", "text.upper()", "text.size", "f(1)"])
+def test_no_attribute_of_an_object_is_ever_looked_at(expression: str) -> None:
+    with pytest.raises(ExpressionError):
+        evaluate_expression(expression, {"text": "x"})
+
+
+# -- SQLite ------------------------------------------------------------------------------------------------------------
+
+
+def test_each_database_is_a_namespace_of_its_own(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file has one, each `:memory:` a new one; the environment may name one for all."""
+    caplog.set_level(logging.INFO, "stabilize_celery")
+    monkeypatch.setenv("STABILIZE_REDIS_URL", redis_url)
+    file = f"sqlite:///{tmp_path}/one.db"
+    workflow = Workflow.create("app", "w", [stage("a", "waits")])
+    with SqliteWorkflowStore(file) as first, SqliteWorkflowStore(file) as same:
+        first.start(workflow)
+        assert same.exists(workflow.id)
+        assert f"STABILIZE_NAMESPACE={first.client.settings.namespace}" in caplog.text
+    for url in ("sqlite:///:memory:", f"sqlite:///{tmp_path}/two.db"):
+        with SqliteWorkflowStore(url) as other:
+            assert not other.exists(workflow.id)
+            assert other.count_by_application("app") == 0
+
+    monkeypatch.setenv("STABILIZE_NAMESPACE", "ours")
+    assert SqliteWorkflowStore(file).client.settings.namespace == "ours"
+
+
+def test_test_suites_may_empty_the_tables_of_a_new_database() -> None:
+    """There is nothing in it; other SQL is refused."""
+    connection = SqliteWorkflowStore("sqlite:///:memory:")._get_connection()
+    connection.execute("DELETE FROM task_executions").commit()
+    connection.close()
+
+    with pytest.raises(TypeError, match="there is no SQL here"):
+        connection.execute("SELECT * FROM task_executions")
