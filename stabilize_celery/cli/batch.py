@@ -1,7 +1,7 @@
 """Many workflows from a file of JSON lines."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def start_batch(
 
     """
     name, text = text_of(file)
-    lines = _checked(name, list(_lines(name, text, template, key, priority)))
+    lines = _checked(name, text, template, key, priority)
     client = session.client(creates=True)
     tell = session.advancing(len(lines), "starting")
     started = 0
@@ -65,39 +65,47 @@ def start_batch(
     return DONE
 
 
-def _lines(
+def _checked(
     name: str, text: str, template: dict[str, Any] | None, key: str | None, priority: int | None
-) -> Iterator[_Line]:
-    # Not by `splitlines`: JSON may have other ends of lines inside of texts.
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            found = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise Mistake(f"{name}, line {number}: this is no JSON: {error}. Nothing was started") from None
-        if not isinstance(found, dict):
-            raise Mistake(f"{name}, line {number}: an object is needed on each line. Nothing was started")
-        own = found.pop(_KEY, None)
-        if own is None and key:
-            own = f"{key}/{number}"
-        if template is not None:
-            found = {**template, "context": {**template.get("context", {}), **found}}
-        if priority is not None:
-            found["priority"] = priority
-        yield _Line(number, found, own)
-
-
-def _checked(name: str, lines: Sequence[_Line]) -> Sequence[_Line]:
+) -> Sequence[_Line]:
+    lines: list[_Line] = []
     told: list[str] = []
     keys: dict[str, tuple[str, int]] = {}
-    for line in lines:
-        told += [f"  line {line.number:<4} {problem}" for problem in _problems(line, keys)]
+    # Not by `splitlines`: JSON may have other ends of lines inside of texts.
+    for number, content in enumerate(text.split("\n"), 1):
         if len(told) >= MAX_LISTED_PROBLEMS:
             break
+        if not content.strip():
+            continue
+        try:
+            line = _read(number, content, template, key, priority)
+            problems = _problems(line, keys)
+            lines.append(line)
+        except Mistake as mistake:
+            problems = [str(mistake)]
+        told += [f"  line {number:<4} {problem}" for problem in problems]
     if told:
         raise Mistake("\n".join([f"{name}: {plural(len(told), 'problem')}, nothing was started", *told]))
     return lines
+
+
+def _read(number: int, content: str, template: dict[str, Any] | None, key: str | None, priority: int | None) -> _Line:
+    try:
+        found = json.loads(content)
+    except json.JSONDecodeError as error:
+        raise Mistake(f"this is no JSON: {error.msg} (column {error.colno})") from None
+    except RecursionError:
+        raise Mistake("this is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise Mistake("an object is needed on each line")
+    own = found.pop(_KEY, None)
+    if own is None and key:
+        own = f"{key}/{number}"
+    if template is not None:
+        found = {**template, "context": {**template.get("context", {}), **found}}
+    if priority is not None:
+        found["priority"] = priority
+    return _Line(number, found, own)
 
 
 def _problems(line: _Line, keys: dict[str, tuple[str, int]]) -> list[str]:

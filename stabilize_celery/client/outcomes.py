@@ -10,6 +10,7 @@ from stabilize_celery.engine.outside import Answer
 from stabilize_celery.engine.places import WORKFLOW
 from stabilize_celery.engine.steps import Handling, Hash, workflow_slot
 from stabilize_celery.errors import WorkflowNotFoundError
+from stabilize_celery.models.messages import ClearWorkflow
 from stabilize_celery.runtime.service import Runtime
 
 __all__ = ["Outcome", "act", "no_such_workflow"]
@@ -17,7 +18,8 @@ __all__ = ["Outcome", "act", "no_such_workflow"]
 PATIENCE_S = 5.0
 """How long what may succeed in a moment is asked again (s)."""
 _PAUSE_S = 0.05
-_IN_A_MOMENT = ("still being cancelled", "too busy right now")
+_CLEARING = "still being cancelled"
+_IN_A_MOMENT = (_CLEARING, "too busy right now")
 
 
 class Outcome(Answer):
@@ -35,6 +37,8 @@ class Outcome(Answer):
 def act(runtime: Runtime, workflow_id: str, event: Callable[[str], Handling]) -> Outcome:
     """Apply an outside event, made from an event id; asked again under the same id where that may help at once.
 
+    What an ended workflow has still to clear away is cleared here, and waits for no worker.
+
     Raises:
         WorkflowNotFoundError: there is no such workflow (any more).
         UnreachableError: the state server is away; whether the event took effect is not known.
@@ -48,8 +52,11 @@ def act(runtime: Runtime, workflow_id: str, event: Callable[[str], Handling]) ->
         is_final = answer.took_effect or not any(words in answer.told for words in _IN_A_MOMENT)
         if is_final or time.monotonic() >= deadline:
             break
-        time.sleep(pause_s)
-        pause_s = min(2 * pause_s, 0.5)
+        if _CLEARING in answer.told:
+            runtime.handle(ClearWorkflow(workflow_id=workflow_id))
+        else:
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 0.5)
     if not answer.took_effect:
         _check_exists(runtime, workflow_id)
     return Outcome(answer.took_effect, answer.told)

@@ -96,7 +96,8 @@ def restart(workflow_id: str, event_id: str, ref_id: str) -> Generator[Read, Sna
         decision.owes.append(Owed(StartWorkflow(workflow_id=workflow_id)))
     else:
         bound_workflow(decision, workflow_id, decode_workflow_plan(definition["meta"]), snapshot.now_ms)
-    told = f"restarted {ref_id!r} and {len(again) - 1} stages after it"
+    others = len(again) - 1
+    told = f"restarted {ref_id!r}" + (f" and {others} stage{'s' if others > 1 else ''} after it" if others else "")
     decision.events.append(Event("workflow.restarted", ref_id, {"stages": len(again)}))
     decision.change(SetFields(places.OUTSIDE_EVENTS, {event_id: told}))
     decision.call = Answer(True, told)

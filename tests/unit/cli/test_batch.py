@@ -57,6 +57,18 @@ def test_with_keys_the_same_file_again_starts_nothing_again(served: Program, tmp
     assert names(served) == ["a", "b"]
 
 
+def test_all_lines_with_mistakes_are_told_at_once(served: Program, tmp_path: Path) -> None:
+    """Not one for each try, whatever kind of mistake it is."""
+    bad = ("{", '{"a": 1,', "[1]", '"text"', "[" * 20_000, definition("b", stages=[]), definition("c", priority=12))
+    said = served("start", "--batch", lines(tmp_path / "all.jsonl", definition("a"), "", *bad))
+
+    assert said.code == 2
+    assert f"{len(bad)} problems, nothing was started" in said.text
+    assert "line 4 this is no JSON: Expecting property name enclosed in double quotes (column 9)" in said.text
+    assert [number for number in range(1, 10) if f"line {number} " in said.text] == list(range(3, 10))
+    assert names(served) == []
+
+
 def test_a_line_ends_where_json_lines_say(served: Program, tmp_path: Path) -> None:
     """Not at the other ends of lines that a text may hold; a mark of the encoding before the first does no harm."""
     file = tmp_path / "all.jsonl"
@@ -70,8 +82,8 @@ def test_a_line_ends_where_json_lines_say(served: Program, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("bad", "told"),
     [
-        ("{", "line 2: this is no JSON"),
-        ("[1]", "line 2: an object is needed"),
+        ("{", "line 2    this is no JSON"),
+        ("[1]", "line 2    an object is needed"),
         (json.dumps(definition("x", colour=1)), "line 2"),
         (json.dumps(definition("x", stages=[])), "line 2"),
         (json.dumps(definition("x", idempotency_key=5)), "line 2    idempotency_key: expected text, got 5"),

@@ -23,6 +23,21 @@ def test_cancelling_takes_effect_once(world: World):
     assert done.canceled_by
 
 
+@pytest.mark.parametrize("width", [1, 1_000])
+def test_a_restart_waits_for_no_worker_to_clear_what_was_cancelled(world: World, width: int):
+    """Nothing handles a message meanwhile: what is still being cancelled is cleared by who restarts."""
+    handle = world.start(gate(), *(gate(f"g{number}") for number in range(width)))
+    handle.cancel("changed my mind")
+
+    restarted = handle.restart("gate")
+
+    assert restarted
+    assert str(restarted) == "restarted 'gate'"
+    world.settle()
+    assert handle.get().stage_by_ref_id("gate").status is WorkflowStatus.SUSPENDED
+    assert handle.get().stage_by_ref_id("g0").status is WorkflowStatus.CANCELED
+
+
 def test_a_paused_workflow_is_paused_until_it_is_resumed(world: World):
     handle = world.start(gate(), stage("b", "gate"))
 
