@@ -79,8 +79,9 @@ def canvas_workflow(
     value = translation.translate(signature, start, _kind(signature))
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list) and isinstance(signature, group):
         value = value[0]  # a group of one chain that ends in a group has that group's results: so in Celery
-    if not translation.problems and not translation.stages:
-        translation.problems.append(Problem(_kind(signature), "it has no task: there is nothing to run"))
+    if not translation.stages:  # a group of none: its result is [], as in Celery
+        nothing = TaskExecution.create("nothing", "noop")
+        translation.stages.append(StageExecution(ref_id="nothing", name="nothing", tasks=[nothing]))
     if translation.problems:
         raise refusal(translation.problems, name)
     return Workflow(

@@ -91,6 +91,8 @@ CANVASES: dict[str, Make] = {
     "chain in a chain": lambda s: chain(s.add.s(1, 2), chain(s.add.s(3), s.double.s()), s.add.s(1)),
     "group": lambda s: group(s.add.s(n, n) for n in range(5)),
     "group of one": lambda s: group([s.add.s(1, 1)]),
+    "group of none": lambda s: group([]),
+    "group of groups of none": lambda s: group(group([]), group([])),
     "group in a group": lambda s: group(s.add.s(1, 1), group(s.add.s(2, 2), s.add.s(3, 3)), s.add.s(4, 4)),
     "group of chains": lambda s: group(chain(s.add.s(1, 1), s.double.s()), s.add.s(2, 2)),
     "group at the end of a chain": lambda s: chain(s.add.s(1, 1), group(s.add.s(n) for n in range(3))),
