@@ -197,6 +197,8 @@ class Entry(msgspec.Struct, frozen=True):
     own: str = ""
     att: int = 0
     lost: int = 0
+    spared: int = 0
+    """Until when a keeper that had been cut off has let its claim be, though its lease had run out (epoch ms)."""
     cx: bool = False
     to: str = ""
     """Why the task's time is over: whoever claims it next asks its `on_timeout` instead of executing it."""

@@ -1,6 +1,7 @@
 """The keeper: looks after what is owed and brings back what was lost (PROTOCOL section 5). No threads, no clock."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,7 @@ from stabilize_celery.engine.places import WORKFLOW
 from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import Delete, Fields, Hash, Look, SetFields
 from stabilize_celery.errors import QueueError, UnreachableError
+from stabilize_celery.runtime.contact import Contact
 from stabilize_celery.runtime.flaws import UNREADABLE, read_entry
 from stabilize_celery.runtime.ports import Publisher
 from stabilize_celery.runtime.probes import Probes
@@ -46,6 +48,8 @@ class KeeperStats:
     """Messages sent again because they were lost."""
     reaped: int = 0
     """Claims ended because their lease ran out."""
+    spared: int = 0
+    """Claims left for a moment though their lease ran out: this keeper was cut off, and their worker may have been."""
     repaired: int = 0
     """Members of `due` without an entry; more than none is a bug or lost writes."""
     set_aside: int = 0
@@ -70,6 +74,7 @@ class Keeper:
         self._worker_id = worker_id
         self._probes = Probes(worker_id)
         self._held: list[int] = []
+        self._contacts: dict[int, Contact] = defaultdict(lambda: Contact(settings.lease_ms))
         self._came_back: Mapping[str, int] | None = None
         self.lease_ms = min(settings.partition_lease_ms, settings.lease_ms * 2 // 3)
         """Life of a partition's lease; to be renewed every third of it. Shorter than a task's lease, so that what a
@@ -89,7 +94,14 @@ class Keeper:
 
         """
         partitions = range(self._store.partitions())
-        self._held = self._store.take_leases(self._worker_id, partitions, self.lease_ms)
+        self._held, times = self._store.take_leases(self._worker_id, partitions, self.lease_ms)
+        for partition, now_ms in times.items():
+            self._contacts[partition].seen(now_ms)
+
+    def leave_out(self, for_ms: int) -> None:
+        """Be as if rounds had been done for so long (ms): for simulations, which leave out those that find nothing."""
+        for contact in self._contacts.values():
+            contact.seen_meanwhile(for_ms)
 
     def give_back(self) -> None:
         """Give up all leases, for another keeper to take at once.
@@ -152,8 +164,11 @@ class Keeper:
         """Read, judge, commit and publish; False: a conflict, nothing was done."""
         with self._store.session(partition_slot(partition)) as session:
             found, now_ms = _read(session, entries)
+            contact = self._contacts[partition]
+            contact.seen(now_ms)
             came_back = self._probes_back() if any(map(needs_probe_answers, found)) else {}
-            verdicts = [(item, judge(item, now_ms, came_back, self._settings)) for item in found]
+            reaps_from_ms = contact.vouches_from_ms
+            verdicts = [(item, judge(item, now_ms, came_back, self._settings, reaps_from_ms)) for item in found]
             transaction = Transaction(
                 tuple(change for _, verdict in verdicts for change in verdict.changes),
                 tuple(change for _, verdict in verdicts for change in verdict.ledger),
@@ -214,6 +229,7 @@ class Keeper:
             self.stats.published += verdict.doing is Doing.PUBLISH
             self.stats.again += verdict.doing is Doing.AGAIN
             self.stats.reaped += verdict.doing is Doing.REAP
+            self.stats.spared += verdict.doing is Doing.SPARE
             self.stats.repaired += verdict.doing is Doing.REPAIR
             self.stats.forgotten += verdict.doing is Doing.FORGET
             self.stats.set_aside += verdict.doing is Doing.SET_ASIDE

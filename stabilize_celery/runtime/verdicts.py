@@ -51,6 +51,8 @@ class Doing(Enum):
     """Its message may not be handled before a later time."""
     REAP = "reap"
     """The lease of its claim ran out."""
+    SPARE = "spare"
+    """The lease of its claim ran out, but its worker may have been cut off like the keeper: it gets a little longer."""
     PUBLISH = "publish"
     """It was never published since it became due."""
     AGAIN = "again"
@@ -125,12 +127,13 @@ def needs_probe_answers(found: Found) -> bool:
     return found.flawed is None and entry.exists and not entry.own and bool(entry.pub) and entry.pub >= entry.nb
 
 
-def judge(found: Found, now_ms: int, came_back: Mapping[str, int], settings: Settings) -> Verdict:
+def judge(found: Found, now_ms: int, came_back: Mapping[str, int], settings: Settings, reaps_from_ms: int) -> Verdict:
     """Return the verdict on one entry; the first row that fits, in the order of PROTOCOL section 5.
 
-    `now_ms` was read with the entry; `came_back` says, per queue, when the newest probe was sent that came back.
+    `now_ms` was read with the entry; `came_back` says, per queue, when the newest probe was sent that came back;
+    before `reaps_from_ms` a worker that lives may not have had the time to extend its leases.
     """
-    doing = _row(found, now_ms, came_back)
+    doing = _row(found, now_ms, came_back, reaps_from_ms)
     entry, soon = found.entry, now_ms + settings.republish_ms
     if doing is Doing.NOTHING:
         return Verdict(doing)
@@ -138,8 +141,10 @@ def judge(found: Found, now_ms: int, came_back: Mapping[str, int], settings: Set
         return _set_aside(found, now_ms)
     if doing in (Doing.REPAIR, Doing.FORGET):
         return Verdict(doing, ledger=(Drop(found.member),))
-    if doing is Doing.WAIT:
-        return Verdict(doing, ledger=(_look(found, entry.nb),))
+    if doing in (Doing.WAIT, Doing.SPARE):
+        until_ms = entry.nb if doing is Doing.WAIT else reaps_from_ms
+        marks = () if doing is Doing.WAIT else (SetFields(found.key, {"spared": until_ms}),)
+        return Verdict(doing, marks, (_look(found, until_ms),))
     if entry.t not in MESSAGE_TYPES and doing is not Doing.REAP:
         return _rest(found, now_ms)
     if doing is Doing.LOOK_LATER:
@@ -163,13 +168,15 @@ def _rest(found: Found, now_ms: int) -> Verdict:
     return Verdict(Doing.PUBLISH, (SetFields(found.key, fields),), (_look(found, now_ms + rest_ms(entry)),))
 
 
-def _row(found: Found, now_ms: int, came_back: Mapping[str, int]) -> Doing:
+def _row(found: Found, now_ms: int, came_back: Mapping[str, int], reaps_from_ms: int) -> Doing:
     entry = found.entry
     rows = (
         (found.due_ms is None or found.due_ms > now_ms, Doing.NOTHING),
         (found.flawed is not None, Doing.SET_ASIDE),
         (not entry.exists, Doing.REPAIR),
         (found.is_orphan, Doing.FORGET),
+        # Once: who was spared until now, and has not extended its lease since, is lost, whoever looks.
+        (bool(entry.own) and now_ms < reaps_from_ms and found.due_ms != entry.spared, Doing.SPARE),
         (bool(entry.own), Doing.REAP),
         # Dead letters that are replayed keep their not-before time: an early delivery would only be dropped.
         (entry.nb > now_ms, Doing.WAIT),

@@ -122,25 +122,27 @@ class CommandStore:
         except LinkLostError as lost:
             raise unreachable(self._wire, lost) from None
 
-    def take_leases(self, owner: str, partitions: Sequence[int], ttl_ms: int) -> list[int]:
-        """Take or renew the keeper's lease on each partition; return those that `owner` holds now."""
+    def take_leases(self, owner: str, partitions: Sequence[int], ttl_ms: int) -> tuple[list[int], dict[int, int]]:
+        """Take or renew the keeper's lease on each partition; return those that `owner` holds now, and all times."""
         name_of(owner, "lease owner")
         batches = [Batch(self._lease(number), self._take(owner, number, ttl_ms)) for number in partitions]
-        held = []
+        held, times = [], {}
         for number, replies in zip(partitions, self._reached(batches), strict=True):
+            if replies is not None:
+                times[number] = time_us(replies[0]) // 1000
             if replies is not None and replies[-1] == owner.encode():
                 held.append(number)
                 self._believed_leases.add((owner, number))
             else:
                 self._believed_leases.discard((owner, number))
-        return held
+        return held, times
 
     def _take(self, owner: str, number: int, ttl_ms: int) -> list[Command]:
         key = self._lease(number)
-        commands: list[Command] = [("SET", key, owner, "NX", "PX", ttl_ms), ("GET", key)]
+        commands: list[Command] = [("TIME",), ("SET", key, owner, "NX", "PX", ttl_ms), ("GET", key)]
         if (owner, number) in self._believed_leases:
             # Should it be another's by now, that one's lease lives a little longer: harmless, and no second trip.
-            commands.insert(1, ("PEXPIRE", key, ttl_ms))
+            commands.insert(2, ("PEXPIRE", key, ttl_ms))
         return commands
 
     def give_leases_back(self, owner: str, partitions: Sequence[int]) -> None:

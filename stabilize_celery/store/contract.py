@@ -236,10 +236,11 @@ class Store(Protocol):
         """Yield (workflow id, ledger name) of every entry there is; one may come twice. Reads all keys: for repair."""
         ...
 
-    def take_leases(self, owner: str, partitions: Sequence[int], ttl_ms: int) -> list[int]:
-        """Take or renew the keeper's lease on each partition; return those that `owner` holds now. One round trip.
+    def take_leases(self, owner: str, partitions: Sequence[int], ttl_ms: int) -> tuple[list[int], dict[int, int]]:
+        """Take or renew the keeper's lease on each partition, in one round trip.
 
-        Nobody holds a partition on a node that does not answer, as long as another one does.
+        Return those that `owner` holds now, and the time (ms) of each partition's server. A partition on a node that
+        does not answer is in neither, as long as another node does.
         """
         ...
 

@@ -119,6 +119,8 @@ class Simulation:
         self._may_have_ended = True
         self.runtime = self._runtime()
         self._keeper = Keeper(self.store, self, self.settings, "simulated")
+        self._kept_us = START_US
+        self.store.calmly(self._keeper.renew)
 
     def _runtime(self) -> Runtime:
         return Runtime(
@@ -369,6 +371,8 @@ class Simulation:
 
     def _keep(self) -> None:
         was_calm, self._is_calm = self._is_calm, True
+        self._keeper.leave_out((self.now_us - self._kept_us) // 1000)
+        self._kept_us = self.now_us
         self._keeper.renew()
         self._keeper.tick()
         self._is_calm = was_calm

@@ -147,11 +147,12 @@ class WorkerStep(bootsteps.StartStopStep):
             time_limit_s=lambda task_type: _time_limit_s(bridge.registry, task_type),
         )
         self._upkeep = upkeep
-        # A node of a cluster may be away for long: leases on the others are to be extended in time all the same.
+        # A node of a cluster may be away for long: leases on the others are to be extended in time all the same. And
+        # once a server is back, who lives says so well before a keeper, which is there soon, takes it for lost.
         beat_s = bridge.settings.lease_ms / 3000
         self._duties = (
-            Duty("keeper", upkeep.keeper_round),
-            Duty("heartbeat", upkeep.heartbeat_round, bridge.reports.wait, longest_pause_s=beat_s),
+            Duty("keeper", upkeep.keeper_round, longest_pause_s=beat_s),
+            Duty("heartbeat", upkeep.heartbeat_round, bridge.reports.wait, longest_pause_s=beat_s / 3),
         )
         if bridge.telemetry is not None:
             bridge.telemetry.start(bridge.store, upkeep.counts, self._lengths)

@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
+from stabilize_celery import Workflow
 from stabilize_celery.errors import UnreachableError, WritesRefusedError
 from tests.chaos.crowds import Crowd
 from tests.chaos.fleet import ChaosFleet
-from tests.chaos.flows import make
+from tests.chaos.flows import make, stage
 from tests.integration.fleet import eventually
 from tests.servers import RedisServer
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
+LONGER_THAN_A_LEASE_S = 12.0
 AWAY_S = 8.0
 """How long a server is away: longer than a worker's socket timeout, shorter than a test's patience."""
 
@@ -40,6 +42,26 @@ def test_redis_is_killed_and_comes_back_with_its_log(fleet: ChaosFleet, server: 
 
     crowd.check()
     assert worker.process.poll() is None
+
+
+@pytest.mark.parametrize("how", ["silent", "killed"])
+def test_long_bodies_outlive_an_outage_longer_than_their_leases(
+    fleet: ChaosFleet, server: RedisServer, how: str
+) -> None:
+    """Whoever finds the server back first: no keeper takes a task from a worker that lives, and each body runs once."""
+    workers = [fleet.add_worker(), fleet.add_worker()]
+    names = [f"long{number}" for number in range(4)]
+    stages = [stage(name, does="work", context={"sleep_s": LONGER_THAN_A_LEASE_S + 18}) for name in names]
+    run = fleet.client.start(Workflow.create("crowd", "long", [*stages, stage("after", *names, does="work")]))
+    eventually(lambda: all(fleet.journal("start", name) for name in names))
+    (server.freeze if how == "silent" else server.kill)()
+    time.sleep(LONGER_THAN_A_LEASE_S)
+    (server.thaw if how == "silent" else server.start)()
+
+    assert run.wait(120).status.name == "SUCCEEDED"
+    assert [len(fleet.journal("start", name)) for name in [*names, "after"]] == [1] * 5
+    assert [worker.process.poll() for worker in workers] == [None, None]
+    Crowd.check_all(fleet)
 
 
 def test_the_broker_forgets_everything_again_and_again(fleet: ChaosFleet) -> None:

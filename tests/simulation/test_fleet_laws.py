@@ -20,9 +20,9 @@ from stabilize_celery.engine.steps import (
     workflow_slot,
 )
 from stabilize_celery.runtime.ports import Claim
-from stabilize_celery.store.contract import Drop, Due, LedgerChange, Put, Transaction, Undue
+from stabilize_celery.store.contract import Drop, Due, LedgerChange, Put, Transaction, Undue, partition_slot
 from tests.simulation.fleet.fleet import Fleet, LawBrokenError
-from tests.simulation.fleet.troubles import Troubles
+from tests.simulation.fleet.troubles import Incident, Troubles
 
 W = workflow_slot("W")
 LOCK = lock_slot("GLOBAL:till")
@@ -155,6 +155,29 @@ def test_a_claim_excludes_others(fleet: Fleet) -> None:
     commit(fleet, W, SetFields(places.ledger(ENTRY_NAME), ENTRY.encode(own="worker2/y", att=2)))
 
     assert f"worker2/y claims {ENTRY_NAME} of W while worker1/x has it" in told(fleet)
+
+
+@pytest.mark.parametrize("befallen", ["nothing", "frozen", "cut off", "dead", "new", "a jump of the clock"])
+def test_who_lives_keeps_its_claims(fleet: Fleet, befallen: str) -> None:
+    """A keeper that takes the claim of a worker in good health is seen; where anything kept that from its heartbeats, it is not."""
+    worker, claim = fleet.workers[0], Claim("W", ENTRY_NAME, "worker1/x")
+    commit(fleet, W, owed(ENTRY_NAME))
+    commit(fleet, W, SetFields(places.ledger(ENTRY_NAME), ENTRY.encode(own=claim.owner, att=1)))
+    worker.claims[claim] = (None, SimpleNamespace())  # type: ignore[assignment]
+    fleet._begun_us[claim] = fleet.now_us
+    fleet.loop.now_us += 1000 * (1 if befallen == "new" else 60_000)
+    if befallen == "frozen":
+        worker.freeze(1_000)
+    worker.missed_us = fleet.now_us if befallen == "cut off" else 0
+    worker.is_alive = befallen != "dead"
+    if befallen == "a jump of the clock":
+        fleet._happen(Incident(0, "Redis' clock jumps ahead", 3_000))
+
+    partition = partition_slot(fleet.store.partition_of("W"))
+    commit(fleet, partition, DeleteFields(f"W:{places.ledger(ENTRY_NAME)}", ("own",)))
+
+    is_seen = f"{ENTRY_NAME} of W is taken from worker1/x, which lives and works on it" in told(fleet)
+    assert is_seen == (befallen == "nothing")
 
 
 def test_attempts_only_grow(fleet: Fleet) -> None:

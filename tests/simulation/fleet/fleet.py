@@ -85,6 +85,8 @@ class Fleet:
         self.troubles = troubles
         self._takes = takes
         self._may_have_ended = True
+        self._clock_changed_us = 0
+        self._begun_us: dict[Claim, int] = {}
         self._known: set[str] = set()
         """Workflows that have begun: one that is not there any more has been forgotten since."""
         self._client = Runtime(
@@ -196,6 +198,15 @@ class Fleet:
         """The workers that are there; some may be frozen."""
         return [worker for worker in self.workers if worker.is_alive]
 
+    def is_in_touch(self, claim: Claim) -> bool:
+        """Whether a claim is of a body that runs, on a worker whom nothing but Redis' absence kept from its heartbeats."""
+        if self.troubles.loses_writes:
+            return False
+        since_us = self.now_us - self.settings.lease_ms * 1000
+        hindered_us = max(self._clock_changed_us, self._begun_us.get(claim, self.now_us))
+        held_by = (worker for worker in self.alive if claim in worker.claims)
+        return any(max(hindered_us, worker.group.frozen_until_us, worker.missed_us) < since_us for worker in held_by)
+
     def _take(self, message: Outgoing) -> bool:
         free = [worker for worker in self.alive if worker.has_room]
         if not free:
@@ -206,6 +217,7 @@ class Fleet:
     def _began(self, claim: Claim, body: RunningBody) -> None:
         self.executions += 1
         body.stage.context["execution"] = self.executions
+        self._begun_us[claim] = self.now_us
         self.laws.attempts.began(self.executions, claim, body)
         self.story.tell(f"execution {self.executions} of {claim.workflow_id}/{claim.name} begins: {claim.owner}")
 
@@ -231,10 +243,9 @@ class Fleet:
                 self.redis.away_until_us, self.redis.generation = until_us, self.redis.generation + 1
             case "Redis is slow":
                 self.redis.slow_until_us = until_us
-            case "Redis' clock jumps ahead":
-                self.redis.skew_us += incident.for_ms * 1000
-            case "Redis' clock falls back":
-                self.redis.skew_us -= incident.for_ms * 1000
+            case "Redis' clock jumps ahead" | "Redis' clock falls back" as what:
+                self._clock_changed_us = self.now_us
+                self.redis.skew_us += incident.for_ms * (1000 if what.endswith("ahead") else -1000)
             case "the broker is away":
                 self.broker.away_until_us = until_us
             case "the broker's queues are flushed":

@@ -54,6 +54,8 @@ class FleetLaws:
         if slot.kind == "lock":
             self._lock(slot, transaction)
             return
+        if slot.kind == "partition":
+            self._reaped(slot, transaction)
         self.attempts.check(slot, transaction)
         if slot.kind == "workflow":
             self._once(slot, transaction)
@@ -101,6 +103,15 @@ class FleetLaws:
                 self.broken.append(f"{name} of {workflow_id} is {found[0]}, but is not owed")
             if seen[query] and "t" not in seen[query]:
                 self.broken.append(f"{name} of {workflow_id} came back as {seen[query]}")
+
+    def _reaped(self, slot: Slot, transaction: Transaction) -> None:
+        """A keeper takes no claim of a worker that lives, and that had the time to extend its lease."""
+        for change in transaction.changes:
+            is_reaped = isinstance(change, DeleteFields) and "own" in change.fields
+            name = _entry_of(slot, change.key) if is_reaped else None
+            owner = self.attempts.state["own"].get(name) if name else None
+            if name and owner and self._fleet.is_in_touch(Claim(*name, owner)):
+                self.broken.append(f"{name[1]} of {name[0]} is taken from {owner}, which lives and works on it")
 
     def _lock(self, slot: Slot, transaction: Transaction) -> None:
         law = self.locks.setdefault(slot.name, LockLaws(_Unwatched(), self._fleet.limit_of(slot.name), self.broken))

@@ -71,6 +71,8 @@ class SimulatedWorker:
     """Deliveries that others' commits kept from being handled each time they were tried."""
     is_alive: bool = True
     is_beating: bool = False
+    missed_us: int = 0
+    """When a heartbeat failed last though Redis was there: its connection broke."""
     takes: bool = False
     """Its processes take messages off the broker's lists themselves, after what the broker has given them."""
 
@@ -227,7 +229,10 @@ class SimulatedWorker:
             except UnreachableError:
                 self.log(f"{self.name}: its keeper can't reach Redis")
                 pause_us = self.settings.keeper_idle_ms * 1000
+            since_us = self.loop.now_us
             self.loop.sleep(pause_us)
+            if self.store.redis.away_until_us <= since_us:
+                self.keeper.leave_out(pause_us // 1000)
 
     @property
     def _idle_us(self) -> int:
@@ -238,13 +243,18 @@ class SimulatedWorker:
 
     def _beat(self) -> None:
         """As the real one, while there is anything to extend."""
+        beat_us = pause_us = self.settings.lease_ms * 1000 // 3
         while self.claims:
-            self.loop.sleep(self.settings.lease_ms * 1000 // 3)
+            self.loop.sleep(pause_us)
+            pause_us = beat_us
             if not self.claims:
                 break
             try:
                 foreign = self.leases.extend(list(self.claims))
             except UnreachableError:
+                if not self.store.redis.is_away:
+                    self.missed_us = self.loop.now_us
+                pause_us = beat_us // 3
                 continue
             for claim in foreign:
                 if claim in self.claims:

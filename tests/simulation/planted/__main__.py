@@ -37,6 +37,7 @@ _TESTS = (
     "tests/unit/transport/test_upkeep.py",
     "tests/unit/runtime",
     "tests/simulation/test_attempts.py",
+    "tests/simulation/test_outages.py",
     "tests/simulation/test_locks.py",
     "tests/simulation/test_lock_corners.py",
     "tests/simulation/test_stories.py",

@@ -114,6 +114,13 @@ _KEEPING = (
         "(bool(entry.own), Doing.REAP)",
         "(bool(entry.own), Doing.LOOK_LATER)",
     ),
+    (
+        "a keeper that was cut off takes claims at once",
+        _KEEPER,
+        "reaps_from_ms = contact.vouches_from_ms",
+        "reaps_from_ms = 0",
+    ),
+    ("a lost claim is spared whenever a keeper is new", _VERDICTS, " and found.due_ms != entry.spared", ""),
     ("a live worker's lease is not extended", _LEASES, "for c in ours]\n", "for c in ours[:0]]\n"),
     (
         "a lost message is not published again",

@@ -15,6 +15,7 @@ from stabilize_celery.engine.ledger import message_of
 from stabilize_celery.engine.steps import Add, Change, SetFields, Slot, Value
 from stabilize_celery.runtime.keeper import FULL_BATCH_PAUSE_MS
 from stabilize_celery.runtime.lanes import lane_of
+from stabilize_celery.runtime.ports import Claim
 from stabilize_celery.runtime.probes import Probes
 from stabilize_celery.store.contract import Due, Session, Transaction, Undue, partition_slot
 from tests.unit.runtime.world import START_MS, WORK, RecordingPublisher, World
@@ -97,7 +98,8 @@ def test_a_message_type_of_a_newer_version_is_published_all_the_same(world: Worl
 def test_a_claim_whose_lease_ran_out_is_reaped(world: World) -> None:
     """The claim is gone, the loss is counted, and the task goes out at once."""
     world.owe(W, RUN, due_ms=START_MS + 9_000, own="dead#1:7/x", att=1)
-    world.now_ms += 9_000
+    world.run_for(9)
+    assert world.publisher.take() == []
 
     world.keeper.tick()
 
@@ -105,6 +107,81 @@ def test_a_claim_whose_lease_ran_out_is_reaped(world: World) -> None:
     assert (entry.own, entry.att, entry.lost, entry.pub) == ("", 1, 1, world.now_ms)
     assert world.due_in(W, RUN) == world.settings.republish_ms
     assert [message.kind for message in world.publisher.take()] == ["RunTask"]
+    assert world.keeper.stats.reaped == 1
+
+
+@pytest.mark.parametrize("away_s", [5, 9, 60])
+def test_a_keeper_that_was_cut_off_waits_for_who_may_have_been_it_too(world: World, away_s: int) -> None:
+    """What ran out while it saw nothing is left for two thirds of a lease, in which who lives extends it."""
+    world.run_for(6)
+    world.owe(W, RUN, due_ms=world.now_ms + 4_000, own="dead#1:7/x", att=1)
+    world.owe(W, "Run:u..0", due_ms=world.now_ms + 4_000, own="worker-1#1:7/x", att=1)
+    world.now_ms += 1_000 * away_s
+    back_ms = world.now_ms
+
+    world.run_for(5.9)
+    world.new_leases().extend([Claim(W, "Run:u..0", "worker-1")])
+    assert world.publisher.take() == []
+    assert (world.keeper.stats.spared, world.keeper.stats.reaped) == (2, 0)
+
+    world.run_for(2)
+    assert [message.task_id for message in world.publisher.take()] == [f"{W}/{RUN}"]
+    assert 0 <= world.entry(W, RUN).pub - (back_ms + 6_000) <= world.settings.keeper_busy_ms
+    assert world.entry(W, "Run:u..0").own
+
+
+def test_a_new_keeper_waits_as_well(world: World) -> None:
+    """It has seen nothing yet: a whole fleet may have started anew, or Redis just have come back."""
+    world.owe(W, RUN, due_ms=START_MS + 1_000, own="dead#1:7/x", att=1)
+    world.run_for(5.9)
+    assert world.entry(W, RUN).own
+
+    world.run_for(0.6)
+    assert world.entry(W, RUN).own == ""
+
+
+def test_each_claim_is_spared_once_in_a_silence(world: World) -> None:
+    """Keepers that come and go, each of which knows nothing yet, do not leave a lost task lying for ever."""
+    world.owe(W, RUN, due_ms=START_MS + 1_000, own="dead#1:7/x", att=1)
+    for number in range(3):
+        world.now_ms += 7_000
+        world.new_keeper(f"worker-{number}").tick()
+
+    assert world.entry(W, RUN).lost == 1
+
+
+def test_who_was_silent_once_is_spared_in_the_next_outage_too(world: World) -> None:
+    """What counts is that it has extended its lease since."""
+    world.owe(W, RUN, due_ms=START_MS + 1_000, own="worker-1#1:7/x", att=1)
+    for _ in range(3):
+        world.now_ms += 20_000
+        world.keeper.tick()
+        world.new_leases().extend([Claim(W, RUN, "worker-1")])
+
+    assert (world.keeper.stats.spared, world.keeper.stats.reaped) == (3, 0)
+
+
+def test_a_clock_that_jumps_ends_no_lease(world: World) -> None:
+    """A server that takes over may be ahead: all leases run out at once, though nobody has been silent."""
+    world.owe(W, RUN, due_ms=START_MS + 9_000, own="worker-1#1:7/x", att=1)
+    world.run_for(6)
+    world.now_ms += 3_600_000
+    world.run_for(1)
+
+    assert world.keeper.stats.reaped == 0
+
+
+def test_a_clock_that_falls_back_makes_no_keeper_wait_for_it(world: World) -> None:
+    """It begins to count anew from the time that is told now."""
+    world.run_for(20)
+    world.now_ms -= 10_000
+    world.keeper.renew()
+    world.owe(W, RUN, due_ms=world.now_ms + 1_000, own="dead#1:7/x", att=1)
+    for _ in range(7):
+        world.now_ms += 1_000
+        world.keeper.renew()
+        world.keeper.tick()
+
     assert world.keeper.stats.reaped == 1
 
 

@@ -49,6 +49,7 @@ class World:
         self.settings = Settings(**settings)
         self.store = MemoryStore(lambda: self.now_ms * 1000, partitions=2)
         self.publisher = RecordingPublisher()
+        self._renew_at_ms = 0
         self.keeper = self.new_keeper("worker-1")
 
     def new_keeper(self, worker_id: str, store: Any = None) -> Keeper:
@@ -97,7 +98,10 @@ class World:
         return None if due is None else due - self.now_ms
 
     def run_for(self, seconds: float) -> None:
-        """Let the keeper tick as it asks to, for this long."""
+        """Let the keeper tick as it asks to, and renew its leases, for this long."""
         end = self.now_ms + int(seconds * 1000)
         while self.now_ms < end:
+            if self.now_ms >= self._renew_at_ms:
+                self.keeper.renew()
+                self._renew_at_ms = self.now_ms + self.keeper.lease_ms // 3
             self.now_ms += min(self.keeper.tick(), end - self.now_ms)
