@@ -11,7 +11,7 @@ class Finding:
     """Something that is not as every commit leaves it: a bug, or writes that Redis has lost.
 
     Args:
-        kind: `not_due`, `stray`, `standstill`, `run`, `count`, `lock`, `end`, `dead_letter`.
+        kind: `not_due`, `stray`, `standstill`, `run`, `count`, `lock`, `end`, `dead_letter`, `failing`.
         told: What is wrong, as one clause without the workflow's id.
         mends: What repair does about it; empty: it can't do anything.
 

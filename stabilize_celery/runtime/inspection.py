@@ -152,10 +152,21 @@ def inspect_entries(workflow_id: str, lease_ms: int, names: Sequence[str]) -> Ha
             )
         elif not place:
             _make_due(case, name)
+        elif place == "due":
+            _check_tries(case, name)
     decision = _told(case)
     if not record.exists:
         decision.events.clear()
     return decision
+
+
+def _check_tries(case: _Case, name: str) -> None:
+    """Tell of what fails again and again, long before it is a dead letter; nobody else would."""
+    entry, _ = read_entry(case.workflow_id, name, case.entries[name])
+    if entry.tries and entry.error:
+        last = entry.error.strip().splitlines()[-1]
+        times = "once" if entry.tries == 1 else f"{entry.tries} times"
+        case.found("failing", f"{name} could not be handled, {times} now: {last}", "")
 
 
 def _forget(case: _Case, kind: str, name: str, told: str) -> None:
@@ -309,7 +320,7 @@ def _check_end(case: _Case) -> None:
 
 
 def _told(case: _Case, locks: tuple[str, ...] = ()) -> Decision:
-    for finding in case.findings:
+    for finding in filter(lambda one: one.mends, case.findings):
         data: dict[str, Any] = {"found": finding.told, "done": finding.mends}
         case.decision.events.append(Event("workflow.repaired", finding.ref_id, data))
     case.decision.call = Inspected(tuple(case.findings), locks)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import pack, unpack
 from stabilize_celery.engine.cut_short import joins_cut_short
@@ -16,7 +18,7 @@ from stabilize_celery.engine.plan import StagePlan, decode_plan
 from stabilize_celery.engine.region import Place, Region
 from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD, Run, TaskState, WorkflowRecord
 from stabilize_celery.engine.steps import Hash, Items, Members, Query, Snapshot, workflow_slot
-from stabilize_celery.errors import WorkflowNotFoundError
+from stabilize_celery.errors import RecoveryError, WorkflowNotFoundError
 from stabilize_celery.models.definition import from_definition
 from stabilize_celery.models.stage.enums import SyntheticStageOwner
 from stabilize_celery.models.stage.stage import StageExecution
@@ -93,8 +95,20 @@ def read_view(store: Store, workflow_id: str, *, without_payloads: bool = False)
 
     Raises:
         WorkflowNotFoundError: there is none of that id (any more).
+        RecoveryError: what is stored of it can't be read.
 
     """
+    try:
+        return _read_view(store, workflow_id, without_payloads=without_payloads)
+    except (msgspec.MsgspecError, ValueError, KeyError) as error:
+        told = (
+            f"what is stored of workflow {workflow_id} can't be read: a hand was in Redis, or it has lost writes. "
+            f"`stabilize-celery cancel {workflow_id}` ends it"
+        )
+        raise RecoveryError(told, cause=error) from error
+
+
+def _read_view(store: Store, workflow_id: str, *, without_payloads: bool) -> WorkflowView:
     slot = workflow_slot(workflow_id)
     look = partial(store.look, slot, without_payloads=without_payloads)
     top = look((_RECORD, _DEFINITION, _LIVE, _RESTARTED, _PARKED))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stabilize_celery.engine import outside, places
-from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD
+from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD
 from stabilize_celery.engine.steps import (
     Add,
     Delete,
@@ -58,6 +58,22 @@ def test_a_lock_that_nobody_waits_for_is_freed_by_the_survey() -> None:
     patient.ask(outside.signal, "b", "go", None)
     assert patient.run().status == "SUCCEEDED"
     assert patient.simulation.store.locks() == []
+    assert patient.surveyed() == []
+
+
+def test_what_fails_again_and_again_is_told_by_the_survey() -> None:
+    """Its handling is tried for a quarter of an hour before it is a dead letter; nothing can be mended about it."""
+    patient = clinic().start(stage("a"))
+    (name,) = patient.owed("Start")
+    values = ENTRY.encode(tries=3, error="Traceback\nKeyError: 'x'")
+    patient.write(SetFields(places.ledger(name), values))
+
+    for mends in (False, True):
+        (found,) = patient.surveyed(mends=mends)
+        assert (found.kind, found.mends, found.is_mended) == ("failing", "", False)
+        assert found.told == f"{name} could not be handled, 3 times now: KeyError: 'x'"
+
+    assert patient.run().status == "SUCCEEDED"
     assert patient.surveyed() == []
 
 

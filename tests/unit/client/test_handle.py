@@ -3,8 +3,12 @@
 import pytest
 
 from stabilize_celery.client import WorkflowEvent
+from stabilize_celery.engine.places import DEFINITION
+from stabilize_celery.engine.steps import SetFields, workflow_slot
+from stabilize_celery.errors import RecoveryError
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.status import WorkflowStatus
+from stabilize_celery.store.contract import Transaction
 from tests.unit.client.world import World, gate, stage
 
 
@@ -36,6 +40,19 @@ def test_a_restart_waits_for_no_worker_to_clear_what_was_cancelled(world: World,
     world.settle()
     assert handle.get().stage_by_ref_id("gate").status is WorkflowStatus.SUSPENDED
     assert handle.get().stage_by_ref_id("g0").status is WorkflowStatus.CANCELED
+
+
+def test_what_a_hand_in_redis_has_spoilt_is_told_in_words(world: World):
+    """One typed error for whoever reads it, and what ends it; it can be cancelled all the same."""
+    handle = world.start(gate(), stage("b", "gate"))
+    with world.fleet.store.session(workflow_slot(handle.id)) as session:
+        session.commit(Transaction([SetFields(DEFINITION, {"s:b": b"\x91\x01"})]))
+
+    for read in (handle.get, handle.why):
+        with pytest.raises(RecoveryError, match=f"can't be read.*stabilize-celery cancel {handle.id}"):
+            read()
+    assert handle.cancel("it can't be read")
+    assert handle.status() is WorkflowStatus.CANCELED
 
 
 def test_a_paused_workflow_is_paused_until_it_is_resumed(world: World):
