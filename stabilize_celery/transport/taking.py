@@ -239,7 +239,7 @@ def ledger_message(taken: bytes) -> Message | None:
             return None
         _, kwargs, _ = msgspec.json.decode(base64.b64decode(told["body"]))
         task_id = headers["id"]
-    except (msgspec.DecodeError, ValueError, KeyError, TypeError):
+    except (msgspec.DecodeError, ValueError, KeyError, TypeError, RecursionError):
         return None
     if not isinstance(kwargs, dict) or not isinstance(task_id, str):
         return None

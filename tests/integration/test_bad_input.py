@@ -139,7 +139,19 @@ def test_arguments_by_position_are_refused(fleet: Fleet) -> None:
     assert "Traceback" not in said(worker, before)
 
 
-@pytest.mark.parametrize("body", [b"", b"\x80\x04.", b"5", b"[]", b"null", b'[[], {}, "x"]', b'[5, "x", null]'])
+NESTED = {deep: b"[" * deep + b"]" * deep for deep in (500, 900, 100_000)}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"\x80\x04.", b"5", b"[]", b"null", b'[[], {}, "x"]', b'[5, "x", null]'),
+        *(
+            pytest.param(b'[[], {"definition": %b}, {}]' % nested, id=f"nested {deep}")
+            for deep, nested in NESTED.items()
+        ),
+    ],
+)
 def test_a_body_that_is_none_is_dropped(fleet: Fleet, body: bytes) -> None:
     """As Celery does with what it cannot read: the rest of the queue is handled."""
     with redis.Redis.from_url(fleet.broker_url) as broker:

@@ -157,7 +157,13 @@ def test_what_celery_treats_in_a_way_of_its_own_is_left_to_it(world: World, head
     assert ledger_message(json.dumps(told).encode()) is None
 
 
-@pytest.mark.parametrize("text", ["", "5", "null", "{}", '{"headers": 1, "properties": {}}', "\x00"])
+NESTED = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "5", "null", "{}", '{"headers": 1, "properties": {}}', "\x00", pytest.param(NESTED, id="nested")],
+)
 def test_what_can_not_be_read_is_left_to_celery(world: World, text: str) -> None:
     """Celery says what is wrong with it."""
     world.push(WORK, text)
