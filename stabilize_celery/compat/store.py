@@ -13,6 +13,7 @@ from stabilize_celery.client.client import Client
 from stabilize_celery.client.handle import WorkflowHandle
 from stabilize_celery.client.outcomes import Outcome
 from stabilize_celery.compat.jumps import declare_jumps
+from stabilize_celery.compat.list_outputs import join_list_outputs
 from stabilize_celery.compat.transactions import StoreTransaction, transaction
 from stabilize_celery.compat.unreached import with_former_statuses
 from stabilize_celery.errors import ConcurrencyError, UnreachableError, WorkflowNotFoundError
@@ -150,6 +151,7 @@ class RedisWorkflowStore:
             raise ValueError(f"workflow {draft.id} was paused before it was started: resume it, then start it")
         if self.task_registry is not None:
             declare_jumps(draft, self.task_registry)
+        join_list_outputs(draft)
         handle = self.client.start(draft)
         self._note_stages(draft)
         self.drafts.pop(workflow_id, None)

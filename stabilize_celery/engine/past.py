@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from stabilize_celery.engine.codec import pack, unpack
-from stabilize_celery.models.reducers import reduce
+from stabilize_celery.models.reducers import ANY, reduce
 
 __all__ = [
     "NEAR",
@@ -98,7 +98,8 @@ def pages_to_merge(pasts: Sequence[Past], reducers: Collection[str]) -> list[str
 def merged(pasts: Sequence[Past], reducers: Mapping[str, str], pages: Mapping[str, Page]) -> Past:
     """Return what is visible where branches meet, given in order of their edges: the later write of a name wins.
 
-    A reducer combines what the branches wrote under its name. `pages`: the contents of `pages_to_merge`.
+    A reducer combines what the branches wrote under its name; that of `*`, oldest first, under any name of which they
+    bring different values. `pages`: the contents of `pages_to_merge`.
     """
     near: dict[str, Source] = {}
     for past in pasts:
@@ -110,9 +111,13 @@ def merged(pasts: Sequence[Past], reducers: Mapping[str, str], pages: Mapping[st
             if page[name].stamp > near[name].stamp:
                 near[name] = page[name]
     latest = max((past.latest for past in pasts), default=0)
-    for name, reducer in reducers.items():
+    others = {} if ANY not in reducers else dict.fromkeys((*near, *newest_of(pages.values())), reducers[ANY])
+    for name, reducer in {**others, **reducers}.items():
         seen = (past.near.get(name) or _newest(name, past.pages, pages) for past in pasts)
-        if parts := tuple(dict.fromkeys(source for source in seen if source is not None)):
+        parts = tuple(dict.fromkeys(source for source in seen if source is not None))
+        if name not in reducers:
+            parts = tuple(sorted(parts, key=lambda source: source.stamp)) if len(parts) > 1 else ()
+        if parts:
             latest += 1
             near[name] = Source(latest, "", reducer, parts)
     return Past(near, tuple(dict.fromkeys(page for past in pasts for page in past.pages)), latest)

@@ -1,7 +1,8 @@
 """Reducers: how the outputs of branches that meet become one value.
 
 Without a reducer the latest value of a key wins, and all others are lost. A stage asks for one by name:
-`output_reducers={"candidate": "collect", "score": "sum"}`.
+`output_reducers={"candidate": "collect", "score": "sum"}`, or for all names of which branches bring different values:
+`{"*": "join_lists"}`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 from stabilize_celery.models.evaluation import EvaluationError
 
 __all__ = [
+    "ANY",
     "Reducer",
     "ReducerError",
     "apply_output_reducers",
@@ -21,6 +23,10 @@ __all__ = [
 
 Reducer = Callable[[list[Any]], Any]
 """Folds the branches' values, in the branches' order, into one."""
+
+
+ANY = "*"
+"""In place of an output's name: any that has no reducer of its own."""
 
 
 class ReducerError(EvaluationError):
@@ -37,6 +43,17 @@ def _given(values: list[Any]) -> list[Any]:
 
 def _extend(values: list[Any]) -> list[Any]:
     return _collect(_given(values))
+
+
+def _join_lists(values: list[Any]) -> Any:
+    """Return what is in all of them, once each; the newest value where not all are lists."""
+    if not all(isinstance(value, list) for value in values):
+        return values[-1]
+    joined: list[Any] = []
+    for item in (item for value in values for item in value):
+        if item not in joined:
+            joined.append(item)
+    return joined
 
 
 def _sum(values: list[Any]) -> Any:
@@ -68,6 +85,7 @@ _BUILT_IN: dict[str, Reducer] = {
     "collect": _collect,
     "extend": _extend,
     "first": _first,
+    "join_lists": _join_lists,
     "last": _last,
     "max": _max,
     "merge": _merge,

@@ -48,7 +48,7 @@ class StageExecution(StageNavigationMixin):
         milestone_ref_id: It starts only while this stage has the status named by `milestone_status`.
         mutex_key: Held by one run at a time from its start to its end.
         cancel_region: The region that it belongs to.
-        output_reducers: Output key -> reducer, applied where branches meet (`models.reducers`).
+        output_reducers: Output key, or `*` -> reducer, applied where branches meet (`models.reducers`).
         split_default: The downstream ref_id taken when no condition holds.
         join_mode: What happens to the branches that were not waited for.
         thread_split: Every taken edge gets this many threads (count).

@@ -137,6 +137,30 @@ def test_process_all_handles_one_message_at_a_time(processor: QueueProcessor) ->
     assert processor.store.retrieve(workflow.id).get_context() == {name: [name] for name in names}
 
 
+def test_lists_of_several_branches_are_joined(processor: QueueProcessor) -> None:
+    """Each item once; of other values the latest is seen. A join may say otherwise."""
+    seen: dict[str, Any] = {}
+
+    def found(stage: StageExecution) -> TaskResult:
+        return TaskResult.success(outputs={"found": [0, stage.ref_id], "by": stage.ref_id})
+
+    def look(stage: StageExecution) -> TaskResult:
+        seen[stage.ref_id] = (stage.context["found"], stage.context["by"])
+        return TaskResult.success()
+
+    processor.task_registry.register("found", found)
+    processor.task_registry.register("look", look)
+    run(
+        processor,
+        *(stage(name, "found") for name in "abc"),
+        stage("all", "look", "a", "b", "c"),
+        stage("last", "look", "a", "b", "c", output_reducers={"found": "last"}),
+        stage("behind", "look", "all"),
+    )
+
+    assert seen == {"all": ([0, "a", "b", "c"], "c"), "last": ([0, "c"], "c"), "behind": ([0, "a", "b", "c"], "c")}
+
+
 @pytest.mark.parametrize(
     ("expression", "value"),
     [

@@ -81,6 +81,26 @@ def test_a_reducer_combines_the_branches_in_the_order_of_their_edges() -> None:
     assert "other" not in seen
 
 
+def test_a_reducer_for_all_other_names_sees_what_differs_oldest_first() -> None:
+    """Lists become one, each item once; of other values the latest wins. What branches share is left alone."""
+    page = {"old": Source(4, "p"), "shared": Source(1, "p")}
+    branches = [
+        Past({"n": Source(5, "t"), "x": Source(9, "t"), "own": Source(5, "t"), "old": Source(7, "t")}),
+        Past({"n": Source(3, "u"), "x": Source(3, "u"), "own": Source(3, "u")}, ("page",)),
+    ]
+    outputs = {
+        "t": {"n": [1, 2], "x": "newer", "own": 1, "old": [8]},
+        "u": {"n": [0, 1], "x": ["older"], "own": 2},
+        "p": {"old": [7], "shared": 1},
+    }
+
+    seen = merged(branches, {"*": "join_lists", "own": "sum"}, {"page": page}).near
+
+    assert {name: resolve(name, source, outputs) for name, source in seen.items()} == {
+        "n": [0, 1, 2], "x": "newer", "own": 3, "old": [7, 8],
+    }  # fmt: skip
+
+
 def test_reducers_nest_where_joins_follow_joins() -> None:
     """A sum of sums."""
     inner = merged([Past({"n": Source(1, "t")}), Past({"n": Source(2, "u")})], {"n": "sum"}, {})
