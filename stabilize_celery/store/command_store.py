@@ -147,9 +147,9 @@ class CommandStore:
 
     def give_leases_back(self, owner: str, partitions: Sequence[int]) -> None:
         """Give up leases that `owner` holds."""
-        holders = self._gather([Batch(self._lease(number), [("GET", self._lease(number))]) for number in partitions])
-        mine = [number for number, (held,) in zip(partitions, holders, strict=True) if held == owner.encode()]
-        self._gather([Batch(self._lease(number), [("UNLINK", self._lease(number))]) for number in mine])
+        holders = self._reached([Batch(self._lease(number), [("GET", self._lease(number))]) for number in partitions])
+        mine = [number for number, held in zip(partitions, holders, strict=True) if held == [owner.encode()]]
+        self._reached([Batch(self._lease(number), [("UNLINK", self._lease(number))]) for number in mine])
         self._believed_leases.difference_update((owner, number) for number in partitions)
 
     def announce(self, worker: str, fields: Mapping[str, Value], now_alive: Iterable[str] = ()) -> None:

@@ -245,7 +245,7 @@ class Store(Protocol):
         ...
 
     def give_leases_back(self, owner: str, partitions: Sequence[int]) -> None:
-        """Give up leases that `owner` holds."""
+        """Give up leases that `owner` holds; those on a node that does not answer stand, as long as another does."""
         ...
 
     def announce(self, worker: str, fields: Mapping[str, Value], now_alive: Iterable[str] = ()) -> None:

@@ -3,9 +3,11 @@
 import logging
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 from billiard.common import terminate_handler_fired
 
@@ -14,6 +16,7 @@ from stabilize_celery.engine.state import WORKFLOW_RECORD
 from stabilize_celery.engine.steps import Fields, workflow_slot
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.messages import Message
+from stabilize_celery.runtime.apart import for_each
 from stabilize_celery.runtime.leases import is_owned_by
 from stabilize_celery.runtime.ports import Body, Claim
 from stabilize_celery.store.contract import Store
@@ -105,14 +108,26 @@ class LocalClaims:
         """Look at the bodies that run for longer; ask those to stop whose claim is gone or time is over, return them.
 
         Raises:
-            UnreachableError: Redis is away; what was not reached is looked at again.
+            UnreachableError: Redis is away, or a node of it; what was not reached is looked at again.
 
         """
-        self._end_those_too_long()
-        before = time.monotonic() - older_than_s
-        claims = [claim for claim, watched in list(self._bodies.items()) if watched.since_s <= before]
-        stopped = []
-        for claim, (entry, has_ended) in zip(claims, self._entries(claims), strict=True):
+        now, stopped = time.monotonic(), list[Claim]()
+        looks: list[Callable[[], object]] = []
+        by_partition: dict[int, list[Claim]] = defaultdict(list)
+        for claim, watched in list(self._bodies.items()):
+            if watched.ends_s is not None and watched.ends_s <= now:
+                looks.append(partial(self._end_too_long, watched, now))
+            if watched.since_s <= now - older_than_s:
+                by_partition[self._store.partition_of(claim.workflow_id)].append(claim)
+        looks += (partial(self._look_at, claims, stopped) for claims in by_partition.values())
+        for_each(lambda look: look(), looks)
+        return stopped
+
+    def _look_at(self, claims: Sequence[Claim], stopped: list[Claim]) -> None:
+        """Look at claims of one partition; add those to `stopped` whose bodies were asked to stop."""
+
+        def act(found: tuple[Claim, tuple[Mapping[str, bytes], bool]]) -> None:
+            claim, (entry, has_ended) = found
             # A cancelled run that holds a lock keeps its claim until the body returns (PROTOCOL 4.3): `cx` says so.
             # Where a whole workflow was cancelled, claims stand until it is cleared: its body need not wait for that.
             is_own = is_owned_by(entry.get("own", b"").decode(), claim.owner)
@@ -122,20 +137,16 @@ class LocalClaims:
             if watched is not None and (is_gone or entry.get("to")):
                 stopped.append(claim)
                 watched.body.stop()
-        return stopped
 
-    def _end_those_too_long(self) -> None:
-        now = time.monotonic()
-        for watched in list(self._bodies.values()):
-            if watched.ends_s is not None and watched.ends_s <= now:
-                watched.ends_s = now + self._look_every_s
-                if watched.body.take_too_long():
-                    watched.ends_s = None
+        for_each(act, zip(claims, self._entries(claims), strict=True))
+
+    def _end_too_long(self, watched: _Watched, now: float) -> None:
+        watched.ends_s = now + self._look_every_s
+        if watched.body.take_too_long():
+            watched.ends_s = None
 
     def _entries(self, claims: Sequence[Claim]) -> list[tuple[Mapping[str, bytes], bool]]:
         """Return the entry of each claim, and whether its workflow has ended."""
-        if not claims:
-            return []
         queries = [Fields(ledger(claim.name), ("own", "cx", "to")) for claim in claims]
         answers = self._store.look_many(
             [(workflow_slot(c.workflow_id), (q, _STATUS)) for c, q in zip(claims, queries, strict=True)]

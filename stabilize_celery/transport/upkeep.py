@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -31,6 +32,8 @@ __all__ = ["SCHEDULES_EVERY_S", "Attempt", "Upkeep", "fleet_line"]
 
 SCHEDULES_EVERY_S = 1.0
 """How often schedules are looked at, so how late a start may be (s)."""
+_TIME_OUTS = 2
+"""How long a worker that shuts down goes on against servers that do not answer, in time-outs: a node costs one."""
 
 logger = logging.getLogger(__name__)
 
@@ -145,13 +148,24 @@ class Upkeep:
             self._beat_at = now + self._settings.lease_ms / 3000
 
     def finish(self) -> None:
-        """Give back what this worker still holds. Does what it can: all of it runs out by itself, too."""
-        for step in (self._hand_all_back, self.keeper.give_back, lambda: self._store.retire(self._worker_id)):
+        """Give back what this worker still holds. Does what it can: all of it runs out by itself, too.
+
+        What lies on nodes of a cluster that answer is given back; where nothing does, nobody waits for long.
+        """
+        steps: list[Callable[[], None]] = [self._act_on_reports]
+        steps += (partial(self._hand_back, attempt) for attempt in self._attempts())
+        steps += (self.keeper.give_back, partial(self._store.retire, self._worker_id))
+        patient_until = time.monotonic() + _TIME_OUTS * self._settings.socket_timeout_ms / 1000
+        is_told = False
+        for step in steps:
             try:
                 step()
             except UnreachableError as error:
-                logger.warning("shutdown: %s What was held runs out by itself.", error)
-                return
+                if not is_told:
+                    logger.warning("shutdown: %s What was held there runs out by itself.", error)
+                is_told = True
+                if time.monotonic() > patient_until:
+                    return
 
     def _show_life(self) -> None:
         """Touch the file that probes look at; that Redis is away is not this worker's death."""
@@ -217,11 +231,9 @@ class Upkeep:
             self._lost += 1
             logger.warning("%s: the process that ran it is gone; it is tried again", report.task_id)
 
-    def _hand_all_back(self) -> None:
-        self._act_on_reports()
-        for attempt in self._attempts():
-            if self._leases.hand_back(*split_task_id(attempt.task_id), self._worker_id):
-                logger.info("%s: handed back at shutdown", attempt.task_id)
+    def _hand_back(self, attempt: Attempt) -> None:
+        if self._leases.hand_back(*split_task_id(attempt.task_id), self._worker_id):
+            logger.info("%s: handed back at shutdown", attempt.task_id)
 
 
 def fleet_line(node: str, types: Sequence[str], queues: Sequence[str], **more: Value) -> dict[str, Value]:

@@ -186,6 +186,10 @@ def test_a_node_lost_for_good_holds_up_nothing_but_its_own(lost: int) -> None:
         assert published - {f"{mine}/Run:waits..0"} == {f"{mine}/Run:lost..0", f"{mine}/Run:new..0"}
         assert 0 < len(keeper.held) < store.partitions()
         assert store.partition_of(gone) not in keeper.held
+        keeper.give_back()
+        held, _ = store.take_leases("worker-2", range(store.partitions()), 60_000)
+        store.give_leases_back("worker-2", range(store.partitions()))
+        assert store.take_leases("worker-3", range(store.partitions()), 60_000)[0] == held
         with pytest.raises(UnreachableError):
             store.first_due(range(store.partitions()), 1)
         store.close()

@@ -133,6 +133,44 @@ def test_a_state_server_that_is_away_takes_nobody_off_the_list() -> None:
     assert body.told == ["stop"]
 
 
+@pytest.mark.parametrize("away", ["the first node", "the second node"])
+def test_a_node_that_is_away_holds_up_nobody_elsewhere(away: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a cluster: bodies that were cancelled, or take too long, on other nodes are told at once; the error comes after."""
+    world = World()
+    names = sorted((f"W{number}" for number in range(40)), key=world.store.partition_of)
+    here, there = (names[-1], names[0]) if away == "the first node" else (names[0], names[-1])
+    gone = world.store.partition_of(there)
+    claims = LocalClaims(world.store, 3600.0, is_ending=lambda: False)
+    bodies = [_Elsewhere(0.0), Body(0.0), Body(), Body()]
+    for name, run, body in zip((there, here, there, here), ("Run:a..0", "Run:b..0", RUN, RUN), bodies, strict=True):
+        world.owe(name, run, own=MINE, att=1)
+        claims.began(Claim(name, run, MINE), body)
+    for name in (here, there):
+        world.forget(name, RUN)
+    real = world.store.look_many
+
+    def partly_away(requests: Any) -> Any:
+        if any(world.store.partition_of(slot.name) == gone for slot, _ in requests):
+            raise UnreachableError("redis", "redis://nowhere", "start it")
+        return real(requests)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "look_many", partly_away)
+        with pytest.raises(UnreachableError):
+            claims.look()
+    # A thread of theirs may be the one that tells of the time.
+    eventually(lambda: [body.told for body in bodies] == [[], ["too long"], [], ["stop"]])
+
+    assert claims.look() == [Claim(there, RUN, MINE)]
+
+
+class _Elsewhere(Body):
+    """Lies on a node that is away."""
+
+    def take_too_long(self) -> bool:
+        raise UnreachableError("redis", "redis://nowhere", "start it")
+
+
 @pytest.mark.parametrize("limit_s", [None, 0.01])
 def test_it_watches_by_itself(limit_s: float | None) -> None:
     """The first claim starts a thread, which looks at the interval, and when a limit passes; later claims wake it."""

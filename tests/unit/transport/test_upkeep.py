@@ -23,8 +23,8 @@ TASK = f"{W}/{RUN}"
 class Bench:
     """One worker's upkeep over a world."""
 
-    def __init__(self, limit_s: float | None = None) -> None:
-        self.world = World()
+    def __init__(self, limit_s: float | None = None, **settings: int) -> None:
+        self.world = World(**settings)
         self.world.keeper.give_back()
         self.reports = Reports()
         self.running: list[Attempt] = []
@@ -166,6 +166,33 @@ def test_a_worker_is_in_the_fleet_from_its_first_round_to_its_last() -> None:
     assert bench.world.store.fleet() == {}
     assert bench.world.new_keeper("next").held == (0, 1)
     assert bench.world.entry(W, RUN).own == ""
+
+
+@pytest.mark.parametrize("time_out_ms", [5_000, 0])
+def test_a_shutdown_gives_back_what_lies_on_nodes_that_answer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, time_out_ms: int
+) -> None:
+    """What lies elsewhere holds it up for a while at most, and is said once."""
+    bench = Bench(socket_timeout_ms=time_out_ms)
+    bench.running.append(Attempt("elsewhere/Run:t..0", "work", 1e12))
+    bench.running.append(Attempt("elsewhere/Run:t..1", "work", 1e12))
+    bench.claimed()
+    bench.upkeep.keeper_round()
+    session = bench.world.store.session
+
+    def partly_away(slot: Slot) -> Any:
+        if slot.name == "elsewhere":
+            raise UnreachableError("the state server", "redis://x", "Start it.")
+        return session(slot)
+
+    monkeypatch.setattr(bench.world.store, "session", partly_away)
+    bench.upkeep.finish()
+
+    is_patient = time_out_ms > 0
+    assert (bench.world.entry(W, RUN).own == "") is is_patient
+    assert (bench.world.new_keeper("next").held == (0, 1)) is is_patient
+    assert (bench.world.store.fleet() == {}) is is_patient
+    assert caplog.text.count("runs out by itself") == 1
 
 
 def test_an_idle_worker_makes_few_round_trips() -> None:
