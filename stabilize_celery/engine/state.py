@@ -197,6 +197,8 @@ class Entry(msgspec.Struct, frozen=True):
     own: str = ""
     att: int = 0
     lost: int = 0
+    died: str = ""
+    """What ended the process that was lost last, where its main process knows."""
     spared: int = 0
     """Until when a keeper that had been cut off has let its claim be, though its lease had run out (epoch ms)."""
     cx: bool = False

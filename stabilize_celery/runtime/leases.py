@@ -49,13 +49,14 @@ class Leases:
         found = for_each(lambda own: self._extend_in(*own), sorted(by_partition.items()))
         return [foreign for foreigners in found for foreign in foreigners]
 
-    def report_lost(self, workflow_id: str, name: str, owner: str) -> bool:
-        """Take back a claim whose process has died, counted as lost, and publish; False: it is not `owner`'s."""
-        return self._release(workflow_id, name, owner, is_lost=True)
+    def report_lost(self, workflow_id: str, name: str, owner: str, died: str = "") -> bool:
+        """Take back a claim whose process has died (of what), counted as lost, and publish; False: not `owner`'s."""
+        lost = (SetFields(ledger(name), {"died": died}), Increment(ledger(name), "lost", 1))
+        return self._release(workflow_id, name, owner, lost)
 
     def hand_back(self, workflow_id: str, name: str, owner: str) -> bool:
         """Give up a claim at shutdown, not counted as lost, and publish; False: it is not `owner`'s."""
-        return self._release(workflow_id, name, owner, is_lost=False)
+        return self._release(workflow_id, name, owner)
 
     def _extend_in(self, partition: int, claims: list[Claim]) -> list[Claim]:
         foreign: list[Claim] = []
@@ -69,7 +70,7 @@ class Leases:
                     break
         return foreign
 
-    def _release(self, workflow_id: str, name: str, owner: str, *, is_lost: bool) -> bool:
+    def _release(self, workflow_id: str, name: str, owner: str, more: Sequence[Change] = ()) -> bool:
         key = ledger(name)
         found = None
         with self._store.session(workflow_slot(workflow_id)) as session:
@@ -78,9 +79,7 @@ class Leases:
                 entry = ENTRY.decode(snapshot.hash(key))
                 if not is_owned_by(entry.own, owner):
                     return False
-                changes: list[Change] = [DeleteFields(key, ("own",)), SetFields(key, {"pub": 0})]
-                if is_lost:
-                    changes.append(Increment(key, "lost", 1))
+                changes = (DeleteFields(key, ("own",)), SetFields(key, {"pub": 0}), *more)
                 # Published right below; if that fails, the keeper sees that it never was and does it then.
                 due = Due(name, snapshot.now_ms + self._settings.republish_ms, only_if_due=True)
                 if session.commit(Transaction(changes, (due,))) is not None:

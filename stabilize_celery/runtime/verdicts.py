@@ -188,7 +188,7 @@ def _row(found: Found, now_ms: int, came_back: Mapping[str, int], reaps_from_ms:
 
 def _marks(doing: Doing, key: str) -> tuple[Change, ...]:
     if doing is Doing.REAP:
-        return (DeleteFields(key, ("own",)), Increment(key, "lost", 1))
+        return (DeleteFields(key, ("own", "died")), Increment(key, "lost", 1))
     if doing is Doing.AGAIN:
         return (Increment(key, "again", 1),)
     return ()

@@ -11,6 +11,7 @@ __all__ = ["Report", "Reports"]
 class Report:
     """The process that ran a task attempt is gone (`is_lost`), or is about to be stopped at shutdown.
 
+    `died`: What ended it, if that is known.
     `going`: Celery ids of what it went on with, as seen before it was stopped: that forgets it.
     """
 
@@ -18,6 +19,7 @@ class Report:
     pid: int | None
     is_lost: bool
     going: tuple[str, ...] = ()
+    died: str = ""
 
 
 class Reports:

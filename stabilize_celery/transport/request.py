@@ -97,9 +97,10 @@ class AttemptRequest(LedgerRequest):
 
     def on_failure(self, exc_info: ExceptionInfo, *args: Any, **kwargs: Any) -> Any:
         """Report a task attempt whose process was killed or has died."""
-        raised = exc_info.exception
-        if isinstance(getattr(raised, "exc", raised), _FORCED_ENDS):
-            self._report(is_lost=True)
+        raised = getattr(exc_info.exception, "exc", exc_info.exception)
+        if isinstance(raised, _FORCED_ENDS):
+            # Celery's number of the job tells nobody anything.
+            self._report(is_lost=True, died=str(raised).partition(" Job:")[0])
         if self.is_done:
             # What is lost is what its process went on with; that is looked for where it was told.
             task_ready(self)
@@ -109,7 +110,7 @@ class AttemptRequest(LedgerRequest):
     def on_timeout(self, soft: bool, timeout: float) -> Any:
         """Report a task attempt that Celery's hard time limit ends."""
         if not soft:
-            self._report(is_lost=True)
+            self._report(is_lost=True, died=f"Celery's time limit of {timeout:g} s ended it")
         return super().on_timeout(soft, timeout)
 
     def cancel(self, *args: Any, **kwargs: Any) -> Any:
@@ -117,8 +118,8 @@ class AttemptRequest(LedgerRequest):
         self._report(is_lost=False)
         return super().cancel(*args, **kwargs)
 
-    def _report(self, *, is_lost: bool) -> None:
+    def _report(self, *, is_lost: bool, died: str = "") -> None:
         turns = self.task.bridge.turns
         going = turns.lost(self.worker_pid) if turns is not None else ()
-        report = Report(self.id, self.worker_pid, is_lost, tuple(one.task_id for one in going))
+        report = Report(self.id, self.worker_pid, is_lost, tuple(one.task_id for one in going), died)
         self.task.bridge.reports.add(report)

@@ -227,9 +227,10 @@ class Upkeep:
             self._leases.hand_back(workflow_id, name, self._worker_id)
             return
         owner = self._worker_id if report.pid is None else f"{self._worker_id}:{report.pid}"
-        if self._leases.report_lost(workflow_id, name, owner):
+        if self._leases.report_lost(workflow_id, name, owner, report.died):
             self._lost += 1
-            logger.warning("%s: the process that ran it is gone; it is tried again", report.task_id)
+            why = f" ({report.died})" if report.died else ""
+            logger.warning("%s: the process that ran it is gone%s; it is tried again", report.task_id, why)
 
     def _hand_back(self, attempt: Attempt) -> None:
         if self._leases.hand_back(*split_task_id(attempt.task_id), self._worker_id):

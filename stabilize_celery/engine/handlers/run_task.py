@@ -149,6 +149,7 @@ def _claimed_before(message: RunTask, frame: Frame, entry: Entry, number: int) -
 
 def _poisoned(message: RunTask, frame: Frame, entry: Entry) -> Decision:
     told = f"task {message.task_type!r} lost its worker {entry.lost} times in a row"
+    told += f"; the last time: {entry.died}" if entry.died else ""
     lost = TaskReturned(entry.att, "TERMINAL", error={"type": "WorkerLost", "message": told})
     return end_attempt(message, frame, entry, lost)
 

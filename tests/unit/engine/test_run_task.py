@@ -106,6 +106,14 @@ def test_a_task_that_lost_too_many_workers_is_given_up() -> None:
     assert claim(at_work(world(lost=2))).call is not None
 
 
+def test_what_its_last_worker_died_of_is_told_where_it_is_known() -> None:
+    """Celery's own time limit, say, looks like any other death from outside."""
+    decision = claim(at_work(world(lost=3, att=6, died="Celery's time limit of 5 s ended it")))
+
+    reason = "task 'shell' lost its worker 3 times in a row; the last time: Celery's time limit of 5 s ended it"
+    assert run_fields(decision)["reason"] == reason
+
+
 @pytest.mark.parametrize("more", [{"status": "SUSPENDED"}, {"task_index": 1}, {"status": "NOT_STARTED"}])
 def test_a_run_that_is_elsewhere_is_not_executed(more: dict[str, object]) -> None:
     """Whatever is still delivered under this name."""

@@ -97,14 +97,14 @@ def test_a_message_type_of_a_newer_version_is_published_all_the_same(world: Worl
 
 def test_a_claim_whose_lease_ran_out_is_reaped(world: World) -> None:
     """The claim is gone, the loss is counted, and the task goes out at once."""
-    world.owe(W, RUN, due_ms=START_MS + 9_000, own="dead#1:7/x", att=1)
+    world.owe(W, RUN, due_ms=START_MS + 9_000, own="dead#1:7/x", att=1, died="of something else, before")
     world.run_for(9)
     assert world.publisher.take() == []
 
     world.keeper.tick()
 
     entry = world.entry(W, RUN)
-    assert (entry.own, entry.att, entry.lost, entry.pub) == ("", 1, 1, world.now_ms)
+    assert (entry.own, entry.att, entry.lost, entry.pub, entry.died) == ("", 1, 1, world.now_ms, "")
     assert world.due_in(W, RUN) == world.settings.republish_ms
     assert [message.kind for message in world.publisher.take()] == ["RunTask"]
     assert world.keeper.stats.reaped == 1

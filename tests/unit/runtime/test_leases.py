@@ -93,10 +93,10 @@ def test_all_claims_of_a_partition_cost_two_round_trips() -> None:
 
 def test_a_lost_child_is_tried_again_at_once(world: World) -> None:
     """Its claim goes, the loss counts, the message goes out; one copy only, if the broker takes it."""
-    assert world.new_leases().report_lost(W, RUN, f"{ME}:71")
+    assert world.new_leases().report_lost(W, RUN, f"{ME}:71", "signal 9")
 
     entry = world.entry(W, RUN)
-    assert (entry.own, entry.lost, entry.att, entry.pub) == ("", 1, 1, 0)
+    assert (entry.own, entry.lost, entry.att, entry.pub, entry.died) == ("", 1, 1, 0, "signal 9")
     (message,) = world.publisher.take()
     assert (message.kind, message.task_id, message.queue) == ("RunTask", f"{W}/{RUN}", "stabilize.work")
     world.keeper.tick()

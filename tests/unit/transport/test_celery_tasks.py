@@ -175,14 +175,29 @@ def test_a_dead_child_is_reported_and_its_message_acknowledged() -> None:
     request = attempt_request(stabilize, acked)
     request.on_accepted(4711, 0.0)
     try:
-        raise WorkerLostError("signal 9")
+        raise WorkerLostError("Worker exited prematurely: signal 9 (SIGKILL) Job: 7.")
     except WorkerLostError:
         request.on_failure(ExceptionInfo())
 
     (report,) = stabilize.reports.waiting()
     assert report is not None
     assert (report.task_id, report.pid, report.is_lost) == ("W/Run:t.1.2", 4711, True)
+    assert report.died == "Worker exited prematurely: signal 9 (SIGKILL)"
     assert acked == ["ack"]
+
+
+def test_a_child_that_celerys_time_limit_ends_is_reported_as_such() -> None:
+    """A soft limit ends no process; what it raises is the body's own affair."""
+    stabilize = Stabilize(Celery("t", set_as_current=False), settings=Settings())
+    request = attempt_request(stabilize, [])
+    request.on_accepted(4711, 0.0)
+    request.on_timeout(soft=True, timeout=2)
+    assert stabilize.reports.waiting() == ()
+
+    request.on_timeout(soft=False, timeout=2.5)
+
+    (report,) = stabilize.reports.waiting()
+    assert (report.pid, report.is_lost, report.died) == (4711, True, "Celery's time limit of 2.5 s ended it")
 
 
 def test_a_failing_handler_is_no_dead_child() -> None:

@@ -122,7 +122,7 @@ def test_it_has_not_failed_when_its_process_dies_later_in_the_turn(world: World)
 
     assert [kind for kind, _ in world.events] == ["task-started", "task-succeeded"]
     assert world.acknowledged == [TASK_ID]
-    assert world.stabilize.reports.waiting() == (Report(TASK_ID, 123, is_lost=True),)
+    assert world.stabilize.reports.waiting() == (Report(TASK_ID, 123, is_lost=True, died="signal 9"),)
 
 
 def test_what_its_process_went_on_with_is_seen_before_that_is_stopped(world: World) -> None:

@@ -77,16 +77,18 @@ def test_what_takes_longer_than_it_may_gets_none() -> None:
 
 
 @pytest.mark.parametrize(("is_lost", "losses"), [(True, 1), (False, 0)])
-def test_a_report_is_acted_on_in_the_next_round(is_lost: bool, losses: int) -> None:
+def test_a_report_is_acted_on_in_the_next_round(is_lost: bool, losses: int, caplog: pytest.LogCaptureFixture) -> None:
     """A dead child counts as a loss, a cold shutdown does not; either way the task goes out."""
     bench = Bench()
     bench.claimed()
     bench.running.clear()
-    bench.reports.add(Report(TASK, 7, is_lost))
+    bench.reports.add(Report(TASK, 7, is_lost, died="of hunger"))
 
     bench.upkeep.heartbeat_round()
 
     assert bench.world.entry(W, RUN).lost == losses
+    assert bench.world.entry(W, RUN).died == ("of hunger" if is_lost else "")
+    assert caplog.messages == ([f"{TASK}: the process that ran it is gone (of hunger); it is tried again"] * losses)
     assert bench.world.entry(W, RUN).own == ""
     assert bench.reports.waiting() == ()
     assert len(bench.world.publisher.take("RunTask")) == 1
