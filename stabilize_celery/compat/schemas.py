@@ -89,14 +89,14 @@ class SchemaValidator:
         return list(_problems(data, self.schema, path))
 
 
-def validate_context(context: Mapping[str, Any], schema: Mapping[str, Any]) -> list[ValidationError]:
+def validate_context(context: Any, schema: Mapping[str, Any]) -> list[ValidationError]:
     """Return everything that is wrong with a stage's context."""
-    return SchemaValidator(schema).validate(dict(context))
+    return SchemaValidator(schema).validate(context)
 
 
-def validate_outputs(outputs: Mapping[str, Any], schema: Mapping[str, Any]) -> list[ValidationError]:
+def validate_outputs(outputs: Any, schema: Mapping[str, Any]) -> list[ValidationError]:
     """Return everything that is wrong with a stage's outputs."""
-    return SchemaValidator(schema).validate(dict(outputs))
+    return SchemaValidator(schema).validate(outputs)
 
 
 def is_valid(data: Any, schema: Mapping[str, Any]) -> bool:

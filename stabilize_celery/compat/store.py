@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from copy import deepcopy
-from itertools import count
+from itertools import count, islice
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakValueDictionary
@@ -14,12 +14,12 @@ from stabilize_celery.client.handle import WorkflowHandle
 from stabilize_celery.client.outcomes import Outcome
 from stabilize_celery.compat.jumps import declare_jumps
 from stabilize_celery.compat.list_outputs import join_list_outputs
+from stabilize_celery.compat.retold import retold
 from stabilize_celery.compat.transactions import StoreTransaction, transaction
-from stabilize_celery.compat.unreached import with_former_statuses
 from stabilize_celery.errors import ConcurrencyError, UnreachableError, WorkflowNotFoundError
 from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.models.status import WorkflowStatus
-from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.models.workflow import Workflow, WorkflowCriteria
 from stabilize_celery.runtime.ports import Outgoing, Publisher
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Store
@@ -29,6 +29,7 @@ from stabilize_celery.tasks.registry import TaskRegistry
 __all__ = ["RedisWorkflowStore", "create_store", "forget_memory", "stage_of"]
 
 _PAGE = 200
+_END = 1 << 62
 _MOST_STAGES = 100_000
 """Of so many stages it is remembered whose they are (count)."""
 
@@ -160,7 +161,7 @@ class RedisWorkflowStore:
     def retrieve(self, workflow_id: str) -> Workflow:
         """Return a workflow as it is now. Raises WorkflowNotFoundError."""
         draft = self.drafts.get(workflow_id)
-        return with_former_statuses(self.client.get(workflow_id)) if draft is None else deepcopy(draft)
+        return retold(self.client.get(workflow_id)) if draft is None else deepcopy(draft)
 
     def retrieve_stage(self, stage_id: str, workflow_id: str | None = None) -> StageExecution:
         """Return a stage by its id, of a workflow that was stored or started here; of any other one by both ids.
@@ -175,17 +176,16 @@ class RedisWorkflowStore:
             raise KeyError(f"whose stage is {stage_id!r}? It was not stored here: give workflow_id, too")
         return self._held(owner, stage_id)
 
-    def retrieve_by_application(self, application: str) -> Iterator[Workflow]:
-        """Yield all workflows of an application, newest first."""
-        for workflow_id in self._ids(application):
-            yield self.retrieve(workflow_id)
+    def retrieve_by_application(self, application: str, criteria: WorkflowCriteria | None = None) -> Iterator[Workflow]:
+        """Yield the workflows of an application, newest first; all, or those of the criteria."""
+        return _chosen(map(self.retrieve, self._ids(application)), criteria)
 
-    def retrieve_by_pipeline_config_id(self, pipeline_config_id: str) -> Iterator[Workflow]:
-        """Yield all workflows of a pipeline, newest first. Reads every workflow there is."""
-        for workflow_id in self._ids(None):
-            workflow = self.retrieve(workflow_id)
-            if workflow.pipeline_config_id == pipeline_config_id:
-                yield workflow
+    def retrieve_by_pipeline_config_id(
+        self, pipeline_config_id: str, criteria: WorkflowCriteria | None = None
+    ) -> Iterator[Workflow]:
+        """Yield the workflows of a pipeline, as `retrieve_by_application`. Reads every workflow there is."""
+        found = map(self.retrieve, self._ids(None))
+        return _chosen((one for one in found if one.pipeline_config_id == pipeline_config_id), criteria)
 
     def count_by_application(self, application: str) -> int:
         """Return how many workflows of an application there are."""
@@ -315,7 +315,7 @@ class RedisWorkflowStore:
 
     def wait(self, workflow: Workflow | str, timeout: float | None = None) -> Workflow:
         """Wait until a workflow has ended and return it (`timeout` in s). Raises TimeoutError."""
-        return with_former_statuses(self.handle(workflow).wait(timeout))
+        return retold(self.handle(workflow).wait(timeout))
 
     def _held(self, workflow_id: str, stage_id: str) -> StageExecution:
         """Return a stage that keeps its workflow with it."""
@@ -381,6 +381,16 @@ class _Relay:
     def publish(self, batch: list[Outgoing] | Any) -> None:
         if self.publisher is not None:
             self.publisher.publish(batch)
+
+
+def _chosen(found: Iterator[Workflow], criteria: WorkflowCriteria | None) -> Iterator[Workflow]:
+    """Return those that the criteria are about; one without a start is in any window."""
+    if criteria is None:
+        return found
+    first, last = criteria.start_time_after or 0, criteria.start_time_before or _END
+    wanted = (one for one in found if criteria.statuses is None or one.status in criteria.statuses)
+    started = (one for one in wanted if one.start_time is None or first <= one.start_time <= last)
+    return islice(started, criteria.page_size or None)
 
 
 def _attach(workflow: Workflow) -> None:

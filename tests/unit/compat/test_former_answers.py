@@ -23,6 +23,7 @@ from stabilize_celery.compat import (
     TaskRegistry,
     TaskResult,
     Workflow,
+    WorkflowCriteria,
     WorkflowStatus,
     evaluate_expression,
 )
@@ -114,6 +115,56 @@ def test_what_a_cancellation_kept_from_being_reached_is_canceled(processor: Queu
 
     assert set(statuses(processor, workflow).values()) == {"CANCELED"}
     assert {one.status.name for one in processor.store.wait(workflow, timeout=30).stages} == {"CANCELED"}
+
+
+def test_what_had_done_its_work_when_another_failed_is_succeeded(processor: QueueProcessor) -> None:
+    """The engine ends it CANCELED, because it was not over."""
+    workflow = Workflow.create("app", "w", [stage("a", "ok"), stage("b", "fail", "a"), stage("c", "ok", "a")])
+    Orchestrator(processor.queue).start(workflow)
+    processor.process_all(timeout=30)
+
+    assert statuses(processor, workflow) == {"a": "SUCCEEDED", "b": "TERMINAL", "c": "SUCCEEDED"}
+    assert processor.store.client.get(workflow.id).stages[2].status is WorkflowStatus.CANCELED
+
+
+def test_what_a_task_raised_is_in_the_context_of_its_stage(processor: QueueProcessor) -> None:
+    """What it returned as its error stands there by itself."""
+
+    def boom(_: StageExecution) -> TaskResult:
+        raise ValueError("boom")
+
+    processor.task_registry.register("boom", boom)
+    workflow = Workflow.create("app", "w", [stage("a", "boom")])
+    other = Workflow.create("app", "w", [stage("a", "fail")])
+    for one in (workflow, other):
+        Orchestrator(processor.queue).start(one)
+    processor.process_all(timeout=30)
+
+    details = processor.store.retrieve(workflow.id).stages[0].context["exception"]["details"]
+    assert "boom" in details["error"]
+    assert details["errors"] == [details["error"]]
+    assert processor.store.retrieve(other.id).stages[0].context == {"error": "as it should"}
+
+
+def test_a_query_has_criteria(processor: QueueProcessor) -> None:
+    """Statuses, a window of starts, and how many at most; newest first."""
+    store = processor.store
+    kinds = ("ok", "fail", "ok")
+    workflows = [Workflow.create("app", "w", [stage("a", kind)], pipeline_config_id="p") for kind in kinds]
+    for one in workflows:
+        Orchestrator(processor.queue).start(one)
+        processor.process_all(timeout=30)
+    first, _, last = (one.id for one in workflows)
+
+    def found(**criteria: Any) -> list[str]:
+        return [one.id for one in store.retrieve_by_application("app", WorkflowCriteria(**criteria))]
+
+    assert found(statuses={WorkflowStatus.SUCCEEDED}) == [last, first]
+    assert found(page_size=1) == [last]
+    assert found(start_time_before=1) == []
+    assert len(found(start_time_after=1)) == len(kinds)
+    pipeline = store.retrieve_by_pipeline_config_id("p", WorkflowCriteria(statuses={WorkflowStatus.TERMINAL}))
+    assert [one.id for one in pipeline] == [workflows[1].id]
 
 
 def test_process_all_handles_one_message_at_a_time(processor: QueueProcessor) -> None:

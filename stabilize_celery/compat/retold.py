@@ -1,0 +1,55 @@
+"""A workflow as upstream's store told it, where all other views of it say more, or say it elsewhere.
+
+A stage that a failure kept from being reached is NOT_STARTED there; here it is SKIPPED or CANCELED as soon as nothing
+can reach it any more. One whose tasks had all succeeded when another stage's failure ended the workflow is SUCCEEDED.
+What a task raised stands in its stage's context, too.
+"""
+
+from collections.abc import Mapping
+
+from stabilize_celery.models.stage import StageExecution
+from stabilize_celery.models.status import WorkflowStatus
+from stabilize_celery.models.workflow import Workflow
+
+__all__ = ["retold"]
+
+_CANCELED, _SUCCEEDED = WorkflowStatus.CANCELED, WorkflowStatus.SUCCEEDED
+_GIVEN_UP = frozenset({WorkflowStatus.SKIPPED, _CANCELED})
+
+
+def retold(workflow: Workflow) -> Workflow:
+    """Return the workflow, told so."""
+    for stage in workflow.stages:
+        _tell_exception(stage)
+    if workflow.status.is_complete:
+        stages = {stage.ref_id: stage for stage in workflow.stages}
+        for stage in workflow.stages:
+            if stage.status is _CANCELED and stage.tasks and all(task.status is _SUCCEEDED for task in stage.tasks):
+                stage.status = _SUCCEEDED
+        told = _CANCELED if workflow.status is _CANCELED else WorkflowStatus.NOT_STARTED
+        for stage in _unreached(stages):
+            stage.status = told
+    return workflow
+
+
+def _tell_exception(stage: StageExecution) -> None:
+    raised = next((task.task_exception_details for task in stage.tasks if task.task_exception_details), None)
+    if raised and "error" not in stage.context:
+        error = str(raised.get("message", ""))
+        stage.context.setdefault("exception", {"details": {"error": error, "errors": [error], "transient": False}})
+
+
+def _unreached(stages: Mapping[str, StageExecution]) -> list[StageExecution]:
+    """Return the stages that were given up because of what happened before them, and not by a choice."""
+    reached: dict[str, bool] = {}
+    todo = list(stages)
+    while todo:
+        stage = stages[todo[-1]]
+        before = [ref_id for ref_id in stage.requisite_stage_ref_ids if ref_id in stages]
+        if unknown := [ref_id for ref_id in before if ref_id not in reached]:
+            todo += unknown
+            continue
+        was_given_up = stage.status in _GIVEN_UP and stage.start_time is None
+        is_behind_failure = any(stages[one].status.is_halt or not reached[one] for one in before)
+        reached[todo.pop()] = not (was_given_up and is_behind_failure)
+    return [stage for ref_id, stage in stages.items() if not reached[ref_id]]
