@@ -16,6 +16,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from stabilize_celery.cli.failures import Mistake
 from stabilize_celery.client.words import plural
+from stabilize_celery.models.limits import MAX_DEFINITION_BYTES
 from stabilize_celery.models.problems import InvalidWorkflowError, Problem, Suggester
 
 __all__ = ["PipelineFile", "read_pipeline", "refused", "text_of", "unknown_tasks"]
@@ -85,6 +86,7 @@ def read_pipeline(path: Path, settings: Sequence[str] = (), priority: int | None
     found = _parsed(name, text)
     if not isinstance(found, Mapping):
         raise Mistake(f"{name}: a pipeline is an object with `application`, `name` and `stages`, not {_kind(found)}")
+    _check_size(name, found)
     definition = _plain(found)
     for setting in settings:
         _set(definition, setting)
@@ -166,6 +168,25 @@ def _yaml(text: str) -> Any:
     if _DEEP.search(text):
         raise RecursionError
     return YAML().load(text)
+
+
+_MAX_VALUES = MAX_DEFINITION_BYTES // 2
+"""Values in a file, with those that aliases repeat: as JSON each takes two characters at least."""
+
+
+def _check_size(name: str, found: Any) -> None:
+    """Raise Mistake where aliases make more of a file than any definition may be."""
+    known: dict[int, int] = {}
+
+    def values_in(node: Any) -> int:
+        if not isinstance(node, Mapping | list):
+            return 1
+        if id(node) not in known:
+            known[id(node)] = 1 + sum(map(values_in, node.values() if isinstance(node, Mapping) else node))
+        return known[id(node)]
+
+    if values_in(found) > _MAX_VALUES:
+        raise Mistake(f"{name}: its aliases make more of it than a pipeline may be: over {_MAX_VALUES:,} values")
 
 
 def _plain(value: Any) -> Any:

@@ -101,6 +101,10 @@ def test_set_puts_values_into_the_context(tmp_path):
     assert context == {"n": 7, "s": "some text", "deep": {"er": {"list": [1, 2]}}, "q": "x"}
 
 
+BOMB = "\n".join(["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))])
+"""Eleven lines that stand for some 60 thousand million values."""
+
+
 @pytest.mark.parametrize(
     ("text", "settings", "told"),
     [
@@ -112,6 +116,7 @@ def test_set_puts_values_into_the_context(tmp_path):
         ("name: !!python/object/apply:os.system [ls]\n", (), "stages|name|python"),
         ("name: n", ("nothing",), "key=value"),
         ("context: {a: 1}", ("a.b=1",), "'a' is no object"),
+        (BOMB, (), "aliases make more of it"),
     ],
 )
 def test_what_is_no_pipeline_is_a_sentence(tmp_path, text, settings, told):
