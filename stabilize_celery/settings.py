@@ -92,14 +92,16 @@ class Settings:
     """How long one process goes on with a workflow before its next task goes over the broker again."""
 
     acks: str = BROKER
-    """Who brings lost deliveries back, in workers that were told to consume our queues only: `broker`, or `ledger`
-    alone: kombu's own book-keeping of unacknowledged messages, most of what a message costs a worker, is then off."""
+    """Who brings lost deliveries of our messages back: `broker`, too, or `ledger` alone. Then processes take messages
+    off our queues themselves (`take_ms`), and in workers that were told to consume our queues only kombu's book-keeping
+    of unacknowledged messages is off."""
 
     take_ms: int = 250
     """With `acks=ledger`: how long a process goes on taking messages itself before Celery hands it one again; 0: never.
     Events for Flower are sent as for any; Celery's own signals and time limits see the first message of a turn only."""
     wait_ms: int = 1_000
-    """Beside it, in prefork pools: how long a process waits itself for the next message, up to 10 s a turn; 0: not."""
+    """Beside it, in prefork pools of workers that consume our queues only: how long a process waits itself for the next
+    message, up to 10 s a turn; 0: not."""
 
     metrics_port: int = 0
     """Port on which a worker's main process serves its metrics to Prometheus (`/metrics`); 0: not at all."""

@@ -30,7 +30,7 @@ from stabilize_celery.transport.process import Process, make_process, open_store
 from stabilize_celery.transport.publish import CeleryPublisher, databases_of_one_server, plain_broker
 from stabilize_celery.transport.reports import Reports
 from stabilize_celery.transport.turns import Delivered, TaskEvents, Turns
-from stabilize_celery.transport.waiting import Waiting
+from stabilize_celery.transport.waiting import Waiting, Waits
 from stabilize_celery.transport.worker_steps import (
     add_queues,
     forget_acks,
@@ -165,6 +165,14 @@ class Stabilize:
             "Stabilize(app, redis_url=...) or set STABILIZE_REDIS_URL"
         )
 
+    @property
+    def children_wait(self) -> bool:
+        """Whether processes of this worker wait for messages themselves: not where the app's other tasks come, too."""
+        return self._wait_ms() > 0 and self.waiting is not None and self.waiting.may_wait
+
+    def _wait_ms(self) -> int:
+        return self.settings.wait_ms if self._is_ours_alone else 0
+
     def queues(self) -> list[str]:
         """Return the names of all our queues: control, work, and those of single task types."""
         settings = self.settings
@@ -196,10 +204,12 @@ class Stabilize:
 
     def watch_turns(self, node: str, queues: Sequence[str], *, sends_events: bool, may_wait: bool) -> None:
         """Prepare for processes that go on with tasks by themselves: called once in a worker, before it forks."""
-        broker = plain_broker(self.app) if self._is_ours_alone and self.settings.take_ms > 0 else None
-        if broker is not None:
-            self._takes = (broker, list(queues))
-            self.waiting = Waiting(queues) if may_wait and self.settings.wait_ms > 0 else None
+        takes = self.settings.acks == LEDGER and self.settings.take_ms > 0
+        broker = plain_broker(self.app) if takes else None
+        ours = [name for name in queues if name in self.queues()]
+        if broker is not None and ours:
+            self._takes = (broker, ours)
+            self.waiting = Waiting(queues, may_wait=may_wait)
         if self.settings.is_fused:
             self._serves = frozenset(queues)
         if self._serves or self._takes:
@@ -229,7 +239,8 @@ class Stabilize:
         # What commits may take lies where they may send to, if that is where this worker reads.
         reads_elsewhere = self.app.conf.broker_read_url != self.app.conf.broker_write_url
         databases = None if reads_elsewhere else databases_of_one_server(self.app, self.state_url)
-        return taking_from(process, *self._takes, self.settings, self.waiting, databases)
+        waits = Waits(self.waiting, self._wait_ms()) if self.waiting is not None else None
+        return taking_from(process, *self._takes, self.settings, waits, databases)
 
     def _on_worker_init(self, instance: Any = None, options: Mapping[str, Any] | None = None, **_: Any) -> None:
         if getattr(instance, "app", None) is not self.app:

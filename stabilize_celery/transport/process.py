@@ -17,7 +17,7 @@ from stabilize_celery.transport.claims import LocalClaims
 from stabilize_celery.transport.publish import CeleryPublisher
 from stabilize_celery.transport.taking import Taking
 from stabilize_celery.transport.turns import TaskEvents, Turns
-from stabilize_celery.transport.waiting import Waiting, Waits
+from stabilize_celery.transport.waiting import Waits
 
 __all__ = ["Process", "make_process", "open_store", "taking_from", "vault_of"]
 
@@ -92,12 +92,11 @@ def taking_from(
     broker_url: str,
     queues: Sequence[str],
     settings: Settings,
-    waiting: Waiting | None,
+    waits: Waits | None,
     databases: tuple[int, int] | None,
 ) -> Process:
     """Return the process as one that takes messages of these queues itself, off the lists of a Redis."""
     lists = open_lists(broker_url, settings.socket_timeout_ms / 1000)
-    waits = Waits(waiting, settings.wait_ms) if waiting is not None else None
     taking = Taking(
         lists,
         queues,

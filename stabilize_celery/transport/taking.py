@@ -4,8 +4,8 @@ What Celery spends on a message in a worker's main process, on the way to a chil
 what the message itself costs us. So a delivery is the beginning of a turn: for a while its process takes the next
 message from where Celery would, one at a time; a child of a prefork pool waits for it, too. Where broker and state are
 one server, the commit that ends a message takes the next one in the same EXEC (decision 015). Only in workers that
-leave lost deliveries to the ledger (`acks="ledger"`), whose queues are all ours. Main process and Flower learn of a
-message that was taken in the same way as of a task that is gone on with (`Turns`, `TaskEvents`).
+leave lost deliveries of ours to the ledger (`acks="ledger"`), and only off queues that are ours. Main process and
+Flower learn of a message that was taken in the same way as of a task that is gone on with (`Turns`, `TaskEvents`).
 """
 
 import base64
@@ -57,7 +57,7 @@ class Taking:
 
     Args:
         lists: The broker's.
-        queues: Those that this worker consumes, all of them ours.
+        queues: Those of ours that this worker consumes.
         runtime: Handles what is taken.
         going_on: Makes a message known that no broker has delivered, inside.
         turn_ms: How long a turn lasts that does not wait, from the end of the delivery; what was taken is always
@@ -87,6 +87,7 @@ class Taking:
         self._runtime = runtime
         self._going_on = going_on
         self._turn_s = turn_ms / 1000
+        self._waiting = waits.waiting if waits is not None else None
         self._waits = waits if waits is not None and waits.waiting.is_here else None
         self._databases = databases if self._waits is not None else None
         """Only where one message is handled at a time."""
@@ -148,12 +149,12 @@ class Taking:
 
     def _begin(self, delivered: Delivered | None) -> Turn:
         turn = Turn(self._clock_s, self._turn_s, self._waits)
-        if self._waits is not None:
-            consumed = [name for name in self._waits.waiting.queues() if name in self._ours]
+        if self._waiting is not None:
+            consumed = [name for name in self._waiting.queues() if name in self._ours]
             if consumed != self._queues:
                 self._consume(consumed)
-            if delivered is not None:
-                self._waits.waiting.tell(delivered)
+        if self._waits is not None and delivered is not None:
+            self._waits.waiting.tell(delivered)
         return turn
 
     def _next(self, turn: Turn, held: NextMessage | None) -> Message | None:

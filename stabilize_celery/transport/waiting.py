@@ -40,10 +40,12 @@ class Waiting:
 
     Args:
         queues: Those that it consumes.
+        may_wait: Whether its children may; they take messages in any case.
 
     """
 
-    def __init__(self, queues: Sequence[str]) -> None:
+    def __init__(self, queues: Sequence[str], *, may_wait: bool = True) -> None:
+        self.may_wait = may_wait
         self._shared = mmap.mmap(-1, _SIZE)
         self._main_pid = os.getpid()
         self._told, self._tells = os.pipe()
@@ -91,7 +93,7 @@ class Waiting:
     @property
     def is_here(self) -> bool:
         """Whether this process is a child that may wait: the main process never does."""
-        return os.getpid() != self._main_pid
+        return self.may_wait and os.getpid() != self._main_pid
 
     @property
     def is_orphan(self) -> bool:

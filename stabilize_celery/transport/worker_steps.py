@@ -74,6 +74,11 @@ class WorkerBridge(Protocol):
         """The publisher of this process."""
         ...
 
+    @property
+    def children_wait(self) -> bool:
+        """Whether processes wait for messages themselves, longer than a turn lasts."""
+        ...
+
     def queues(self) -> Sequence[str]:
         """Return the names of all our queues."""
         ...
@@ -121,7 +126,7 @@ class WorkerStep(bootsteps.StartStopStep):
             sends_events=bool(worker.task_events),
             may_wait=may_wait(worker, self.bridge.app),
         )
-        worker.prefetch_multiplier = prefetched_per_process(worker, waits=self.bridge.waiting is not None)
+        worker.prefetch_multiplier = prefetched_per_process(worker, waits=self.bridge.children_wait)
         if self.bridge.waiting is not None:
             worker.wait_for_soft_shutdown = self._after_turns(worker.wait_for_soft_shutdown)
 
@@ -160,12 +165,12 @@ class WorkerStep(bootsteps.StartStopStep):
             duty.start()
         worker_shutdown.connect(self._on_worker_shutdown, weak=False)
         worker_shutting_down.connect(self._end_turns, weak=False)
-        if bridge.waiting is not None:
+        if bridge.waiting is not None and bridge.waiting.may_wait:
             task_received.connect(self._on_received, weak=False)
 
     def register_with_event_loop(self, worker: Any, hub: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Listen to children that go on with messages: called at each connection to the broker."""
-        if self.bridge.waiting is not None:
+        if self.bridge.waiting is not None and self.bridge.waiting.may_wait:
             hub.add_reader(self.bridge.waiting.reader, self._on_delivered)
 
     def _on_delivered(self) -> None:

@@ -145,6 +145,52 @@ def test_a_taken_task_is_handed_to_others_at_a_cold_shutdown(new_fleet: Callable
     assert len(fleet.journal("start", "s1")) == 2
 
 
+MIXED = ("-Q", "stabilize.control,stabilize.work,celery")
+
+
+def test_beside_other_tasks_of_the_app_it_takes_what_is_ours(new_fleet: Callable[..., Fleet]) -> None:
+    """Celery delivers few of them, and keeps its book of acknowledgements for the others."""
+    fleet = new_fleet(acks="ledger", take_ms="5000")
+    worker = fleet.start_worker(*MIXED, concurrency=1)
+
+    ids = [submit_chain(fleet, "work", "work", "work") for _ in range(10)]
+
+    assert {fleet.ended(one, 60).status.name for one in ids} == {"SUCCEEDED"}
+    assert [len(fleet.journal("start", f"s{at}")) for at in range(3)] == [10, 10, 10]
+    assert received(worker) < 45  # of a hundred messages
+
+
+def test_other_tasks_of_the_app_wait_for_a_turn_at_most(new_fleet: Callable[..., Fleet]) -> None:
+    """Not for all that waits of ours."""
+    fleet = new_fleet(acks="ledger")
+    fleet.start_worker(*MIXED, concurrency=1)
+    ids = [submit_chain(fleet, "work", "work", sleep_s=0.5) for _ in range(20)]
+    eventually(lambda: fleet.journal("end", "s1"))
+
+    fleet.celery.send_task("shop.ping")
+
+    eventually((fleet.folder / "pinged").exists)
+    assert len(fleet.journal("end", "s1")) < 20
+    assert {fleet.ended(one, 60).status.name for one in ids} == {"SUCCEEDED"}
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_processes_that_do_not_wait_leave_a_queue_alone_that_is_consumed_no_more(
+    new_fleet: Callable[..., Fleet], pool: str
+) -> None:
+    fleet = new_fleet(acks="ledger", take_ms="5000", wait_ms="0")
+    fleet.start_worker(*TAKES, pool=pool, concurrency=1)
+    fleet.ended(submit_chain(fleet, "work", "work"))
+    assert fleet.celery.control.cancel_consumer("stabilize.work", reply=True, timeout=SOON_S, limit=1)
+
+    workflow_ids = [submit_chain(fleet, "work") for _ in range(3)]
+
+    with redis.Redis.from_url(fleet.broker_url) as broker:
+        eventually(lambda: sum(broker.llen(lane) for lane in lanes("stabilize.work")) == 3)
+        fleet.celery.control.add_consumer("stabilize.work", reply=True, timeout=SOON_S, limit=1)
+        assert {fleet.ended(one).status.name for one in workflow_ids} == {"SUCCEEDED"}
+
+
 WAITS = {"acks": "ledger", "wait_ms": "60000"}
 """Turns in which a process waits end after 10 s, unless something ends them: tests must see that, and not wait it out."""
 SOON_S = 7.0
