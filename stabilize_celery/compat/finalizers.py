@@ -1,7 +1,7 @@
 """Clean-up of one stage by its id, under upstream's names: callables, so they are known to one process only.
 
-A `QueueProcessor` calls them when the stage has ended badly (TERMINAL, CANCELED or STOPPED). What must be called after
-a crash, too, is named in a stage's `finalizer_names` and registered on the workers: `registry.finalizers.register`.
+A `QueueProcessor` calls them when the stage has ended, however that was. What must be called after a crash, too, is
+named in a stage's `finalizer_names` and registered on the workers: `registry.finalizers.register`.
 """
 
 import logging
@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from stabilize_celery.models.status import HALT_STATUSES
 from stabilize_celery.models.workflow import Workflow
 
 __all__ = [
@@ -69,9 +68,9 @@ class FinalizerRegistry:
         return {stage_id: self.execute(stage_id, timeout) for stage_id in self.pending()}
 
     def execute_ended(self, workflow: Workflow) -> None:
-        """Call those of a workflow's stages that have ended badly."""
+        """Call those of a workflow's stages that have ended."""
         for stage in workflow.stages:
-            if stage.status in HALT_STATUSES:
+            if stage.status.is_complete:
                 self.execute(stage.id)
 
     def pending(self) -> list[str]:

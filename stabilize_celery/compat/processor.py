@@ -13,17 +13,20 @@ from uuid import uuid4
 from stabilize_celery.compat import handlers
 from stabilize_celery.compat.celery_queue import CeleryQueue
 from stabilize_celery.compat.event_bus import get_event_bus
+from stabilize_celery.compat.executing import FormerExecutor, OnlyRegistry
 from stabilize_celery.compat.finalizers import get_finalizer_registry
 from stabilize_celery.compat.handler_config import HandlerConfig, get_handler_config
 from stabilize_celery.compat.recovery import RecoveryResult, WorkflowRecovery
 from stabilize_celery.compat.store import RedisWorkflowStore
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.messages import MESSAGE_TYPES
+from stabilize_celery.models.redaction import Redaction
 from stabilize_celery.runtime.keeper import Keeper
 from stabilize_celery.runtime.leases import Leases
 from stabilize_celery.runtime.ports import Claim, Outgoing
 from stabilize_celery.runtime.probes import PROBE
 from stabilize_celery.runtime.service import Runtime
+from stabilize_celery.store.memory import MemoryStore
 from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.transport.celery_tasks import message_of, split_task_id
 from stabilize_celery.transport.claims import LocalClaims
@@ -42,7 +45,9 @@ class _Engine:
     def __init__(self, queue: CeleryQueue, registry: TaskRegistry, name: str) -> None:
         client = queue.store.client
         self.settings = replace(client.settings, keeper_busy_ms=10, keeper_idle_ms=100)
-        self.runtime = Runtime(client.store, registry, queue, self.settings, name)
+        known = OnlyRegistry(registry) if isinstance(client.store, MemoryStore) else registry
+        executor = FormerExecutor(self.settings.max_output_bytes, redaction=Redaction(self.settings.redact_keys))
+        self.runtime = Runtime(client.store, known, queue, self.settings, name, executor=executor)
         self.runtime.runner = LocalClaims(client.store, self.settings.lease_ms / 3000)
         self.keeper = Keeper(client.store, queue, self.settings, name)
         self.leases = Leases(client.store, queue, self.settings, name)

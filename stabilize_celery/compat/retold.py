@@ -2,7 +2,7 @@
 
 A stage that a failure kept from being reached is NOT_STARTED there; here it is SKIPPED or CANCELED as soon as nothing
 can reach it any more. One whose tasks had all succeeded when another stage's failure ended the workflow is SUCCEEDED.
-What a task raised stands in its stage's context, too.
+What a task raised stands in its stage's context, too. A task whose failure its stage bears has its stage's status.
 """
 
 from collections.abc import Mapping
@@ -14,6 +14,14 @@ from stabilize_celery.models.workflow import Workflow
 __all__ = ["retold"]
 
 _CANCELED, _SUCCEEDED = WorkflowStatus.CANCELED, WorkflowStatus.SUCCEEDED
+_TERMINAL, _NOT_STARTED = WorkflowStatus.TERMINAL, WorkflowStatus.NOT_STARTED
+_BORNE = (WorkflowStatus.FAILED_CONTINUE, WorkflowStatus.STOPPED)
+_OF_TASKS = {
+    (_CANCELED, _NOT_STARTED): _CANCELED,
+    **{(status, _NOT_STARTED): WorkflowStatus.SKIPPED for status in (_TERMINAL, *_BORNE)},
+    **{(status, _TERMINAL): status for status in _BORNE},
+}
+"""What a task's status is told as, by its stage's and its own."""
 _GIVEN_UP = frozenset({WorkflowStatus.SKIPPED, _CANCELED})
 
 
@@ -21,21 +29,21 @@ def retold(workflow: Workflow) -> Workflow:
     """Return the workflow, told so."""
     for stage in workflow.stages:
         _tell_exception(stage)
-    if workflow.status.is_complete:
-        stages = {stage.ref_id: stage for stage in workflow.stages}
-        for stage in workflow.stages:
-            if stage.status is _CANCELED and stage.tasks and all(task.status is _SUCCEEDED for task in stage.tasks):
-                stage.status = _SUCCEEDED
-        told = _CANCELED if workflow.status is _CANCELED else WorkflowStatus.NOT_STARTED
-        for stage in _unreached(stages):
-            stage.status = told
+        if stage.status is _CANCELED and stage.tasks and all(task.status is _SUCCEEDED for task in stage.tasks):
+            stage.status = _SUCCEEDED
+    told = _CANCELED if workflow.status is _CANCELED else _NOT_STARTED
+    for stage in _unreached({stage.ref_id: stage for stage in workflow.stages}):
+        stage.status = told
+    for stage in workflow.stages:
+        for task in stage.tasks:
+            task.status = _OF_TASKS.get((stage.status, task.status), task.status)
     return workflow
 
 
 def _tell_exception(stage: StageExecution) -> None:
     raised = next((task.task_exception_details for task in stage.tasks if task.task_exception_details), None)
     if raised and "error" not in stage.context:
-        error = str(raised.get("message", ""))
+        error = str(raised.get("message", "")).removeprefix(f"{raised.get('type')}: ")
         stage.context.setdefault("exception", {"details": {"error": error, "errors": [error], "transient": False}})
 
 

@@ -146,6 +146,68 @@ def test_what_a_task_raised_is_in_the_context_of_its_stage(processor: QueueProce
     assert processor.store.retrieve(other.id).stages[0].context == {"error": "as it should"}
 
 
+def test_a_loop_counts_by_what_its_jumps_hand_on(processor: QueueProcessor) -> None:
+    """The stage that jumped sees it, too, when it comes again."""
+
+    class Check(Task):
+        def execute(self, stage: StageExecution) -> TaskResult:
+            rounds = stage.context.get("rounds", 0) + 1
+            if rounds < 3:
+                return TaskResult.jump_to("work", context={"rounds": rounds})
+            return TaskResult.success(outputs={"done": rounds})
+
+    processor.task_registry.register("check", Check)
+    workflow = Workflow.create("app", "w", [stage("work", "ok"), stage("check", "check", "work")])
+    Orchestrator(processor.queue).start(workflow)
+    processor.process_all(timeout=30)
+
+    ended = processor.store.retrieve(workflow.id)
+    assert ended.status is WorkflowStatus.SUCCEEDED
+    assert ended.stages[1].outputs == {"done": 3}
+
+
+def test_a_task_type_that_nobody_will_ever_know_fails(processor: QueueProcessor) -> None:
+    """In memory there is no other worker; what is registered later is known."""
+    workflow = Workflow.create("app", "w", [stage("a", "okay")])
+    Orchestrator(processor.queue).start(workflow)
+    processor.process_all(timeout=30)
+
+    (ended,) = processor.store.retrieve(workflow.id).stages
+    assert ended.status is WorkflowStatus.TERMINAL
+    assert "no task 'okay' is registered" in ended.context["exception"]["details"]["error"]
+    processor.task_registry.register("okay", lambda _: TaskResult.success())
+    assert run(processor, stage("a", "okay")) == {"a": "SUCCEEDED"}
+
+
+def test_tasks_have_the_status_that_their_stage_gives_them(processor: QueueProcessor) -> None:
+    """Borne, never begun, or called off."""
+
+    def two(ref_id: str, kind: str, **context: Any) -> StageExecution:
+        tasks = [TaskExecution.create("1", kind), TaskExecution.create("2", "ok")]
+        return StageExecution(ref_id=ref_id, name=ref_id, tasks=tasks, context=context)
+
+    flows = {
+        name: Workflow.create("app", "w", [two("a", "fail", **context), stage("b", "ok", "a")])
+        for name, context in {"ends": {}, "goes on": {"continuePipelineOnFailure": True}}.items()
+    }
+    flows["called off"] = Workflow.create("app", "w", [two("a", "waits")])
+    orchestrator = Orchestrator(processor.queue)
+    for flow in flows.values():
+        orchestrator.start(flow)
+    processor.process_all(timeout=30)
+    orchestrator.cancel(flows["called off"], "me", "enough")
+    processor.process_all(timeout=30)
+
+    def told(name: str) -> list[str]:
+        return [task.status.name for task in processor.store.retrieve(flows[name].id).stages[0].tasks]
+
+    assert {name: told(name) for name in flows} == {
+        "ends": ["TERMINAL", "SKIPPED"],
+        "goes on": ["FAILED_CONTINUE", "SKIPPED"],
+        "called off": ["CANCELED", "CANCELED"],
+    }
+
+
 def test_a_query_has_criteria(processor: QueueProcessor) -> None:
     """Statuses, a window of starts, and how many at most; newest first."""
     store = processor.store
