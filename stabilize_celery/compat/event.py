@@ -76,7 +76,7 @@ class EventMetadata:
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened. `entity_id`: a stage's `ref_id`, or the workflow's id; `sequence` grows with each."""
+    """One thing that happened. `entity_id`: whose, by its id; `sequence` grows with each."""
 
     event_type: EventType = EventType.STATUS_CHANGED
     entity_type: EntityType = EntityType.WORKFLOW

@@ -5,24 +5,22 @@ Kinds of events that upstream has no name for (locks, joins, signals) are left o
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, TypeAlias
 
 from stabilize_celery.client.client import Client
-from stabilize_celery.client.events import ENDED, WorkflowEvent
+from stabilize_celery.client.events import ENDED
 from stabilize_celery.client.following import EventFeed
-from stabilize_celery.compat.event import EntityType, Event, EventMetadata, EventType
-from stabilize_celery.compat.streams import StreamItem
+from stabilize_celery.compat.event import EntityType, Event, EventType
+from stabilize_celery.compat.event_reader import EventReader
 
 __all__ = [
     "EventBus",
     "EventBusStats",
     "SubscriptionMode",
     "configure_event_bus",
-    "events_of",
     "get_event_bus",
     "reset_event_bus",
 ]
@@ -30,40 +28,11 @@ __all__ = [
 logger = logging.getLogger("stabilize_celery")
 
 
-_KNOWN = {one.value: one for one in EventType}
-_NEAREST = {
-    "stage.failed_continue": EventType.STAGE_FAILED,
-    "stage.stopped": EventType.STAGE_FAILED,
-    "task.failed_continue": EventType.TASK_FAILED,
-    "task.stopped": EventType.TASK_FAILED,
-    "stage.jumped": EventType.JUMP_EXECUTED,
-}
-
-
 class SubscriptionMode(Enum):
     """Accepted; handlers are called by the thread that handled the message."""
 
     SYNC = "sync"
     ASYNC = "async"
-
-
-def events_of(workflow_id: str, found: Iterable[WorkflowEvent]) -> Iterator[Event]:
-    """Yield those of a workflow's events that upstream has a name for."""
-    for event in found:
-        item = StreamItem.from_event(event, "replay", workflow_id)
-        kind = _KNOWN.get(item.event_type) or _NEAREST.get(item.event_type)
-        if kind is not None:
-            yield Event(
-                kind,
-                EntityType("stage" if kind is EventType.JUMP_EXECUTED else item.entity_type),
-                item.entity_id,
-                workflow_id,
-                {"ref_id": event.ref_id, "name": event.ref_id, **item.data},
-                item.sequence,
-                datetime.fromtimestamp(event.at_ms / 1000, UTC),
-                event.id,
-                metadata=EventMetadata(workflow_id),
-            )
 
 
 @dataclass(slots=True)
@@ -105,7 +74,7 @@ class EventBus:
 
     def __init__(self) -> None:
         self._subscriptions: dict[str, _Subscription] = {}
-        self._feeds: dict[str, EventFeed] = {}
+        self._feeds: dict[str, tuple[EventFeed, EventReader]] = {}
         self._lock = threading.RLock()
         self._on_error: list[_OnError] = []
         self._counts = EventBusStats()
@@ -218,10 +187,10 @@ class EventBus:
             return
         with self._lock:
             if workflow_id not in self._feeds:
-                self._feeds[workflow_id] = EventFeed(client.store, workflow_id)
-            feed = self._feeds[workflow_id]
+                self._feeds[workflow_id] = EventFeed(client.store, workflow_id), EventReader(client, workflow_id)
+            feed, reader = self._feeds[workflow_id]
             while batch := feed.next_batch():
-                for event in events_of(workflow_id, batch):
+                for event in reader.read(batch):
                     self.publish(event)
                 if batch[-1].kind in ENDED and len(self._feeds) > _MOST_FEEDS:
                     del self._feeds[workflow_id]

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from stabilize_celery.compat.event import EntityType, Event, EventType
-from stabilize_celery.compat.event_bus import events_of
+from stabilize_celery.compat.event_reader import EventReader
 from stabilize_celery.compat.streams import client_of
 
 __all__ = ["EventQuery", "PostgresEventStore", "RedisEventStore", "SqliteEventStore", "configure_event_sourcing"]
@@ -14,7 +14,10 @@ __all__ = ["EventQuery", "PostgresEventStore", "RedisEventStore", "SqliteEventSt
 
 @dataclass
 class EventQuery:
-    """Which events, in which order. `workflow_id` names whose; both ends of a range belong to it."""
+    """Which events, in which order. `workflow_id` names whose; both ends of a range belong to it.
+
+    `entity_id`: of a workflow, a stage or a task; or a stage's `ref_id`.
+    """
 
     entity_type: EntityType | None = None
     entity_id: str | None = None
@@ -31,13 +34,10 @@ class EventQuery:
 
     def wants(self, event: Event) -> bool:
         """Whether an event is one of those."""
-        named = (
-            (self.entity_type, event.entity_type),
-            (self.entity_id, event.entity_id),
-            (self.workflow_id, event.workflow_id),
-        )
+        named = ((self.entity_type, event.entity_type), (self.workflow_id, event.workflow_id))
         return (
             all(wanted in (None, found) for wanted, found in named)
+            and self.entity_id in (None, event.entity_id, event.data.get("ref_id"))
             and (self.event_types is None or event.event_type in self.event_types)
             and _within(event.sequence, self.from_sequence, self.to_sequence)
             and _within(event.timestamp, self.from_timestamp, self.to_timestamp)
@@ -123,7 +123,8 @@ class RedisEventStore:
         own = [event for event in self._appended if event.workflow_id == workflow_id]
         if own:
             return own
-        return list(events_of(workflow_id, client_of(workflow_id, self).handle(workflow_id).events()))
+        client = client_of(workflow_id, self)
+        return list(EventReader(client, workflow_id).read(client.handle(workflow_id).events()))
 
 
 class SqliteEventStore(RedisEventStore):

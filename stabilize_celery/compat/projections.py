@@ -164,7 +164,7 @@ class StageMetricsProjection(Projection):
     def apply(self, event: Event) -> None:
         if event.entity_type not in self._metrics or not self._is_new(event):
             return
-        key = event.data.get("type") if event.entity_type is EntityType.STAGE else None
+        key = (event.data.get("type") or event.data.get("ref_id")) if event.entity_type is EntityType.STAGE else None
         key = str(key or event.data.get("name") or "unknown")
         metrics = self._metrics[event.entity_type].setdefault(key, ActivityMetrics(key))
         duration_ms = self._duration_ms(event)

@@ -103,5 +103,5 @@ def test_a_history_makes_them(request: pytest.FixtureRequest) -> None:
         line.apply(one)
 
     assert line.get_state().status == "SUCCEEDED"
-    assert [entry.entity_id for entry in line.get_stages()] == ["a", "a"]
+    assert [entry.entity_id for entry in line.get_stages()] == [workflow.stages[0].id] * 2
     assert metrics_of(history).get_metrics_for_type("a") is not None

@@ -86,7 +86,9 @@ def test_the_history_of_a_run_is_replayed() -> None:
     registry.register("ok", lambda _: TaskResult.success({"n": 1}))
     queue = CeleryQueue()
     processor = QueueProcessor(queue, store=workflows, task_registry=registry)
-    flow = Workflow.create("app", "n", [StageExecution(ref_id="a", tasks=[TaskExecution.create("ok", "ok")])])
+    flow = Workflow.create(
+        "app", "n", [StageExecution(ref_id="a", type="kind", name="A", tasks=[TaskExecution.create("ok", "ok")])]
+    )
     Orchestrator(queue).start(flow)
     processor.process_all(timeout=30)
     seen: list[Event] = []
@@ -94,6 +96,12 @@ def test_the_history_of_a_run_is_replayed() -> None:
     replayer.replay_workflow_from_checkpoint(flow.id, 0, seen.append)
 
     state = replayer.rebuild_workflow_state(flow.id)
-    assert (state["status"], state["stages"]["a"]["status"]) == ("SUCCEEDED", "SUCCEEDED")
+    assert (state["status"], state["stages"][flow.stages[0].id]["status"]) == ("SUCCEEDED", "SUCCEEDED")
     assert replayer.rebuild_workflow_state(flow.id, seen[0].sequence)["stages"] == {}
     assert {event.metadata.correlation_id for event in seen} == {flow.id}
+    by_id, by_ref = (EventQuery(EntityType.STAGE, key, flow.id) for key in (flow.stages[0].id, "a"))
+    told = list(SqliteEventStore().get_events(by_id))
+    assert told == list(SqliteEventStore().get_events(by_ref))
+    assert [(one.data["name"], one.data["type"], one.data["task_count"]) for one in told] == [("A", "kind", 1)] * 2
+    task = list(SqliteEventStore().get_events(EventQuery(EntityType.TASK, flow.stages[0].tasks[0].id, flow.id)))[-1]
+    assert (task.data["name"], task.data["status"], task.data["stage_id"]) == ("ok", "SUCCEEDED", flow.stages[0].id)

@@ -1,0 +1,87 @@
+"""A workflow's events as upstream tells them: numbered from 1, with ids, names and types of stages and tasks."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from stabilize_celery.client.client import Client
+from stabilize_celery.client.events import WorkflowEvent
+from stabilize_celery.compat.event import EntityType, Event, EventMetadata, EventType
+from stabilize_celery.compat.streams import StreamItem
+from stabilize_celery.models.stage import StageExecution
+
+__all__ = ["EventReader"]
+
+_KNOWN = {one.value: one for one in EventType}
+_NEAREST = {
+    "stage.failed_continue": EventType.STAGE_FAILED,
+    "stage.stopped": EventType.STAGE_FAILED,
+    "task.failed_continue": EventType.TASK_FAILED,
+    "task.stopped": EventType.TASK_FAILED,
+    "stage.jumped": EventType.JUMP_EXECUTED,
+}
+_STATUS = {
+    "completed": "SUCCEEDED",
+    "failed": "TERMINAL",
+    "failed_continue": "FAILED_CONTINUE",
+    "stopped": "STOPPED",
+    "canceled": "CANCELED",
+    "skipped": "SKIPPED",
+}
+
+
+class EventReader:
+    """Reads the events of one workflow, in their order and each once."""
+
+    def __init__(self, client: Client, workflow_id: str) -> None:
+        self._client, self._workflow_id = client, workflow_id
+        self._stages: dict[str, StageExecution | None] = {}
+        self._number = 0
+
+    def read(self, found: Iterable[WorkflowEvent]) -> Iterator[Event]:
+        """Yield those that upstream has a name for. Raises UnreachableError."""
+        for event in found:
+            item = StreamItem.from_event(event, "replay", self._workflow_id)
+            kind = _KNOWN.get(item.event_type) or _NEAREST.get(item.event_type)
+            if kind is not None:
+                self._number += 1
+                entity = EntityType.STAGE if kind is EventType.JUMP_EXECUTED else EntityType(item.entity_type)
+                about = self._about(entity, event)
+                yield Event(
+                    kind,
+                    entity,
+                    about.pop("id", item.entity_id),
+                    self._workflow_id,
+                    {**about, **_ending(item.event_type, item.data), **item.data},
+                    self._number,
+                    datetime.fromtimestamp(event.at_ms / 1000, UTC),
+                    event.id,
+                    metadata=EventMetadata(self._workflow_id),
+                )
+
+    def _about(self, entity: EntityType, event: WorkflowEvent) -> dict[str, Any]:
+        """Return what is known of the stage or task that an event is about."""
+        stage = self._stage(event.ref_id) if event.ref_id else None
+        if stage is None:
+            return {"ref_id": event.ref_id, "name": event.ref_id}
+        if entity is EntityType.STAGE:
+            parent = stage.parent_stage_id
+            about = {"parent_stage_id": parent, "is_synthetic": parent is not None, "task_count": len(stage.tasks)}
+            kind = {"type": stage.type} if stage.type else {}
+            return {"id": stage.id, "ref_id": stage.ref_id, "name": stage.name, **kind, **about}
+        task = next((one for one in stage.tasks if one.name == event.data.get("task")), None)
+        about = {} if task is None else {"id": task.id, "implementing_class": task.implementing_class}
+        return {"ref_id": stage.ref_id, "name": event.data.get("task"), "stage_id": stage.id, **about}
+
+    def _stage(self, ref_id: str) -> StageExecution | None:
+        if ref_id not in self._stages:
+            workflow = self._client.get(self._workflow_id)
+            self._stages = {ref_id: None, **self._stages, **{stage.ref_id: stage for stage in workflow.stages}}
+        return self._stages[ref_id]
+
+
+def _ending(kind: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    status = _STATUS.get(kind.partition(".")[2])
+    if status is None:
+        return {}
+    return {"status": status, **({"error": data["reason"]} if "reason" in data else {})}
