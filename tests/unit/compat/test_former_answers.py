@@ -179,6 +179,13 @@ def test_a_task_type_that_nobody_will_ever_know_fails(processor: QueueProcessor)
     assert run(processor, stage("a", "okay")) == {"a": "SUCCEEDED"}
 
 
+def test_test_suites_find_the_task_types_by_the_handlers(processor: QueueProcessor) -> None:
+    for handler in processor._handlers.values():
+        handler.task_registry.register("more", lambda _: TaskResult.success())
+
+    assert run(processor, stage("a", "more")) == {"a": "SUCCEEDED"}
+
+
 def test_tasks_have_the_status_that_their_stage_gives_them(processor: QueueProcessor) -> None:
     """Borne, never begun, or called off."""
 
