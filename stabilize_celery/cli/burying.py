@@ -11,7 +11,7 @@ from stabilize_celery.cli.failures import DONE, Mistake
 from stabilize_celery.cli.session import Session
 from stabilize_celery.cli.showing import print_table
 from stabilize_celery.client.dead_letters import DeadLetter, dead_letters, drop, read_letter, replay
-from stabilize_celery.client.words import clock_time
+from stabilize_celery.client.words import clock_time, plural
 
 __all__ = ["dead_app"]
 
@@ -65,7 +65,7 @@ def show(session: Session, letter_id: LetterId) -> int:
         session.print_json(_object(letter))
     else:
         session.print(f"{letter.kind} of stage {letter.ref_id or '-'} of workflow {letter.workflow_id}")
-        session.print(f"{letter.tries} tries")
+        session.print(plural(letter.tries, "try", "tries"))
         session.out.print(letter.error or "no error is known", markup=False, soft_wrap=True)
     return DONE
 

@@ -48,7 +48,9 @@ def add(  # noqa: PLR0913, PLR0917 - the options of the command
     cron: Annotated[str, typer.Option("--cron", metavar="EXPR", help="Such as '0 3 * * 1-5'.")] = "",
     every: Annotated[float | None, duration_option("--every", "In place of --cron, such as 30s or 1h30m.")] = None,
     timezone: Annotated[str, typer.Option("--timezone", metavar="ZONE", help="Such as Europe/Berlin.")] = "UTC",
-    missed: Annotated[str, typer.Option("--missed", help="What was missed: skip, once or all.")] = MISSED[1],
+    missed: Annotated[
+        str, typer.Option("--missed", help="Times missed by more than a minute: skip, once, all.")
+    ] = MISSED[1],
     max_missed: Annotated[int, typer.Option("--max-missed", metavar="N", help="With --missed all.")] = 100,
     overlap: Annotated[str, typer.Option("--overlap", help="Start beside the one before: allow, skip.")] = OVERLAP[0],
     settings: Annotated[

@@ -64,8 +64,9 @@ class Session:
         return self.out.is_terminal and not self.as_json
 
     def print(self, *parts: Any) -> None:
-        """Print text as it is: what it holds is no markup."""
-        self.out.print(*parts, markup=False)
+        """Print text as it is: what it holds is no markup. Into a pipe a line stays one, however long it is."""
+        is_text = all(isinstance(part, str) for part in parts)
+        self.out.print(*parts, markup=False, soft_wrap=is_text and not self.out.is_terminal)
 
     def print_json(self, value: Any) -> None:
         """Print one JSON value."""
