@@ -93,9 +93,11 @@ def _untie(
     # What a join gives up may be what a milestone waits for: that is seen when it is written.
     if firings or (held and any(place.is_changed for place in region.places.values())):
         return (yield from apply_firings(decision, message.workflow_id, region, firings))
+    # That nothing can reach a milestone any more may not have been told yet: the whole graph says so.
+    unreachable = region.places.keys() - region.reachable()
     for frame in held:
         verdict = yield from milestone_verdict(frame.plan)
-        if verdict != WAITS:
+        if verdict != WAITS or frame.plan.milestone in unreachable:
             return wake(decision, frame) if verdict == HOLDS else withdraw(decision, frame)
     for ref, place in region.places.items():
         if place.plan.join == "OR" and not place.plan.is_direct and any(place.waiting.values()):
