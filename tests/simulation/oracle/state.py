@@ -132,6 +132,8 @@ class Installation:
         self.now = 0
         self.haste = random.choice((1.0, 1.0, 0.5, 0.1))
         """How likely it is at each step that joins are looked at."""
+        self.promptness = random.choice((0.9, 0.5, 0.1))
+        """How likely the end of a task has its effect at once."""
         self.spread = random.choice((0, 1, 4, 12))
         """0: all go on alike; more: some are faster than others, by so many times at most, as a power of two."""
         self.paces: dict[object, float] = {None: 1}

@@ -14,9 +14,6 @@ from tests.simulation.oracle.state import Case, Run, Work
 
 __all__ = ["do_work"]
 
-SOON = 0.7
-"""How likely the end of a task has its effect at once."""
-
 
 def do_work(case: Case, run: Run, work: Work) -> None:
     """Do actions up to the first that ends the task or waits; or let a task that has ended have its effect."""
@@ -108,7 +105,7 @@ def _value(case: Case, given: Any, run: Run, work: Work) -> Any:
 
 def _now_or_later(case: Case, work: Work, effect: Callable[[], None]) -> None:
     """What code has come to is not seen at once: until then other things happen."""
-    if case.home.random.random() < SOON:
+    if case.home.random.random() < case.home.promptness:
         effect()
     else:
         work.effect = effect
