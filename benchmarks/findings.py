@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.arithmetic import Spread, paired_ratios, percentile
 from benchmarks.compare import Cell, Comparison, Growth
-from benchmarks.peers import PEERS, REFERENCE, REFERENCE_WITHOUT_ACKS, WITH_ACKS
+from benchmarks.peers import PEERS, REFERENCE, REFERENCE_WITHOUT_ACKS, WITH_ACKS, WITH_OTHERS
 from benchmarks.plan import JUDGED, MODES, Shape
 
 __all__ = ["HOPS", "as_json", "delay_ratios", "kept", "ratios_to", "targets"]
@@ -91,6 +91,7 @@ def as_json(run: Comparison, command: str, note: str, memory: list[dict[str, Any
         "ratios": _medians(run.cells, REFERENCE),
         "ratios_without_acks": _medians(run.cells, REFERENCE_WITHOUT_ACKS),
         "ratios_with_broker_acks": _medians(run.cells, REFERENCE, WITH_ACKS),
+        "ratios_with_others": _medians(run.cells, REFERENCE, WITH_OTHERS),
         "targets": targets(),
         "compared": compared,
         "peers": _peers(run),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-__all__ = ["PEERS", "REFERENCE", "REFERENCE_WITHOUT_ACKS", "WITH_ACKS", "Entry"]
+__all__ = ["PEERS", "REFERENCE", "REFERENCE_WITHOUT_ACKS", "WITH_ACKS", "WITH_OTHERS", "Entry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +22,13 @@ class Entry:
     """
 
 
+_MODES = ("per_message", "fused", "continuation")
 _WALL = frozenset({"chain", "many", "fan", "submit"})
 
 WITH_ACKS = "_acks"
 """Ends the names of our own modes in workers that leave lost deliveries to the broker, as any app's workers do."""
+WITH_OTHERS = "_with_others"
+"""Ends those of our own modes in workers that consume the app's own queue, too, with acknowledgements for that."""
 
 PEERS = (
     Entry("per_message", "stabilize_celery, per message", "ours", ("per_message", "ledger"), is_judged=True),
@@ -33,7 +36,17 @@ PEERS = (
     Entry("continuation", "stabilize_celery, local continuation", "ours", ("continuation", "ledger"), is_judged=True),
     *(
         Entry(f"{mode}{WITH_ACKS}", f"the same with acks=broker: {mode}", "ours", (mode, "broker"), shapes=_WALL)
-        for mode in ("per_message", "fused", "continuation")
+        for mode in _MODES
+    ),
+    *(
+        Entry(
+            f"{mode}{WITH_OTHERS}",
+            f"the same beside other tasks of the app: {mode}",
+            "ours",
+            (mode, "ledger", "celery"),
+            shapes=_WALL,
+        )
+        for mode in _MODES
     ),
     Entry("celery", "Celery chain, group, chord", "canvas", ("acks",), is_judged=True),
     Entry("celery_no_acks", "the same, ack emulation off", "canvas", ("no_acks",), is_judged=True),

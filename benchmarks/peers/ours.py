@@ -26,13 +26,7 @@ from stabilize_celery.transport.worker_command import worker_argv
 __all__ = ["Ours", "known_modes"]
 
 _QUEUES = (Settings().control_queue, Settings().work_queue)
-_OPTIONS = (
-    "--pool=prefork",
-    f"--concurrency={POOL}",
-    "--without-heartbeat",
-    "--loglevel=WARNING",
-    f"--queues={','.join(_QUEUES)}",
-)
+_OPTIONS = ("--pool=prefork", f"--concurrency={POOL}", "--without-heartbeat", "--loglevel=WARNING")
 
 
 def known_modes() -> tuple[str, ...]:
@@ -41,17 +35,20 @@ def known_modes() -> tuple[str, ...]:
 
 
 class Ours(Peer):
-    """A client and one worker with a pool of two; broker and state are one server."""
+    """A client and one worker with a pool of two; broker and state are one server.
+
+    Arguments are the mode, who brings lost deliveries back, and what queues the worker consumes beside ours.
+    """
 
     packages: tuple[str, ...] = ("celery", "kombu", "redis", "stabilize-celery")
 
     def __init__(self, folder: Path, stack: ExitStack, arguments: list[str]) -> None:
         super().__init__(folder, stack, arguments)
-        mode = arguments[0]
+        mode, (acks, *queues) = arguments[0], arguments[1:] or [BROKER]
         if mode not in known_modes():
             raise Cannot(f"the product has no mode {mode!r}, only {', '.join(known_modes())}")
         os.environ["STABILIZE_MODE"] = mode
-        os.environ["STABILIZE_ACKS"] = (arguments[1:] or [BROKER])[0]
+        os.environ["STABILIZE_ACKS"] = acks
         self.stamps = Stamps(folder)
         self.server = stack.enter_context(durable_redis())
         environ = {
@@ -59,7 +56,9 @@ class Ours(Peer):
             "STABILIZE_BROKER_URL": self.server.url,
             "STABILIZE_TASK_MODULES": "benchmarks.peers.ours_tasks",
         }
-        command = worker_argv("workers.app", Settings.from_env(environ), extra=_OPTIONS)
+        command = worker_argv(
+            "workers.app", Settings.from_env(environ), extra=(*_OPTIONS, f"--queues={','.join((*_QUEUES, *queues))}")
+        )
         self.worker = stack.enter_context(running(command, environ, folder / "worker.log"))
         settings = Settings.from_env(os.environ, redis_url=self.server.url, broker_url=self.server.url)
         self.client = stack.enter_context(Client(settings=settings))
