@@ -19,6 +19,14 @@ from stabilize_celery.compat.control import (
     SkipStage,
     StartWorkflow,
 )
+from stabilize_celery.compat.defaults import (
+    create_queue,
+    create_repository,
+    get_default_registry,
+    get_task,
+    register_task,
+    task,
+)
 from stabilize_celery.compat.event import (
     EntityType,
     Event,
@@ -304,6 +312,7 @@ from stabilize_celery.tasks.wait import WaitTask
 EventStore = RedisEventStore
 Message = ControlMessage
 Queue = CeleryQueue
+SynchronousQueueProcessor = QueueProcessor
 WorkflowStore = RedisWorkflowStore
 
 __all__ = [
@@ -456,6 +465,7 @@ __all__ = [
     "StreamItem",
     "SubWorkflowTask",
     "SubscriptionMode",
+    "SynchronousQueueProcessor",
     "SyntheticStageOwner",
     "Task",
     "TaskCancelledError",
@@ -518,6 +528,8 @@ __all__ = [
     "connect_stages_linearly",
     "create_merged_context",
     "create_message_from_dict",
+    "create_queue",
+    "create_repository",
     "create_simple_pipeline",
     "create_stage_config",
     "create_stage_event",
@@ -535,6 +547,7 @@ __all__ = [
     "get_builder",
     "get_connection_manager",
     "get_default_factory",
+    "get_default_registry",
     "get_event_bus",
     "get_execution_layers",
     "get_finalizer_registry",
@@ -544,6 +557,7 @@ __all__ = [
     "get_message_type_name",
     "get_reducer",
     "get_signal",
+    "get_task",
     "get_tracer",
     "get_verifier",
     "install_shutdown_handlers",
@@ -556,6 +570,7 @@ __all__ = [
     "register_all_handlers",
     "register_builder",
     "register_reducer",
+    "register_task",
     "register_verifier",
     "reject",
     "reset_cancellation_state",
@@ -570,6 +585,7 @@ __all__ = [
     "set_finalizer_registry",
     "set_lifecycle_manager",
     "stage_logger",
+    "task",
     "task_logger",
     "topological_sort",
     "topological_sort_all_stages",

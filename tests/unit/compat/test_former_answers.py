@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stabilize_celery.compat import (
+    ConfigurationError,
     ExpressionError,
     Orchestrator,
     QueueProcessor,
@@ -18,6 +20,7 @@ from stabilize_celery.compat import (
     SqliteQueue,
     SqliteWorkflowStore,
     StageExecution,
+    SynchronousQueueProcessor,
     Task,
     TaskExecution,
     TaskRegistry,
@@ -25,7 +28,13 @@ from stabilize_celery.compat import (
     Workflow,
     WorkflowCriteria,
     WorkflowStatus,
+    create_queue,
+    create_repository,
     evaluate_expression,
+    get_default_registry,
+    get_task,
+    register_task,
+    task,
 )
 
 
@@ -299,6 +308,25 @@ def test_an_expression_has_its_value_of_before(expression: str, value: Any) -> N
 def test_no_attribute_of_an_object_is_ever_looked_at(expression: str) -> None:
     with pytest.raises(ExpressionError):
         evaluate_expression(expression, {"text": "x"})
+
+
+def test_a_program_makes_its_parts_by_url_and_has_its_tasks_in_the_process() -> None:
+    """And runs to its end by the processor that has no threads of its own."""
+
+    @task("greets", aliases=["says hello"])
+    def greets(stage: StageExecution) -> TaskResult:
+        return TaskResult.success(outputs={"hello": stage.context["name"]})
+
+    register_task("greets more", greets)
+    url = "sqlite:///:memory:"
+    store, queue = create_repository(url, create_tables=True), create_queue(url, lock_duration=timedelta(minutes=1))
+    with SynchronousQueueProcessor(queue, store=store, task_registry=get_default_registry()) as processor:
+        contexts = {"context": {"name": "you"}}
+        stages = [stage("a", "greets", **contexts), stage("b", "says hello", **contexts)]
+        assert run(processor, *stages, stage("c", "greets more", **contexts)) == dict.fromkeys("abc", "SUCCEEDED")
+    assert get_task("greets").execute(stages[0]).outputs == {"hello": "you"}
+    with pytest.raises(ConfigurationError, match="no PostgreSQL here"):
+        create_repository("postgresql://db/x")
 
 
 # -- SQLite ------------------------------------------------------------------------------------------------------------

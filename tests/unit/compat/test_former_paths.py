@@ -80,6 +80,8 @@ def test_a_module_is_an_attribute_of_the_one_above() -> None:
         ("audit", "audit", "handle.events()"),
         ("llm", "ChatMessage", "in a task of your own"),
         ("resilience.executor", "anything", "rate_per_s"),
+        ("tasks.loop", "LoopBackTask", "LoopBuilder"),
+        ("queue.processor", "MessageHandler", "one whole"),
     ],
 )
 def test_what_is_not_here_says_what_serves_in_its_place(path: str, name: str, instead: str) -> None:
