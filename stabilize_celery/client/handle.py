@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
+from stabilize_celery.client.asked import checked_name, checked_number, checked_value, told_text
 from stabilize_celery.client.ending import result_or_failure
 from stabilize_celery.client.events import WorkflowEvent
 from stabilize_celery.client.following import follow as follow_steps
@@ -14,13 +15,11 @@ from stabilize_celery.client.following import wait as wait_steps
 from stabilize_celery.client.outcomes import Outcome, act, no_such_workflow
 from stabilize_celery.client.why import Reason, explain
 from stabilize_celery.engine import outside, places
-from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.handler import workflow_of
 from stabilize_celery.engine.restart import restart
 from stabilize_celery.engine.steps import Handling, Hash, workflow_slot
-from stabilize_celery.models.json_values import copy_json
 from stabilize_celery.models.limits import MAX_INSTANCE, MAX_NAME_LENGTH
-from stabilize_celery.models.problems import Problem
+from stabilize_celery.models.problems import shown
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.service import Runtime
@@ -101,13 +100,19 @@ class WorkflowHandle:
     def cancel(self, reason: str = "", *, user: str | None = None) -> Outcome:
         """End the workflow CANCELED: nothing new begins, and what runs is asked to stop.
 
-        `user`: who is named for it; default: whoever runs this process.
+        `user`: who is named for it; default: whoever runs this process. Of both, 4 kB are kept.
+
+        Raises:
+            TypeError: the reason or the user is no text.
+
         """
-        return self._act(lambda event_id: outside.cancel(self.id, event_id, reason, user or self._user))
+        told, by = told_text(reason, "reason"), told_text(user, "user") or self._user
+        return self._act(lambda event_id: outside.cancel(self.id, event_id, told, by))
 
     def pause(self, *, user: str | None = None) -> Outcome:
         """Hold back what would begin work; what runs goes on to its end. `user`: as for `cancel`."""
-        return self._act(lambda event_id: outside.pause(self.id, event_id, user or self._user))
+        by = told_text(user, "user") or self._user
+        return self._act(lambda event_id: outside.pause(self.id, event_id, by))
 
     def resume(self) -> Outcome:
         """Go on after a pause."""
@@ -125,21 +130,18 @@ class WorkflowHandle:
         `instance`: only that instance of a multi-instance stage takes it (index from 0).
 
         Raises:
+            TypeError: the name is no text, or `instance` no whole number.
             ValueError: the payload is not JSON, or larger than outputs may be; the name is empty or too long; or
                 `instance` is no index.
 
         """
-        if not 0 < len(name) <= MAX_NAME_LENGTH:
-            raise ValueError(f"a signal's name of {len(name)} characters; 1 to {MAX_NAME_LENGTH} are allowed")
+        name = checked_name(name, "a signal's name", MAX_NAME_LENGTH)
+        if instance is not None:
+            instance = checked_number(instance, f"signal {name!r}: instance")
         if instance is not None and not 0 <= instance <= MAX_INSTANCE:
             raise ValueError(f"signal {name!r}: instance {instance} is none; 0 to {MAX_INSTANCE} are allowed")
-        problems: list[Problem] = []
-        plain = copy_json(payload, "payload", problems)
-        if problems:
-            raise ValueError(f"signal {name!r}: {'; '.join(map(str, problems))}")
-        size, most = len(pack(plain)), self._runtime.settings.max_output_bytes
-        if size > most:
-            raise ValueError(f"signal {name!r}: the payload takes {size} bytes, at most {most} are stored")
+        most = self._runtime.settings.max_output_bytes
+        plain = checked_value(payload, "payload", f"signal {name!r}", most)
         return self._act(
             lambda event_id: outside.signal(
                 self.id, event_id, ref_id, name, plain, transient=transient, instance=instance
@@ -172,8 +174,18 @@ class WorkflowHandle:
         """Add `n` instances to a stage that allows it; `context`: more names that they see (WCP-15).
 
         `run`: the number of the run that they belong to; without it the first one that takes more.
+
+        Raises:
+            TypeError: `n` or `run` is no whole number, or the context is no object.
+            ValueError: the context is not JSON, or larger than outputs may be.
+
         """
-        seen = dict(context or {})
+        n = checked_number(n, "how many instances are added")
+        run = None if run is None else checked_number(run, "the number of a run")
+        if not isinstance(context, Mapping | None):
+            raise TypeError(f"the context of added instances must be an object, not {shown(context)}")
+        most = self._runtime.settings.max_output_bytes
+        seen = checked_value(context or {}, "context", "added instances", most)
         return self._act(lambda event_id: outside.add_instances(self.id, event_id, ref_id, n, seen, run=run))
 
     def _act(self, event: Callable[[str], Handling]) -> Outcome:

@@ -1,11 +1,15 @@
 """Acting on a workflow, and its history."""
 
+import math
+from collections.abc import Callable
+
 import pytest
 
-from stabilize_celery.client import WorkflowEvent
+from stabilize_celery.client import WorkflowEvent, WorkflowHandle
 from stabilize_celery.engine.places import DEFINITION
 from stabilize_celery.engine.steps import SetFields, workflow_slot
 from stabilize_celery.errors import RecoveryError
+from stabilize_celery.models.multi_instance import MultiInstanceConfig
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.store.contract import Transaction
@@ -190,3 +194,51 @@ def test_a_signal_is_of_a_size_that_can_be_kept(world: World, name: str, payload
     with pytest.raises(ValueError, match=told):
         handle.signal("gate", name, payload)
     assert not [event for event in handle.events() if "got signal" in str(event)]
+
+
+WRONG: dict[str, tuple[Callable[[WorkflowHandle], object], str]] = {
+    "a reason in bytes": (lambda handle: handle.cancel(b"\xff"), "reason: expected text"),
+    "a user in bytes": (lambda handle: handle.pause(user=b"\xff"), "user: expected text"),
+    "a name in bytes": (lambda handle: handle.signal("gate", b"go"), "name must be text"),
+    "a name in a list": (lambda handle: handle.signal("gate", ["go"]), "name must be text"),
+    "half a surrogate pair": (lambda handle: handle.signal("gate", "\ud800"), "surrogate"),
+    "half an instance": (lambda handle: handle.signal("gate", "no", instance=1.5), "whole number"),
+    "true as an instance": (lambda handle: handle.signal("gate", "no", instance=True), "whole number"),
+    "bytes in a context": (
+        lambda handle: handle.add_instances("gate", 1, {"k": b"x"}),
+        r"context\.k: object is not JSON",
+    ),
+    "a number as a key": (lambda handle: handle.add_instances("gate", 1, {5: 1}), "keys must be text"),
+    "no number": (lambda handle: handle.add_instances("gate", 1, {"k": math.nan}), "number is not JSON"),
+    "a list as a context": (lambda handle: handle.add_instances("gate", 1, ["k"]), "must be an object"),
+    "a context of 5 MB": (lambda handle: handle.add_instances("gate", 1, {"k": "x" * 5_000_000}), "at most 4194304"),
+    "half an instance more": (lambda handle: handle.add_instances("gate", 1.5), "whole number"),
+    "true instances more": (lambda handle: handle.add_instances("gate", True), "whole number"),
+    "a run by its name": (lambda handle: handle.add_instances("gate", 1, run="first"), "whole number"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_could_not_be_read_again_is_the_callers_mistake(world: World, name: str):
+    """Nothing of it is written: the workflow can be looked at, signalled and ended as before."""
+    ask, told = WRONG[name]
+    handle = world.start(gate(mi_config=MultiInstanceConfig(count=1, allow_dynamic=True)))
+
+    with pytest.raises((TypeError, ValueError), match=told):
+        ask(handle)
+
+    assert handle.why()
+    assert handle.signal("gate", "approve")
+    world.settle()
+    assert handle.get().status is WorkflowStatus.SUCCEEDED
+
+
+def test_of_a_reason_four_kilobytes_are_kept(world: World):
+    """Whoever lists workflows reads it each time; half a character becomes a question mark."""
+    handle = world.start(gate())
+
+    assert handle.cancel("\ud800" + "x" * 1_000_000)
+
+    reason = handle.get().cancellation_reason
+    assert reason.startswith("?xxx")
+    assert len(reason) <= 4_000
