@@ -2,7 +2,8 @@
 
 A stage that a failure kept from being reached is NOT_STARTED there; here it is SKIPPED or CANCELED as soon as nothing
 can reach it any more. One whose tasks had all succeeded when another stage's failure ended the workflow is SUCCEEDED.
-What a task raised stands in its stage's context, too. A task whose failure its stage bears has its stage's status.
+What a task raised, or put out before it failed, stands in its stage's context, too. A task whose failure its stage
+bears has its stage's status.
 """
 
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ _GIVEN_UP = frozenset({WorkflowStatus.SKIPPED, _CANCELED})
 def retold(workflow: Workflow) -> Workflow:
     """Return the workflow, told so."""
     for stage in workflow.stages:
-        _tell_exception(stage)
+        _tell_failure(stage)
         if stage.status is _CANCELED and stage.tasks and all(task.status is _SUCCEEDED for task in stage.tasks):
             stage.status = _SUCCEEDED
     told = _CANCELED if workflow.status is _CANCELED else _NOT_STARTED
@@ -40,7 +41,9 @@ def retold(workflow: Workflow) -> Workflow:
     return workflow
 
 
-def _tell_exception(stage: StageExecution) -> None:
+def _tell_failure(stage: StageExecution) -> None:
+    if stage.status in (_TERMINAL, *_BORNE):
+        stage.context = {**stage.outputs, **stage.context}
     raised = next((task.task_exception_details for task in stage.tasks if task.task_exception_details), None)
     if raised and "error" not in stage.context:
         error = str(raised.get("message", "")).removeprefix(f"{raised.get('type')}: ")

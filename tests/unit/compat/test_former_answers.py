@@ -155,6 +155,22 @@ def test_what_a_task_raised_is_in_the_context_of_its_stage(processor: QueueProce
     assert processor.store.retrieve(other.id).stages[0].context == {"error": "as it should"}
 
 
+def test_what_a_task_put_out_before_it_failed_is_in_the_context_of_its_stage(processor: QueueProcessor) -> None:
+    """Where programs look for exit codes and the like; what stands there stays."""
+
+    def half(_: StageExecution) -> TaskResult:
+        return TaskResult.failed_continue("half", outputs={"exit_code": 3, "mine": 1}, context={"mine": 2})
+
+    processor.task_registry.register("half", half)
+    workflow = Workflow.create("app", "w", [stage("a", "half")])
+    Orchestrator(processor.queue).start(workflow)
+    processor.process_all(timeout=30)
+
+    (ended,) = processor.store.retrieve(workflow.id).stages
+    assert ended.context == {"exit_code": 3, "mine": 2, "error": "half"}
+    assert ended.outputs == {"exit_code": 3, "mine": 1}
+
+
 def test_a_loop_counts_by_what_its_jumps_hand_on(processor: QueueProcessor) -> None:
     """The stage that jumped sees it, too, when it comes again."""
 
