@@ -58,7 +58,8 @@ class TaskReturned(msgspec.Struct, frozen=True):
 
     `status`: what the task answered: SUCCEEDED, SKIPPED, FAILED_CONTINUE, RUNNING, SUSPENDED, TERMINAL, STOPPED,
     CANCELED, REDIRECT; RETRY for a transient failure with tries left; VERIFY for a success whose outputs (in `held`)
-    can't be verified yet. `is_time_out`: it is what `on_timeout` answered.
+    can't be verified yet. `is_time_out`: it is what `on_timeout` answered. `is_disowned`: its code was asked to stop,
+    as its claim was gone: what it says then is no news of the task.
     """
 
     attempt: int
@@ -73,6 +74,7 @@ class TaskReturned(msgspec.Struct, frozen=True):
     sub_workflow: dict[str, Any] | None = None
     held: dict[str, Any] = {}
     is_time_out: bool = False
+    is_disowned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,10 @@ def _too_late(message: RunTask, returned: TaskReturned, snapshot: Snapshot, entr
     frame = frame_of(message, snapshot, message.ref_id, message.thread)
     if frame.run.is_ended or not workflow.is_live:
         return after_the_end(frame, entry, has_returned=True)
-    return after_the_outcome(frame, entry, has_returned=True) if frame.run.outcome else None
+    if frame.run.outcome:
+        return after_the_outcome(frame, entry, has_returned=True)
+    is_given_away = returned.is_disowned and not entry.own
+    return nothing("it was asked to stop, as its claim was gone; another attempt follows") if is_given_away else None
 
 
 def after_the_end(frame: Frame, entry: Entry, *, has_returned: bool = False) -> Decision:

@@ -39,7 +39,7 @@ from stabilize_celery.runtime.running import RunningBody, call_on_cancel
 from stabilize_celery.runtime.unit import Conflict, Publishing, Sessions, UnitOfWork, event_fields
 from stabilize_celery.settings import CONTINUATION, Settings
 from stabilize_celery.store.contract import Transaction
-from stabilize_celery.tasks.cancellation import CANCELLED, CancellationToken, bind_token
+from stabilize_celery.tasks.cancellation import CANCELLED, CLAIM_LOST, CancellationToken, bind_token
 from stabilize_celery.tasks.options import TaskOptions
 from stabilize_celery.tasks.progress import PROGRESS, bind_teller
 from stabilize_celery.tasks.registry import TaskRegistry
@@ -294,9 +294,12 @@ class Attempts:
             runner.began(claim, body)
             observer = self.unit.observer
             try:
-                return observer.around_body(body.claimed, body.execute) if observer else body.execute()
+                returned = observer.around_body(body.claimed, body.execute) if observer else body.execute()
             finally:
                 runner.ended(claim)
+        if (body.token.reason or "").startswith(CLAIM_LOST):
+            return msgspec.structs.replace(returned, is_disowned=True)
+        return returned
 
     def _tell(self, message: RunTask, progress: Mapping[str, Any]) -> None:
         """Add to the workflow's events how far a body is."""

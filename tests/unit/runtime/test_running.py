@@ -26,7 +26,11 @@ from stabilize_celery.runtime.ports import Body, Claim, Outgoing
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.memory import MemoryStore
-from stabilize_celery.tasks.cancellation import CancellationToken, current_cancellation_token
+from stabilize_celery.tasks.cancellation import (
+    CancellationToken,
+    current_cancellation_token,
+    raise_if_cancellation_requested,
+)
 from stabilize_celery.tasks.options import TaskOptions
 from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.tasks.task import Task
@@ -36,14 +40,13 @@ from tests.unit.runtime.world import START_MS, RecordingPublisher
 class Job(Task):
     """Does in its body what the test says."""
 
-    def __init__(self, body: Callable[[StageExecution], None]) -> None:
+    def __init__(self, body: Callable[[StageExecution], TaskResult | None]) -> None:
         self.body = body
         self.told = threading.Semaphore(0)
         self.tellings: list[tuple[str, str]] = []
 
     def execute(self, stage: StageExecution) -> TaskResult:
-        self.body(stage)
-        return TaskResult.success({"late": True})
+        return self.body(stage) or TaskResult.success({"late": True})
 
     def on_cancel(self, stage: StageExecution) -> None:
         self.tellings.append((stage.ref_id, threading.current_thread().name))
@@ -53,7 +56,9 @@ class Job(Task):
 class Watcher:
     """A process whose body is watched by hand."""
 
-    def __init__(self, body: Callable[[Watcher], None], task: Callable[[Any], Any] = Job, **options: Any) -> None:
+    def __init__(
+        self, body: Callable[[Watcher], TaskResult | None], task: Callable[[Any], Any] = Job, **options: Any
+    ) -> None:
         self.now_ms = START_MS
         self.store = MemoryStore(lambda: self.now_ms * 1000, partitions=2)
         self.publisher = RecordingPublisher()
@@ -136,6 +141,29 @@ def test_a_body_that_lost_its_claim_is_only_asked_to_stop() -> None:
 
     assert why == ["claim lost: the task was given to another worker"]
     assert watcher.job.tellings == []
+    assert watcher.runtime.read(watcher.id).status.name == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("how", ["says that it was cancelled", "raises"])
+def test_what_a_body_says_that_was_asked_to_stop_ends_nothing(how: str) -> None:
+    """Its claim was taken back, and nobody has begun anew yet: the stop was not what its task came to."""
+    executions: list[str] = []
+
+    def body(watcher: Watcher) -> TaskResult | None:
+        executions.append("")
+        if len(executions) > 1:
+            return None
+        assert watcher.claim is not None
+        leases = Leases(watcher.store, watcher.publisher, watcher.settings, "me")
+        assert leases.report_lost(watcher.id, watcher.claim.name, watcher.claim.owner)
+        watcher.stop()
+        if how == "raises":
+            raise_if_cancellation_requested()
+        return TaskResult.canceled()
+
+    watcher = Watcher(body).run()
+
+    assert len(executions) == 2
     assert watcher.runtime.read(watcher.id).status.name == "SUCCEEDED"
 
 
