@@ -1,7 +1,8 @@
 """Restart: a stage of an ended workflow and all that lies downstream of it run again (PROTOCOL 10).
 
-The rest keeps its results. An edge into the restarted part from outside keeps one arrival if its last run took it; what
-still waits at joins outside it is gone. A loop may bring a thread to stages outside it again: these are open anew.
+The rest keeps its results. An edge into the restarted part from outside keeps one arrival if its last run took it, and
+a stage that starts for every arrival starts for that one, too; what still waits at joins outside is gone. A loop may
+bring a thread to stages outside again: these are open anew.
 A workflow whose pipeline has a limit gets in line for a slot again, and holds its new thread back until it has one.
 """
 
@@ -78,7 +79,8 @@ def restart(workflow_id: str, event_id: str, ref_id: str) -> Generator[Read, Sna
     number = record.restarts + 1
     token = thread_id("restart", number, ref_id)
     enable(decision, workflow_id, ref_id, token, snapshot.now_us, past.past, zone=Zone.of(plans[ref_id]))
-    decision.change(Increment(places.COUNTERS, "act", 1))
+    others = yield from _enable_beside(decision, workflow_id, plans, again - {ref_id}, again, number, snapshot.now_us)
+    decision.change(Increment(places.COUNTERS, "act", 1 + others))
     status = "BUFFERED" if record.lock else "RUNNING"
     values = WORKFLOW_RECORD.encode(
         status=status,
@@ -96,8 +98,8 @@ def restart(workflow_id: str, event_id: str, ref_id: str) -> Generator[Read, Sna
         decision.owes.append(Owed(StartWorkflow(workflow_id=workflow_id)))
     else:
         bound_workflow(decision, workflow_id, decode_workflow_plan(definition["meta"]), snapshot.now_ms)
-    others = len(again) - 1
-    told = f"restarted {ref_id!r}" + (f" and {others} stage{'s' if others > 1 else ''} after it" if others else "")
+    after = len(again) - 1
+    told = f"restarted {ref_id!r}" + (f" and {after} stage{'s' if after > 1 else ''} after it" if after else "")
     decision.events.append(Event("workflow.restarted", ref_id, {"stages": len(again)}))
     decision.change(SetFields(places.OUTSIDE_EVENTS, {event_id: told}))
     decision.call = Answer(True, told)
@@ -139,7 +141,7 @@ def _last_run(ref_id: str) -> Generator[Read, Snapshot, Run | None]:
     snapshot = yield Read(lists)
     runs = [Hash(places.run(thread)) for query in lists for thread in snapshot[query]]
     found = yield Read(tuple(runs))
-    return max((RUN.decode(found[run]) for run in runs), key=lambda run: run.created_us, default=None)
+    return max((RUN.decode(found[run]) for run in runs), key=_age, default=None)
 
 
 def _give_up(
@@ -210,6 +212,41 @@ def _reset(
     decision.change(SetFields(places.RESTARTED, since))
     decision.change(DeleteFields(places.FAILURES, tuple(refs)))
     return kept
+
+
+def _enable_beside(
+    decision: Decision,
+    workflow_id: str,
+    plans: Mapping[str, StagePlan],
+    refs: Collection[str],
+    again: Collection[str],
+    number: int,
+    now_us: int,
+) -> Generator[Read, Snapshot, int]:
+    """Let those of `refs` that start for every arrival run for the last that came from outside. Returns how many."""
+    direct = [plans[ref] for ref in sorted(refs) if plans[ref].is_direct and plans[ref].owner is None]
+    edges = [(plan.ref, source) for plan in direct for source in plan.requisites if source not in again]
+    restarted = Hash(places.RESTARTED)
+    lists = {s: (Items(places.started(s)), Items(places.bypassed(s))) for s in {source for _, source in edges}}
+    snapshot = yield Read((restarted, *(query for pair in lists.values() for query in pair)))
+    threads = {source: [thread for query in pair for thread in snapshot[query]] for source, pair in lists.items()}
+    enabled = 0
+    for ref, source in edges:
+        came = [thread_id(thread, ref, 0) for thread in threads[source]]
+        came += [thread_id("kept", before, ref, source) for before in range(1, number)]
+        found = yield Read(tuple(Hash(places.run(thread)) for thread in came))
+        runs = [RUN.decode(found.hash(places.run(thread))) for thread in came]
+        since = int(snapshot[restarted].get(ref, b"0"))
+        last = max((run for run in runs if run.status and run.created_us >= since), key=_age, default=None)
+        if last is not None:
+            token = thread_id("kept", number, ref, source)
+            enable(decision, workflow_id, ref, token, now_us, last.past, zone=Zone.of(plans[ref]))
+            enabled += 1
+    return enabled
+
+
+def _age(run: Run) -> int:
+    return run.created_us
 
 
 def _reopen(

@@ -93,6 +93,8 @@ TASKS: dict[str, Callable[[StageExecution], TaskResult]] = {
     "flaky": _flaky,
     "poll": _poll,
     "crash": _crash,
+    "hang": lambda _: TaskResult.suspend(),
+    "endless": lambda _: TaskResult.running(),
 }
 
 

@@ -108,6 +108,25 @@ def test_what_a_join_beside_could_only_give_up_was_not_cancelled(seed: int) -> N
     assert story.run().statuses == {**before, "e": "SUCCEEDED"}
 
 
+def test_a_merge_behind_runs_for_what_came_from_outside_too() -> None:
+    """Nothing comes from the restarted side: without the branch from outside the merge would be SKIPPED."""
+    story = Story().start(
+        stage("a"),
+        stage("b", "a"),
+        stage("c", "b", does="fail", context={"failPipeline": False}),
+        stage("m", "a", "c", join_type=JoinType.MULTI_MERGE),
+        stage("n", "m"),
+    )
+    before = story.run().statuses
+    assert (before["c"], before["m"], before["n"]) == ("STOPPED", "SUCCEEDED", "SUCCEEDED")
+
+    for passes in (2, 3):
+        story.simulation.drain(until_ms=story.simulation.now_us // 1000 + 60_000)
+        assert story.ask(restart, "b").took_effect
+        assert story.run().statuses == before
+        assert story.bodies == {"a": 1} | dict.fromkeys("bcmn", passes)
+
+
 LIMITED = {"pipeline_config_id": "nightly", "is_limit_concurrent": True, "keep_waiting_pipelines": True}
 SLOTS = "PIPELINE:tests:nightly"
 
