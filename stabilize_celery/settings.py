@@ -101,7 +101,7 @@ class Settings:
     Events for Flower are sent as for any; Celery's own signals and time limits see the first message of a turn only."""
     wait_ms: int = 1_000
     """Beside it, in prefork pools of workers that consume our queues only: how long a process waits itself for the next
-    message, up to 10 s a turn; 0: not."""
+    message, up to 10 s a turn, or once so long; 0: not."""
 
     metrics_port: int = 0
     """Port on which a worker's main process serves its metrics to Prometheus (`/metrics`); 0: not at all."""

@@ -21,7 +21,7 @@ __all__ = ["SLICE_S", "Recall", "Turn", "Waiting", "Waits"]
 SLICE_S = 0.25
 """A process that waits looks after so long whether it is called back."""
 _LONGEST_S = 10.0
-"""The longest turn: Celery looks after a child's memory between its tasks."""
+"""The longest turn, unless one wait may last longer: Celery looks after a child's memory between its tasks."""
 _SIZE = 64 * 1024
 _HEAD = struct.Struct("=III")
 _LONGEST_READ = 64 * 1024
@@ -144,7 +144,7 @@ class Turn:
         self._waits = waits
         now = clock_s()
         self._usual_end_s = now + turn_s
-        self._last_end_s = now + _LONGEST_S
+        self._last_end_s = now + max(_LONGEST_S, waits.wait_ms / 1000 if waits is not None else 0.0)
         self._before = waits.waiting.recall() if waits is not None else None
 
     def is_over(self) -> bool:

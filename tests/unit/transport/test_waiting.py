@@ -91,8 +91,9 @@ def test_a_turn_waits_no_longer_when_a_message_waits_for_a_process() -> None:
     assert in_child(asked) == [(1.0, False), (0.0, True)]
 
 
-def test_the_longest_turn_ends() -> None:
-    """Celery looks after its children between two deliveries."""
+@pytest.mark.parametrize(("wait_ms", "ends_s"), [(1_000, 10.0), (60_000, 60.0)])
+def test_the_longest_turn_ends(wait_ms: int, ends_s: float) -> None:
+    """Celery looks after its children between two deliveries; one wait may be longer, if so set."""
     waiting = Waiting(QUEUES)
 
     def ends_at() -> float:
@@ -103,12 +104,12 @@ def test_the_longest_turn_ends() -> None:
             now[0] = next(clock)
             return now[0]
 
-        turn = turn_of(waiting, tick)
+        turn = Turn(tick, 0.25, Waits(waiting, wait_ms))
         while not turn.is_over():
             pass
         return now[0]
 
-    assert in_child(ends_at) == 10.0
+    assert in_child(ends_at) == ends_s
 
 
 def test_what_is_done_is_told_to_the_main_process() -> None:
