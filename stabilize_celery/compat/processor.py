@@ -92,7 +92,7 @@ class QueueProcessor:
 
     Args:
         queue: Whose messages it takes; they stay in this process from now on, until `close`.
-        config: `max_workers` and `shutdown_timeout_seconds` have an effect.
+        config: `max_workers` (in the background) and `shutdown_timeout_seconds` have an effect.
         store: Where workflows are kept; default: the store that the queue serves, or that of a registered handler.
         task_registry: The task types it knows; default: those of a registered handler.
 
