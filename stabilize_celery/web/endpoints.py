@@ -1,6 +1,7 @@
 """The table of the API: each row a method, a path, what it takes and gives, and the function that answers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Generic, TypeAlias, TypeVar
@@ -64,14 +65,23 @@ def _start(ask: Ask[NoQuery, bodies.Start]) -> bodies.Started:
 
 def _signal(ask: Ask[NoQuery, bodies.Signal]) -> bodies.Outcome:
     body, handle = ask.body, ask.service.client.handle(ask.id)
-    try:
+    with _told_who_asked():
         return _told(handle.signal(ask.ref, body.name, body.payload, body.transient, instance=body.instance))
-    except ValueError as error:
-        raise BadRequestError(str(error)) from error
 
 
 def _add_instances(ask: Ask[NoQuery, bodies.AddInstances]) -> bodies.Outcome:
-    return _told(ask.service.client.handle(ask.id).add_instances(ask.ref, ask.body.number, ask.body.context))
+    body, handle = ask.body, ask.service.client.handle(ask.id)
+    with _told_who_asked():
+        return _told(handle.add_instances(ask.ref, body.number, body.context))
+
+
+@contextmanager
+def _told_who_asked() -> Iterator[None]:
+    """Answer 400 to what a handle takes for its caller's mistake."""
+    try:
+        yield
+    except ValueError as error:
+        raise BadRequestError(str(error)) from error
 
 
 def _cancel_region(ask: Ask[NoQuery, bodies.CancelRegion]) -> bodies.Outcome:

@@ -257,6 +257,8 @@ def test_instances_are_added_and_completed(site: Site) -> None:
     run = started(site, flow(waiting))
     wait_for(site, run, many="SUSPENDED")
 
+    refused = site.post(f"/workflows/{run}/stages/many/add-instances", {"context": {"n": 10**30}})
+    assert (refused.status_code, "beyond 64 bits" in refused.text) == (400, True)
     assert site.post(f"/workflows/{run}/stages/many/add-instances", {"number": 3}).json()["took_effect"]
     eventually(lambda: site.get(f"/workflows/{run}/stages/many")["stage"]["instances"]["total"] == 5, 60)
     eventually(lambda: len(site.get(f"/workflows/{run}/stages/many")["runs"][0]["instances"]) == 5, 60)
