@@ -1,11 +1,13 @@
 """What of a program changes: one written for `stabilize`, or one with a Celery canvas. Reads it, never runs it."""
 
 import ast
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 
 from stabilize_celery.compat.gone import advice
 from stabilize_celery.errors import ConfigurationError
+from stabilize_celery.models.expressions import check_expression
 
 __all__ = ["CHANGE", "LOOK", "MISSING", "Finding", "check_source"]
 
@@ -152,7 +154,18 @@ class _Reader(ast.NodeVisitor):
             self._method(node, node.func)
         elif self._is_sent(node):
             self._sent(node, "")
+        for key in node.keywords if self._is_old else ():
+            if key.arg == "deferred_choice_group":
+                self._tell(key.value, LOOK, f"{key.arg}=", "nothing is chosen before somebody chooses, or a time is up")
+            if key.arg == "split_conditions" and isinstance(key.value, ast.Dict):
+                self._conditions(key.value.values)
         self.generic_visit(node)
+
+    def _conditions(self, values: Iterable[ast.expr]) -> None:
+        """Tell of conditions that the workflow's creation will refuse."""
+        for value in values:
+            if isinstance(value, ast.Constant) and (problem := check_expression(str(value.value))):
+                self._tell(value, MISSING, "split_conditions=", problem)
 
     def _method(self, node: ast.Call, func: ast.Attribute) -> None:
         name = func.attr

@@ -65,6 +65,8 @@ def test_imports(line: str, kind: str, todo: str) -> None:
         ("queue._create_table()", LOOK),
         ("queue.push(m, timedelta(1))", MISSING),
         ("queue.push(m, delay=timedelta(1))", MISSING),
+        ("StageExecution(deferred_choice_group='g')", LOOK),
+        ("StageExecution(split_conditions={'a': 'n > 1', 'b': 'order.total > 5'})", MISSING),
     ],
 )
 def test_calls_that_differ(call: str, kind: str) -> None:
