@@ -121,6 +121,12 @@ _KEEPING = (
         "reaps_from_ms = 0",
     ),
     ("a lost claim is spared whenever a keeper is new", _VERDICTS, " and found.due_ms != entry.spared", ""),
+    (
+        "what a body says that was stopped for its lost claim counts",
+        "engine/results.py",
+        "is_given_away = returned.is_disowned and",
+        "is_given_away = False and",
+    ),
     ("a live worker's lease is not extended", _LEASES, "for c in ours]\n", "for c in ours[:0]]\n"),
     (
         "a lost message is not published again",
