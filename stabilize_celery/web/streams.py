@@ -24,8 +24,8 @@ __all__ = ["Board", "Change", "Follower", "InThread"]
 
 R = TypeVar("R")
 
-_QUIET_S = 25.0
-"""So long nothing may happen before it is looked whether the workflow still exists."""
+_QUIET_S = 10.0
+"""So long nothing may happen before it is looked whether the workflow still exists, and Redis still answers."""
 _TOGETHER_S = 0.08
 """What happens within this time is told together."""
 _SHARE = 3
@@ -67,8 +67,13 @@ class Follower:
     async def follow(self, position: str) -> AsyncIterator[ServerSentEvent]:
         """Yield what changes, until the workflow is gone or nobody reads any more."""
         pause_s = _TOGETHER_S
+        is_away = False
         while True:
             try:
+                if is_away:
+                    await self._in_thread(self._service.client.handle(self._id).status)
+                    is_away = False
+                    yield ServerSentEvent("{}", event="back")
                 found = await self._next(position)
                 if not found:
                     await self._in_thread(self._service.client.handle(self._id).status)
@@ -83,6 +88,7 @@ class Follower:
                 yield ServerSentEvent("{}", event="gone")
                 return
             except UnreachableError as error:
+                is_away = True
                 yield _sent("away", {"detail": str(error)})
                 await asyncio.sleep(_AWAY_S)
 
@@ -133,6 +139,8 @@ class Board:
             try:
                 value = await self._look(key, look)
             except StabilizeError as error:
+                # It is told again how it is, though nothing may have changed: so it is seen that somebody looks.
+                before = None
                 yield _sent("away", {"detail": str(error)})
                 await asyncio.sleep(_AWAY_S)
                 continue

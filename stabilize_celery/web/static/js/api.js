@@ -65,8 +65,14 @@ export function follow(path, on, onState = () => {}) {
       if (source?.readyState === EventSource.CLOSED) retry = setTimeout(open, 3000);
     };
     for (const [kind, act] of Object.entries(on)) {
-      source.addEventListener(kind, (event) => act(JSON.parse(event.data), event.lastEventId));
+      source.addEventListener(kind, (event) => {
+        onState("live");
+        act(JSON.parse(event.data), event.lastEventId);
+      });
     }
+    // The page's server is there, and can't reach Redis; it says when it can again.
+    source.addEventListener("away", (event) => onState("silent", JSON.parse(event.data).detail));
+    source.addEventListener("back", () => onState("live"));
   };
   const onSight = () => {
     if (document.hidden) close();

@@ -67,11 +67,12 @@ async function show() {
   }
 }
 
-function setState(state) {
-  const told = { live: "● live", away: "○ not connected", "": "" };
+function setState(state, detail = "") {
+  const told = { live: "● live", away: "○ not connected", silent: "○ Redis is away", "": "" };
   const element = document.getElementById("live");
   element.textContent = told[state];
   element.className = `live ${state}`;
+  element.title = detail;
 }
 
 function showSections() {

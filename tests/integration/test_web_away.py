@@ -1,0 +1,47 @@
+"""The page while Redis is away: it says so, and goes on by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import pytest
+
+from stabilize_celery.client import Client
+from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.settings import Settings
+from tests.integration.browser import browser, new_page
+from tests.integration.site import served, stage
+from tests.servers import RedisServer
+
+pytestmark = pytest.mark.real
+
+
+@pytest.mark.parametrize("view", ["workflows", "locks", "one workflow"])
+@pytest.mark.parametrize(
+    ("leave", "come_back"),
+    [(RedisServer.freeze, RedisServer.thaw), (RedisServer.kill, RedisServer.start)],
+    ids=["silent", "gone"],
+)
+def test_a_page_says_that_redis_is_away_and_when_it_is_back(
+    view: str, leave: Callable[[RedisServer], None], come_back: Callable[[RedisServer], None]
+) -> None:
+    """Though nothing has changed meanwhile: who looks at a page that is not told of anything must know why."""
+    with ExitStack() as stack:
+        server = stack.enter_context(RedisServer())
+        settings = Settings(redis_url=server.url, socket_timeout_ms=1_000)
+        client = stack.enter_context(Client(settings=settings))
+        site = stack.enter_context(served(client))
+        page = stack.enter_context(new_page(stack.enter_context(browser())))
+        run = client.start(Workflow.create("shop", "one", [stage("a")])).id
+        page.goto(f"{site.url}/#/{f'workflows/{run}' if view == 'one workflow' else view}")
+        live = page.locator("#live")
+        page.get_by_text("● live").wait_for()
+
+        leave(server)
+        page.get_by_text("○ Redis is away").wait_for()
+        assert "reach the state server" in str(live.get_attribute("title"))
+        come_back(server)
+
+        page.get_by_text("● live").wait_for()
+        assert live.get_attribute("title") == ""
