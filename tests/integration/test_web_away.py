@@ -28,13 +28,14 @@ def test_a_page_says_that_redis_is_away_and_when_it_is_back(
 ) -> None:
     """Though nothing has changed meanwhile: who looks at a page that is not told of anything must know why."""
     with ExitStack() as stack:
-        server = stack.enter_context(RedisServer())
+        server = stack.enter_context(RedisServer(append_only=True))
         settings = Settings(redis_url=server.url, socket_timeout_ms=1_000)
         client = stack.enter_context(Client(settings=settings))
         site = stack.enter_context(served(client))
         page = stack.enter_context(new_page(stack.enter_context(browser())))
         run = client.start(Workflow.create("shop", "one", [stage("a")])).id
         page.goto(f"{site.url}/#/{f'workflows/{run}' if view == 'one workflow' else view}")
+        page.set_default_timeout(60_000)
         live = page.locator("#live")
         page.get_by_text("● live").wait_for()
 
