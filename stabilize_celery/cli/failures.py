@@ -1,5 +1,7 @@
 """What goes wrong on the command line, as one sentence and an exit code."""
 
+import re
+
 from stabilize_celery.errors import PayloadError, QueueError, StabilizeError, UnreachableError, WritesRefusedError
 
 __all__ = [
@@ -13,7 +15,10 @@ __all__ = [
     "code_of",
     "failure_object",
     "sentence_of",
+    "without_endless",
 ]
+
+_ENDLESS = re.compile(r"\S{500,}")
 
 DONE = 0
 FAILED = 1
@@ -48,9 +53,14 @@ def failure_object(error: StabilizeError | TimeoutError | str, code: int) -> dic
     return {"error": {"kind": kind, "message": told, "exit_code": code}}
 
 
+def without_endless(text: str) -> str:
+    """Cut what somebody gave and no terminal wants back whole: a payload, an id; paths and URLs are shorter."""
+    return _ENDLESS.sub(lambda found: f"{found[0][:100]}…{found[0][-1]}", text)
+
+
 def sentence_of(error: StabilizeError | TimeoutError) -> str:
     """Return what is printed for an error."""
-    text = str(error)
+    text = without_endless(str(error))
     first = text.partition(" ")[0].rstrip(":,;")
     # A file, an id or an option stays as it is written.
     told = text[:1].upper() + text[1:] if first.replace("'", "").isalpha() and not text.startswith("'") else text

@@ -16,7 +16,15 @@ from stabilize_celery.cli.burying import dead_app
 from stabilize_celery.cli.commands import Group, command, print_nowhere, remember
 from stabilize_celery.cli.demonstration import add_demo
 from stabilize_celery.cli.doctor import add_doctor
-from stabilize_celery.cli.failures import DONE, MISTAKE, NOBODY_READS, code_of, failure_object, sentence_of
+from stabilize_celery.cli.failures import (
+    DONE,
+    MISTAKE,
+    NOBODY_READS,
+    code_of,
+    failure_object,
+    sentence_of,
+    without_endless,
+)
 from stabilize_celery.cli.locking import add_locking
 from stabilize_celery.cli.looking import add_looking
 from stabilize_celery.cli.migrating import add_migrating
@@ -96,7 +104,7 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         # A full disk, a file without rights: nothing that a traceback would help with.
         print_nowhere()
-        return _fail(f"Can't go on: {error}", MISTAKE, as_json=as_json)
+        return _fail(f"Can't go on: {without_endless(str(error))}", MISTAKE, as_json=as_json)
     return ended if isinstance(ended, int) else 0
 
 

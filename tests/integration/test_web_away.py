@@ -46,3 +46,20 @@ def test_a_page_says_that_redis_is_away_and_when_it_is_back(
 
         page.get_by_text("● live").wait_for()
         assert live.get_attribute("title") == ""
+
+
+def test_what_can_not_be_read_is_told_in_words() -> None:
+    """A part of the view that is chosen while Redis is away: not an empty place without a word."""
+    with ExitStack() as stack:
+        server = stack.enter_context(RedisServer())
+        client = stack.enter_context(Client(settings=Settings(redis_url=server.url, socket_timeout_ms=1_000)))
+        site = stack.enter_context(served(client))
+        page = stack.enter_context(new_page(stack.enter_context(browser())))
+        run = client.start(Workflow.create("shop", "one", [stage("a")])).id
+        page.goto(f"{site.url}/#/workflows/{run}")
+        page.get_by_text("● live").wait_for()
+
+        server.freeze()
+        page.get_by_role("tab", name="Definition").click()
+        page.get_by_text("Can't reach the state server").first.wait_for()
+        server.thaw()

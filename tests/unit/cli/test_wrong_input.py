@@ -12,6 +12,7 @@ from stabilize_celery.client import Client
 from tests.unit.cli.conftest import Program
 from tests.unit.client.world import gate, stage, workflow
 
+ENDLESS = "x" * 100_000
 NOBODY = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 SOUND = "application: tests\nname: n\nstages: [{ref_id: a, tasks: [{name: t, implementing_class: t}]}]\n"
 FILES = {
@@ -218,3 +219,16 @@ def test_what_can_t_be_written_is_told(served: Program, monkeypatch: pytest.Monk
     told = served("list", "--json")
 
     assert (told.code, "No space left" in json.loads(told.err)["error"]["message"]) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [f"signal LIVE b go {ENDLESS}", f"status {ENDLESS[:9000]}", f"schedule show {ENDLESS}", f"graph {ENDLESS}.yaml"],
+)
+def test_what_is_endless_is_not_given_back_whole(served: Program, ids: dict[str, str], command: str) -> None:
+    """The sentence stays one that can be read."""
+    said = served(*(ids.get(word, word) for word in command.split()))
+
+    assert said.code == 2
+    assert "xxx" in said.err
+    assert len(said.err) < 600

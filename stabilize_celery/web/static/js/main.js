@@ -1,6 +1,6 @@
 // The page: which view the address asks for, who is signed in, light or dark.
 
-import { get, post, remove } from "./api.js";
+import { get, post, Refused, remove } from "./api.js";
 import { deadView } from "./dead.js";
 import { fill, h, Life, say, setTitle } from "./dom.js";
 import { fleetView } from "./fleet.js";
@@ -133,6 +133,12 @@ function setTheme(name) {
 document.getElementById("theme").addEventListener("click", () => {
   const at = THEMES.indexOf(localStorage.getItem("theme") ?? "auto");
   setTheme(THEMES[(at + 1) % THEMES.length]);
+});
+// Reading that nobody waits for: what a view asks for by itself, or when something in it is chosen.
+addEventListener("unhandledrejection", (event) => {
+  if (!(event.reason instanceof Refused)) return;
+  event.preventDefault();
+  if (event.reason.status !== 401) say(event.reason.message, true);
 });
 document.getElementById("sign-out").addEventListener("click", async () => {
   await remove("/session");

@@ -65,6 +65,8 @@ export async function workflowView({ main, life, parts, query, service, setState
         model.state.position = position || model.state.position;
         reload();
       },
+      // What was to be read meanwhile was not.
+      back: () => reload(),
       gone: () => {
         stop();
         say("This workflow's retention is over: it is gone.", true);
