@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -262,24 +263,22 @@ def test_a_query_has_criteria(processor: QueueProcessor) -> None:
 
 
 def test_process_all_handles_one_message_at_a_time(processor: QueueProcessor) -> None:
-    """No task runs beside another."""
-    running: list[str] = []
+    """No task runs beside another: the second never comes to where the first waits for it."""
+    both = threading.Barrier(2)
 
-    def alone(stage: StageExecution) -> TaskResult:
-        running.append(stage.ref_id)
-        seen = list(running)
-        for _ in range(10_000):
-            pass
-        running.remove(stage.ref_id)
-        return TaskResult.success(outputs={stage.ref_id: seen})
+    def meet(stage: StageExecution) -> TaskResult:
+        try:
+            both.wait(0.5)
+        except threading.BrokenBarrierError:
+            return TaskResult.success(outputs={stage.ref_id: "alone"})
+        return TaskResult.success(outputs={stage.ref_id: "together"})
 
-    processor.task_registry.register("alone", alone)
-    names = [f"s{number}" for number in range(8)]
-    workflow = Workflow.create("app", "w", [stage(name, "alone") for name in names])
+    processor.task_registry.register("meet", meet)
+    workflow = Workflow.create("app", "w", [stage("a", "meet"), stage("b", "meet")])
     Orchestrator(processor.queue).start(workflow)
     processor.process_all(timeout=30)
 
-    assert processor.store.retrieve(workflow.id).get_context() == {name: [name] for name in names}
+    assert processor.store.retrieve(workflow.id).get_context() == {"a": "alone", "b": "alone"}
 
 
 def test_lists_of_several_branches_are_joined(processor: QueueProcessor) -> None:
