@@ -1,6 +1,8 @@
 """Runs a task's body on its own copy of the stage, and says how it ended. No store, no broker."""
 
 import random
+import signal
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -189,11 +191,15 @@ class TaskExecutor:
 def _ends_the_worker(error: BaseException) -> bool:
     """Return whether this is no answer of user code, but how its process, or its greenlet, is told to end.
 
-    Others that are no `Exception` are answers: asyncio's CancelledError, gevent's Timeout, a GeneratorExit.
+    Others that are no `Exception` are answers: asyncio's CancelledError, gevent's Timeout, a GeneratorExit. So is a
+    KeyboardInterrupt where nobody can have pressed Ctrl-C: in a worker, which handles that signal itself.
     """
     if isinstance(error, SystemExit):
         return type(error) is not SystemExit  # Celery's own are subclasses
-    return isinstance(error, KeyboardInterrupt) or type(error).__name__ == "GreenletExit"
+    if isinstance(error, KeyboardInterrupt):
+        handler = signal.getsignal(signal.SIGINT)
+        return handler is signal.default_int_handler and threading.current_thread() is threading.main_thread()
+    return type(error).__name__ == "GreenletExit"
 
 
 def _without(secrets: KnownSecrets, returned: TaskReturned) -> TaskReturned:

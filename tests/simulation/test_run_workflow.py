@@ -1,6 +1,7 @@
 """`run_workflow` and what a test author may do to it: clear errors, the same run for the same seed."""
 
 import re
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -289,8 +290,9 @@ def test_a_function_without_a_parameter_fails_in_words() -> None:
     assert "takes 0 positional arguments but 1 was given" in error_of(done)
 
 
-def test_who_ends_the_test_run_is_obeyed() -> None:
+def test_who_ends_the_test_run_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in a task's body is not a failed task."""
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.default_int_handler)
 
     def interrupted(_: StageExecution) -> None:
         raise KeyboardInterrupt
