@@ -141,7 +141,7 @@ def _last_run(ref_id: str) -> Generator[Read, Snapshot, Run | None]:
     snapshot = yield Read(lists)
     runs = [Hash(places.run(thread)) for query in lists for thread in snapshot[query]]
     found = yield Read(tuple(runs))
-    return max((RUN.decode(found[run]) for run in runs), key=_age, default=None)
+    return max((RUN.decode(found[run]) for run in runs), key=lambda run: run.created_us, default=None)
 
 
 def _give_up(
@@ -197,17 +197,21 @@ def _reset(
     for ref in refs:
         arrivals, consumed = keys[ref]
         decision.change(Delete((arrivals.key, consumed.key, places.signals(ref))))
-        kept[ref] = _kept_arrivals(plans[ref], snapshot[arrivals], refs) if ref != ref_id else []
+        latest = _kept_arrivals(plans[ref], snapshot[arrivals], refs)
+        kept[ref] = latest if ref != ref_id else []
         place = place_of(plans[ref], snapshot[arrivals], snapshot[consumed])
         change = len(kept[ref]) - sum(map(len, place.waiting.values()))
         arrive_in(decision, workflow_id, plans[ref].mutex_section, ref, change)
-        for item in kept[ref]:
+        for item in latest:
             decision.change(Append(arrivals.key, item))
         if kept[ref]:
             decision.change(Increment(places.waiting(ref), "n", len(kept[ref])))
         # The number of firings names the join's threads: it only grows, or a new run would be an old one's.
         if place.fired:
             decision.change(SetFields(consumed.key, {"fired": place.fired}))
+        if latest and ref == ref_id:  # its run is there already; a restart of a stage before it still needs them
+            used: dict[str, Value] = {f"u{item.partition(':')[0]}": 1 for item in latest}
+            decision.change(SetFields(consumed.key, used))
         since[ref] = now_us
     decision.change(SetFields(places.RESTARTED, since))
     decision.change(DeleteFields(places.FAILURES, tuple(refs)))
@@ -226,27 +230,23 @@ def _enable_beside(
     """Let those of `refs` that start for every arrival run for the last that came from outside. Returns how many."""
     direct = [plans[ref] for ref in sorted(refs) if plans[ref].is_direct and plans[ref].owner is None]
     edges = [(plan.ref, source) for plan in direct for source in plan.requisites if source not in again]
-    restarted = Hash(places.RESTARTED)
     lists = {s: (Items(places.started(s)), Items(places.bypassed(s))) for s in {source for _, source in edges}}
+    restarted = Hash(places.RESTARTED)
     snapshot = yield Read((restarted, *(query for pair in lists.values() for query in pair)))
-    threads = {source: [thread for query in pair for thread in snapshot[query]] for source, pair in lists.items()}
     enabled = 0
     for ref, source in edges:
-        came = [thread_id(thread, ref, 0) for thread in threads[source]]
-        came += [thread_id("kept", before, ref, source) for before in range(1, number)]
-        found = yield Read(tuple(Hash(places.run(thread)) for thread in came))
-        runs = [RUN.decode(found.hash(places.run(thread))) for thread in came]
-        since = int(snapshot[restarted].get(ref, b"0"))
-        last = max((run for run in runs if run.status and run.created_us >= since), key=_age, default=None)
-        if last is not None:
+        threads = [thread for query in lists[source] for thread in snapshot[query]]
+        tokens = {thread: thread_id(thread, ref, 0) for thread in threads}
+        found = yield Read(tuple(Hash(places.run(thread)) for pair in tokens.items() for thread in pair))
+        runs = {thread: RUN.decode(found.hash(places.run(thread))) for pair in tokens.items() for thread in pair}
+        since = int(snapshot[restarted].get(source, b"0"))
+        came = [one for one, token in tokens.items() if runs[token].status and runs[one].created_us >= since]
+        if came:
+            past = runs[tokens[max(came, key=lambda thread: runs[thread].created_us)]].past
             token = thread_id("kept", number, ref, source)
-            enable(decision, workflow_id, ref, token, now_us, last.past, zone=Zone.of(plans[ref]))
+            enable(decision, workflow_id, ref, token, now_us, past, zone=Zone.of(plans[ref]))
             enabled += 1
     return enabled
-
-
-def _age(run: Run) -> int:
-    return run.created_us
 
 
 def _reopen(

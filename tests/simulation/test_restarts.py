@@ -127,6 +127,20 @@ def test_a_merge_behind_runs_for_what_came_from_outside_too() -> None:
         assert story.bodies == {"a": 1} | dict.fromkeys("bcmn", passes)
 
 
+@pytest.mark.parametrize("join", [{}, {"join_type": JoinType.OR}, {"join_type": JoinType.MULTI_MERGE}])
+def test_a_restarted_join_keeps_what_came_for_a_restart_before_it(join: dict[str, Any]) -> None:
+    """What came from beside is still there once a stage before the join runs again, too, and only for that."""
+    story = Story().start(stage("a"), stage("b"), stage("c", "a", "b", **join))
+    before = story.run().statuses
+
+    for again, runs in (("c", "c"), ("b", "bc"), ("c", "c"), ("a", "ac")):
+        story.simulation.drain(until_ms=story.simulation.now_us // 1000 + 60_000)
+        story.bodies.clear()
+        assert story.ask(restart, again).took_effect
+        assert story.run().statuses == before
+        assert set(story.bodies) == set(runs)
+
+
 LIMITED = {"pipeline_config_id": "nightly", "is_limit_concurrent": True, "keep_waiting_pipelines": True}
 SLOTS = "PIPELINE:tests:nightly"
 
