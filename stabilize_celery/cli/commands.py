@@ -5,6 +5,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 from stabilize_celery.cli.failures import NOBODY_READS
 from stabilize_celery.cli.session import Session, Shared
 
-__all__ = ["Group", "command", "print_nowhere", "remember"]
+__all__ = ["Group", "command", "print_nowhere", "remember", "version_line"]
 
 RedisUrl = Annotated[
     str | None, typer.Option("--redis-url", metavar="URL", help="Where workflows are kept. [STABILIZE_REDIS_URL]")
@@ -31,6 +32,22 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print data as JSON.")]
 _SHARED = {"redis_url": RedisUrl, "broker_url": BrokerUrl, "namespace": Namespace, "home": Home, "as_json": AsJson}
 
 
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(version_line())
+        raise typer.Exit
+
+
+def version_line() -> str:
+    """Return the version of this package and of Python, as people read it."""
+    return f"stabilize-celery {metadata.version('stabilize-celery')}, Python {sys.version.split()[0]}"
+
+
+AskedForVersion = Annotated[
+    bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+]
+
+
 def remember(
     context: typer.Context,
     redis_url: RedisUrl = None,
@@ -38,6 +55,7 @@ def remember(
     namespace: Namespace = None,
     home: Home = None,
     as_json: AsJson = False,
+    _asked_for_version: AskedForVersion = False,
 ) -> None:
     """Durable workflows on Celery and Redis."""
     given = Shared(redis_url, broker_url, namespace, home, as_json)

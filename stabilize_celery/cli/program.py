@@ -13,7 +13,7 @@ import typer
 from stabilize_celery.cli.acting import add_acting
 from stabilize_celery.cli.bench import add_bench
 from stabilize_celery.cli.burying import dead_app
-from stabilize_celery.cli.commands import Group, command, print_nowhere, remember
+from stabilize_celery.cli.commands import Group, command, print_nowhere, remember, version_line
 from stabilize_celery.cli.demonstration import add_demo
 from stabilize_celery.cli.doctor import add_doctor
 from stabilize_celery.cli.failures import (
@@ -72,11 +72,11 @@ def make_app() -> typer.Typer:
 
 def version(session: Session, short: Annotated[bool, typer.Option("--short", help="Only the number.")] = False) -> int:
     """Print the version."""
-    number, python = metadata.version("stabilize-celery"), sys.version.split()[0]
+    number = metadata.version("stabilize-celery")
     if session.as_json:
-        session.print_json({"version": number, "python": python})
+        session.print_json({"version": number, "python": sys.version.split()[0]})
     else:
-        session.print(number if short else f"stabilize-celery {number}, Python {python}")
+        session.print(number if short else version_line())
     return DONE
 
 

@@ -1,5 +1,6 @@
 """Runs a task's body on its own copy of the stage, and says how it ended. No store, no broker."""
 
+import inspect
 import random
 import signal
 import threading
@@ -125,7 +126,7 @@ class TaskExecutor:
 
     def _returned(self, claimed: ClaimedTask, task: Task, stage: StageExecution, result: Any) -> TaskReturned:
         if not isinstance(result, TaskResult):
-            return _failed(claimed, "TypeError", f"the task returned {type(result).__name__}, not a TaskResult")
+            return _failed(claimed, "TypeError", _no_result(result))
         problems: list[Problem] = []
         context, outputs = (
             copy_json(result.context, "context", problems),
@@ -186,6 +187,14 @@ class TaskExecutor:
                 most = self.max_output_bytes
                 return f"{kind} take {size} bytes, at most {most} are stored; the largest is {kind}.{largest}"
         return ""
+
+
+def _no_result(result: object) -> str:
+    told = f"the task returned {type(result).__name__}, not a TaskResult"
+    if not inspect.iscoroutine(result):
+        return told
+    result.close()  # else Python warns, much later, that nobody has awaited it
+    return f"{told}: tasks are plain functions. Let one call asyncio.run() itself"
 
 
 def _ends_the_worker(error: BaseException) -> bool:

@@ -347,6 +347,7 @@ def test_versions(program: Program):
     assert set(program("version", "--json").json) == {"version", "python"}
     assert "Python" in program("version").out
     assert len(program("version", "--short").out.split()) == 1
+    assert program("--version").out == program("version").out
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(served: Program, client: Client, redis_url: str):

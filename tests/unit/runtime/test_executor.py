@@ -125,6 +125,18 @@ def test_an_answer_that_is_none_fails_the_task_and_names_what_is_wrong(answer: A
     assert told in returned.error["message"]
 
 
+def test_a_coroutine_is_no_result_and_the_error_says_what_to_do() -> None:
+    """Nor is anybody warned later that it was never awaited."""
+
+    async def body(_stage: StageExecution) -> TaskResult:
+        return TaskResult.success()
+
+    told = execute(body).error["message"]
+
+    assert told.startswith("the task returned coroutine, not a TaskResult: tasks are plain functions")
+    assert "asyncio.run" in told
+
+
 def test_an_exception_is_a_failure_with_its_traceback() -> None:
     """Of the task's own frames."""
     returned = execute(raising(ValueError("no such order")))
