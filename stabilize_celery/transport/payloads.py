@@ -8,9 +8,10 @@ import base64
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
-from uuid import uuid4
 
+import msgspec
 from celery import Celery
 from celery.signals import after_task_publish, before_task_publish
 from kombu.connection import Connection
@@ -39,15 +40,14 @@ class Payloads:
 
     def is_fit(self) -> bool:
         """Whether nobody wants to see messages being sent, and they are of the form that is known here."""
+        return not (before_task_publish.receivers or after_task_publish.receivers) and self._is_plain
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        """Whether the app's settings, as they are when the first message is sent, make messages of that form."""
         conf = self._app.conf
-        return not (
-            before_task_publish.receivers
-            or after_task_publish.receivers
-            or conf.task_send_sent_event
-            or conf.task_compression
-            or conf.task_serializer != "json"
-            or conf.task_protocol != _PROTOCOL
-        )
+        is_special = conf.task_send_sent_event or conf.task_compression
+        return not is_special and conf.task_serializer == "json" and conf.task_protocol == _PROTOCOL
 
     def of(self, message: Outgoing) -> str:
         """Return what kombu would put on a Redis list, which is the message's lane."""
@@ -67,6 +67,7 @@ class Payloads:
 
 
 _PROTOCOL = 2
+_encode = msgspec.json.Encoder().encode
 _FIRST = ("ref_id", "task_type")
 
 
@@ -78,28 +79,31 @@ class _Template:
         raw["body"] = _BODY
         raw["properties"]["delivery_tag"] = _TAG
         text = json.dumps(raw)
-        self._pieces: list[str] = []
-        self._blanks: list[str] = []
+        self._pieces: list[tuple[str, str]] = []
+        """Text, and the blank behind it."""
         while found := [(at, blank) for blank in (_ID, _SHOWN, _BODY, _TAG) if (at := text.find(blank)) >= 0]:
             at, blank = min(found)
-            self._pieces.append(text[:at])
-            self._blanks.append(blank)
+            self._pieces.append((text[:at], blank))
             text = text[at + len(blank) :]
         self._end = text
 
     def filled(self, message: Outgoing) -> str:
         """Return the text of a message."""
-        body = json.dumps([(), message.kwargs, self._options]).encode()
         values = {
-            _ID: json.dumps(message.task_id)[1:-1],
-            _SHOWN: json.dumps(readable(message.kwargs))[1:-1],
-            _BODY: base64.b64encode(body).decode(),
-            _TAG: str(uuid4()),
+            _ID: _escaped(message.task_id),
+            _SHOWN: _escaped(readable(message.kwargs)),
+            _BODY: base64.b64encode(_encode(((), message.kwargs, self._options))).decode(),
+            _TAG: os.urandom(16).hex(),
         }
-        parts = [
-            part for piece, blank in zip(self._pieces, self._blanks, strict=True) for part in (piece, values[blank])
-        ]
-        return "".join([*parts, self._end])
+        parts: list[str] = []
+        for piece, blank in self._pieces:
+            parts += (piece, values[blank])
+        return "".join((*parts, self._end))
+
+
+def _escaped(text: str) -> str:
+    """Return text as it stands between the quotes of JSON."""
+    return _encode(text)[1:-1].decode()
 
 
 def readable(kwargs: Mapping[str, Any]) -> str:
