@@ -36,7 +36,6 @@ def choose_member(
         return False
     set_run(decision, thread, status="NOT_STARTED", offer="")
     decision.owes.append(Owed(StartStage(workflow_id=workflow_id, ref_id=ref, thread=thread)))
-    decision.forgets.append(f"Choose:{thread}")
     decision.events.append(Event("stage.chosen", ref, {"group": group, **whose(thread)}))
     return True
 
@@ -63,6 +62,7 @@ def close_offer(
         end_run(decision, frame, "SKIPPED", f"{ref!r} was chosen")
         close_if_last(decision, frame, ())
     decision.change(DeleteFields(key.key, (offer,)))
+    decision.forgets.append(f"Choose:{members[ref]}")
     return str(members[ref])
 
 

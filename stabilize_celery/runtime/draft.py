@@ -112,12 +112,13 @@ class Draft:
         """
         answers: dict[Query, object] = {}
         unread = [key for key in watch if key not in self._watched]
-        stale = {query.key for query in queries}.difference(self._watched) if unread else frozenset[str]()
+        asked = {query.key for query in queries} if unread else frozenset[str]()
+        stale = asked.difference(self._watched).union(unread)
         missing = [query for query in queries if not self._answer(query, stale, answers)]
         if missing or unread or not self._seen_us:
             found = self._session.read(missing, unread)
             for key in stale:
-                self._hashes.pop(key, None)
+                self._forget(key)
             self.seed(found, unread)
             for query in missing:
                 answers[query] = self._known(query)
@@ -202,6 +203,12 @@ class Draft:
         """Take note of what a hash will be with all changes so far."""
         self._hashes[key] = known
         self._laid[key] = len(self._pending.get(key, ()))
+
+    def _forget(self, key: str) -> None:
+        """Take nothing for true that was read of a key before now."""
+        self._hashes.pop(key, None)
+        for query in self._read_of.pop(key, ()):
+            self._answers.pop(query, None)
 
     def _learn(self, query: Query, answer: object) -> None:
         if isinstance(query, _HASHES) and isinstance(answer, dict):

@@ -76,6 +76,20 @@ def test_skipping_an_offered_stage_is_a_choice(seed: int) -> None:
     assert (story.bodies["b"], story.bodies["b2"]) == (0, 1)
 
 
+@pytest.mark.parametrize("ask", [outside.skip_stage, outside.cancel_stage, outside.choose])
+def test_nobody_is_to_choose_any_more_once_the_offer_is_over(ask: Any) -> None:
+    """The hour after which a member is chosen by itself is not waited for, and not owed when the workflow has ended."""
+    story = Story(1)
+    laws = Laws(story.simulation)
+    story.start(stage("b", deferred_choice_group="g", choose_after_ms=3_600_000), stage("c", deferred_choice_group="g"))
+    if ask is outside.cancel_stage:
+        story.ask(ask, "c")
+
+    assert story.ask(ask, "b").took_effect
+
+    assert not [name for name in laws.owed(story.id) if name.startswith("Choose:")]
+
+
 @pytest.mark.parametrize("seed", seeds(4))
 @pytest.mark.parametrize("held_by", ["offer", "milestone", "mutex"])
 def test_instances_are_completed_early_only_once_they_are_at_work(seed: int, held_by: str) -> None:

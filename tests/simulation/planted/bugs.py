@@ -309,8 +309,14 @@ _SHARING = (
     (
         "what was read before a WATCH began is taken for true",
         "runtime/draft.py",
-        "stale = {query.key for query in queries}.difference(self._watched) if unread else frozenset[str]()",
+        "stale = asked.difference(self._watched).union(unread)",
         "stale = frozenset(unread)",
+    ),
+    (
+        "what was read of a key before its WATCH began is taken for true later",
+        "runtime/draft.py",
+        "stale = asked.difference(self._watched).union(unread)",
+        "stale = asked.difference(self._watched)",
     ),
     (
         "a process does not go on with the task that it kept",

@@ -84,6 +84,21 @@ def test_what_is_not_watched_is_read_anew_where_a_watch_begins(query: Hash | Fie
         assert found[Items("arrivals")] == ["x"]
 
 
+def test_what_was_read_of_a_key_before_its_watch_began_is_read_again_by_the_next_decision() -> None:
+    """The decision that has read it does without what others did in between; the next one must not."""
+    store = MemoryStore(partitions=1)
+    with store.session(SLOT) as mine, store.session(SLOT) as theirs:
+        draft = Draft("wf", mine, lambda: 1, Definitions())
+        draft.read((Hash("h"), Items("l")))
+        theirs.commit(Transaction([SetFields("h", {"held": "1"}), Append("l", "x")]))
+        draft.read((), ("h", "l"))
+
+        found = draft.read((Hash("h"), Items("l")), ("h", "l"))
+
+        assert found[Hash("h")] == {"held": b"1"}
+        assert found[Items("l")] == ["x"]
+
+
 def test_a_message_that_is_handled_at_once_is_never_written(draft: Draft) -> None:
     """Its name is used once: there is nothing on the server to take away."""
     draft.add(Transaction(ledger=[Put("Done:t", ENTRY, 10)]))
