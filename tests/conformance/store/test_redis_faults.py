@@ -128,7 +128,7 @@ def test_nobody_listens() -> None:
 def test_a_wrong_password(server: RedisServer) -> None:
     """Redis' own words, and not the password."""
     admin(server, "CONFIG", "SET", "requirepass", "right")
-    store = RedisStore(server.url.replace("127", ":secret@127"))
+    store = RedisStore(server.url.replace("//", "//:secret@", 1))
 
     with pytest.raises(UnreachableError, match="password") as caught:
         store.time_ms()
