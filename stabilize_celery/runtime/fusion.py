@@ -239,17 +239,13 @@ class _Fused:
     def _written(
         self, prepared: Prepared, going_on: GoingOn | None, claimed: ClaimedTask | None, *, is_end: bool
     ) -> tuple[Sequence[int | None], Taken | None]:
-        written = prepared.transaction
         if claimed is None or going_on is None:
-            if is_end:
-                results = self._sessions.commit_last(self._slot, written, prepared.riding)
-            else:
-                results = self._session.commit(written)
+            results = self._sessions.commit(self._slot, prepared, is_last=is_end)
             if results is None:
                 raise Conflict
             return results, None
         queries, watch = going_on.reads(claimed)
-        answer = self._session.commit_and_read(written, queries, watch)
+        answer = self._session.commit_and_read(prepared.transaction, queries, watch)
         if answer is None:
             raise Conflict
         started = self.draft.appended(position_of(claimed.message))

@@ -169,10 +169,7 @@ class UnitOfWork:
             return
         urgency = sessions.urgency(slot, own) if decision.sends else NOT_URGENT
         prepared = self.riding(self.prepare(decision, sessions.now_ms(slot), own, urgency))
-        if is_last:
-            results = sessions.commit_last(slot, prepared.transaction, prepared.riding)
-        else:
-            results = sessions.of(slot).commit(prepared.transaction)
+        results = sessions.commit(slot, prepared, is_last=is_last)
         if results is None:
             raise Conflict
         self.publish(prepared.to_publish(results))
@@ -314,6 +311,12 @@ class Sessions:
         opened = self._entered.pop(slot, None)
         if opened is not None:
             opened.__exit__(None, None, None)
+
+    def commit(self, slot: Slot, prepared: Prepared, *, is_last: bool) -> list[int | None] | None:
+        """Commit on a slot; `is_last`: as in `commit_last`."""
+        if is_last:
+            return self.commit_last(slot, prepared.transaction, prepared.riding)
+        return self.of(slot).commit(prepared.transaction)
 
     def commit_last(self, slot: Slot, transaction: Transaction, sent: Sequence[Message]) -> list[int | None] | None:
         """Commit what ends a delivery: it takes the next message if this thread wants one (decision 015).

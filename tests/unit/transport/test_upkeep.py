@@ -121,12 +121,8 @@ def test_a_report_waits_while_redis_is_away(monkeypatch: pytest.MonkeyPatch) -> 
     assert bench.world.entry(W, RUN).lost == 1
 
 
-def test_a_report_that_waits_for_its_node_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What runs here and lies on other nodes of a cluster keeps its lease; so do later reports come to their end."""
-    bench = Bench()
-    bench.claimed()
-    bench.reports.add(Report("elsewhere/Run:t..0", 7, is_lost=True))
-    bench.reports.add(Report(f"{W}/Run:t..1", 7, is_lost=True))
+def put_elsewhere_out_of_reach(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the node of the workflow `elsewhere` be away, and no other."""
     session = bench.world.store.session
 
     def partly_away(slot: Slot) -> Any:
@@ -135,6 +131,15 @@ def test_a_report_that_waits_for_its_node_holds_up_nothing_else(monkeypatch: pyt
         return session(slot)
 
     monkeypatch.setattr(bench.world.store, "session", partly_away)
+
+
+def test_a_report_that_waits_for_its_node_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs here and lies on other nodes of a cluster keeps its lease; so do later reports come to their end."""
+    bench = Bench()
+    bench.claimed()
+    bench.reports.add(Report("elsewhere/Run:t..0", 7, is_lost=True))
+    bench.reports.add(Report(f"{W}/Run:t..1", 7, is_lost=True))
+    put_elsewhere_out_of_reach(bench, monkeypatch)
     with pytest.raises(UnreachableError):
         bench.upkeep.heartbeat_round()
 
@@ -180,14 +185,7 @@ def test_a_shutdown_gives_back_what_lies_on_nodes_that_answer(
     bench.running.append(Attempt("elsewhere/Run:t..1", "work", 1e12))
     bench.claimed()
     bench.upkeep.keeper_round()
-    session = bench.world.store.session
-
-    def partly_away(slot: Slot) -> Any:
-        if slot.name == "elsewhere":
-            raise UnreachableError("the state server", "redis://x", "Start it.")
-        return session(slot)
-
-    monkeypatch.setattr(bench.world.store, "session", partly_away)
+    put_elsewhere_out_of_reach(bench, monkeypatch)
     bench.upkeep.finish()
 
     is_patient = time_out_ms > 0
