@@ -10,7 +10,7 @@ from typing import Any, Self, TypeAlias
 
 from stabilize_celery.client.handle import WorkflowHandle
 from stabilize_celery.client.pages import Page, page_of, status_named
-from stabilize_celery.client.publishing import BatchPublisher
+from stabilize_celery.client.publishing import BatchPublisher, NoBroker
 from stabilize_celery.client.replacing import only_one, take_the_place
 from stabilize_celery.client.schedules import Schedules
 from stabilize_celery.errors import ConfigurationError, QueueError
@@ -44,7 +44,7 @@ class Client:
         publisher: A publisher in place of the one that the URL tells, for tests.
 
     Raises:
-        ConfigurationError: nobody said where Redis is.
+        ConfigurationError: nobody said where Redis is, or Celery can't use the broker that was given.
 
     """
 
@@ -68,9 +68,7 @@ class Client:
             )
         self.settings = chosen
         self.store = store or open_store(chosen.redis_url, chosen)
-        self._publisher = publisher or ProducerPublisher(
-            chosen.broker_url or chosen.redis_url, chosen, chosen.redis_url
-        )
+        self._publisher = publisher or _publisher_for(chosen)
         self.runtime = self._runtime(self._publisher)
 
     def __enter__(self) -> Self:
@@ -197,3 +195,12 @@ class Client:
 
     def _runtime(self, publisher: Publisher) -> Runtime:
         return Runtime(self.store, TaskRegistry(), publisher, self.settings, "client")
+
+
+def _publisher_for(settings: Settings) -> Publisher:
+    try:
+        return ProducerPublisher(settings.broker_url or settings.redis_url, settings, settings.redis_url)
+    except ConfigurationError as error:
+        if settings.broker_url:
+            raise
+        return NoBroker(error)

@@ -1,11 +1,13 @@
 """Publishers for producers."""
 
 from collections.abc import Sequence
+from typing import NoReturn
 
+from stabilize_celery.errors import ConfigurationError
 from stabilize_celery.runtime.ports import Outgoing, Publisher, RidingPublisher
 from stabilize_celery.store.contract import Post
 
-__all__ = ["BatchPublisher"]
+__all__ = ["BatchPublisher", "NoBroker"]
 
 
 class BatchPublisher:
@@ -37,3 +39,21 @@ class BatchPublisher:
         kept, self._kept = self._kept, []
         if kept:
             self._publisher.publish(kept)
+
+
+class NoBroker:
+    """Stands for the broker that nobody named where the state's server can be none: who only looks needs none.
+
+    Whatever would be sent is refused before it is committed.
+    """
+
+    def __init__(self, error: ConfigurationError) -> None:
+        self._error = error
+
+    def riding(self, batch: Sequence[Outgoing]) -> NoReturn:  # noqa: ARG002 - the port's signature
+        """Raise ConfigurationError: it says what to set."""
+        raise self._error
+
+    def publish(self, batch: Sequence[Outgoing]) -> NoReturn:  # noqa: ARG002 - the port's signature
+        """Raise ConfigurationError: it says what to set."""
+        raise self._error

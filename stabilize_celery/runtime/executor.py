@@ -44,11 +44,15 @@ _REDACTION = Redaction(SECRET_KEYS)
 
 @dataclass(frozen=True, slots=True)
 class TaskExecutor:
-    """Executes claimed tasks. `jitter`: a number in [0, 1) per call; `redaction`: what no error tells."""
+    """Executes claimed tasks. `jitter`: a number in [0, 1) per call; `redaction`: what no error tells.
+
+    `ends_worker`: whether an exit out of a body is how its process ends, and no answer of the task; default: never.
+    """
 
     max_output_bytes: int
     jitter: Callable[[], float] = random.random
     redaction: Redaction = _REDACTION
+    ends_worker: Callable[[SystemExit], bool] = lambda _: False
 
     def execute(
         self,
@@ -103,10 +107,12 @@ class TaskExecutor:
                 returned = _storable(claimed, self._returned(claimed, task, stage, task.execute(stage)))
             return returned if verifiers is None else verified(returned, claimed, stage, verifiers)
         except BaseException as error:
-            if _ends_the_worker(error):
-                raise  # the task is lost with it, and comes back
             if isinstance(error, SystemExit):
-                return _failed(claimed, "SystemExit", f"the task called sys.exit({error.code!r})")
+                if self.ends_worker(error):
+                    raise  # the task is lost with it, and comes back
+                return _failed(claimed, type(error).__name__, _exit_told(error))
+            if _is_no_answer(error):
+                raise
             return self.raised(claimed, options, error)
 
     def _time_over(self, claimed: ClaimedTask, options: TaskOptions, task: Task, stage: StageExecution) -> TaskReturned:
@@ -197,14 +203,19 @@ def _no_result(result: object) -> str:
     return f"{told}: tasks are plain functions. Let one call asyncio.run() itself"
 
 
-def _ends_the_worker(error: BaseException) -> bool:
+def _exit_told(error: SystemExit) -> str:
+    if type(error) is SystemExit:
+        return f"the task called sys.exit({error.code!r})"
+    name = type(error).__name__
+    return f"the task raised {name}, which ends no worker: it fails. `celery control shutdown` stops workers"
+
+
+def _is_no_answer(error: BaseException) -> bool:
     """Return whether this is no answer of user code, but how its process, or its greenlet, is told to end.
 
     Others that are no `Exception` are answers: asyncio's CancelledError, gevent's Timeout, a GeneratorExit. So is a
     KeyboardInterrupt where nobody can have pressed Ctrl-C: in a worker, which handles that signal itself.
     """
-    if isinstance(error, SystemExit):
-        return type(error) is not SystemExit  # Celery's own are subclasses
     if isinstance(error, KeyboardInterrupt):
         handler = signal.getsignal(signal.SIGINT)
         return handler is signal.default_int_handler and threading.current_thread() is threading.main_thread()

@@ -129,7 +129,11 @@ class Simulation:
             self,
             self.settings,
             "simulated",
-            executor=TaskExecutor(self.settings.max_output_bytes, self.random.random),
+            executor=TaskExecutor(
+                self.settings.max_output_bytes,
+                self.random.random,
+                ends_worker=lambda error: isinstance(error, _WorkerDiedError),
+            ),
             # How long it wants to pause is drawn by a generator of its own, which no seed rules.
             pause_ms=lambda _: self.advance_us(self.random.randint(2_000, 40_000)),
             new_nonce=lambda: UUID(int=self.random.getrandbits(128)).hex[:12],

@@ -4,7 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 
+from celery.exceptions import WorkerShutdown, WorkerTerminate
+
 from stabilize_celery.errors import ConfigurationError
+from stabilize_celery.models.redaction import Redaction
+from stabilize_celery.runtime.executor import TaskExecutor
 from stabilize_celery.runtime.observing import Observer
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import Settings
@@ -82,9 +86,23 @@ def make_process(
 ) -> Process:
     """Return a process that writes `worker_id` into its claims; the rest is as for `LocalClaims`."""
     claims = LocalClaims(store, settings.lease_ms / 3000, turns=turns, events=events)
-    runtime = Runtime(store, registry, publisher, settings, worker_id, observer=observer)
+    redaction = Redaction(settings.redact_keys)
+    executor = TaskExecutor(settings.max_output_bytes, redaction=redaction, ends_worker=_ends_worker)
+    runtime = Runtime(store, registry, publisher, settings, worker_id, executor=executor, observer=observer)
     runtime.runner = claims
     return Process(store, publisher, claims, runtime)
+
+
+def _ends_worker(error: SystemExit) -> bool:
+    """Return whether Celery raised it, to end this process at once: from a signal's handler, in whatever ran then.
+
+    Out of a body that raises the same itself, Celery's threads and greenlets would let it vanish: its message would
+    count as running for ever. (A child of a prefork pool that is told to end has a plain `SystemExit`, see `claims`.)
+    """
+    if not isinstance(error, (WorkerShutdown, WorkerTerminate)):
+        return False
+    state = import_module("celery.worker.state")  # clients, which import this module, need no worker
+    return any(told not in (None, False) for told in (state.should_stop, state.should_terminate))
 
 
 def taking_from(

@@ -15,7 +15,7 @@ from stabilize_celery.client.why.explain import explain_view
 from stabilize_celery.client.why.fleet import Fleet
 from stabilize_celery.client.why.locks import all_locks
 from stabilize_celery.engine import outside
-from stabilize_celery.errors import QueueError
+from stabilize_celery.errors import ConfigurationError, QueueError
 from stabilize_celery.models.redaction import Redaction
 from stabilize_celery.runtime.reading import read_view
 from stabilize_celery.telemetry.fleet_gauges import FleetGauges
@@ -193,7 +193,7 @@ class Service:
         told = ""
         try:
             lengths = self._lengths(names)
-        except QueueError as error:
+        except (QueueError, ConfigurationError) as error:
             told = str(error)
         return [bodies.QueueLine(name, lengths.get(name, -1), len(fleet.listening(name))) for name in names], told
 

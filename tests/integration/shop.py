@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery
+from celery.exceptions import WorkerShutdown
 
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage import StageExecution
@@ -41,6 +42,13 @@ def work(stage: StageExecution) -> TaskResult:
         time.sleep(0.02)
     write_down("end", stage)
     return TaskResult.success({"done_by": os.getpid()})
+
+
+@stabilize.task("shut down")
+def shut_down(stage: StageExecution) -> TaskResult:
+    """Raise what Celery ends a worker by."""
+    write_down("start", stage)
+    raise WorkerShutdown(0)
 
 
 @stabilize.task("stuck", timeout_s=1.0)

@@ -44,6 +44,23 @@ def test_a_body_that_outlasts_its_lease_runs_once(new_fleet: Callable[..., Fleet
     assert len(fleet.journal("start", "long")) == 1
 
 
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_body_that_raises_what_ends_workers_fails(new_fleet: Callable[..., Fleet], pool: str) -> None:
+    """In every pool alike, and no worker ends: in threads and greenlets it had vanished, and ran for ever."""
+    if pool == "gevent":
+        pytest.importorskip("gevent", reason="needs the gevent package")
+    fleet = new_fleet()
+    worker = fleet.start_worker(pool=pool)
+
+    done = fleet.ended(fleet.submit("leaving", "shut down"), 60)
+
+    assert done.status.name == "TERMINAL"
+    assert "raised WorkerShutdown" in str(done.stages[0].tasks[0].task_exception_details)
+    assert len(fleet.journal("start", "leaving")) == 1
+    assert worker.process.poll() is None
+    assert fleet.ended(fleet.submit("good")).status.name == "SUCCEEDED"
+
+
 def test_a_killed_child_is_reported_at_once(new_fleet: Callable[..., Fleet]) -> None:
     """Not when its lease runs out; a task that kills every child is TERMINAL after its tries, and the worker lives."""
     fleet = new_fleet(lease_ms="60000")

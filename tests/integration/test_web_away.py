@@ -17,6 +17,16 @@ from tests.servers import RedisServer
 pytestmark = pytest.mark.real
 
 
+HAS_COME = {
+    "workflows": "1 workflow",
+    "locks": "No mutex is held or waited for.",
+    "schedules": "There are none. `stabilize-celery schedule add` makes one.",
+    "fleet": "No worker is running",
+    "dead": "There are none.",
+    "one workflow": "Time line",
+}
+
+
 @pytest.mark.parametrize("view", ["workflows", "locks", "one workflow"])
 @pytest.mark.parametrize(
     ("leave", "come_back"),
@@ -46,6 +56,28 @@ def test_a_page_says_that_redis_is_away_and_when_it_is_back(
 
         page.get_by_text("● live").wait_for()
         assert live.get_attribute("title") == ""
+
+
+@pytest.mark.parametrize("view", HAS_COME)
+def test_a_page_that_is_opened_while_redis_is_away_comes_alive_by_itself(view: str) -> None:
+    """It says what is wrong, and needs no reload by hand."""
+    with ExitStack() as stack:
+        server = stack.enter_context(RedisServer(append_only=True))
+        settings = Settings(redis_url=server.url, socket_timeout_ms=1_000)
+        client = stack.enter_context(Client(settings=settings))
+        site = stack.enter_context(served(client))
+        page = stack.enter_context(new_page(stack.enter_context(browser())))
+        page.set_default_timeout(60_000)
+        run = client.start(Workflow.create("shop", "one", [stage("a")])).id
+
+        server.kill()
+        page.goto(f"{site.url}/#/{f'workflows/{run}' if view == 'one workflow' else view}")
+        page.get_by_text("○ Redis is away").wait_for()
+        assert "reach the state server" in str(page.locator("#live").get_attribute("title"))
+        server.start()
+
+        page.get_by_text(HAS_COME[view]).first.wait_for()
+        page.get_by_text("○ Redis is away").wait_for(state="detached")
 
 
 def test_what_can_not_be_read_is_told_in_words() -> None:

@@ -85,7 +85,11 @@ class SimulatedWorker:
             self.broker,
             self.settings,
             self.name,
-            executor=TaskExecutor(self.settings.max_output_bytes, random.random),
+            executor=TaskExecutor(
+                self.settings.max_output_bytes,
+                random.random,
+                ends_worker=lambda error: isinstance(error, WorkerDiedError),
+            ),
             pause_ms=lambda _: self.loop.sleep(random.randint(2_000, 40_000)),
             new_nonce=lambda: UUID(int=random.getrandbits(128)).hex[:12],
             clock_us=lambda: self.loop.now_us,

@@ -1,6 +1,7 @@
 """Starting workflows and finding them again."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import pytest
 import redis
@@ -190,3 +191,22 @@ def test_a_real_server_takes_what_a_client_starts(redis_url: str):
 
         assert other.handle(handle.id).status() is WorkflowStatus.RUNNING
         assert other.get(handle.id).stage_by_ref_id("a").status is WorkflowStatus.NOT_STARTED
+
+
+def test_who_only_looks_needs_no_broker(world: World):
+    """A state server that can be none, and nobody has named another: whatever would be sent is refused, unwritten."""
+    settings = Settings(redis_url="redis+cluster://localhost:7000")
+    client = Client(settings=settings, store=world.client.store)
+    run = world.client.start(workflow(stage("a"))).id
+
+    assert [line.id for line in client.list().items] == [run]
+    assert client.get(run).id == run
+    for act in (lambda: client.start(workflow(stage("b"))), lambda: client.start_many([workflow(stage("b"))])):
+        with pytest.raises(ConfigurationError, match="STABILIZE_BROKER_URL"):
+            act()
+    with pytest.raises(ConfigurationError, match="STABILIZE_BROKER_URL"):
+        client.handle(run).cancel("enough")
+    assert [line.id for line in client.list().items] == [run]
+    assert client.handle(run).status() is not WorkflowStatus.CANCELED
+    with pytest.raises(ConfigurationError, match="can't use as a broker"):
+        Client(settings=replace(settings, broker_url=settings.redis_url))

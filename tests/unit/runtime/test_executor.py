@@ -173,15 +173,26 @@ def test_a_permanent_error_is_not_tried_again() -> None:
     assert execute(raising(PermanentError("never"))).status == "TERMINAL"
 
 
-def test_leaving_the_process_is_a_failure_unless_somebody_stops_the_worker() -> None:
-    """`sys.exit` in a task ends the task; a worker's own exit loses it, and it comes back."""
+class WorkerShutdown(SystemExit):
+    """As Celery has it."""
 
-    class WorkerShutdown(SystemExit):
-        pass
+
+def test_leaving_the_process_is_a_failure() -> None:
+    """`sys.exit` in a task, or another kind of it, ends the task and nothing else."""
+    left = execute(raising(WorkerShutdown()))
 
     assert execute(raising(SystemExit(3))).error["message"] == "the task called sys.exit(3)"
+    assert (left.status, left.error["type"]) == ("TERMINAL", "WorkerShutdown")
+    assert "raised WorkerShutdown, which ends no worker" in left.error["message"]
+
+
+def test_a_worker_that_ends_takes_its_task_with_it() -> None:
+    """Where somebody stops it in the middle of a body: that is no answer, and the task comes back."""
+    ending = TaskExecutor(1_000, ends_worker=lambda error: isinstance(error, WorkerShutdown))
+    body, stage = Body(raising(WorkerShutdown())), StageExecution(ref_id="a", type="t", name="a")
+
     with pytest.raises(WorkerShutdown):
-        execute(raising(WorkerShutdown()))
+        ending.execute(claimed(), body, TaskOptions(), stage, CancellationToken())
 
 
 @pytest.fixture

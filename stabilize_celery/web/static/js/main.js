@@ -19,6 +19,7 @@ const SECTIONS = [
   ["dead", "Dead letters"],
   ["start", "Start"],
 ];
+const AGAIN_MS = 3000;
 const main = document.getElementById("main");
 let life = new Life();
 let service = null;
@@ -62,8 +63,16 @@ async function show() {
     await view({ main, life: own, parts, query, service, setState });
   } catch (error) {
     if (own.isOver || error.name === "AbortError" || error.status === 401) return;
-    fill(main, h("div", { class: "pad" }, h("h1", {}, "That did not work"), h("p", {}, error.message)));
+    const isAway = error.status === 503 || error.status === 0;
+    const promise = isAway && h("p", { class: "dim" }, "It is asked again every few seconds; this page goes on by itself.");
+    fill(main, h("div", { class: "pad" }, h("h1", {}, "That did not work"), h("p", {}, error.message), promise));
     if (!("status" in error)) throw error;
+    if (isAway) {
+      setState(error.status === 0 ? "away" : "silent", error.message);
+      // The view has not even begun: it is begun anew.
+      const again = setTimeout(() => ((shownPath = ""), show()), AGAIN_MS);
+      own.onEnd(() => (clearTimeout(again), setState("")));
+    }
   }
 }
 
@@ -149,6 +158,11 @@ addEventListener("signed-out", signIn);
 addEventListener("hashchange", () => service && show());
 const kept = localStorage.getItem("theme");
 setTheme(THEMES.includes(kept) ? kept : "auto");
-begin().catch((error) => {
-  if (error.status !== 401) fill(main, h("p", { class: "pad" }, error.message));
-});
+function beginHere() {
+  begin().catch((error) => {
+    if (error.status === 401) return;
+    fill(main, h("p", { class: "pad" }, error.message));
+    if (error.status === 0) setTimeout(beginHere, AGAIN_MS);
+  });
+}
+beginHere();
