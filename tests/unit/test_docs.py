@@ -9,6 +9,10 @@ import pytest
 import typer
 
 from stabilize_celery.cli.program import make_app
+from stabilize_celery.runtime.keeper import Keeper
+from stabilize_celery.settings import Settings
+from stabilize_celery.store.memory import MemoryStore
+from tests.unit.runtime.world import RecordingPublisher
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -57,6 +61,18 @@ def test_the_readme_shows_the_example_that_is_tested() -> None:
     [shown] = [code for language, code in BLOCK.findall((ROOT / "README.md").read_text()) if language == "python"]
 
     assert shown in (ROOT / "examples/shop.py").read_text()
+
+
+def test_the_protocol_tells_the_numbers_that_rule() -> None:
+    """Where it says what is so by default."""
+    page, default = (ROOT / "docs/internals/protocol.md").read_text(), Settings()
+    keeper = Keeper(MemoryStore(), RecordingPublisher(), default, "a worker")
+
+    assert f"PX min({default.partition_lease_ms}, 2/3 lease)` ({keeper.lease_ms // 1000} s by default)" in page
+    assert f"lost < N ({default.max_lost})" in page
+    assert f"now+lease ({default.lease_ms // 1000} s by default" in page
+    assert f"R = {default.republish_ms // 1000} s" in page
+    assert f"per namespace (default {default.partitions})" in page
 
 
 def test_make_targets_that_the_pages_name_exist() -> None:
