@@ -22,7 +22,7 @@ from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.results import TaskReturned, TooLate, position_of, record
 from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD
 from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Query, Read, Slot, Snapshot, workflow_slot
-from stabilize_celery.errors import UnreachableError
+from stabilize_celery.errors import PayloadError, UnreachableError
 from stabilize_celery.models.evaluation import EvaluationError
 from stabilize_celery.models.messages import CancelTask, Message, RunTask
 from stabilize_celery.models.stage.stage import StageExecution
@@ -54,6 +54,9 @@ MOST_IN_TURN = 100
 """Tasks that one process executes without the broker at most, before others get their turn."""
 _ONE_MORE_US = 1_000_000
 """In fused mode: how long after a stage was started its first task may be executed in the same visit (us)."""
+_FIRST_PAUSE_MS, _LONGEST_PAUSE_MS = 100, 1_000
+"""How long a result waits until it is tried to record it again, while Redis is away. Leases that ran out meanwhile are
+spared for longer, once it is back."""
 UNKNOWN_HERE_MS = 500
 """How soon a task is tried again whose type another live worker knows: the broker may hand it to that one."""
 
@@ -273,17 +276,15 @@ class Attempts:
         began_us = self.clock_us()
         body = self._body(message, taken.claimed, taken.snapshot)
         returned = body if isinstance(body, TaskReturned) else self._watched(claim, body)
+        seed = Seed(sessions, taken.snapshot.later(self.clock_us() - began_us), taken.watched)
         following: RunTask | _Following | None = None
-        snapshot = taken.snapshot.later(self.clock_us() - began_us)
-        if self.fusion is None:
-            decision = self._record(message, returned, snapshot, sessions)
-        else:
-            seed = Seed(sessions, snapshot, taken.watched)
-            going_on = None
-            if turn.goes_on(self.fusion.clock_us()):
-                going_on = _GoingOn(self, (queue_of(message, self.settings),))
-            decision, kept = self.fusion.run(message, lambda _: record(message, returned), seed, going_on)
-            following = going_on.following(kept) if going_on is not None else None
+        try:
+            decision, following = self._recorded(message, returned, seed, turn)
+        except PayloadError:
+            # Redis is there: another worker may be able to do what this one can't.
+            raise
+        except UnreachableError as away:
+            decision = self._recorded_at_last(message, returned, away)
         if isinstance(decision.call, TooLate) and isinstance(body, RunningBody):
             body.came_too_late()
         return decision.note or returned.status, following
@@ -307,8 +308,53 @@ class Attempts:
             event = Event(PROGRESS, message.ref_id, progress)
             session.commit(Transaction(events=[event_fields(event, session.read(()).now_ms)]))
 
-    def _record(self, message: RunTask, returned: TaskReturned, snapshot: Snapshot, sessions: Sessions) -> Decision:
-        slot = workflow_slot(message.workflow_id)
+    def _recorded(
+        self, message: RunTask, returned: TaskReturned, seed: Seed, turn: _Turn
+    ) -> tuple[Decision, "RunTask | _Following | None"]:
+        """Record a result; return what was decided, and a task to go on with."""
+        if self.fusion is None:
+            return self._record(message, returned, seed), None
+        going_on = None
+        if turn.goes_on(self.fusion.clock_us()):
+            going_on = _GoingOn(self, (queue_of(message, self.settings),))
+        decision, kept = self.fusion.run(message, lambda _: record(message, returned), seed, going_on)
+        return decision, going_on.following(kept) if going_on is not None else None
+
+    def _recorded_at_last(self, message: RunTask, returned: TaskReturned, away: UnreachableError) -> Decision:
+        """Record a result once Redis is back: its leases are extended as soon as then, so it is likely to be the first.
+
+        Raises:
+            UnreachableError: this process is to end; the task is executed again.
+
+        """
+        logger.warning("%s/%s: %s Its result is kept, and recorded then.", message.workflow_id, message.name, away)
+        pause_ms = _FIRST_PAUSE_MS
+        while not self.runner().is_stopping:
+            self.unit.pause(pause_ms)
+            pause_ms = min(2 * pause_ms, _LONGEST_PAUSE_MS)
+            try:
+                decision = self._recorded_anew(message, returned)
+            except PayloadError:
+                raise
+            except UnreachableError as error:
+                away = error
+                continue
+            told = decision.note or returned.status
+            logger.warning("%s/%s: the state server is back: %s", message.workflow_id, message.name, told)
+            return decision
+        raise away
+
+    def _recorded_anew(self, message: RunTask, returned: TaskReturned) -> Decision:
+        """Record a result on what is read now: whoever has claimed the task meanwhile is seen, and wins."""
+        if self.fusion is not None:
+            return self.fusion.run(message, lambda _: record(message, returned))[0]
+        return self.unit.run(
+            workflow_slot(message.workflow_id), lambda _: record(message, returned), message.name
+        ).decision
+
+    def _record(self, message: RunTask, returned: TaskReturned, seed: Seed) -> Decision:
+        slot, sessions, snapshot = workflow_slot(message.workflow_id), seed.sessions, seed.snapshot
+        assert snapshot is not None  # noqa: S101 - narrows for the type checker
         try:
             sessions.saw(slot, snapshot)
             decision = _fed(record(message, returned), snapshot)
@@ -319,7 +365,7 @@ class Attempts:
                 return decision
         except Conflict:
             logger.debug("%s: something changed while it ran; reading again", message.name)
-        return self.unit.run(slot, lambda _: record(message, returned), message.name).decision
+        return self._recorded_anew(message, returned)
 
     def _body(self, message: RunTask, claimed: ClaimedTask, snapshot: Snapshot) -> RunningBody | TaskReturned:
         """Return the body, or the failure to make it: it is the task's own code that fails."""

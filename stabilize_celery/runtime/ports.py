@@ -85,6 +85,11 @@ class Body(Protocol):
 class TaskRunner(Protocol):
     """Where claims are made known, so that somebody watches over them while bodies run."""
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether this process is to end, and waits for nothing. Else its leases are extended until it is done."""
+        ...
+
     def began(self, claim: Claim, body: Body) -> None:
         """Take note: the claim is committed, its body starts now."""
         ...

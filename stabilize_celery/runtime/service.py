@@ -58,6 +58,9 @@ _READY_MADE = (NoOpStageBuilder, WaitStageBuilder)
 class _NoRunner:
     """Nobody extends leases: for tests, and for bodies shorter than a lease."""
 
+    is_stopping: ClassVar[bool] = True
+    """Nobody extends a lease: a result that can't be recorded at once is not waited with."""
+
     def began(self, claim: Claim, body: Body) -> None:
         """Ignore."""
 

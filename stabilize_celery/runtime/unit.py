@@ -135,6 +135,10 @@ class UnitOfWork:
         """Return the sessions of one unit of work, to be closed with `stack`."""
         return Sessions(self._store, stack, self.observer, self.definitions)
 
+    def pause(self, ms: float) -> None:
+        """Wait for so long."""
+        self._pause_ms(ms)
+
     def rest(self, attempt: int) -> None:
         """Wait before try number `attempt`: longer each time, and not as long as others do."""
         self._pause_ms(self._random.uniform(2, 10 * 2 ** min(attempt, 3)))

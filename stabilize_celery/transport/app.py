@@ -29,6 +29,7 @@ from stabilize_celery.transport.logs import log_as_json
 from stabilize_celery.transport.process import Process, make_process, open_store, taking_from
 from stabilize_celery.transport.publish import CeleryPublisher, databases_of_one_server, plain_broker
 from stabilize_celery.transport.reports import Reports
+from stabilize_celery.transport.stopping import Stopping
 from stabilize_celery.transport.turns import Delivered, TaskEvents, Turns
 from stabilize_celery.transport.waiting import Waiting, Waits
 from stabilize_celery.transport.worker_steps import (
@@ -93,6 +94,7 @@ class Stabilize:
         self._is_ours_alone = False
         self._events: TaskEvents | None = None
         self.telemetry: Telemetry | None = None
+        self.stopping: Stopping | None = None
         self._processes: dict[int, Process] = {}
         self.registry.add_resolver(PREFIX, partial(resolve_celery_task, app))
         self.registry.add_resolver(CANVAS_PREFIX, partial(resolve_canvas_task, app))
@@ -201,6 +203,7 @@ class Stabilize:
     def name_worker(self, node: str) -> None:
         """Give this worker, and the processes it will fork, an id of their own: called once, before it forks."""
         self.worker_id = _new_worker_id(node)
+        self.stopping = Stopping()
 
     def watch_turns(self, node: str, queues: Sequence[str], *, sends_events: bool, may_wait: bool) -> None:
         """Prepare for processes that go on with tasks by themselves: called once in a worker, before it forks."""
@@ -232,6 +235,7 @@ class Stabilize:
             turns=self.turns,
             events=self._events,
             observer=self.telemetry.observer() if self.telemetry is not None else None,
+            is_stopping=self._is_stopping,
         )
         process.runtime.serves = self._serves
         if self._takes is None:
@@ -241,6 +245,10 @@ class Stabilize:
         databases = None if reads_elsewhere else databases_of_one_server(self.app, self.state_url)
         waits = Waits(self.waiting, self._wait_ms()) if self.waiting is not None else None
         return taking_from(process, *self._takes, self.settings, waits, databases)
+
+    def _is_stopping(self) -> bool:
+        """Whether what can't be recorded is not to be waited with: outside of a worker nobody extends its lease."""
+        return self.stopping is None or self.stopping.has_begun()
 
     def _on_worker_init(self, instance: Any = None, options: Mapping[str, Any] | None = None, **_: Any) -> None:
         if getattr(instance, "app", None) is not self.app:

@@ -49,6 +49,7 @@ class LocalClaims:
 
     Args:
         is_ending: Whether this process was told to end; default: whether a pool's child was.
+        is_stopping: Whether its worker was told to stop.
         turns: Where the main process learns what this one goes on with.
         events: Where others learn of it; None: they do not want to.
 
@@ -60,18 +61,25 @@ class LocalClaims:
         look_every_s: float,
         *,
         is_ending: Callable[[], bool] = terminate_handler_fired,
+        is_stopping: Callable[[], bool] = lambda: True,
         turns: Turns | None = None,
         events: TaskEvents | None = None,
     ) -> None:
         self._store = store
         self._look_every_s = min(look_every_s, LONGEST_LOOK_S)
         self._is_ending = is_ending
+        self._is_stopping = is_stopping
         self._turns = turns
         self._events = events
         self._bodies: dict[Claim, _Watched] = {}
         self._wake = threading.Event()
         self._is_idle = False
         self._watch: threading.Thread | None = None
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether its worker was told to stop: what can't be recorded is not waited with."""
+        return self._is_stopping()
 
     def began(self, claim: Claim, body: Body) -> None:
         """Know the claim."""

@@ -1,6 +1,6 @@
 """What one process of a worker holds: made once per process, after the fork."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 
@@ -73,7 +73,7 @@ def _key_ring(keys: str) -> Cipher:
     return ring
 
 
-def make_process(
+def make_process(  # noqa: PLR0913 - all that a process has
     store: Store,
     publisher: CeleryPublisher,
     registry: TaskRegistry,
@@ -83,9 +83,10 @@ def make_process(
     turns: Turns | None = None,
     events: TaskEvents | None = None,
     observer: Observer | None = None,
+    is_stopping: Callable[[], bool] = lambda: True,
 ) -> Process:
     """Return a process that writes `worker_id` into its claims; the rest is as for `LocalClaims`."""
-    claims = LocalClaims(store, settings.lease_ms / 3000, turns=turns, events=events)
+    claims = LocalClaims(store, settings.lease_ms / 3000, is_stopping=is_stopping, turns=turns, events=events)
     redaction = Redaction(settings.redact_keys)
     executor = TaskExecutor(settings.max_output_bytes, redaction=redaction, ends_worker=_ends_worker)
     runtime = Runtime(store, registry, publisher, settings, worker_id, executor=executor, observer=observer)

@@ -28,6 +28,7 @@ from stabilize_celery.transport.queues import lengths_on
 from stabilize_celery.transport.reconnecting import reconnecting
 from stabilize_celery.transport.reports import Reports
 from stabilize_celery.transport.request import LedgerRequest
+from stabilize_celery.transport.stopping import Stopping
 from stabilize_celery.transport.turns import Turns
 from stabilize_celery.transport.upkeep import Attempt, Upkeep, fleet_line
 from stabilize_celery.transport.waiting import Waiting
@@ -62,6 +63,7 @@ class WorkerBridge(Protocol):
     worker_id: str
     turns: Turns | None
     waiting: Waiting | None
+    stopping: Stopping | None
     telemetry: Telemetry | None
 
     @property
@@ -164,7 +166,7 @@ class WorkerStep(bootsteps.StartStopStep):
         for duty in self._duties:
             duty.start()
         worker_shutdown.connect(self._on_worker_shutdown, weak=False)
-        worker_shutting_down.connect(self._end_turns, weak=False)
+        worker_shutting_down.connect(self._begin_to_stop, weak=False)
         if bridge.waiting is not None and bridge.waiting.may_wait:
             task_received.connect(self._on_received, weak=False)
 
@@ -193,12 +195,15 @@ class WorkerStep(bootsteps.StartStopStep):
         """Return Celery's wait for tasks before a cold shutdown, in which children take no more."""
 
         def end_turns_and_wait() -> None:
-            self._end_turns()
+            self._begin_to_stop()
             wait()
 
         return end_turns_and_wait
 
-    def _end_turns(self, **_: Any) -> None:
+    def _begin_to_stop(self, **_: Any) -> None:
+        """Let processes take no more, and wait no longer with what they can't record."""
+        if self.bridge.stopping is not None:
+            self.bridge.stopping.begin()
         if self.bridge.waiting is not None:
             self.bridge.waiting.end_turns()
 
@@ -207,7 +212,7 @@ class WorkerStep(bootsteps.StartStopStep):
 
     def stop(self, worker: Any) -> None:  # noqa: ARG002 -- Celery's signature
         """Warm shutdown: bodies that still run need their heartbeats until the pool has ended."""
-        self._end_turns()
+        self._begin_to_stop()
 
     def terminate(self, worker: Any) -> None:  # noqa: ARG002 -- Celery's signature
         """Cold shutdown: hand back what runs, now; its processes are about to be killed."""
@@ -230,7 +235,7 @@ class WorkerStep(bootsteps.StartStopStep):
         if self.bridge.telemetry is not None:
             self.bridge.telemetry.close()
         worker_shutdown.disconnect(self._on_worker_shutdown)
-        worker_shutting_down.disconnect(self._end_turns)
+        worker_shutting_down.disconnect(self._begin_to_stop)
         task_received.disconnect(self._on_received)
 
 

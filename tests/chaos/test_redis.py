@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 
@@ -10,6 +11,7 @@ import redis
 
 from stabilize_celery import Workflow
 from stabilize_celery.errors import UnreachableError, WritesRefusedError
+from stabilize_celery.settings import BROKER, CONTINUATION, FUSED, LEDGER, PER_MESSAGE
 from tests.chaos.crowds import Crowd
 from tests.chaos.fleet import ChaosFleet
 from tests.chaos.flows import make, stage
@@ -61,6 +63,57 @@ def test_long_bodies_outlive_an_outage_longer_than_their_leases(
     assert run.wait(120).status.name == "SUCCEEDED"
     assert [len(fleet.journal("start", name)) for name in [*names, "after"]] == [1] * 5
     assert [worker.process.poll() for worker in workers] == [None, None]
+    Crowd.check_all(fleet)
+
+
+@pytest.mark.parametrize(
+    ("pool", "mode", "acks"),
+    [
+        ("prefork", PER_MESSAGE, BROKER),
+        ("prefork", CONTINUATION, LEDGER),
+        ("threads", FUSED, LEDGER),
+        ("gevent", PER_MESSAGE, LEDGER),
+        ("solo", CONTINUATION, BROKER),
+    ],
+)
+def test_bodies_that_end_during_an_outage_run_once(
+    new_fleet: Callable[..., ChaosFleet], server: RedisServer, pool: str, mode: str, acks: str
+) -> None:
+    """Their processes keep what they returned, and record it once the server is back, long after their leases' end."""
+    if pool == "gevent":
+        pytest.importorskip("gevent", reason="needs the gevent package")
+    fleet = new_fleet(mode=mode, acks=acks)
+    worker = fleet.add_worker(options=["-P", pool, "-Q", "stabilize.control,stabilize.work"])
+    names = ["short0"] if pool == "solo" else ["short0", "short1"]
+    stages = [stage(name, does="work", context={"sleep_s": 3}) for name in names]
+    run = fleet.client.start(Workflow.create("crowd", "short", [*stages, stage("after", *names, does="work")]))
+    eventually(lambda: all(fleet.journal("start", name) for name in names))
+    server.kill()
+    eventually(lambda: all(fleet.journal("end", name) for name in names))
+    time.sleep(LONGER_THAN_A_LEASE_S)
+    server.start()
+
+    assert run.wait(60).status.name == "SUCCEEDED"
+    assert [len(fleet.journal("start", name)) for name in [*names, "after"]] == [1] * (len(names) + 1)
+    assert worker.process.poll() is None
+    Crowd.check_all(fleet)
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_worker_that_keeps_a_result_can_be_stopped(fleet: ChaosFleet, server: RedisServer, pool: str) -> None:
+    """It does not wait for a server that is away: the task is owed, and runs again on another worker."""
+    worker = fleet.add_worker(options=["-P", pool])
+    run = fleet.client.start(Workflow.create("crowd", "stopped", [stage("only", does="work", context={"sleep_s": 2})]))
+    eventually(lambda: fleet.journal("start", "only"))
+    server.kill()
+    eventually(lambda: "Its result is kept" in worker.log)
+    worker.send(signal.SIGTERM)
+    worker.process.wait(30)
+    server.start()
+    fleet.add_worker()
+
+    assert run.wait(60).status.name == "SUCCEEDED"
+    assert len(fleet.journal("start", "only")) == 2
     Crowd.check_all(fleet)
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage.stage import StageExecution
-from stabilize_celery.settings import Settings
+from stabilize_celery.settings import MODES, Settings
 from tests.simulation.fleet.fleet import SETTINGS, Fleet
 from tests.simulation.fleet.troubles import Incident, Troubles
 
@@ -21,11 +22,13 @@ _RECOVERY_MS = 15_000
 
 
 @contextmanager
-def long_bodies(seed: int, *incidents: Incident, settings: Settings = SETTINGS) -> Iterator[Fleet]:
+def long_bodies(
+    seed: int, *incidents: Incident, settings: Settings = SETTINGS, lasts_ms: int = _BODY_MS
+) -> Iterator[Fleet]:
     """Let some long bodies run beside each other, on a fleet that all this befalls."""
 
     def last_long(_: StageExecution) -> TaskResult:
-        fleet.loop.sleep(_BODY_MS * 1000)
+        fleet.loop.sleep(lasts_ms * 1000)
         return TaskResult.success()
 
     fleet = Fleet(seed, {"long": last_long}, Troubles(incidents=incidents), settings=settings)
@@ -50,6 +53,18 @@ def reaped(fleet: Fleet) -> int:
 def test_what_runs_while_redis_is_away_runs_once(seed: int, away_ms: int) -> None:
     """Keepers that come back before the heartbeats of others take nothing from them."""
     with long_bodies(seed, Incident(8_000, "Redis is away", away_ms)) as fleet:
+        fleet.run()
+
+        assert (fleet.executions, reaped(fleet)) == (_WIDTH, 0)
+
+
+@pytest.mark.parametrize("seed", _SEEDS)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("away_ms", [2_000, SETTINGS.lease_ms, 5 * SETTINGS.lease_ms])
+def test_a_body_that_ends_while_redis_is_away_runs_once(seed: int, mode: str, away_ms: int) -> None:
+    """Its process keeps the result, and its lease is extended as soon as Redis is back, until that is recorded."""
+    settings = replace(SETTINGS, mode=mode)
+    with long_bodies(seed, Incident(7_000, "Redis is away", away_ms), settings=settings, lasts_ms=8_000) as fleet:
         fleet.run()
 
         assert (fleet.executions, reaped(fleet)) == (_WIDTH, 0)

@@ -35,6 +35,7 @@ __all__ = ["Began", "SimulatedWorker"]
 
 _PROCESSES = 4
 _WAIT_MS = 50
+_LONGER_MS = 100
 _SWEEP_EVERY_US = 30_000_000
 _LOOK_US = 2_000_000
 _QUIET_US = 300_000_000
@@ -65,7 +66,8 @@ class SimulatedWorker:
     waiting: SimulatedWaiting | None = field(init=False)
     _idle: list[Taking] = field(init=False)
     """What processes know of the lists that handle nothing now."""
-    claims: dict[Claim, tuple[Actor | None, Body]] = field(default_factory=dict)
+    claims: dict[Claim, tuple[Actor | None, Body | None]] = field(default_factory=dict)
+    """Who holds what, and the body that runs; None: it has returned, and its result may wait to be recorded."""
     busy: dict[Actor, Outgoing] = field(default_factory=dict)
     given_up: int = 0
     """Deliveries that others' commits kept from being handled each time they were tried."""
@@ -90,7 +92,7 @@ class SimulatedWorker:
                 random.random,
                 ends_worker=lambda error: isinstance(error, WorkerDiedError),
             ),
-            pause_ms=lambda _: self.loop.sleep(random.randint(2_000, 40_000)),
+            pause_ms=self._pause,
             new_nonce=lambda: UUID(int=random.getrandbits(128)).hex[:12],
             clock_us=lambda: self.loop.now_us,
         )
@@ -103,6 +105,11 @@ class SimulatedWorker:
         self._idle: list[Taking] = []
         self._spawn("keeper", self._keep)
         self._spawn("sweep", self._sweep)
+
+    def _pause(self, ms: float) -> None:
+        # Between two tries of a commit it waits for a while that no seed draws.
+        drawn_us = self.loop.random.randint(2_000, 40_000)
+        self.loop.sleep(drawn_us if ms < _LONGER_MS else int(ms * 1000))
 
     def _spawn(self, name: str, act: Callable[[], object]) -> Actor:
         return self.loop.spawn(f"{self.name} {name}", act, group=self.group)
@@ -148,7 +155,10 @@ class SimulatedWorker:
 
     def handle(self, message: Message) -> str:
         """Handle a delivery, or what a process has taken itself."""
-        note = self.runtime.handle(message)
+        try:
+            note = self.runtime.handle(message)
+        finally:
+            self._forget_ended(self.loop.current)
         self.log(f"{self.name} is done with {message.workflow_id}/{message.name}: {note}")
         self.given_up += note.startswith("lost every commit")
         if note.startswith(("failed", "dead letter")):
@@ -206,11 +216,20 @@ class SimulatedWorker:
             self.is_beating = True
             self._spawn("heartbeats", self._beat)
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it shuts down."""
+        return not self.is_alive
+
     def ended(self, claim: Claim) -> None:
-        """Take note: it has returned, or its process has died."""
+        """Take note: it has returned, or its process has died. Its lease is extended until its process is done."""
         actor = self.loop.current
-        if actor is None or actor.is_alive:
-            self.claims.pop(claim, None)
+        if claim in self.claims and (actor is None or actor.is_alive):
+            self.claims[claim] = (actor, None)
+
+    def _forget_ended(self, actor: Actor | None) -> None:
+        for claim in [claim for claim, held in self.claims.items() if held == (actor, None)]:
+            del self.claims[claim]
 
     def going_on(self, message: Message) -> AbstractContextManager[None]:
         """Take note: a process goes on with what it did not get from the broker."""
@@ -261,8 +280,8 @@ class SimulatedWorker:
                 pause_us = beat_us // 3
                 continue
             for claim in foreign:
-                if claim in self.claims:
-                    body = self.claims[claim][1]
+                body = self.claims.get(claim, (None, None))[1]
+                if body is not None:
                     self._spawn("stops a body", lambda body=body: self._stop(body))
         self.is_beating = False
 

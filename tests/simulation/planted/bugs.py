@@ -321,8 +321,8 @@ _SHARING = (
     (
         "a process does not go on with the task that it kept",
         "runtime/attempts.py",
-        "lambda _: record(message, returned), seed, going_on)\n            following = going_on.following(kept) if going_on is not None else None",
-        "lambda _: record(message, returned), seed, going_on)\n            following = None",
+        "return decision, going_on.following(kept) if going_on is not None else None",
+        "return decision, None",
     ),
     (
         "the lease of a task that a process goes on with is not extended",

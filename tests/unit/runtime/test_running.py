@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from stabilize_celery.engine.places import ledger
 from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import Hash, workflow_slot
 from stabilize_celery.errors import TaskTimeoutError, UnreachableError
-from stabilize_celery.models.messages import MESSAGE_TYPES
+from stabilize_celery.models.messages import MESSAGE_TYPES, Message
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.task import TaskExecution
@@ -56,8 +57,16 @@ class Job(Task):
 class Watcher:
     """A process whose body is watched by hand."""
 
+    is_stopping = False
+
     def __init__(
-        self, body: Callable[[Watcher], TaskResult | None], task: Callable[[Any], Any] = Job, **options: Any
+        self,
+        body: Callable[[Watcher], TaskResult | None],
+        task: Callable[[Any], Any] = Job,
+        *,
+        pause_ms: Callable[[float], None] = lambda _: None,
+        mode: str = "per_message",
+        **options: Any,
     ) -> None:
         self.now_ms = START_MS
         self.store = MemoryStore(lambda: self.now_ms * 1000, partitions=2)
@@ -65,8 +74,8 @@ class Watcher:
         registry = TaskRegistry()
         self.job = task(lambda _: body(self))
         registry.register("job", self.job, options=TaskOptions(**options))
-        self.settings = Settings()
-        self.runtime = Runtime(self.store, registry, self.publisher, self.settings, "me", pause_ms=lambda _: None)
+        self.settings = Settings(mode=mode)
+        self.runtime = Runtime(self.store, registry, self.publisher, self.settings, "me", pause_ms=pause_ms)
         self.runtime.runner = self
         self.body: Body | None = None
         self.claim: Claim | None = None
@@ -77,6 +86,9 @@ class Watcher:
 
     def ended(self, claim: Claim) -> None:
         assert claim == self.claim
+
+    def going_on(self, message: Message) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def run(self, **more: Any) -> Watcher:
         stage = StageExecution(ref_id="a", type="t", name="a", tasks=[TaskExecution.create("job", "job")], **more)

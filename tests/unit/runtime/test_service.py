@@ -180,6 +180,8 @@ def test_claims_are_made_known_while_the_body_runs() -> None:
     told: list[tuple[str, Claim]] = []
 
     class Runner:
+        is_stopping = True
+
         def began(self, claim: Claim, _body: Body) -> None:
             told.append(("began", claim))
 
