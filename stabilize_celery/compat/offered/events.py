@@ -1,0 +1,74 @@
+"""What has happened: events, their bus, histories, projections, streams."""
+
+from stabilize_celery.compat.event import (
+    EntityType,
+    Event,
+    EventMetadata,
+    EventType,
+    create_stage_event,
+    create_task_event,
+    create_workflow_event,
+)
+from stabilize_celery.compat.event_bus import (
+    EventBus,
+    EventBusStats,
+    SubscriptionMode,
+    configure_event_bus,
+    get_event_bus,
+    reset_event_bus,
+)
+from stabilize_celery.compat.history import (
+    EventQuery,
+    PostgresEventStore,
+    RedisEventStore,
+    SqliteEventStore,
+    configure_event_sourcing,
+)
+from stabilize_celery.compat.projections import (
+    Projection,
+    StageMetricsProjection,
+    TimelineEntry,
+    WorkflowTimeline,
+    WorkflowTimelineProjection,
+)
+from stabilize_celery.compat.replay import (
+    EventReplayer,
+    WorkflowState,
+)
+from stabilize_celery.compat.streams import (
+    StreamItem,
+    WorkflowStream,
+)
+
+EventStore = RedisEventStore
+
+__all__ = [
+    "EntityType",
+    "Event",
+    "EventBus",
+    "EventBusStats",
+    "EventMetadata",
+    "EventQuery",
+    "EventReplayer",
+    "EventStore",
+    "EventType",
+    "PostgresEventStore",
+    "Projection",
+    "RedisEventStore",
+    "SqliteEventStore",
+    "StageMetricsProjection",
+    "StreamItem",
+    "SubscriptionMode",
+    "TimelineEntry",
+    "WorkflowState",
+    "WorkflowStream",
+    "WorkflowTimeline",
+    "WorkflowTimelineProjection",
+    "configure_event_bus",
+    "configure_event_sourcing",
+    "create_stage_event",
+    "create_task_event",
+    "create_workflow_event",
+    "get_event_bus",
+    "reset_event_bus",
+]
