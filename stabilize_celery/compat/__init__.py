@@ -19,6 +19,7 @@ from stabilize_celery.compat.offered.models import *  # noqa: F403 -- it has an 
 from stabilize_celery.compat.offered.observing import *  # noqa: F403 -- it has an __all__
 from stabilize_celery.compat.offered.running import *  # noqa: F403 -- it has an __all__
 from stabilize_celery.compat.offered.tasks import *  # noqa: F403 -- it has an __all__
+from stabilize_celery.models.snapshot import freeze as _freeze_dict  # noqa: F401 -- suites of tests take it from there
 
 __all__ = []
 __all__ += _errors.__all__

@@ -26,6 +26,11 @@ _RENAMED = {
     "SqliteEventStore": "RedisEventStore(url): the history is kept anyway, read it by handle.events()",
     "PostgresEventStore": "RedisEventStore(url): the history is kept anyway, read it by handle.events()",
 }
+_OWN_TOKENS = "it knows tokens that the program registers itself; a workflow's task is cancelled with its stage"
+_DIFFERENT = {
+    "cancel_task": _OWN_TOKENS,
+    "get_token": _OWN_TOKENS,
+}
 _METHODS = {
     "register_handler": (LOOK, "upstream's own handlers are stand-ins; one of your own is refused"),
     "replace_handler": (LOOK, "upstream's own handlers are stand-ins; one of your own is refused"),
@@ -242,10 +247,11 @@ def _moved(module: str, name: str) -> tuple[str, str, str]:
         return LOOK, what, "name what is needed: not all of it is here"
     if name in _RENAMED:
         return CHANGE, what, _RENAMED[name]
-    same = module.replace(_OLD, _NEW, 1)
-    home = next((home for home in (same, *_HOMES) if _has(home, name)), None)
+    same, below = module.replace(_OLD, _NEW, 1), module.replace(_OLD, f"{_NEW}.compat", 1)
+    home = next((home for home in (same, *_HOMES, below) if _has(home, name)), None)
     if home is not None:
-        return CHANGE, what, f"from {home} import {name}"
+        told = f"from {home} import {name}"
+        return (LOOK, what, f"{told}; {_DIFFERENT[name]}") if name in _DIFFERENT else (CHANGE, what, told)
     return MISSING, what, advice(name, module.removeprefix(f"{_OLD}.")) or "has no counterpart"
 
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 from ulid import ULID
 
 __all__ = [
+    "CURRENT_SCHEMA_VERSION",
     "EntityType",
     "Event",
     "EventMetadata",
@@ -17,6 +18,10 @@ __all__ = [
     "create_task_event",
     "create_workflow_event",
 ]
+
+
+CURRENT_SCHEMA_VERSION = 1
+"""Of the events that the engine tells of."""
 
 
 class EventType(Enum):
@@ -88,7 +93,7 @@ class Event:
     event_id: str = field(default_factory=lambda: str(ULID()))
     version: int = 0
     metadata: EventMetadata = field(default_factory=EventMetadata)
-    schema_version: int = 1
+    schema_version: int = CURRENT_SCHEMA_VERSION
 
     def with_sequence(self, sequence: int) -> Self:
         """Return the event with another sequence number."""

@@ -198,20 +198,21 @@ class EventBus:
 
 _MOST_FEEDS = 10_000
 """Of so many workflows it is remembered what was told (count)."""
-_BUS = EventBus()
+_OF_PROCESS = [EventBus()]
 
 
 def get_event_bus() -> EventBus:
     """Return the bus of this process."""
-    return _BUS
+    return _OF_PROCESS[0]
 
 
 def reset_event_bus() -> None:
-    """Forget the subscriptions of this process' bus."""
-    _BUS.reset()
+    """Give this process a new bus; nobody is told by the one of before any more."""
+    _OF_PROCESS[0].reset()
+    _OF_PROCESS[0] = EventBus()
 
 
 def configure_event_bus(max_workers: int = 4) -> EventBus:
     """Return the bus of this process. `max_workers`: as upstream's; handlers are called by who handled the message."""
     del max_workers
-    return _BUS
+    return _OF_PROCESS[0]

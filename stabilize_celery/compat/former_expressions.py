@@ -9,6 +9,8 @@ from stabilize_celery.models.expressions import ConditionError, evaluate, names_
 __all__ = ["ExpressionError", "evaluate_expression"]
 
 ExpressionError = ConditionError
+_TRUTHS = {"0": False, "1": True}
+"""Numbers that are the whole expression and stand for a truth value."""
 
 
 def evaluate_expression(expression: str, context: Mapping[str, Any]) -> Any:
@@ -18,6 +20,8 @@ def evaluate_expression(expression: str, context: Mapping[str, Any]) -> Any:
         ExpressionError: it can't be parsed or evaluated.
 
     """
+    if (literal := _TRUTHS.get(expression.strip())) is not None:
+        return literal
     ours = _translated(expression)
     return evaluate(ours, {**dict.fromkeys(names_in(ours)), **context})
 

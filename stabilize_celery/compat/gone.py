@@ -9,10 +9,7 @@ NO_SQL = "there is no SQL here: state is in Redis, read it by store.retrieve(id)
 _ALWAYS_ON = "is always on here, and has no switches"
 _LIMITS = "limit a task type by rate_per_s, or its stages by mutex_key with mutex_limit (docs/policies.md)"
 _ENGINE = "the engine's decisions are one whole: change what tasks do, or follow the events"
-_TOKENS = "each call of a task has its token: current_cancellation_token(); cancel by the workflow or the stage"
-_AUDIT = "handle.events() is the record of who did what; subscribe to get_event_bus() to send it elsewhere"
 _TRANSACTION = "`with store.transaction(queue) as txn` is for stages of workflows that are not started, and messages"
-_LLM = "call a model's API in a task of your own, or by an `http` task"
 _RECORDER = "the engine records every event itself; emit_progress(stage, …) adds one of your own"
 
 GONE: Mapping[str, str] = {
@@ -30,8 +27,6 @@ GONE: Mapping[str, str] = {
     "EventRecorder": _RECORDER,
     "configure_event_recorder": _RECORDER,
     "get_event_recorder": _RECORDER,
-    "EventMigrator": "events carry the version that wrote them, and old ones are read for ever",
-    "get_event_migrator": "events carry the version that wrote them, and old ones are read for ever",
     "SnapshotStore": "a workflow's state is kept beside its history: store.retrieve(id) needs no replay",
     "SnapshotPolicy": "a workflow's state is kept beside its history: store.retrieve(id) needs no replay",
     "Snapshot": "a workflow's state is kept beside its history: store.retrieve(id) needs no replay",
@@ -42,23 +37,10 @@ GONE: Mapping[str, str] = {
     "MessageHandler": _ENGINE,
     "QueueFullError": "queues have no limit here",
     **dict.fromkeys(("LoopConditionTask", "LoopBackTask", "LoopEntryTask"), "LoopBuilder makes loops by `jump` tasks"),
-    "register_token": _TOKENS,
-    "unregister_token": _TOKENS,
-    "get_token": _TOKENS,
-    "cancel_task": _TOKENS,
-    "bind_current_token": _TOKENS,
-    "reset_current_token": _TOKENS,
     "SqliteConfig": NO_SQL,
     "SqliteOptimizationTier": NO_SQL,
     "get_sqlite_config": NO_SQL,
     "reset_sqlite_config": NO_SQL,
-    "LLMClient": _LLM,
-    "LLMTask": _LLM,
-    "AgentLoopTask": _LLM,
-    "ToolRegistry": _LLM,
-    "AuditEvent": _AUDIT,
-    "FileAuditLogger": _AUDIT,
-    "audit": _AUDIT,
     "PROMPT_TEXT": "docs/ is the reference; its pages are plain Markdown",
     "mg_up": "there are no tables and no migrations here",
     "load_config": "settings are read from STABILIZE_* variables (docs/operations.md)",
@@ -66,7 +48,6 @@ GONE: Mapping[str, str] = {
 """What is not here, and what to do in its place."""
 
 GONE_MODULES: Mapping[str, str] = {
-    "audit": GONE["audit"],
     "cli": "the command line is `stabilize-celery`",
     "cli.commands": "the command line is `stabilize-celery`",
     "cli.config": GONE["load_config"],
@@ -77,10 +58,6 @@ GONE_MODULES: Mapping[str, str] = {
     "events.snapshots": GONE["SnapshotStore"],
     "events.subscriptions": GONE["SubscriptionManager"],
     "events.txn_scope": "an event is part of the commit that it tells of",
-    "llm": _LLM,
-    "llm.client": _LLM,
-    "llm.tasks": _LLM,
-    "llm.tools": _LLM,
     "metrics": "workers write metrics by themselves (docs/monitoring.md)",
     "migrations": GONE["mg_up"],
     "monitor": "`stabilize-celery watch ID`, or the page of `stabilize-celery web`",

@@ -107,6 +107,24 @@ class Mailbox:
         with self._guard:
             return any(kept.message.execution_id == execution_id for kept in self._kept.values())
 
+    def has_pending_message_for_stage(self, stage_id: str) -> bool:
+        """Return whether a message about a stage is kept."""
+        with self._guard:
+            return any(kept.message.stage_id == stage_id for kept in self._kept.values())
+
+    def has_pending_message_for_task(self, task_id: str) -> bool:
+        """Return whether a message about a task is kept."""
+        with self._guard:
+            return any(getattr(kept.message, "task_id", None) == task_id for kept in self._kept.values())
+
+    def extend_lock(self, message: ControlMessage, duration: timedelta | None = None) -> bool:
+        """Keep a message that was polled from others for longer; default: a minute. False: it is acknowledged."""
+        with self._guard:
+            number = _number_of(message.message_id)
+            if number in self._kept:
+                self._keep(number, self._kept[number].message, _LOCK_S if duration is None else seconds_of(duration))
+            return number in self._kept
+
     def clear(self) -> None:
         """Forget all messages but the dead ones."""
         with self._guard:

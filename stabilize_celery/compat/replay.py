@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from stabilize_celery.compat.event import EntityType, Event, EventType
+from stabilize_celery.compat.event_migrator import get_event_migrator
 from stabilize_celery.compat.history import EventQuery, RedisEventStore
 
 __all__ = ["EventReplayer", "WorkflowState"]
@@ -37,7 +38,6 @@ _STATUS: Mapping[str, str] = {
     "suspended": "SUSPENDED",
 }
 """What a kind of event makes of a status, unless the event says it itself."""
-_ALL = 1_000_000
 
 
 @dataclass
@@ -143,12 +143,13 @@ class EventReplayer:
         return [event.to_dict() for event in self._events.get_events_for_entity(entity_type, entity_id)]
 
     def _state(self, workflow_id: str, query: EventQuery) -> dict[str, Any]:
-        query.workflow_id, query.limit = workflow_id, _ALL
-        return _fold(workflow_id, self._events.get_events(query))
+        history = self._events.get_events_for_workflow(workflow_id)
+        return _fold(workflow_id, filter(query.wants, history))
 
 
 def _fold(workflow_id: str, events: Iterable[Event]) -> dict[str, Any]:
     state = WorkflowState(workflow_id)
+    migrator = get_event_migrator()
     for event in events:
-        state.apply(event)
+        state.apply(migrator.migrate(event, strict=False))
     return state.to_dict()

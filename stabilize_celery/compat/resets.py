@@ -9,9 +9,7 @@ __all__ = [
     "ConnectionManager",
     "SingletonMeta",
     "get_connection_manager",
-    "reset_cancellation_state",
     "reset_deduplicator",
-    "reset_event_migrator",
     "reset_event_recorder",
 ]
 
@@ -39,16 +37,8 @@ def get_connection_manager() -> ConnectionManager:
     return ConnectionManager()
 
 
-def reset_cancellation_state() -> None:
-    """Do nothing: a cancellation token belongs to one call of a task."""
-
-
 def reset_event_recorder() -> None:
     """Do nothing: the engine itself records every event."""
-
-
-def reset_event_migrator() -> None:
-    """Do nothing: old events are read for ever."""
 
 
 def reset_deduplicator() -> None:

@@ -130,7 +130,10 @@ class RedisWorkflowStore:
 
     def store(self, workflow: Workflow) -> None:
         """Keep a workflow until it is started; whether it is sound is looked at then."""
-        self.drafts[workflow.id] = deepcopy(workflow)
+        draft = deepcopy(workflow)
+        for stage in draft.stages:
+            stage.requisite_stage_ref_ids = set(stage.requisite_stage_ref_ids)
+        self.drafts[workflow.id] = draft
         self._note_stages(workflow)
 
     def start(self, workflow: Workflow | str) -> WorkflowHandle:
@@ -186,6 +189,13 @@ class RedisWorkflowStore:
         """Yield the workflows of a pipeline, as `retrieve_by_application`. Reads every workflow there is."""
         found = map(self.retrieve, self._ids(None))
         return _chosen((one for one in found if one.pipeline_config_id == pipeline_config_id), criteria)
+
+    def get_all_pending_workflows(self, criteria: WorkflowCriteria | None = None) -> Iterator[Workflow]:
+        """Yield the workflows of all applications that have not ended, or those of the criteria, newest first."""
+        found = map(self.retrieve, self._ids(None))
+        if criteria is not None and criteria.statuses is not None:
+            return _chosen(found, criteria)
+        return _chosen((one for one in found if not one.status.is_complete), criteria)
 
     def count_by_application(self, application: str) -> int:
         """Return how many workflows of an application there are."""

@@ -71,8 +71,8 @@ class CancellationToken:
 _TOKEN: ContextVar[CancellationToken | None] = ContextVar("stabilize_celery_cancellation", default=None)
 
 
-def bind_token(token: CancellationToken) -> Binding[CancellationToken | None]:
-    """Make `token` the one that task code inside the block looks at."""
+def bind_token(token: CancellationToken | None) -> Binding[CancellationToken | None]:
+    """Make `token` the one that task code inside the block looks at; None: it looks at none."""
     return Binding(_TOKEN, token)
 
 

@@ -1,6 +1,7 @@
 """What has happened: events, their bus, histories, projections, streams."""
 
 from stabilize_celery.compat.event import (
+    CURRENT_SCHEMA_VERSION,
     EntityType,
     Event,
     EventMetadata,
@@ -17,6 +18,7 @@ from stabilize_celery.compat.event_bus import (
     get_event_bus,
     reset_event_bus,
 )
+from stabilize_celery.compat.event_migrator import EventMigrator, get_event_migrator, reset_event_migrator
 from stabilize_celery.compat.history import (
     EventQuery,
     PostgresEventStore,
@@ -43,11 +45,13 @@ from stabilize_celery.compat.streams import (
 EventStore = RedisEventStore
 
 __all__ = [
+    "CURRENT_SCHEMA_VERSION",
     "EntityType",
     "Event",
     "EventBus",
     "EventBusStats",
     "EventMetadata",
+    "EventMigrator",
     "EventQuery",
     "EventReplayer",
     "EventStore",
@@ -70,5 +74,7 @@ __all__ = [
     "create_task_event",
     "create_workflow_event",
     "get_event_bus",
+    "get_event_migrator",
     "reset_event_bus",
+    "reset_event_migrator",
 ]

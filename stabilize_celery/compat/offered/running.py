@@ -107,9 +107,7 @@ from stabilize_celery.compat.resets import (
     ConnectionManager,
     SingletonMeta,
     get_connection_manager,
-    reset_cancellation_state,
     reset_deduplicator,
-    reset_event_migrator,
     reset_event_recorder,
 )
 from stabilize_celery.compat.resilience_config import (
@@ -217,9 +215,7 @@ __all__ = [
     "register_all_handlers",
     "register_task",
     "reject",
-    "reset_cancellation_state",
     "reset_deduplicator",
-    "reset_event_migrator",
     "reset_event_recorder",
     "reset_handler_config",
     "send_signal",

@@ -17,6 +17,16 @@ from stabilize_celery.compat.former_expressions import (
     ExpressionError,
     evaluate_expression,
 )
+from stabilize_celery.compat.former_tasks import DockerTask, HTTPTask, PythonTask, ShellTask, SSHTask
+from stabilize_celery.compat.former_tokens import (
+    bind_current_token,
+    cancel_task,
+    get_token,
+    register_token,
+    reset_cancellation_state,
+    reset_current_token,
+    unregister_token,
+)
 from stabilize_celery.compat.highway import (
     HighwayTask,
 )
@@ -62,12 +72,6 @@ from stabilize_celery.tasks.cancellation import (
     is_cancellation_requested,
     raise_if_cancellation_requested,
 )
-from stabilize_celery.tasks.docker import (
-    DockerTask,
-)
-from stabilize_celery.tasks.http import (
-    HTTPTask,
-)
 from stabilize_celery.tasks.interface import (
     CallableTask,
     NoOpTask,
@@ -79,17 +83,8 @@ from stabilize_celery.tasks.interface import (
 from stabilize_celery.tasks.progress import (
     emit_progress,
 )
-from stabilize_celery.tasks.python import (
-    PythonTask,
-)
 from stabilize_celery.tasks.registry import (
     TaskRegistry,
-)
-from stabilize_celery.tasks.shell import (
-    ShellTask,
-)
-from stabilize_celery.tasks.ssh import (
-    SSHTask,
 )
 from stabilize_celery.tasks.sub_workflow import (
     SubWorkflowTask,
@@ -153,18 +148,25 @@ __all__ = [
     "assert_stage_ready",
     "assert_true",
     "assert_verified",
+    "bind_current_token",
+    "cancel_task",
     "current_cancellation_token",
     "emit_progress",
     "evaluate_expression",
     "get_finalizer_registry",
     "get_signal",
+    "get_token",
     "get_verifier",
     "is_cancellation_requested",
     "is_valid",
     "raise_if_cancellation_requested",
+    "register_token",
     "register_verifier",
+    "reset_cancellation_state",
+    "reset_current_token",
     "reset_finalizer_registry",
     "set_finalizer_registry",
+    "unregister_token",
     "validate_context",
     "validate_outputs",
     "verifier",

@@ -319,6 +319,12 @@ def test_an_expression_has_its_value_of_before(expression: str, value: Any) -> N
     assert evaluate_expression(expression, {"config": {"limits": {"high": 7}}}) == value
 
 
+@pytest.mark.parametrize(("expression", "value"), [("1", True), (" 0 ", False), ("true", True), ("False", False)])
+def test_a_number_alone_can_be_a_truth_value(expression: str, value: bool) -> None:
+    """As switches of stages have it."""
+    assert evaluate_expression(expression, {}) is value
+
+
 @pytest.mark.parametrize("expression", ["", "a b", "().__class__", "text.upper()", "text.size", "f(1)"])
 def test_no_attribute_of_an_object_is_ever_looked_at(expression: str) -> None:
     with pytest.raises(ExpressionError):

@@ -74,11 +74,9 @@ def test_a_module_is_an_attribute_of_the_one_above() -> None:
 @pytest.mark.parametrize(
     ("path", "name", "instead"),
     [
-        ("", "LLMTask", "in a task of your own"),
+        ("", "TaskBulkheadManager", "rate_per_s"),
         ("queue.dedup", "get_deduplicator", "is always on"),
         ("persistence.sqlite.transaction", "AtomicTransaction", "with store.transaction"),
-        ("audit", "audit", "handle.events()"),
-        ("llm", "ChatMessage", "in a task of your own"),
         ("resilience.executor", "anything", "rate_per_s"),
         ("tasks.loop", "LoopBackTask", "LoopBuilder"),
         ("queue.processor", "MessageHandler", "one whole"),

@@ -13,6 +13,7 @@ from stabilize_celery.compat import (
     ConcurrencyError,
     Orchestrator,
     QueueProcessor,
+    RunTask,
     SqliteQueue,
     SqliteWorkflowStore,
     StageExecution,
@@ -20,6 +21,7 @@ from stabilize_celery.compat import (
     StartWorkflow,
     TaskExecution,
     Workflow,
+    WorkflowCriteria,
     WorkflowStatus,
 )
 
@@ -213,3 +215,52 @@ def test_what_is_paused_before_its_start_is_resumed_before_it(queue: SqliteQueue
     assert store.resume(workflow.id)
     orchestrator.start(workflow)
     assert store.retrieve(workflow.id).status is WorkflowStatus.RUNNING
+
+
+def test_a_lock_that_is_extended_keeps_a_message_from_others(queue: SqliteQueue) -> None:
+    """Until it is acknowledged; then there is nothing to be kept."""
+    queue.push(StartWorkflow(execution_id="w"))
+    message = queue.poll_one()
+    assert message is not None
+
+    assert queue.extend_lock(message, timedelta(seconds=0))
+    again = queue.poll_one()
+    assert again is not None
+    assert queue.extend_lock(again)
+    assert queue.poll_one() is None
+    queue.ack(again)
+    assert not queue.extend_lock(again)
+
+
+def test_a_queue_tells_what_it_has_messages_about(queue: SqliteQueue) -> None:
+    """By the whole id."""
+    queue.push(RunTask(execution_id="w", stage_id="stage-1", task_id="task-12"))
+
+    assert queue.has_pending_message_for_task("task-12")
+    assert not queue.has_pending_message_for_task("task-1")
+    assert queue.has_pending_message_for_stage("stage-1")
+    assert not queue.has_pending_message_for_stage("task-12")
+
+
+def test_what_has_not_ended_is_found_in_all_applications(queue: SqliteQueue, store: SqliteWorkflowStore) -> None:
+    """Stored, or running; or what has the statuses that are asked for."""
+    done, waiting, stored = (Workflow.create(name, name, gate().stages) for name in ("a", "b", "c"))
+    done.status = WorkflowStatus.SUCCEEDED
+    for workflow in (done, waiting, stored):
+        store.store(workflow)
+    Orchestrator(queue, store=store).start(waiting)
+
+    found = {one.id for one in store.get_all_pending_workflows()}
+    ended = store.get_all_pending_workflows(WorkflowCriteria(statuses={WorkflowStatus.SUCCEEDED}))
+
+    assert found == {waiting.id, stored.id}
+    assert [one.id for one in ended] == [done.id]
+
+
+def test_requisites_that_were_given_as_a_list_are_a_set(store: SqliteWorkflowStore) -> None:
+    """In what is stored."""
+    workflow = Workflow.create("app", "w", [StageExecution(ref_id="a"), StageExecution(ref_id="b")])
+    workflow.stages[1].requisite_stage_ref_ids = ["a"]  # type: ignore[assignment]
+    store.store(workflow)
+
+    assert store.retrieve(workflow.id).stages[1].requisite_stage_ref_ids == {"a"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,6 +13,7 @@ from stabilize_celery.compat import (
     EntityType,
     Event,
     EventMetadata,
+    EventMigrator,
     EventQuery,
     EventReplayer,
     EventType,
@@ -21,6 +24,10 @@ from stabilize_celery.compat import (
     create_stage_event,
     create_task_event,
     create_workflow_event,
+    get_event_bus,
+    get_event_migrator,
+    reset_event_bus,
+    reset_event_migrator,
 )
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage.stage import StageExecution
@@ -105,3 +112,63 @@ def test_the_history_of_a_run_is_replayed() -> None:
     assert [(one.data["name"], one.data["type"], one.data["task_count"]) for one in told] == [("A", "kind", 1)] * 2
     task = list(SqliteEventStore().get_events(EventQuery(EntityType.TASK, flow.stages[0].tasks[0].id, flow.id)))[-1]
     assert (task.data["name"], task.data["status"], task.data["stage_id"]) == ("ok", "SUCCEEDED", flow.stages[0].id)
+
+
+@pytest.fixture
+def migrator() -> Iterator[EventMigrator]:
+    reset_event_migrator()
+    yield get_event_migrator()
+    reset_event_migrator()
+
+
+def test_events_of_an_older_shape_are_brought_to_the_new_one(migrator: EventMigrator) -> None:
+    """By what the program registered, when they are replayed; one step follows the other."""
+
+    @migrator.register(1, 2)
+    def named(event: Event) -> Event:
+        return replace(event, data={"state": event.data["old"]}, schema_version=2)
+
+    @migrator.register(2, 3)
+    def called(event: Event) -> Event:
+        return replace(event, data={"status": event.data["state"]}, schema_version=3)
+
+    store = SqliteEventStore()
+    store.append(create_workflow_event(EventType.WORKFLOW_COMPLETED, "w", 1, {"old": "DONE"}, META))
+
+    assert EventReplayer(store).rebuild_workflow_state("w")["status"] == "DONE"
+    assert migrator.registered_migrations == [(1, 2), (2, 3)]
+
+
+def test_a_missing_migration_is_told_to_who_asks(migrator: EventMigrator) -> None:
+    """A replay goes as far as it can."""
+    event = create_workflow_event(EventType.WORKFLOW_COMPLETED, "w", 1, {}, META)
+    newer = replace(event, schema_version=9)
+
+    assert migrator.migrate(event) is event
+    assert migrator.migrate(event, 2, strict=False) is event
+    assert migrator.migrate(newer, 2, strict=False) is newer
+    with pytest.raises(ValueError, match="no migration leads to 2"):
+        migrator.migrate(event, 2)
+    with pytest.raises(ValueError, match="has version 9"):
+        migrator.migrate(newer, 2)
+
+
+def test_a_migration_leads_to_the_next_version(migrator: EventMigrator) -> None:
+    """Neither further, nor nowhere."""
+    with pytest.raises(ValueError, match="from one version to the next, not from 1 to 3"):
+        migrator.register(1, 3)
+    migrator.register(1, 2)(lambda event: event)
+    with pytest.raises(ValueError, match="from version 1 made version 1"):
+        migrator.migrate(create_workflow_event(EventType.WORKFLOW_COMPLETED, "w", 1, {}, META))
+
+
+def test_a_reset_bus_is_a_new_one() -> None:
+    """Who holds the one of before is told nothing any more."""
+    before, seen = get_event_bus(), []
+    before.subscribe("mine", seen.append)
+
+    reset_event_bus()
+
+    assert get_event_bus() is not before
+    before.publish(create_workflow_event(EventType.WORKFLOW_COMPLETED, "w", 1, {}, META))
+    assert seen == []

@@ -1,0 +1,129 @@
+"""Ready-made tasks that a program executes by itself answer as they did; tokens that it registers itself, too."""
+
+from __future__ import annotations
+
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+
+from stabilize_celery.compat import (
+    DockerTask,
+    HTTPTask,
+    PythonTask,
+    ShellTask,
+    SSHTask,
+    StageExecution,
+    Task,
+    TaskCancelledError,
+    TaskExecution,
+    TransientError,
+    Workflow,
+    WorkflowStatus,
+    bind_current_token,
+    cancel_task,
+    current_cancellation_token,
+    get_token,
+    is_cancellation_requested,
+    raise_if_cancellation_requested,
+    register_token,
+    reset_cancellation_state,
+    reset_current_token,
+    unregister_token,
+)
+from stabilize_celery.testing import run_workflow
+
+
+def stage(kind: str = "it", **context: Any) -> StageExecution:
+    return StageExecution(ref_id="s", context=context, tasks=[TaskExecution.create("it", kind)])
+
+
+@pytest.mark.parametrize(
+    ("task", "context", "said"),
+    [
+        (ShellTask(), {}, "`command` must be a text"),
+        (PythonTask(), {"script": "x", "module": "y"}, "give one of `script`"),
+        (PythonTask(), {"module": "json"}, "`function` must be a text"),
+        (HTTPTask(), {}, "`url`"),
+        (SSHTask(), {"command": "ls"}, "`host` must be a text"),
+        (DockerTask(), {"image": "x", "timeout": "soon"}, ""),
+    ],
+)
+def test_a_refused_setting_is_a_result(task: Task, context: dict[str, Any], said: str) -> None:
+    """TERMINAL, with what is wrong as its error."""
+    result = task.execute(stage(**context))
+
+    assert result.status is WorkflowStatus.TERMINAL
+    assert said in result.context["error"]
+
+
+def test_what_a_failed_command_said_stands_in_the_context() -> None:
+    """Where unit tests of a program look for it; a failure that the pipeline bears has it, too."""
+    script = "import sys; print('half'); raise ValueError('no')"
+
+    failed = PythonTask().execute(stage(script=script))
+    borne = ShellTask().execute(stage(command="echo half; exit 3", continue_on_failure=True))
+
+    assert (failed.context["exit_code"], failed.context["stdout"]) == (1, "half")
+    assert "ValueError: no" in failed.context["stderr"]
+    assert (borne.status, borne.context["returncode"]) == (WorkflowStatus.FAILED_CONTINUE, 3)
+
+
+def test_within_a_workflow_the_inputs_stay_what_they_were() -> None:
+    """So a restarted stage finds them again."""
+    [ended] = run_workflow(
+        Workflow.create("app", "w", [stage("sh", command="echo half; exit 3")]), {"sh": ShellTask}
+    ).stages
+
+    assert "stdout" not in ended.context
+    assert ended.outputs["stdout"] == "half"
+
+
+def test_a_failure_that_is_tried_again_is_raised() -> None:
+    """As a program expects of `restart_on_failure`."""
+    with pytest.raises(TransientError):
+        ShellTask().execute(stage(command="exit 3", restart_on_failure=True))
+
+
+# -- tokens ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_tokens() -> Any:
+    yield
+    reset_cancellation_state()
+
+
+def test_code_in_a_thread_stops_at_its_token(no_tokens: None) -> None:
+    """It is raised from elsewhere, by the id under which it was registered."""
+    register_token("job")
+    began, stopped = Event(), Event()
+
+    def work() -> None:
+        bound = bind_current_token(get_token("job"))
+        began.set()
+        while not is_cancellation_requested():
+            stopped.wait(0.001)
+        stopped.set()
+        with pytest.raises(TaskCancelledError):
+            raise_if_cancellation_requested()
+        reset_current_token(bound)
+        assert current_cancellation_token() is None
+
+    thread = Thread(target=work)
+    thread.start()
+    assert began.wait(30)
+    assert cancel_task("job")
+    assert stopped.wait(30)
+    thread.join(30)
+
+
+def test_only_what_was_registered_is_known(no_tokens: None) -> None:
+    """A task that a workflow runs is not: it is cancelled with its stage."""
+    token = register_token("job")
+
+    assert register_token("job") is get_token("job") is token
+    unregister_token("job")
+    assert get_token("job") is None
+    assert not cancel_task("job")
+    assert not token.is_cancelled
