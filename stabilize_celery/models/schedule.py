@@ -3,7 +3,7 @@
 import datetime as dt
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice, takewhile
+from itertools import dropwhile, islice, takewhile
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -27,6 +27,7 @@ MAX_MISSED = 1_000
 _MAX_NAME = 200
 _MIN_EVERY_S = 1.0
 _LAST_YEAR_MS = 2**47
+_NONE = dt.timedelta()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +62,14 @@ class Schedule:
         if self.every_s is not None:
             step_ms = round(self.every_s * 1000)
             return self.start_ms + max(0, (at_ms - self.start_ms) // step_ms + 1) * step_ms
-        return next(self._cron_times(max(at_ms, self.start_ms - 1), reverse=False))
+        after_ms = max(at_ms, self.start_ms - 1)
+        # In an hour that comes a second time, what is next may be told as it was the first time.
+        return next(one for one in self._cron_times(after_ms, reverse=False) if one > after_ms)
 
     def newest(self, after_ms: int, until_ms: int, limit: int) -> list[int]:
         """Return the newest `limit` times after `after_ms` and up to `until_ms`, oldest first."""
         is_cron = self.every_s is None
-        times = self._cron_times(until_ms + 1, reverse=True) if is_cron else self._steps_back(until_ms)
+        times = self._cron_back(until_ms) if is_cron else self._steps_back(until_ms)
         first = max(after_ms + 1, self.start_ms)
         return list(islice(takewhile(lambda at_ms: at_ms >= first, times), limit))[::-1]
 
@@ -82,7 +85,7 @@ class Schedule:
     def workflow_at(self, at_ms: int) -> Workflow:
         """Return the workflow for one of its times: it sees `scheduled_for` (ISO 8601), and is triggered by us."""
         workflow = from_definition(_plain(self.definition))
-        when = dt.datetime.fromtimestamp(at_ms / 1000, ZoneInfo(self.timezone))
+        when = self._local(at_ms)
         workflow.context.setdefault("scheduled_for", when.isoformat())
         workflow.trigger.type = "schedule"
         workflow.trigger.parameters = {**workflow.trigger.parameters, "schedule": self.name}
@@ -98,10 +101,20 @@ class Schedule:
         newest = self.start_ms + (until_ms - self.start_ms) // step_ms * step_ms
         return iter(range(newest, self.start_ms - 1, -step_ms))
 
+    def _cron_back(self, until_ms: int) -> Iterator[int]:
+        """Yield the times up to `until_ms`, the newest first."""
+        at = self._local(until_ms)
+        # In an hour that comes a second time: what it showed later than this, when it came the first time, is past, too.
+        repeats = (at.replace(fold=0).utcoffset() or _NONE) - (at.utcoffset() or _NONE) if at.fold else _NONE
+        times = self._cron_times(until_ms + 1 + round(repeats.total_seconds() * 1000), reverse=True)
+        return dropwhile(lambda one: one > until_ms, times)
+
     def _cron_times(self, at_ms: int, *, reverse: bool) -> Iterator[int]:
-        at = dt.datetime.fromtimestamp(at_ms / 1000, ZoneInfo(self.timezone))
-        for when in CronSim(self.cron, at, reverse=reverse):
+        for when in CronSim(self.cron, self._local(at_ms), reverse=reverse):
             yield round(when.timestamp() * 1000)
+
+    def _local(self, at_ms: int) -> dt.datetime:
+        return dt.datetime.fromtimestamp(at_ms / 1000, ZoneInfo(self.timezone))
 
 
 def check_schedule(schedule: Schedule) -> None:

@@ -43,6 +43,18 @@ def test_a_day_has_one_time_whatever_the_clock_does(day: str, hours: int) -> Non
     assert len(daily.newest(start, start + hours * HOUR - 1, 10)) == 1
 
 
+@pytest.mark.parametrize("cron", ["30 2 * * *", "15 2,3 * * *", "*/30 * * * *", "0 * * * *"])
+def test_whenever_it_is_asked_the_times_are_the_same(cron: str) -> None:
+    """Also in the hour that comes a second time: no time is told that is past, or is no longer known."""
+    found = schedule(cron=cron, timezone="Europe/Berlin")
+    first, last = at("2026-10-24T12:00"), at("2026-10-25T12:00")
+    times = found.newest(first, last, 1_000)
+
+    for asked in range(first, last, 7 * MINUTE):
+        assert found.newest(first, asked, 1_000) == [one for one in times if one <= asked]
+        assert found.next_after(asked) == next((one for one in times if one > asked), found.next_after(last))
+
+
 def test_intervals_count_from_their_start() -> None:
     often = schedule(every_s=90, start_ms=1_000)
 
