@@ -61,8 +61,8 @@ def without_endless(text: str) -> str:
 def sentence_of(error: StabilizeError | TimeoutError) -> str:
     """Return what is printed for an error."""
     text = without_endless(str(error))
-    first = text.partition(" ")[0].rstrip(":,;")
-    # A file, an id or an option stays as it is written.
+    first = text.partition(" ")[0].rstrip(",;")
+    # A file, an id or an option stays as it is written; so does what a colon names.
     told = text[:1].upper() + text[1:] if first.replace("'", "").isalpha() and not text.startswith("'") else text
     if isinstance(error, UnreachableError) and not isinstance(error, PayloadError | WritesRefusedError):
         told += " Set STABILIZE_REDIS_URL or --redis-url; without a URL an embedded server is used."

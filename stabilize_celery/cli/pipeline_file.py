@@ -105,7 +105,11 @@ def text_of(path: Path) -> tuple[str, str]:
         return str(path), path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise Mistake(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except IsADirectoryError:
+        raise Mistake(f"{path}: can't be read: it is a folder") from None
+    except UnicodeDecodeError as error:
+        raise Mistake(f"{path}: can't be read: it is no text in UTF-8 ({error.reason} at byte {error.start})") from None
+    except OSError as error:
         raise Mistake(f"{path}: can't be read: {error}") from None
 
 

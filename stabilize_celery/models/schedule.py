@@ -104,7 +104,7 @@ class Schedule:
     def _cron_back(self, until_ms: int) -> Iterator[int]:
         """Yield the times up to `until_ms`, the newest first."""
         at = self._local(until_ms)
-        # In an hour that comes a second time: what it showed later than this, when it came the first time, is past, too.
+        # In an hour that comes a second time: what was later in it than this, when it came first, is past, too.
         repeats = (at.replace(fold=0).utcoffset() or _NONE) - (at.utcoffset() or _NONE) if at.fold else _NONE
         times = self._cron_times(until_ms + 1 + round(repeats.total_seconds() * 1000), reverse=True)
         return dropwhile(lambda one: one > until_ms, times)

@@ -187,6 +187,14 @@ def test_wrong_input_is_told_in_words_with_code_2(
     assert "\n" not in as_json.err.strip()
 
 
+@pytest.mark.parametrize("name", ["pipelines", "nothing"])
+def test_a_file_is_named_as_it_is_written(program: Program, tmp_path: Path, name: str) -> None:
+    """Also one whose name could begin a sentence."""
+    (tmp_path / "pipelines").mkdir()
+
+    assert program("validate", name).err.startswith(f"{name}: ")
+
+
 @pytest.mark.parametrize("command", ["start -", "validate -", "graph -", "start --batch -"])
 @pytest.mark.parametrize(
     ("given", "words"),
