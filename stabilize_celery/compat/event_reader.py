@@ -7,7 +7,7 @@ from typing import Any
 from stabilize_celery.client.client import Client
 from stabilize_celery.client.events import WorkflowEvent
 from stabilize_celery.compat.event import EntityType, Event, EventMetadata, EventType
-from stabilize_celery.compat.streams import StreamItem
+from stabilize_celery.compat.stream_item import StreamItem
 from stabilize_celery.models.stage import StageExecution
 
 __all__ = ["EventReader"]

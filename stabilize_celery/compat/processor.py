@@ -205,9 +205,17 @@ class QueueProcessor:
     def start(self) -> None:
         """Run in the background until `stop`."""
         if not self.is_running:
+            if self.config.recover_on_start:
+                self._recover()
             self._stopping.clear()
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
+
+    def _recover(self) -> None:
+        try:
+            self.run_recovery()
+        except UnreachableError as error:
+            logger.warning("in-process worker: %s", error)
 
     def request_stop(self) -> None:
         """Take no more messages; what is being handled goes on to its end."""

@@ -3,6 +3,8 @@
 `SingletonMeta.reset(ConnectionManager)` gives the stores that are made afterwards an empty memory.
 """
 
+from typing import Any, ClassVar
+
 from stabilize_celery.compat.store import forget_memory
 
 __all__ = [
@@ -14,7 +16,25 @@ __all__ = [
 ]
 
 
-class ConnectionManager:
+class SingletonMeta(type):
+    """Stands for upstream's: of a class with it there is one object, until it is reset."""
+
+    _made: ClassVar[dict[type, Any]] = {}
+
+    def __call__(cls, *args: Any, **more: Any) -> Any:
+        """Return the one object of a class."""
+        if cls not in SingletonMeta._made:
+            SingletonMeta._made[cls] = super().__call__(*args, **more)
+        return SingletonMeta._made[cls]
+
+    @staticmethod
+    def reset(kind: type) -> None:
+        """Let the class have another object, and forget what the stores in this process' memory have."""
+        SingletonMeta._made.pop(kind, None)
+        forget_memory()
+
+
+class ConnectionManager(metaclass=SingletonMeta):
     """Stands for upstream's; each store has its own connections here."""
 
     def close_all(self) -> None:
@@ -22,19 +42,10 @@ class ConnectionManager:
         forget_memory()
 
 
-class SingletonMeta(type):
-    """Stands for upstream's."""
-
-    @staticmethod
-    def reset(kind: type) -> None:
-        """Forget what the stores in this process' memory have; `kind` is as upstream's."""
-        del kind
-        forget_memory()
-
-
 def get_connection_manager() -> ConnectionManager:
-    """Return a connection manager."""
-    return ConnectionManager()
+    """Return the connection manager of this process."""
+    manager: ConnectionManager = ConnectionManager()
+    return manager
 
 
 def reset_event_recorder() -> None:

@@ -3,63 +3,32 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
+from uuid import uuid4
 
 from stabilize_celery.client.client import Client
 from stabilize_celery.client.events import ENDED, WorkflowEvent
 from stabilize_celery.client.following import EventFeed
+from stabilize_celery.compat.event import EntityType, Event, EventType
+from stabilize_celery.compat.event_bus import get_event_bus
 from stabilize_celery.compat.store import RedisWorkflowStore
-from stabilize_celery.errors import WorkflowNotFoundError
+from stabilize_celery.compat.stream_item import StreamItem
+from stabilize_celery.errors import ConfigurationError, WorkflowNotFoundError
+from stabilize_celery.models.stage import StageExecution
+from stabilize_celery.tasks import progress
+from stabilize_celery.tasks.call import bound_call
 
-__all__ = ["HasURL", "StreamItem", "WorkflowStream", "client_of"]
+__all__ = ["HasURL", "WorkflowStream", "client_of", "emit_progress"]
 
 _BLOCK_S = 0.5
 """How long one look waits for an event (s): so long closing may take."""
-_OF_UPSTREAM = {
-    "workflow.succeeded": "workflow.completed",
-    "workflow.skipped": "workflow.completed",
-    "workflow.failed_continue": "workflow.completed",
-    "workflow.terminal": "workflow.failed",
-    "workflow.stopped": "workflow.failed",
-}
-_PER_MS = 1000
-"""More events than this in one millisecond would have the same number (count)."""
 
 
 class HasURL(Protocol):
     """Something that says where it is, such as a `RedisEventStore`."""
 
     url: str
-
-
-@dataclass
-class StreamItem:
-    """One event. `entity_id`: a stage's `ref_id`, or the workflow's id; `source`: `replay` or `live`."""
-
-    event_type: str
-    entity_type: str
-    entity_id: str
-    workflow_id: str
-    data: dict[str, Any]
-    sequence: int
-    source: str
-
-    @classmethod
-    def from_event(cls, event: WorkflowEvent, source: str, workflow_id: str = "") -> Self:
-        """Return an event of a workflow as an item."""
-        at, _, number = event.id.partition("-")
-        kind = _OF_UPSTREAM.get(event.kind, event.kind)
-        return cls(
-            event_type=kind,
-            entity_type="stage" if kind.startswith("custom") else kind.partition(".")[0],
-            entity_id=event.ref_id or workflow_id,
-            workflow_id=workflow_id,
-            data=dict(event.data),
-            sequence=int(at) * _PER_MS + int(number or 0),
-            source=source,
-        )
 
 
 class WorkflowStream:
@@ -85,6 +54,7 @@ class WorkflowStream:
         self._found: Client | None = None
         self._closed = threading.Event()
         self._listener: threading.Thread | None = None
+        self._subscriptions: list[str] = []
 
     def __enter__(self) -> Self:
         return self
@@ -107,9 +77,18 @@ class WorkflowStream:
             yield self._item(event, "replay")
 
     def on_event(self, callback: Callable[[StreamItem], Any], **more: Any) -> None:
-        """Call this with each event from now on, in a thread, until the workflow ends; `more` is accepted."""
+        """Call this with each event from now on, in a thread, until the workflow ends; `more` is accepted.
+
+        What `emit_progress` tells outside of a workflow, as in unit tests of tasks, it is called with at once.
+        """
         del more
-        feed = self._feed(include_history=False)
+        name = f"stream-{uuid4()}"
+        get_event_bus().subscribe(name, _Direct(callback), [EventType.CUSTOM], workflow_filter=self.execution_id)
+        self._subscriptions.append(name)
+        try:
+            feed = self._feed(include_history=False)
+        except ConfigurationError:
+            return  # nothing is kept anywhere
         self._listener = threading.Thread(target=self._listen, args=(feed, callback), daemon=True)
         self._listener.start()
 
@@ -123,6 +102,8 @@ class WorkflowStream:
     def close(self) -> None:
         """Listen no more."""
         self._closed.set()
+        for name in self._subscriptions:
+            get_event_bus().unsubscribe(name)
         if self._listener is not None and self._listener is not threading.current_thread():
             self._listener.join()
 
@@ -157,6 +138,35 @@ class WorkflowStream:
 
     def _item(self, event: WorkflowEvent, source: str) -> StreamItem:
         return StreamItem.from_event(event, source, self.execution_id)
+
+
+class _Direct:
+    """Hands on what was told to the bus itself; a workflow's own events come from its history."""
+
+    def __init__(self, callback: Callable[[StreamItem], Any]) -> None:
+        self._callback = callback
+
+    def __call__(self, event: Event) -> None:
+        if event.sequence == 0:
+            ref_id = str(event.data["stage_ref_id"])
+            about = ("stage", ref_id, event.workflow_id, dict(event.data))
+            self._callback(StreamItem(event.event_type.value, *about, 0, "live"))
+
+
+def emit_progress(stage: StageExecution, message: str = "", *, recorder: Any = None, **data: Any) -> None:
+    """Tell how far a task is: to the workflow's events, and outside of a workflow to this process' bus.
+
+    Raises:
+        TypeError: in a workflow, `data` is no JSON; the text names the key.
+        UnreachableError: Redis is away.
+
+    """
+    if bound_call() is not None:
+        progress.emit_progress(stage, message, recorder=recorder, **data)
+    elif stage.has_execution():
+        told = {"message": message, "stage_ref_id": stage.ref_id, **data}
+        event = Event(EventType.CUSTOM, EntityType.STAGE, stage.id, stage.execution.id, told)
+        get_event_bus().publish(event)
 
 
 def client_of(workflow_id: str, given: RedisWorkflowStore | HasURL | None) -> Client:

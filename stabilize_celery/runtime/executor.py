@@ -155,7 +155,8 @@ class TaskExecutor:
         elif result.status is WorkflowStatus.REDIRECT:
             changes["target"] = result.target_stage_ref_id
             if not result.target_stage_ref_id:
-                return _failed(claimed, "RedirectError", "the task redirects, but names no stage to jump to")
+                told = "the task redirects, but names no stage to jump to"
+                return msgspec.structs.replace(_failed(claimed, "RedirectError", told), context=answer.context)
         elif result.status in (WorkflowStatus.TERMINAL, WorkflowStatus.STOPPED, WorkflowStatus.FAILED_CONTINUE):
             told = str(answer.context.get("error") or f"the task answered {result.status.name}")
             changes["error"] = {"message": truncate_error(told, MAX_TOLD_BYTES)}

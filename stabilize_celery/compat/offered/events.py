@@ -37,9 +37,10 @@ from stabilize_celery.compat.replay import (
     EventReplayer,
     WorkflowState,
 )
+from stabilize_celery.compat.stream_item import StreamItem
 from stabilize_celery.compat.streams import (
-    StreamItem,
     WorkflowStream,
+    emit_progress,
 )
 
 EventStore = RedisEventStore
@@ -73,6 +74,7 @@ __all__ = [
     "create_stage_event",
     "create_task_event",
     "create_workflow_event",
+    "emit_progress",
     "get_event_bus",
     "get_event_migrator",
     "reset_event_bus",

@@ -80,9 +80,6 @@ from stabilize_celery.tasks.interface import (
     SkippableTask,
     Task,
 )
-from stabilize_celery.tasks.progress import (
-    emit_progress,
-)
 from stabilize_celery.tasks.registry import (
     TaskRegistry,
 )
@@ -151,7 +148,6 @@ __all__ = [
     "bind_current_token",
     "cancel_task",
     "current_cancellation_token",
-    "emit_progress",
     "evaluate_expression",
     "get_finalizer_registry",
     "get_signal",

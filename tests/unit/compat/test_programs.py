@@ -266,6 +266,44 @@ def test_a_task_may_jump_though_its_stage_declares_nothing(program: Program) -> 
     assert AgainTask.times == 3
 
 
+def test_a_stage_that_joins_may_send_one_branch_back(program: Program) -> None:
+    """It starts again behind that one; the other branch, which is done, does not run again."""
+    AgainTask.times = 0
+    program.registry.register("again", AgainTask)
+    branches = [stage("prepare", "hello"), stage("beside", "hello")]
+
+    ended = program.run(Workflow.create("app", "loop", [*branches, stage("check", "again", "prepare", "beside")]))
+
+    assert ended.status is WorkflowStatus.SUCCEEDED
+    assert AgainTask.times == 3
+
+
+def test_a_redirection_to_nowhere_fails_and_keeps_what_it_said(program: Program) -> None:
+    """Its context is the stage's."""
+    program.registry.register("nowhere", lambda _: TaskResult.redirect(context={"asked": True}))
+
+    ended = program.run(Workflow.create("app", "w", [stage("a", "nowhere")]))
+
+    assert ended.status is WorkflowStatus.TERMINAL
+    assert ended.stages[0].context["asked"] is True
+
+
+def test_recovery_on_start_is_asked_for_once(program: Program) -> None:
+    """A program that put its own into `run_recovery` finds it called; nobody else's start is changed."""
+    calls: list[str] = []
+
+    class Own(QueueProcessor):
+        def run_recovery(self) -> list[Any]:
+            calls.append("looked")
+            return super().run_recovery()
+
+    for config in (QueueProcessorConfig(recover_on_start=True), QueueProcessorConfig()):
+        with Own(CeleryQueue(), config, RedisWorkflowStore("memory://"), program.registry) as own:
+            own.start()
+
+    assert calls == ["looked"]
+
+
 def test_jumps_are_limited_as_the_stages_say(program: Program) -> None:
     """There each stage has a limit of its own in its context; here the workflow has one."""
     AgainTask.times = 0

@@ -1,0 +1,46 @@
+"""One event of a workflow as upstream's streams tell it."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from stabilize_celery.client.events import WorkflowEvent
+
+__all__ = ["StreamItem"]
+
+_OF_UPSTREAM = {
+    "workflow.succeeded": "workflow.completed",
+    "workflow.skipped": "workflow.completed",
+    "workflow.failed_continue": "workflow.completed",
+    "workflow.terminal": "workflow.failed",
+    "workflow.stopped": "workflow.failed",
+}
+_PER_MS = 1000
+"""More events than this in one millisecond would have the same number (count)."""
+
+
+@dataclass
+class StreamItem:
+    """One event. `entity_id`: a stage's `ref_id`, or the workflow's id; `source`: `replay` or `live`."""
+
+    event_type: str
+    entity_type: str
+    entity_id: str
+    workflow_id: str
+    data: dict[str, Any]
+    sequence: int
+    source: str
+
+    @classmethod
+    def from_event(cls, event: WorkflowEvent, source: str, workflow_id: str = "") -> Self:
+        """Return an event of a workflow as an item."""
+        at, _, number = event.id.partition("-")
+        kind = _OF_UPSTREAM.get(event.kind, event.kind)
+        return cls(
+            event_type=kind,
+            entity_type="stage" if kind.startswith("custom") else kind.partition(".")[0],
+            entity_id=event.ref_id or workflow_id,
+            workflow_id=workflow_id,
+            data=dict(event.data),
+            sequence=int(at) * _PER_MS + int(number or 0),
+            source=source,
+        )

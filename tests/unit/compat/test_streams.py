@@ -1,0 +1,83 @@
+"""Progress that a program's own tests look at: a task that is executed by itself tells it to the streams of its process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from stabilize_celery.compat import (
+    CeleryQueue,
+    Orchestrator,
+    QueueProcessor,
+    RedisWorkflowStore,
+    StageExecution,
+    StreamItem,
+    TaskExecution,
+    TaskRegistry,
+    TaskResult,
+    Workflow,
+    WorkflowStream,
+    emit_progress,
+    get_event_bus,
+    reset_event_bus,
+)
+
+
+@pytest.fixture(autouse=True)
+def own_bus(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nobody says where Redis is."""
+    monkeypatch.delenv("STABILIZE_REDIS_URL", raising=False)
+    reset_event_bus()
+    yield
+    reset_event_bus()
+
+
+def works(stage: StageExecution) -> TaskResult:
+    emit_progress(stage, "half", percent=50)
+    return TaskResult.success()
+
+
+def flow() -> Workflow:
+    return Workflow.create("app", "w", [StageExecution(ref_id="s", tasks=[TaskExecution.create("works", "works")])])
+
+
+def test_a_task_by_itself_tells_its_stream() -> None:
+    """At once, and only that of its workflow; a closed one hears nothing."""
+    mine, other = flow(), flow()
+    seen: list[StreamItem] = []
+    with WorkflowStream(mine.id) as stream:
+        stream.on_event(seen.append)
+        works(mine.stages[0])
+        works(other.stages[0])
+    works(mine.stages[0])
+
+    [item] = seen
+    assert (item.event_type, item.entity_id, item.source) == ("custom.progress", "s", "live")
+    assert (item.data["message"], item.data["percent"]) == ("half", 50)
+    assert get_event_bus().get_subscriptions() == []
+
+
+def test_a_stage_without_a_workflow_tells_nobody() -> None:
+    """And the task goes on."""
+    assert works(StageExecution(ref_id="s")).status.is_successful
+
+
+def test_in_a_workflow_progress_is_heard_once() -> None:
+    """From its history, where it is kept."""
+    registry, store, queue = TaskRegistry(), RedisWorkflowStore("memory://"), CeleryQueue()
+    registry.register("works", works)
+    workflow = flow()
+    seen: list[str] = []
+    with QueueProcessor(queue, store=store, task_registry=registry) as processor:
+        store.store(workflow)
+        stream = WorkflowStream(workflow.id, store)
+        stream.on_event(lambda item: seen.append(item.event_type))
+        Orchestrator(queue).start(workflow)
+        processor.process_all(timeout=30)
+        assert stream._listener is not None
+        stream._listener.join(30)
+        stream.close()
+
+    assert seen.count("custom.progress") == 1
+    assert seen[-1] == "workflow.completed"
