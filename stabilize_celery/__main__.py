@@ -2,23 +2,32 @@
 
 import signal
 import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from types import FrameType
 
 __all__ = ["main"]
-
-try:
-    from stabilize_celery.cli.program import run
-except ModuleNotFoundError as missing:
-    if missing.name not in ("typer", "rich", "ruamel", "ruamel.yaml"):
-        raise
-    sys.exit(f'the command line needs {missing.name}: pip install "stabilize-celery[cli]"')
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
-    sys.exit(run(sys.argv[1:]))
+    try:
+        sys.exit(_program()(sys.argv[1:]))
+    except KeyboardInterrupt:
+        # Before any command was at work: loading all of them takes longer than people wait.
+        sys.exit(128 + signal.SIGINT)
+
+
+def _program() -> Callable[[Sequence[str]], int]:
+    try:
+        run: Callable[[Sequence[str]], int] = import_module("stabilize_celery.cli.program").run
+    except ModuleNotFoundError as missing:
+        if missing.name not in ("typer", "rich", "ruamel", "ruamel.yaml"):
+            raise
+        sys.exit(f'the command line needs {missing.name}: pip install "stabilize-celery[cli]"')
+    return run
 
 
 def _end(number: int, _frame: FrameType | None) -> None:

@@ -1,10 +1,12 @@
 """The command line against a real server: what is printed, and the exit codes."""
 
+import signal
 import subprocess
 import sys
 
 import pytest
 
+from stabilize_celery import __main__ as entry
 from stabilize_celery.cli import program as program_module
 from stabilize_celery.cli.session import Session
 from stabilize_celery.client import Client
@@ -367,6 +369,23 @@ def test_an_interrupt_is_quiet(program: Program, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(program_module.metadata, "version", interrupted)
 
     assert program("version").code == 130
+
+
+def test_an_interrupt_before_any_command_is_at_work_is_quiet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Loading the program takes long enough for Ctrl-C."""
+
+    def interrupted(_name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(entry, "import_module", interrupted)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+
+    assert (ended.value.code, capsys.readouterr().err) == (130, "")
 
 
 def test_starting_and_looking_work_with_the_embedded_server(program: Program, file, tmp_path):
