@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,13 @@ def test_the_protocol_tells_the_numbers_that_rule() -> None:
     assert f"now+lease ({default.lease_ms // 1000} s by default" in page
     assert f"R = {default.republish_ms // 1000} s" in page
     assert f"per namespace (default {default.partitions})" in page
+
+
+def test_operations_lists_every_setting() -> None:
+    """Whoever looks for one finds it there, if only with where to read on."""
+    page = (ROOT / "docs/operations.md").read_text().partition("## Settings")[2]
+
+    assert [one.name for one in fields(Settings) if f"`STABILIZE_{one.name.upper()}`" not in page] == []
 
 
 def test_make_targets_that_the_pages_name_exist() -> None:
