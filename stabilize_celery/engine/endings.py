@@ -171,6 +171,9 @@ def release_lock(decision: Decision, frame: Frame) -> None:
     """Owe the give-back of a run's mutex, and no longer its request."""
     run, plan = frame.run, frame.plan
     decision.forgets.append(f"Lock:{frame.thread}#{run.request}")
+    if plan.is_bare:
+        # Which mutex it was can't be read any more: whoever waits for it audits its holder, and finds this run ended.
+        return
     message = ReleaseLock(
         workflow_id=frame.workflow_id,
         ref_id=plan.ref,

@@ -46,12 +46,16 @@ def owe_cancel(decision: Decision, frame: Frame, status: str, entry: Entry | Non
     if state is None or ON_CANCEL not in state.hooks or status not in ("CANCELED", "SKIPPED"):
         return
     index = frame.run.task_index
+    tasks = task_list(frame.plan, frame.run.planned)
+    if index >= len(tasks):
+        # Its plan can't be read any more.
+        return
     message = CancelTask(
         workflow_id=frame.workflow_id,
         ref_id=frame.plan.ref,
         thread=frame.thread,
         task_index=index,
-        task_type=task_list(frame.plan, frame.run.planned)[index][2],
+        task_type=tasks[index][2],
     )
     at_ms = frame.now_ms + BESIDE_MS if entry is not None and entry.own else 0
     decision.owes.append(Owed(message, at_ms, queue=state.queue))

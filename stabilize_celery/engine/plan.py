@@ -25,6 +25,7 @@ from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
 
 __all__ = [
+    "SPOILT",
     "Compiled",
     "Edge",
     "InstancesPlan",
@@ -34,6 +35,8 @@ __all__ = [
     "compile_definition",
     "decode_plan",
     "decode_workflow_plan",
+    "plan_or_bare",
+    "workflow_plan_or_bare",
 ]
 
 
@@ -147,6 +150,11 @@ class StagePlan(msgspec.Struct, frozen=True, omit_defaults=True):
     application: str = ""
     workflow_name: str = ""
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether it stands for one that can't be read (see `plan_or_bare`)."""
+        return not self.stage_id
+
 
 class WorkflowPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     """All that is fixed about a workflow as a whole."""
@@ -190,6 +198,29 @@ def decode_plan(data: bytes) -> StagePlan:
 def decode_workflow_plan(data: bytes) -> WorkflowPlan:
     """Return the plan stored under `meta`."""
     return _WORKFLOW.decode(data)
+
+
+SPOILT = (KeyError, TypeError, ValueError, msgspec.MsgspecError)
+"""What reading a field of the hash `d` raises that is gone, or that a hand in Redis has spoilt."""
+
+
+def plan_or_bare(fields: Mapping[str, bytes], ref: str) -> StagePlan:
+    """Return a stage's plan; where it can't be read, one that names the stage and nothing else.
+
+    For those who end what is there: nothing else would.
+    """
+    try:
+        return decode_plan(fields[f"s:{ref}"])
+    except SPOILT:
+        return StagePlan(ref, "")
+
+
+def workflow_plan_or_bare(fields: Mapping[str, bytes]) -> WorkflowPlan:
+    """Return the plan of a workflow as a whole; where it can't be read, an empty one (see `plan_or_bare`)."""
+    try:
+        return decode_workflow_plan(fields["meta"])
+    except SPOILT:
+        return WorkflowPlan()
 
 
 class Compiled(msgspec.Struct, frozen=True):

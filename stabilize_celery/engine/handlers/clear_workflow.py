@@ -1,10 +1,12 @@
 """ClearWorkflow: take away what still lives in a workflow that was cut short (wcp 1.10; PROTOCOL 10).
 
 Pure, level-triggered, in batches of 200 runs: a crash between two goes on with the rest. Code that runs in a task
-keeps its lock, and its workflow's slot of its pipeline, until it returns.
+keeps its lock, and its workflow's slot of its pipeline, until it returns. What can't be read of a plan, since a hand
+was in Redis, is taken for empty: nothing else ends what such a workflow holds.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
+from typing import Any
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
@@ -16,7 +18,7 @@ from stabilize_celery.engine.endings import (
 from stabilize_celery.engine.handler import Rules, guard, opening, stage_fields, workflow_of
 from stabilize_celery.engine.moves import Frame
 from stabilize_celery.engine.offers import leave_offer
-from stabilize_celery.engine.plan import decode_plan, decode_workflow_plan
+from stabilize_celery.engine.plan import SPOILT, plan_or_bare, workflow_plan_or_bare
 from stabilize_celery.engine.sections import close_sections
 from stabilize_celery.engine.state import ENTRY, RUN, Entry, Run
 from stabilize_celery.engine.steps import Decision, Delete, Fields, Handling, Hash, Increment, Members, Read, Snapshot
@@ -41,7 +43,7 @@ def handle(message: ClearWorkflow, _rules: Rules, _attempt: int) -> Handling:
     if not live:
         decision = Decision()
         seen = yield Read((_META, _KEPT), (places.COUNTERS,))
-        close_sections(decision, message.workflow_id, decode_workflow_plan(seen[_META]["meta"]))
+        close_sections(decision, message.workflow_id, workflow_plan_or_bare(seen[_META]))
         if record.lock_state == "held" and int(seen[_KEPT].get("kept", b"0")) <= 0:
             release_slot(decision, message.workflow_id, record)
         owe_expiry(decision, message.workflow_id, record.ended_ms + record.retention_ms)
@@ -85,9 +87,16 @@ def _frame(message: ClearWorkflow, thread: str, run: Run, details: Snapshot) -> 
         message.workflow_id,
         details.now_us,
         workflow_of(details),
-        decode_plan(fields[f"s:{run.ref}"]),
+        plan_or_bare(fields, run.ref),
         thread,
         run,
-        unpack(fields[f"x:{run.ref}"]),
+        _context(fields, run.ref),
     )
     return frame, entry
+
+
+def _context(fields: Mapping[str, bytes], ref: str) -> dict[str, Any]:
+    try:
+        return dict(unpack(fields[f"x:{ref}"]))
+    except SPOILT:
+        return {}

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from stabilize_celery.engine import places
 from stabilize_celery.engine.handler import Rules, entry_of, foreign, nothing, opening, workflow_of
 from stabilize_celery.engine.instances import instance_thread
-from stabilize_celery.engine.plan import StagePlan, decode_plan
+from stabilize_celery.engine.plan import StagePlan, plan_or_bare
 from stabilize_celery.engine.sections import section_thread
 from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import (
@@ -57,7 +57,7 @@ def handle(message: ExpireWorkflow, _rules: Rules, _attempt: int) -> Handling:
         gone.change(Index(record.application, record.name, record.started_ms, None))
         return gone
     stages = [field for field in snapshot[_DEFINITION] if field.startswith("s:")][:BATCH]
-    plans = [decode_plan(snapshot[_DEFINITION][field]) for field in stages]
+    plans = [plan_or_bare(snapshot[_DEFINITION], field.removeprefix("s:")) for field in stages]
     return (yield from _delete_stages(message, plans)) if plans else _last(record.key, record.retention_ms)
 
 
