@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from stabilize_celery.engine.places import ledger
 from stabilize_celery.engine.state import ENTRY
-from stabilize_celery.engine.steps import Change, DeleteFields, Fields, Hash, Increment, SetFields, workflow_slot
+from stabilize_celery.engine.steps import Change, DeleteFields, Fields, Hash, Increment, Look, SetFields, workflow_slot
 from stabilize_celery.errors import QueueError
 from stabilize_celery.runtime.apart import for_each
 from stabilize_celery.runtime.ports import Claim, Publisher
@@ -65,8 +65,13 @@ class Leases:
                 ours, now_ms = _ours(session, claims)
                 foreign = [claim for claim in claims if claim not in ours]
                 until = now_ms + self._settings.lease_ms
-                renewals = [Due(f"{c.workflow_id}/{c.name}", until, only_if_due=True) for c in ours]
-                if not renewals or session.commit(Transaction(ledger=renewals)) is not None:
+                renewals = [Due(_member(claim), until, only_if_due=True) for claim in ours]
+                # A lease of which little is left may run out before this is written, and a keeper then reads it: that
+                # one WATCHes the entry, not its time, so the entry is touched. In time it is not: a body's result, too,
+                # is decided on an entry that nobody has touched.
+                late_ms = now_ms + self._settings.lease_ms // 3
+                touched = [_claimed_anew(claim, own) for claim, (own, due_ms) in ours.items() if due_ms <= late_ms]
+                if not renewals or session.commit(Transaction(touched, renewals)) is not None:
                     break
         return foreign
 
@@ -98,12 +103,28 @@ class Leases:
             return
 
 
-def _ours(session: Session, claims: Sequence[Claim]) -> tuple[list[Claim], int]:
-    queries = [Fields(entry_key(claim.workflow_id, claim.name), ("own",)) for claim in claims]
-    snapshot = session.read(queries, [query.key for query in queries])
-    ours = [
-        claim
-        for claim, query in zip(claims, queries, strict=True)
-        if is_owned_by(snapshot[query].get("own", b"").decode(), claim.owner)
-    ]
+def _ours(session: Session, claims: Sequence[Claim]) -> tuple[dict[Claim, tuple[str, int]], int]:
+    """Return which claims are ours, with the text of each in the ledger and the end of its lease; and the time."""
+    queries = [Fields(_key(claim), ("own",)) for claim in claims]
+    look = Look(tuple(map(_member, claims)))
+    snapshot = session.read((*queries, look), [query.key for query in queries])
+    owners = [snapshot[query].get("own", b"").decode() for query in queries]
+    due = snapshot[look]
+    ours = {
+        claim: (own, due.get(_member(claim), snapshot.now_ms))
+        for claim, own in zip(claims, owners, strict=True)
+        if is_owned_by(own, claim.owner)
+    }
     return ours, snapshot.now_ms
+
+
+def _claimed_anew(claim: Claim, own: str) -> SetFields:
+    return SetFields(_key(claim), {"own": own})
+
+
+def _key(claim: Claim) -> str:
+    return entry_key(claim.workflow_id, claim.name)
+
+
+def _member(claim: Claim) -> str:
+    return f"{claim.workflow_id}/{claim.name}"

@@ -49,6 +49,36 @@ def test_a_lease_that_is_extended_is_never_reaped(world: World) -> None:
     assert world.entry(W, RUN).lost == 1
 
 
+@pytest.mark.parametrize("late_ms", [0, 4_000])
+def test_a_late_heartbeat_wins_against_a_keeper_that_has_read_before_it(world: World, late_ms: int) -> None:
+    """The keeper has seen that the lease ran out, and writes last: it must not take the claim of a worker that lives."""
+    leases = world.new_leases()
+
+    class Beaten:
+        """A store in which the heartbeat comes between the keeper's read and its EXEC."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(world.store, name)
+
+        @contextmanager
+        def session(self, slot: Slot) -> Iterator[Any]:
+            with world.store.session(slot) as session:
+                yield _Between(session, lambda: leases.extend([Claim(W, RUN, ME)]))
+
+    world.keeper.give_back()
+    keeper = world.new_keeper("worker-2")
+    while world.due_in(W, RUN) != -late_ms:
+        # Always in touch, so it spares nobody.
+        world.now_ms += 1_000
+        keeper.renew()
+    keeper._store = Beaten()  # type: ignore[assignment]
+    keeper.tick()
+
+    assert world.entry(W, RUN).own == MINE
+    assert world.entry(W, RUN).lost == 0
+    assert world.due_in(W, RUN) == world.settings.lease_ms
+
+
 @pytest.mark.parametrize("owner", ["w1@host#1a2b3c4d:71/nonce", "w0@host#1a2b3c4d5:1/nonce", ""])
 def test_the_lease_of_another_worker_is_not_extended(owner: str) -> None:
     """Also where an attempt has been given to somebody else, or to nobody: that claim is told as not ours."""
@@ -185,3 +215,19 @@ class _MeddledOnce:
 def test_whose_claim_it_is(own: str, owner: str, expected: bool) -> None:
     """The whole text, or a worker's or process' id that it begins with; never a piece of one."""
     assert is_owned_by(own, owner) is expected
+
+
+class _Between:
+    """A session with something between a read and what comes after it."""
+
+    def __init__(self, session: Any, between: Any) -> None:
+        self._session = session
+        self._between = between
+
+    def read(self, *args: Any, **kwargs: Any) -> Any:
+        snapshot = self._session.read(*args, **kwargs)
+        self._between()
+        return snapshot
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
