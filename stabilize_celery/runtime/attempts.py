@@ -276,15 +276,20 @@ class Attempts:
         began_us = self.clock_us()
         body = self._body(message, taken.claimed, taken.snapshot)
         returned = body if isinstance(body, TaskReturned) else self._watched(claim, body)
-        seed = Seed(sessions, taken.snapshot.later(self.clock_us() - began_us), taken.watched)
+        took_us = self.clock_us() - began_us
+        overdue = body if isinstance(body, RunningBody) and _is_overdue(body, took_us) else None
+        seed = Seed(sessions, taken.snapshot.later(took_us), taken.watched)
         following: RunTask | _Following | None = None
         try:
+            if overdue is not None:
+                # While Redis was away nobody could.
+                overdue.take_too_long()
             decision, following = self._recorded(message, returned, seed, turn)
         except PayloadError:
             # Redis is there: another worker may be able to do what this one can't.
             raise
         except UnreachableError as away:
-            decision = self._recorded_at_last(message, returned, away)
+            decision = self._recorded_at_last(message, returned, away, overdue)
         if isinstance(decision.call, TooLate) and isinstance(body, RunningBody):
             body.came_too_late()
         return decision.note or returned.status, following
@@ -320,7 +325,9 @@ class Attempts:
         decision, kept = self.fusion.run(message, lambda _: record(message, returned), seed, going_on)
         return decision, going_on.following(kept) if going_on is not None else None
 
-    def _recorded_at_last(self, message: RunTask, returned: TaskReturned, away: UnreachableError) -> Decision:
+    def _recorded_at_last(
+        self, message: RunTask, returned: TaskReturned, away: UnreachableError, overdue: RunningBody | None
+    ) -> Decision:
         """Record a result once Redis is back: its leases are extended as soon as then, so it is likely to be the first.
 
         Raises:
@@ -333,6 +340,8 @@ class Attempts:
             self.unit.pause(pause_ms)
             pause_ms = min(2 * pause_ms, _LONGEST_PAUSE_MS)
             try:
+                if overdue is not None:
+                    overdue.take_too_long()
                 decision = self._recorded_anew(message, returned)
             except PayloadError:
                 raise
@@ -495,6 +504,11 @@ def _limit_s(task: Task, options: TaskOptions, stage: StageExecution) -> float |
     if isinstance(task, RetryableTask) and type(task).get_execution_timeout is not RetryableTask.get_execution_timeout:
         limits.append(task.get_execution_timeout(stage).total_seconds())
     return min(limits, default=None)
+
+
+def _is_overdue(body: RunningBody, took_us: int) -> bool:
+    """Return whether an execution has taken longer than it may."""
+    return body.limit_s is not None and took_us > body.limit_s * 1_000_000
 
 
 def _reads_of_result(message: RunTask, claimed: ClaimedTask) -> tuple[list[Query], list[str]]:

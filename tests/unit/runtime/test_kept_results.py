@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from stabilize_celery.errors import PayloadError, UnreachableError
@@ -22,12 +24,14 @@ _OUTAGE = 6
 class Outage(Watcher):
     """A process whose server is away from the moment when its first body returns, for some pauses."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, mode: str = "per_message", lasts: int = _OUTAGE) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, mode: str = "per_message", lasts: int = _OUTAGE, **options: float
+    ) -> None:
         self.bodies = 0
         self.pauses: list[float] = []
         self.left = 0
         self.lasts = lasts
-        super().__init__(lambda _: self._body(), pause_ms=self._pause, mode=mode)
+        super().__init__(lambda _: self._body(), pause_ms=self._pause, mode=mode, **options)
         exchange = _MemoryLink.exchange
 
         def exchanged(link: _MemoryLink, commands: object) -> object:
@@ -88,6 +92,22 @@ def test_whoever_has_claimed_the_task_meanwhile_wins(monkeypatch: pytest.MonkeyP
 
     assert (outage.bodies, outage.outputs()) == (2, {"body": 2})
     assert [event.status.name for event in outage.runtime.read(outage.id).stages] == ["SUCCEEDED"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_took_longer_than_it_may_is_no_success_for_an_outage(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody could fence it while Redis was away; its process does before it records what it kept."""
+
+    class Slow(Outage):
+        def _body(self) -> TaskResult:
+            time.sleep(0.02)
+            return super()._body()
+
+    outage = Slow(monkeypatch, mode, timeout_s=0.01).run()
+
+    found = outage.runtime.read(outage.id)
+    assert (found.status.name, found.stages[0].outputs) == ("TERMINAL", {})
+    assert "took longer than 0.01 s" in str(found.stages[0].tasks[0].task_exception_details)
 
 
 def test_a_process_that_is_to_end_gives_its_result_up(monkeypatch: pytest.MonkeyPatch) -> None:
