@@ -99,8 +99,7 @@ class AttemptRequest(LedgerRequest):
         """Report a task attempt whose process was killed or has died."""
         raised = getattr(exc_info.exception, "exc", exc_info.exception)
         if isinstance(raised, _FORCED_ENDS):
-            # Celery's number of the job tells nobody anything.
-            self._report(is_lost=True, died=str(raised).partition(" Job:")[0])
+            self._report(is_lost=True, died=_told(raised))
         if self.is_done:
             # What is lost is what its process went on with; that is looked for where it was told.
             task_ready(self)
@@ -110,7 +109,7 @@ class AttemptRequest(LedgerRequest):
     def on_timeout(self, soft: bool, timeout: float) -> Any:
         """Report a task attempt that Celery's hard time limit ends."""
         if not soft:
-            self._report(is_lost=True, died=f"Celery's time limit of {timeout:g} s ended it")
+            self._report(is_lost=True, died=_told(TimeLimitExceeded(timeout)))
         return super().on_timeout(soft, timeout)
 
     def cancel(self, *args: Any, **kwargs: Any) -> Any:
@@ -123,3 +122,13 @@ class AttemptRequest(LedgerRequest):
         going = turns.lost(self.worker_pid) if turns is not None else ()
         report = Report(self.id, self.worker_pid, is_lost, tuple(one.task_id for one in going), died)
         self.task.bridge.reports.add(report)
+
+
+def _told(end: BaseException) -> str:
+    """Return of what a process has died. Of a time limit Celery tells twice, first as of a failure."""
+    match end:
+        case TimeLimitExceeded(args=(limit_s,)):
+            return f"Celery's time limit of {limit_s:g} s ended it"
+        case _:
+            # Celery's number of the job tells nobody anything.
+            return str(end).partition(" Job:")[0]

@@ -69,6 +69,14 @@ def too_long(stage: StageExecution) -> TaskResult:
     return work(stage)
 
 
+@stabilize.task("deaf", timeout_s=1.0)
+def deaf(stage: StageExecution) -> TaskResult:
+    """Take longer than its registration allows, whoever asks it to stop."""
+    write_down("start", stage)
+    time.sleep(60)
+    return TaskResult.success()
+
+
 @stabilize.task("long job", timeout_s=1.0)
 class LongJob(Task):
     """Takes longer than its registration allows, and says what that means."""

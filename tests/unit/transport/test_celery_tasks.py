@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from billiard.einfo import ExceptionInfo
-from billiard.exceptions import WorkerLostError
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import Celery
 from celery.exceptions import Reject
 from kombu.transport.virtual import Message as Delivery
@@ -198,6 +198,14 @@ def test_a_child_that_celerys_time_limit_ends_is_reported_as_such() -> None:
 
     (report,) = stabilize.reports.waiting()
     assert (report.pid, report.is_lost, report.died) == (4711, True, "Celery's time limit of 2.5 s ended it")
+
+    # A real pool tells so first, and its report is the one that counts.
+    stabilize.reports.done(report)
+    try:
+        raise TimeLimitExceeded(2.5)
+    except TimeLimitExceeded:
+        request.on_failure(ExceptionInfo())
+    assert [report.died for report in stabilize.reports.waiting()] == ["Celery's time limit of 2.5 s ended it"]
 
 
 def test_a_failing_handler_is_no_dead_child() -> None:
