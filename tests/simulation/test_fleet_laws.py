@@ -157,6 +157,18 @@ def test_a_claim_excludes_others(fleet: Fleet) -> None:
     assert f"worker2/y claims {ENTRY_NAME} of W while worker1/x has it" in told(fleet)
 
 
+def test_a_heartbeat_keeps_its_own_claim_only(fleet: Fleet) -> None:
+    """One that writes itself into what another has claimed is seen."""
+    commit(fleet, W, owed(ENTRY_NAME))
+    commit(fleet, W, SetFields(places.ledger(ENTRY_NAME), ENTRY.encode(own="worker1/x", att=1)))
+    commit(fleet, W, SetFields(places.ledger(ENTRY_NAME), {"own": "worker1/x"}))
+    assert "keeps" not in told(fleet)
+
+    commit(fleet, W, SetFields(places.ledger(ENTRY_NAME), {"own": "worker2/y"}))
+
+    assert f"worker2/y keeps {ENTRY_NAME} of W, but worker1/x has it" in told(fleet)
+
+
 @pytest.mark.parametrize("befallen", ["nothing", "frozen", "cut off", "dead", "new", "a jump of the clock"])
 def test_who_lives_keeps_its_claims(fleet: Fleet, befallen: str) -> None:
     """A keeper that takes the claim of a worker in good health is seen; where anything kept that from its heartbeats, it is not."""

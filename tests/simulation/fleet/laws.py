@@ -180,7 +180,9 @@ class _Attempts:
             name = _entry_of(slot, key)
             if name is None:
                 continue
-            if isinstance(change, SetFields) and "own" in change.fields:
+            if isinstance(change, SetFields) and "own" in change.fields and "att" not in change.fields:
+                self._kept(name, str(change.fields["own"]))
+            elif isinstance(change, SetFields) and "own" in change.fields:
                 self._claimed(name, str(change.fields["own"]), int(change.fields["att"]))
             elif isinstance(change, SetFields) and "att" in change.fields:
                 self._numbered(name, int(change.fields["att"]))
@@ -189,7 +191,10 @@ class _Attempts:
 
     def _put(self, slot: Slot, put: Put) -> None:
         name = (slot.name, put.name)
-        if "att" in put.fields:
+        if put.fields.get("own"):
+            # In fused modes it may be claimed in the commit that owes it.
+            self._claimed(name, str(put.fields["own"]), int(put.fields["att"]))
+        elif "att" in put.fields:
             self._numbered(name, int(put.fields["att"]))
 
     def _claimed(self, name: tuple[str, str], owner: str, attempt: int) -> None:
@@ -200,6 +205,11 @@ class _Attempts:
         if attempt <= self.state["att"].get(name, 0):
             self._complain(f"attempt {attempt} of {name} is claimed after {self.state['att'][name]}")
         self.state["att"][name] = attempt
+
+    def _kept(self, name: tuple[str, str], owner: str) -> None:
+        """A late heartbeat writes its claim anew, and no other one."""
+        if owner != (holder := self.state["own"].get(name)):
+            self._complain(f"{owner} keeps {name[1]} of {name[0]}, but {holder or 'nobody'} has it")
 
     def _numbered(self, name: tuple[str, str], attempt: int) -> None:
         if attempt < self.state["att"].get(name, 0):
