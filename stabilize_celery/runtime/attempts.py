@@ -22,7 +22,7 @@ from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.results import TaskReturned, TooLate, position_of, record
 from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD
 from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Query, Read, Slot, Snapshot, workflow_slot
-from stabilize_celery.errors import PayloadError, UnreachableError
+from stabilize_celery.errors import PayloadError, UnreachableError, WritesRefusedError
 from stabilize_celery.models.evaluation import EvaluationError
 from stabilize_celery.models.messages import CancelTask, Message, RunTask
 from stabilize_celery.models.stage.stage import StageExecution
@@ -57,6 +57,8 @@ _ONE_MORE_US = 1_000_000
 _FIRST_PAUSE_MS, _LONGEST_PAUSE_MS = 100, 1_000
 """How long a result waits until it is tried to record it again, while Redis is away. Leases that ran out meanwhile are
 spared for longer, once it is back."""
+_PATIENCE_MS = 60_000
+"""How long a process waits with a result while a node of a cluster is away, and others answer."""
 UNKNOWN_HERE_MS = 500
 """How soon a task is tried again whose type another live worker knows: the broker may hand it to that one."""
 
@@ -331,14 +333,17 @@ class Attempts:
         """Record a result once Redis is back: its leases are extended as soon as then, so it is likely to be the first.
 
         Raises:
-            UnreachableError: this process is to end; the task is executed again.
+            UnreachableError: this process is to end, or a node of a cluster alone is away for long, and what lies on
+                others needs this process. The task is executed again.
 
         """
         logger.warning("%s/%s: %s Its result is kept, and recorded then.", message.workflow_id, message.name, away)
-        pause_ms = _FIRST_PAUSE_MS
+        pause_ms, waited_ms = _FIRST_PAUSE_MS, 0
         while not self.runner().is_stopping:
             self.unit.pause(pause_ms)
+            waited_ms += pause_ms
             pause_ms = min(2 * pause_ms, _LONGEST_PAUSE_MS)
+            is_needed = waited_ms > _PATIENCE_MS and self._answers_elsewhere()
             try:
                 if overdue is not None:
                     overdue.take_too_long()
@@ -347,11 +352,21 @@ class Attempts:
                 raise
             except UnreachableError as error:
                 away = error
+                if is_needed and not isinstance(error, WritesRefusedError):
+                    break
                 continue
             told = decision.note or returned.status
             logger.warning("%s/%s: the state server is back: %s", message.workflow_id, message.name, told)
             return decision
         raise away
+
+    def _answers_elsewhere(self) -> bool:
+        """Whether any server of the state answers."""
+        try:
+            self.unit.store.first_due(range(self.unit.store.partitions()), 1, partly=True)
+        except UnreachableError:
+            return False
+        return True
 
     def _recorded_anew(self, message: RunTask, returned: TaskReturned) -> Decision:
         """Record a result on what is read now: whoever has claimed the task meanwhile is seen, and wins."""

@@ -238,10 +238,10 @@ def _accepted(replies: Sequence[Reply]) -> Sequence[Reply]:
 
 _NO_WRITES_NOW: Mapping[str, str] = {
     "OOM": "Redis is out of memory (maxmemory is reached): nothing was written. Give it more memory, or remove old "
-    "workflows; the maxmemory-policy must be noeviction",
-    "READONLY": "this Redis is a read-only replica: nothing was written. Give the URL of the master",
+    "workflows; the maxmemory-policy must be noeviction.",
+    "READONLY": "this Redis is a read-only replica: nothing was written. Give the URL of the master.",
     "MISCONF": "Redis can't write to its disk: nothing was written. Its log says why; is the disk full?",
-    "NOREPLICAS": "too few replicas of this Redis answer (min-replicas-to-write): nothing was written. Start them",
+    "NOREPLICAS": "too few replicas of this Redis answer (min-replicas-to-write): nothing was written. Start them.",
 }
 """By code of the refusal: what ends without anything being changed here, and what to do."""
 

@@ -94,6 +94,24 @@ def test_whoever_has_claimed_the_task_meanwhile_wins(monkeypatch: pytest.MonkeyP
     assert [event.status.name for event in outage.runtime.read(outage.id).stages] == ["SUCCEEDED"]
 
 
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_a_node_that_is_away_for_long_does_not_keep_a_process_from_the_others(
+    elsewhere: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a cluster, some nodes still answer: after a minute the process is theirs. Where none does, it waits on."""
+    outage = Outage(monkeypatch, lasts=200)
+    if elsewhere:
+        with pytest.raises(UnreachableError):
+            outage.run()
+        assert 60_000 < sum(outage.pauses) < 62_000
+        return
+    monkeypatch.setattr(outage.store, "first_due", _away)
+    outage.run()
+    assert len(outage.pauses) == 200
+    assert outage.bodies == 1
+    assert outage.outputs() == {"body": 1}
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_what_took_longer_than_it_may_is_no_success_for_an_outage(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody could fence it while Redis was away; its process does before it records what it kept."""
@@ -143,3 +161,7 @@ def test_a_result_that_only_this_process_cant_write_is_not_kept(monkeypatch: pyt
 
 def _refuse(*_: object) -> None:
     raise PayloadError("the directory is not there")
+
+
+def _away(*_: object, **__: object) -> None:
+    raise UnreachableError("the state server", "redis://nowhere", "Start it.")
