@@ -127,7 +127,7 @@ _KEEPING = (
         "is_given_away = returned.is_disowned and",
         "is_given_away = False and",
     ),
-    ("a live worker's lease is not extended", _LEASES, "for c in ours]\n", "for c in ours[:0]]\n"),
+    ("a live worker's lease is not extended", _LEASES, "for claim in ours]\n", "for claim in list(ours)[:0]]\n"),
     (
         "a lost message is not published again",
         _VERDICTS,
