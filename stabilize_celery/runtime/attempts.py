@@ -36,7 +36,7 @@ from stabilize_celery.runtime.lanes import NOT_URGENT, queue_and_step
 from stabilize_celery.runtime.ports import Claim, TaskRunner, queue_of
 from stabilize_celery.runtime.rates import RATE_LIMIT, wait_for_turn_ms
 from stabilize_celery.runtime.running import RunningBody, call_on_cancel
-from stabilize_celery.runtime.unit import Conflict, Publishing, Sessions, UnitOfWork, event_fields
+from stabilize_celery.runtime.unit import Conflict, NotCommitted, Publishing, Sessions, UnitOfWork, event_fields
 from stabilize_celery.settings import CONTINUATION, Settings
 from stabilize_celery.store.contract import Transaction
 from stabilize_celery.tasks.cancellation import CANCELLED, CLAIM_LOST, CancellationToken, bind_token
@@ -325,6 +325,7 @@ class Attempts:
         if turn.goes_on(self.fusion.clock_us()):
             going_on = _GoingOn(self, (queue_of(message, self.settings),))
         decision, kept = self.fusion.run(message, lambda _: record(message, returned), seed, going_on)
+        _require_committed(decision)
         return decision, going_on.following(kept) if going_on is not None else None
 
     def _recorded_at_last(
@@ -371,10 +372,12 @@ class Attempts:
     def _recorded_anew(self, message: RunTask, returned: TaskReturned) -> Decision:
         """Record a result on what is read now: whoever has claimed the task meanwhile is seen, and wins."""
         if self.fusion is not None:
-            return self.fusion.run(message, lambda _: record(message, returned))[0]
-        return self.unit.run(
-            workflow_slot(message.workflow_id), lambda _: record(message, returned), message.name
-        ).decision
+            decision, _ = self.fusion.run(message, lambda _: record(message, returned))
+        else:
+            slot = workflow_slot(message.workflow_id)
+            decision = self.unit.run(slot, lambda _: record(message, returned), message.name).decision
+        _require_committed(decision)
+        return decision
 
     def _record(self, message: RunTask, returned: TaskReturned, seed: Seed) -> Decision:
         slot, sessions, snapshot = workflow_slot(message.workflow_id), seed.sessions, seed.snapshot
@@ -519,6 +522,17 @@ def _limit_s(task: Task, options: TaskOptions, stage: StageExecution) -> float |
     if isinstance(task, RetryableTask) and type(task).get_execution_timeout is not RetryableTask.get_execution_timeout:
         limits.append(task.get_execution_timeout(stage).total_seconds())
     return min(limits, default=None)
+
+
+def _require_committed(decision: Decision) -> None:
+    """Let a result not be dropped with its last try: others never win for long, but a server may take no writes.
+
+    Raises:
+        WritesRefusedError: nothing was written.
+
+    """
+    if isinstance(decision.call, NotCommitted):
+        raise WritesRefusedError("the state server answers, but no commit came through: nothing was written.")
 
 
 def _is_overdue(body: RunningBody, took_us: int) -> bool:

@@ -25,7 +25,7 @@ from stabilize_celery.runtime.draft import Draft, UnfitError
 from stabilize_celery.runtime.lanes import NOT_URGENT
 from stabilize_celery.runtime.next_message import has_next
 from stabilize_celery.runtime.ports import outgoing
-from stabilize_celery.runtime.unit import Conflict, Prepared, Publishing, Sessions, UnitOfWork
+from stabilize_celery.runtime.unit import Conflict, Prepared, Publishing, Sessions, UnitOfWork, not_committed
 from stabilize_celery.settings import Settings
 
 __all__ = ["Fusion", "GoingOn", "Kept", "Seed", "Taken"]
@@ -171,7 +171,7 @@ class Fusion:
                     seed = None
                     continue
             return decision, [*waiting, *(beside if attempt else ())], kept
-        return Decision(keeps_entry=True, note="lost every commit to other workers"), beside, None
+        return not_committed(), beside, None
 
 
 class _Fused:

@@ -39,7 +39,17 @@ from stabilize_celery.runtime.ports import Outgoing, Publisher, RidingPublisher,
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Drop, Due, LedgerChange, Put, Session, Store, Transaction, Undue
 
-__all__ = ["Conflict", "Prepared", "Publishing", "Sessions", "UnitOfWork", "WorkDone"]
+__all__ = [
+    "Conflict",
+    "NotCommitted",
+    "Prepared",
+    "Publishing",
+    "Sessions",
+    "UnitOfWork",
+    "WorkDone",
+    "event_fields",
+    "not_committed",
+]
 
 logger = logging.getLogger("stabilize_celery")
 
@@ -50,6 +60,15 @@ Results = Sequence[int | None]
 
 class Conflict(Exception):  # noqa: N818 - a signal between this module's own functions
     """A watched key moved: decide again."""
+
+
+class NotCommitted(msgspec.Struct, frozen=True):
+    """Said (as `Decision.call`) of what others' commits kept from being written, or a server that answers none."""
+
+
+def not_committed() -> Decision:
+    """Return what stands for a decision past the last try: nothing was written, the message stays owed."""
+    return Decision(keeps_entry=True, note="lost every commit to other workers", call=NotCommitted())
 
 
 class WorkDone(msgspec.Struct, frozen=True):
@@ -129,7 +148,7 @@ class UnitOfWork:
                 except Conflict:
                     continue
                 return WorkDone(decision, tries=attempt + 1)
-        return WorkDone(Decision(keeps_entry=True, note="lost every commit to other workers"), is_applied=False)
+        return WorkDone(not_committed(), is_applied=False)
 
     def sessions(self, stack: ExitStack) -> "Sessions":
         """Return the sessions of one unit of work, to be closed with `stack`."""

@@ -99,6 +99,20 @@ def test_bodies_that_end_during_an_outage_run_once(
     Crowd.check_all(fleet)
 
 
+def test_a_body_that_ends_while_writes_are_paused_runs_once(new_fleet: Callable[..., ChaosFleet]) -> None:
+    """Reads are answered and no commit is, for longer than all tries of one take: the result is kept all the same."""
+    fleet = new_fleet(socket_timeout_ms="1000")
+    fleet.add_worker()
+    run = fleet.client.start(Workflow.create("crowd", "paused", [stage("only", does="work", context={"sleep_s": 2})]))
+    eventually(lambda: fleet.journal("start", "only"))
+    with redis.Redis.from_url(fleet.state_url) as client:
+        client.client_pause(int(LONGER_THAN_A_LEASE_S * 1000), all=False)
+
+    assert run.wait(60).status.name == "SUCCEEDED"
+    assert len(fleet.journal("start", "only")) == 1
+    Crowd.check_all(fleet)
+
+
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_worker_that_keeps_a_result_can_be_stopped(fleet: ChaosFleet, server: RedisServer, pool: str) -> None:
     """It does not wait for a server that is away: the task is owed, and runs again on another worker."""

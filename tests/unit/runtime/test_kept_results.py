@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import pytest
 
@@ -14,7 +15,7 @@ from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.leases import Leases
 from stabilize_celery.settings import MODES
 from stabilize_celery.store.memory import _MemoryLink
-from stabilize_celery.store.wire import LinkLostError
+from stabilize_celery.store.wire import Command, LinkLostError
 from tests.unit.runtime.test_running import Watcher
 
 _OUTAGE = 6
@@ -23,6 +24,8 @@ _OUTAGE = 6
 
 class Outage(Watcher):
     """A process whose server is away from the moment when its first body returns, for some pauses."""
+
+    takes_reads = False
 
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, mode: str = "per_message", lasts: int = _OUTAGE, **options: float
@@ -34,10 +37,10 @@ class Outage(Watcher):
         super().__init__(lambda _: self._body(), pause_ms=self._pause, mode=mode, **options)
         exchange = _MemoryLink.exchange
 
-        def exchanged(link: _MemoryLink, commands: object) -> object:
-            if self.left:
+        def exchanged(link: _MemoryLink, commands: Sequence[Command]) -> object:
+            if self.left and not (self.takes_reads and ("MULTI",) not in commands):
                 raise LinkLostError("Connection refused", was_stale=False)
-            return exchange(link, commands)  # type: ignore[arg-type]
+            return exchange(link, commands)
 
         monkeypatch.setattr(_MemoryLink, "exchange", exchanged)
 
@@ -74,6 +77,19 @@ def test_a_result_waits_until_it_can_be_recorded(mode: str, monkeypatch: pytest.
     assert outage.pauses == [100, 200, 400, 800, 1000, 1000]
     assert [stage.outputs["body"] for stage in outage.runtime.read(outage.id).stages] == [1, 2]
     assert outage.runtime.read(outage.id).status.name == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_server_that_answers_reads_alone_is_waited_for_too(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No commit comes through, as while writes are paused: a result is not dropped when the last try is lost."""
+
+    class ReadOnly(Outage):
+        takes_reads = True
+
+    outage = ReadOnly(monkeypatch, mode).run()
+
+    assert (outage.bodies, outage.outputs()) == (1, {"body": 1})
+    assert len(outage.pauses) == _OUTAGE
 
 
 def test_whoever_has_claimed_the_task_meanwhile_wins(monkeypatch: pytest.MonkeyPatch) -> None:
