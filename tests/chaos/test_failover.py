@@ -151,6 +151,9 @@ def test_a_cluster_loses_a_node(
 
 
 def test_a_cluster_is_no_broker() -> None:
-    """Said when a client is made, with what to give instead."""
+    """Said when a client is made, with what to give instead; one that is given none can look all the same."""
+    cluster = "redis+cluster://127.0.0.1:1"
     with pytest.raises(ConfigurationError, match="give a broker of its own"):
-        Client("redis+cluster://127.0.0.1:1")
+        Client(cluster, cluster)
+
+    Client(cluster).close()
