@@ -30,7 +30,7 @@ from stabilize_celery.engine.routes import (
     keep_page,
     past_of,
 )
-from stabilize_celery.engine.state import Entry
+from stabilize_celery.engine.state import RUN, Entry
 from stabilize_celery.engine.steps import Decision, Event, Fields, Hash, Increment, Read, SetFields, Snapshot
 from stabilize_celery.engine.telling import whose
 from stabilize_celery.models.evaluation import EvaluationError
@@ -63,6 +63,8 @@ def complete_run(frame: Frame, status: str, reason: str = "", entry: Entry | Non
         moves += yield from _go_on(decision, frame, status, edges)
     elif status not in GOES_ON:
         _fail(decision, frame, status, reason)
+    elif frame.plan.owner is not None:  # its thread has gone on before, and its parent waits for its end
+        owe_continuation(decision, frame.workflow_id, str(frame.plan.parent), frame.run.parent)
     count_moves(decision, frame.workflow_id, moves)
     return decision
 
@@ -119,10 +121,6 @@ def pass_on(decision: Decision, frame: Frame) -> Generator[Read, Snapshot, int]:
 def _go_on(decision: Decision, frame: Frame, status: str, edges: list[Edge]) -> Generator[Read, Snapshot, int]:
     plan, run = frame.plan, frame.run
     past = keep_page(decision, past_of(frame, run.outputs), f"end:{frame.thread}")
-    if plan.owner is not None:
-        set_run(decision, frame.thread, past_out=past)
-        owe_continuation(decision, frame.workflow_id, str(plan.parent), run.parent)
-        return 0
     if run.jump:
         _jump(decision, frame, past)
         return 1
@@ -134,21 +132,39 @@ def _go_on(decision: Decision, frame: Frame, status: str, edges: list[Edge]) -> 
         finish_workflow(decision, frame.workflow_id, frame.workflow, end, frame.now_ms, reason=reason)
         return 0
     moves = yield from _clear_regions(decision, frame, status)
+    if plan.owner is not None:
+        set_run(decision, frame.thread, past_out=past)
+        owe_continuation(decision, frame.workflow_id, str(plan.parent), run.parent)
+        return moves
     moves += arrive(decision, frame, edges, past)
     close_if_last(decision, frame, {edge.target for edge in edges})
     return moves
 
 
 def _clear_regions(decision: Decision, frame: Frame, status: str) -> Generator[Read, Snapshot, int]:
-    """Clear the regions that a stage clears when it completes well (WCP-25), before its own thread goes on."""
+    """Clear the regions that a stage clears when it completes well (WCP-25), before its own thread goes on.
+
+    That of a before or after stage is its parent's.
+    """
     if not frame.plan.cancels_regions or status == "SKIPPED":
         return 0
     meta = Fields(places.DEFINITION, ("meta",))
     regions = decode_workflow_plan((yield Read((meta,)))[meta]["meta"]).regions
     refs = [ref for name in frame.plan.cancels_regions for ref in regions.get(name, [])]
     told = f"stage {frame.plan.ref!r} cleared its region"
-    cleared = yield from clear_stages(decision, frame.workflow_id, frame.workflow, refs, told, spare=[frame.thread])
+    own = yield from _own_runs(frame)
+    cleared = yield from clear_stages(decision, frame.workflow_id, frame.workflow, refs, told, spare=own)
     return cleared.moves
+
+
+def _own_runs(frame: Frame) -> Generator[Read, Snapshot, list[str]]:
+    """Return the run and those that it is a part of."""
+    own, parent = [frame.thread], frame.run.parent
+    while parent:
+        own.append(parent)
+        query = Fields(places.run(parent), ("parent",))
+        parent = RUN.decode((yield Read((query,)))[query]).parent
+    return own
 
 
 def _jump(decision: Decision, frame: Frame, past: Past) -> None:

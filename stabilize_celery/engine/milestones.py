@@ -14,6 +14,7 @@ from stabilize_celery.engine.handler import stage_fields
 from stabilize_celery.engine.judging import place_queries, read_places
 from stabilize_celery.engine.moves import (
     Frame,
+    owe_continuation,
     set_run,
     tell_status,
 )
@@ -117,7 +118,13 @@ def wake(decision: Decision, frame: Frame) -> int:
 
 
 def withdraw(decision: Decision, frame: Frame) -> int:
-    """Take back an enabled run whose milestone is gone: SKIPPED, not taken. Returns the change of `act`."""
+    """Take back an enabled run whose milestone is gone: SKIPPED, not taken. Returns the change of `act`.
+
+    A before or after stage leaves its parent's run to go on without it.
+    """
     moves = end_run(decision, frame, "SKIPPED", f"its milestone, {frame.plan.milestone!r}, is gone")
-    close_if_last(decision, frame, ())
+    if frame.plan.owner is not None:
+        owe_continuation(decision, frame.workflow_id, str(frame.plan.parent), frame.run.parent)
+    else:
+        close_if_last(decision, frame, ())
     return moves

@@ -96,12 +96,13 @@ def choose(workflow_id: str, event_id: str, ref_id: str) -> Asking:
 def skip_stage(workflow_id: str, event_id: str, ref_id: str) -> Asking:
     """Lets the thread go on without (the rest of) the work: the stage is bypassed (wcp 1.2)."""
     told = f"skipped stage {ref_id!r}"
-    return (yield from _on_live_runs(workflow_id, event_id, ref_id, told, _skip_run))
+    return (yield from _on_live_runs(workflow_id, event_id, ref_id, told, _skip_run, lambda _: True))
 
 
 def complete_instances(workflow_id: str, event_id: str, ref_id: str) -> Asking:
     """WCP-27. Ends a multi-instance stage early: open instances are withdrawn, the thread goes on."""
-    return (yield from _on_live_runs(workflow_id, event_id, ref_id, f"completed {ref_id!r} early", _complete_run))
+    told = f"completed {ref_id!r} early"
+    return (yield from _on_live_runs(workflow_id, event_id, ref_id, told, _complete_run, _has_instances_at_work))
 
 
 def add_instances(
@@ -162,8 +163,12 @@ def _run_with_instances(
     return snapshot, _frame(workflow_id, snapshot, ref_id, chosen, RUN.decode(found[runs[chosen]])), crowds[chosen]
 
 
+def _has_instances_at_work(run: Run) -> bool:
+    return run.phase == "instances"
+
+
 def _complete_run(frame: Frame, entry: Entry) -> Asking:
-    if frame.run.phase != "instances":
+    if not _has_instances_at_work(frame.run):
         return refuse(f"no instance of stage {frame.plan.ref!r} is at work")
     totals = Hash(places.instances(frame.thread))
     total = Crowd.of((yield Read((totals,), (totals.key,)))[totals], {}).total
@@ -188,9 +193,14 @@ def _skip_run(frame: Frame, entry: Entry) -> Asking:
 
 
 def _on_live_runs(
-    workflow_id: str, event_id: str, ref_id: str, told: str, end: Callable[[Frame, Entry], Asking]
+    workflow_id: str,
+    event_id: str,
+    ref_id: str,
+    told: str,
+    end: Callable[[Frame, Entry], Asking],
+    suits: Callable[[Run], bool],
 ) -> Asking:
-    """Apply `end` to the oldest live run of a stage. More than one run is more than one event."""
+    """Apply `end` to the oldest live run of a stage, of those that suit if any does. More than one run, more events."""
     live, box_key = Members(places.LIVE), places.signals(ref_id)
     snapshot = yield Read(
         (RECORD, EVENT_IDS, live, Hash(box_key), stage_fields(ref_id), zone_fields(ref_id)),
@@ -203,7 +213,7 @@ def _on_live_runs(
         return refuse(f"the workflow has ended {record.status}")
     if not snapshot[stage_fields(ref_id)]:
         return refuse(f"the workflow has no stage {ref_id!r}")
-    found = yield from _oldest_run(sorted(snapshot[live]), ref_id)
+    found = yield from _oldest_run(sorted(snapshot[live]), ref_id, suits)
     if found is None:
         return refuse(f"no run of stage {ref_id!r} is enabled or at work")
     thread, run, entry = found
@@ -228,14 +238,16 @@ def _entry_key(thread: str, run: Run) -> str:
     return places.ledger(run_name(thread, None, run.task_index))
 
 
-def _oldest_run(live: list[str], ref_id: str) -> Generator[Read, Snapshot, tuple[str, Run, Entry] | None]:
+def _oldest_run(
+    live: list[str], ref_id: str, suits: Callable[[Run], bool]
+) -> Generator[Read, Snapshot, tuple[str, Run, Entry] | None]:
     keys = {thread: Hash(places.run(thread)) for thread in live}
     snapshot = yield Read(tuple(keys.values()))
     runs = {thread: RUN.decode(snapshot[key]) for thread, key in keys.items()}
-    of_stage = [(r.created_us, thread) for thread, r in runs.items() if r.ref == ref_id and r.instance is None]
+    of_stage = [thread for thread, run in runs.items() if run.ref == ref_id and run.instance is None]
     if not of_stage:
         return None
-    thread = min(of_stage)[1]
+    thread = min(of_stage, key=lambda thread: (not suits(runs[thread]), runs[thread].created_us, thread))
     run, entry_key = keys[thread], _entry_key(thread, runs[thread])
     again = yield Read((run, Hash(entry_key)), (run.key, entry_key))
     return thread, RUN.decode(again[run]), ENTRY.decode(again.hash(entry_key))

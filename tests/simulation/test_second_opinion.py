@@ -3,6 +3,7 @@
 Where the oracle has one result under every order of steps, that one is required; in races any of its results.
 """
 
+from ast import literal_eval
 from pathlib import Path
 
 import pytest
@@ -61,12 +62,15 @@ def moves(result: Result) -> object:
 
 
 def facts(result: Result) -> set[object]:
-    """Return what a result says of each workflow, and of each stage, taken alone."""
+    """Return what a result says of each workflow, and of each stage, taken alone; and of each record, how many beside."""
     found: set[object] = set()
     for name, cases in result:
         for case in cases:
             found.add((name, case.status))
-            found |= {(name, kind, row) for kind, rows in enumerate(case[1:]) for row in rows}
+            found |= {(name, kind, row) for kind, rows in enumerate(case[1:-1]) for row in rows}
+            for ref, text in case.records:
+                values = literal_eval(text)
+                found |= {(name, ref, value) for value in (len(values), *values)}
     return found
 
 

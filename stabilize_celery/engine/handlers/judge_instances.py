@@ -10,9 +10,6 @@ import msgspec
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.completion import complete_run, end_work, failure_status, pass_on
-from stabilize_celery.engine.endings import (
-    end_run,
-)
 from stabilize_celery.engine.handler import (
     Rules,
     frame_of,
@@ -88,10 +85,8 @@ def _begin(frame: Frame, config: InstancesPlan) -> Handling:
         return decision
     try:
         yield from _pass_on(decision, frame)
-    except EvaluationError:  # judged once more, that ends the run and takes its instances away
-        message = JudgeInstances(workflow_id=frame.workflow_id, ref_id=frame.plan.ref, thread=frame.thread)
-        decision.keeps_entry = True
-        decision.nudges.append(message)
+    except EvaluationError as error:  # there is no way on: none of them begins, whatever would have become of it
+        return (yield from complete_run(frame, "TERMINAL", str(error)))
     return decision
 
 
@@ -146,11 +141,12 @@ def _end(frame: Frame, total: int) -> Handling:
     """End the work of the run with its last instance; its thread may have gone on before."""
     instances = yield from read_instances(frame, total)
     status, reason = _take(frame, instances)
+    if frame.run.passed_on and not after_stages(frame.plan, frame.run.planned):
+        decision = yield from complete_run(frame, status, reason)
+        set_run(decision, frame.thread, outputs=frame.run.outputs, tasks=frame.run.tasks)
+        return decision
     decision = Decision()
     set_run(decision, frame.thread, outputs=frame.run.outputs, tasks=frame.run.tasks)
-    if frame.run.passed_on and not after_stages(frame.plan, frame.run.planned):
-        count_moves(decision, frame.workflow_id, end_run(decision, frame, status, reason))
-        return decision
     set_run(decision, frame.thread, phase="tasks", outcome=status, reason=reason)
     after_tasks(decision, frame, frame.run.planned)
     return decision

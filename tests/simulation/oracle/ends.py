@@ -15,7 +15,7 @@ __all__ = [
 
 def complete(case: Case, run: Run, status: str) -> None:
     """End a run whose thread goes on, unless it has before."""
-    if run.passed_on or run.parent is not None:
+    if run.passed_on:
         leave(case, run)
         end_run(run, status)
         return
@@ -56,7 +56,7 @@ def leave(case: Case, run: Run) -> None:
 
 
 def _taken(case: Case, run: Run) -> list[str]:
-    stage, targets = case.stages[run.ref], case.targets[run.ref]
+    stage, targets = case.stages[run.ref], case.targets.get(run.ref, [])
     if stage.split_type == "AND" or not targets:
         return targets
     names, taken = case.names(run), set[str]()
@@ -78,7 +78,7 @@ def _go_on(case: Case, run: Run, taken: list[str], *, is_bypassed: bool = False)
         if stage.terminates_workflow:
             finish(case, "TERMINAL" if case.failure_put_off else "SUCCEEDED")
             return
-        cancel(case, [ref for ref in case.top if case.stages[ref].cancel_region in stage.cancels_regions], spare=run)
+        cancel(case, [ref for ref in case.stages if case.stages[ref].cancel_region in stage.cancels_regions], spare=run)
     direct = []
     for target in taken:
         if case.is_direct(target):
@@ -118,11 +118,11 @@ def finish(case: Case, status: str) -> None:
 
 
 def cancel(case: Case, refs: list[str], spare: Run | None = None) -> bool:
-    """Take away what is in these stages now. Returns whether there was anything."""
+    """Take away what is in these stages now, but for `spare` and what it is a part of. Returns whether there was anything."""
     found = False
     for ref in refs:
         for run in case.runs:
-            if run.ref == ref and run.is_live and run is not spare:
+            if run.ref == ref and run.is_live and (spare is None or run.whole is not spare.whole):
                 end_run(run, "CANCELED")
                 found = True
         if ref in case.joins:

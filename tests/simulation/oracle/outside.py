@@ -89,7 +89,7 @@ def _do(case: Case, ref: str, effect: Effect) -> None:  # noqa: PLR0912 - a case
         case "cancel_stage":
             cancel(case, [ref])
         case "cancel_region":
-            cancel(case, [other for other in case.top if case.stages[other].cancel_region == effect.cancel_region])
+            cancel(case, [other for other in case.stages if case.stages[other].cancel_region == effect.cancel_region])
         case "skip_stage":
             if live:
                 _skip(case, live[0])

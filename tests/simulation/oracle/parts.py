@@ -73,13 +73,16 @@ def _next_phase(case: Case, run: Run) -> None:
 
 
 def _begin_instances(case: Case, run: Run, count: int) -> None:
-    case.instances[run.ref][0] += count
-    run.works = [Work(number) for number in range(count)]
     config = case.stages[run.ref].mi_config
     if count == 0:
         end_work(case, run, "SUCCEEDED")
-    elif config is not None and not config.sync_on_complete:
+        return
+    if config is not None and not config.sync_on_complete:
         pass_on(case, run)
+        if not run.passed_on:
+            return
+    case.instances[run.ref][0] += count
+    run.works = [Work(number) for number in range(count)]
 
 
 def end_work(case: Case, run: Run, status: str) -> None:

@@ -93,6 +93,11 @@ class Run:
         return self.status in LIVE
 
     @property
+    def whole(self) -> "Run":
+        """What it is a part of, or itself."""
+        return self.parent.whole if self.parent is not None else self
+
+    @property
     def is_thread(self) -> bool:
         """Whether its thread may still go on from here."""
         return self.is_live and not self.passed_on and self.parent is None
