@@ -34,6 +34,7 @@ RULES: tuple[Rule, ...] = (
     graph_rules.parents,
     graph_rules.joins,
     graph_rules.splits,
+    stage_rules.synthetic_stages,
     stage_rules.deferred_choices,
     stage_rules.milestones,
     stage_rules.jumps,

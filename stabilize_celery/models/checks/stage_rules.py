@@ -7,7 +7,7 @@ from stabilize_celery.models.limits import MAX_TIME_MS
 from stabilize_celery.models.problems import Problem, Suggester, shown
 from stabilize_celery.models.reducers import get_reducer, reducer_names
 from stabilize_celery.models.schema import MultiInstanceDefinition, StageDefinition
-from stabilize_celery.models.stage.enums import MutexScope
+from stabilize_celery.models.stage.enums import JoinType, MutexScope, SplitType
 from stabilize_celery.models.status import WorkflowStatus
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "regions",
     "sub_workflows",
     "switches",
+    "synthetic_stages",
 ]
 
 
@@ -62,15 +63,40 @@ def milestones(view: View) -> Iterator[Problem]:
 
 
 def jumps(view: View) -> Iterator[Problem]:
-    """Require that a jump leads to a stage; instances and synthetic stages can't jump."""
+    """Require that a jump leads to a stage of the top level; instances and synthetic stages can't jump."""
     for at, stage in view.numbered():
         for ref_id in stage.jump_targets:
-            if ref_id not in view.positions:
+            target = view.stage(ref_id)
+            if target is None:
                 yield view.unknown(at, "jump_targets", ref_id)
+            elif target.parent_stage_id is not None:
+                message = f"{shown(ref_id)} runs only as a part of {shown(target.parent_stage_id)}; jump there"
+                yield view.problem(at, "jump_targets", message, "contradiction")
         if stage.jump_targets and stage.mi_config is not None:
             yield view.problem(at, "jump_targets", "a stage with mi_config can't jump", "contradiction")
         if stage.jump_targets and stage.parent_stage_id is not None:
             yield view.problem(at, "jump_targets", "a synthetic stage can't jump", "contradiction")
+
+
+_OF_THE_TOP_LEVEL = {
+    "split_type": SplitType.AND,
+    "thread_split": 1,
+    "thread_merge": None,
+    "deferred_choice_group": None,
+}
+"""What says where threads go, and what it is by default."""
+
+
+def synthetic_stages(view: View) -> Iterator[Problem]:
+    """Require that a before or after stage says nothing of where threads go: its own goes back to its parent."""
+    for at, stage in view.numbered():
+        if stage.parent_stage_id is None:
+            continue
+        told = [name for name, default in _OF_THE_TOP_LEVEL.items() if getattr(stage, name) != default]
+        told += ["join_type"] if stage.join_type != JoinType.AND and len(stage.requisite_stage_ref_ids) > 1 else []
+        for name in told:
+            message = "has no effect on a before or after stage; set it on a stage of the top level"
+            yield view.problem(at, name, message, "contradiction")
 
 
 def instances(view: View) -> Iterator[Problem]:

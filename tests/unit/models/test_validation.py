@@ -212,6 +212,32 @@ UNSOUND: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
             "stages[2].jump_targets: a synthetic stage can't jump",
         ],
     ),
+    "jumps into a part of a stage": (
+        [
+            {"ref_id": "a", "jump_targets": ["s"]},
+            {"ref_id": "b"},
+            {"ref_id": "s", "parent_stage_id": "b", "synthetic_stage_owner": "STAGE_BEFORE"},
+        ],
+        ["stages[0].jump_targets: 's' runs only as a part of 'b'; jump there"],
+    ),
+    "before stages that say where threads go": (
+        [
+            {"ref_id": "b"},
+            {"ref_id": "s", "parent_stage_id": "b", "synthetic_stage_owner": "STAGE_BEFORE", "thread_split": 2},
+            {"ref_id": "t", "parent_stage_id": "b", "synthetic_stage_owner": "STAGE_BEFORE"},
+            {
+                "ref_id": "u",
+                "parent_stage_id": "b",
+                "synthetic_stage_owner": "STAGE_BEFORE",
+                "requisite_stage_ref_ids": ["s", "t"],
+                "join_type": "DISCRIMINATOR",
+            },
+        ],
+        [
+            "stages[1].thread_split: has no effect on a before or after stage; set it on a stage of the top level",
+            "stages[3].join_type: has no effect on a before or after stage; set it on a stage of the top level",
+        ],
+    ),
     "instances that contradict themselves": (
         [
             {"ref_id": "a", "mi_config": {"count": 2, "collection_from_context": "items"}},
