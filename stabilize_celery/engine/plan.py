@@ -309,7 +309,7 @@ class _Graph:
         name = self.component[ref] if ref in self.tells else ""
         group = stage.deferred_choice_group or "" if position >= 0 else ""
         is_direct = position < 0 or _is_direct(stage)
-        after = stage.choose_after_ms or 0
+        after = _choose_after_ms(stage)
         section = self.sections.get(ref, "")
         width = stage.thread_merge or len(stage.requisite_stage_ref_ids)
         need = _need(stage)
@@ -379,9 +379,14 @@ def _start_offers(top: Iterable[StageExecution], plans: Iterable[StagePlan]) -> 
     found: dict[str, list[tuple[str, str, int]]] = {}
     for stage in top:
         if stage.deferred_choice_group and not stage.requisite_stage_ref_ids:
-            member = (stage.ref_id, component[stage.ref_id], stage.choose_after_ms or 0)
+            member = (stage.ref_id, component[stage.ref_id], _choose_after_ms(stage))
             found.setdefault(stage.deferred_choice_group, []).append(member)
     return found
+
+
+def _choose_after_ms(stage: StageExecution) -> int:
+    """Return after which time an offered stage chooses itself; 0 stands for never, so at once is as soon as can be."""
+    return 0 if stage.choose_after_ms is None else max(1, stage.choose_after_ms)
 
 
 def _wants_to_know(stage: StageExecution) -> bool:
