@@ -93,7 +93,8 @@ def synthetic_stages(view: View) -> Iterator[Problem]:
         if stage.parent_stage_id is None:
             continue
         told = [name for name, default in _OF_THE_TOP_LEVEL.items() if getattr(stage, name) != default]
-        told += ["join_type"] if stage.join_type != JoinType.AND and len(stage.requisite_stage_ref_ids) > 1 else []
+        several = len(set(stage.requisite_stage_ref_ids)) > 1
+        told += ["join_type"] if several and stage.join_type != JoinType.AND else []
         for name in told:
             message = "has no effect on a before or after stage; set it on a stage of the top level"
             yield view.problem(at, name, message, "contradiction")
