@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from hypothesis import event
@@ -98,10 +99,21 @@ TASKS: dict[str, Callable[[StageExecution], TaskResult]] = {
 }
 
 
+@cache
+def _one_of(*items: Any) -> st.SearchStrategy[Any]:
+    """Return the same strategy for the same items: to make one costs as much as to draw from it."""
+    return st.sampled_from(items)
+
+
+@cache
+def _up_to_two(*items: Any) -> st.SearchStrategy[list[Any]]:
+    return st.lists(_one_of(*items), min_size=0, max_size=2)
+
+
 @st.composite
 def definitions(draw: st.DrawFn, kinds: Kinds = TAME) -> dict[str, Any]:
     """A definition of up to eight stages and a few around them; every value drawn shrinks to something duller."""
-    count = draw(st.sampled_from(SIZES))
+    count = draw(_one_of(*SIZES))
     stages = [_stage(draw, at, kinds) for at in range(count)]
     below: dict[str, list[str]] = {one.ref_id: [] for one in stages}
     for one in stages:
@@ -145,20 +157,20 @@ _TOLD = (
 
 
 def _stage(draw: st.DrawFn, at: int, kinds: Kinds) -> StageExecution:
-    wanted = min(at, draw(st.sampled_from(ABOVE)))
+    wanted = min(at, draw(_one_of(*ABOVE)))
     above = draw(st.sets(st.integers(0, at - 1), min_size=wanted, max_size=wanted)) if wanted else set()
     made = stage(
         f"s{at}",
         *(f"s{one}" for one in sorted(above)),
-        does=draw(st.lists(st.sampled_from(kinds.does), min_size=0, max_size=2)),
-        context=dict(kinds.failures[draw(st.sampled_from(sorted(kinds.failures)))]),
-        mutex_key=draw(st.sampled_from(kinds.mutexes)),
-        thread_split=draw(st.sampled_from(kinds.threads)),
+        does=draw(_up_to_two(*kinds.does)),
+        context=dict(kinds.failures[draw(_one_of(*sorted(kinds.failures)))]),
+        mutex_key=draw(_one_of(*kinds.mutexes)),
+        thread_split=draw(_one_of(*kinds.threads)),
     )
     if draw(st.integers(0, 5)) == 5:
-        made.context["stageEnabled"] = {"type": "expression", "expression": draw(st.sampled_from(kinds.conditions))}
+        made.context["stageEnabled"] = {"type": "expression", "expression": draw(_one_of(*kinds.conditions))}
     if len(above) > 1:
-        made.join_type = draw(st.sampled_from(kinds.joins))
+        made.join_type = draw(_one_of(*kinds.joins))
         if made.join_type is JoinType.N_OF_M:
             made.join_threshold = draw(st.integers(0, len(above)))
         if made.join_type in (JoinType.DISCRIMINATOR, JoinType.N_OF_M) and draw(st.booleans()):
@@ -167,12 +179,12 @@ def _stage(draw: st.DrawFn, at: int, kinds: Kinds) -> StageExecution:
 
 
 def _split(draw: st.DrawFn, one: StageExecution, below: list[str], kinds: Kinds) -> None:
-    one.split_type = draw(st.sampled_from([SplitType.AND, SplitType.XOR, SplitType.OR])) if below else SplitType.AND
+    one.split_type = draw(_one_of(SplitType.AND, SplitType.XOR, SplitType.OR)) if below else SplitType.AND
     if one.split_type is SplitType.AND:
         return
-    one.split_conditions = {ref: draw(st.sampled_from(kinds.conditions)) for ref in below}
+    one.split_conditions = {ref: draw(_one_of(*kinds.conditions)) for ref in below}
     if kinds.always_default or draw(st.booleans()):
-        one.split_default = draw(st.sampled_from(below))
+        one.split_default = draw(_one_of(*below))
         one.split_conditions.pop(one.split_default)
 
 
@@ -190,15 +202,15 @@ def _loop(one: StageExecution) -> None:
 
 def _extra(draw: st.DrawFn, one: StageExecution, stages: list[StageExecution], kinds: Kinds) -> None:
     """Give a stage one more pattern, where it fits; else leave it as it is."""
-    extra = draw(st.sampled_from(["", "", *kinds.extras]))
+    extra = draw(_one_of("", "", *kinds.extras))
     others = [other.ref_id for other in stages if other is not one]
     if extra == "instances" and one.tasks and not one.jump_targets:
         one.mi_config = draw(_INSTANCES)
     elif extra == "instances alike" and one.tasks and not one.jump_targets:
         one.mi_config = draw(_ALIKE)
     elif extra == "milestone" and others:
-        one.milestone_ref_id = draw(st.sampled_from(others))
-        one.milestone_status = draw(st.sampled_from(["NOT_STARTED", "RUNNING", "SUCCEEDED", "SKIPPED"]))
+        one.milestone_ref_id = draw(_one_of(*others))
+        one.milestone_status = draw(_one_of("NOT_STARTED", "RUNNING", "SUCCEEDED", "SKIPPED"))
     elif extra == "region":
         one.cancel_region = "region"
     elif extra == "clears":
@@ -258,9 +270,9 @@ def _around(draw: st.DrawFn, parent: StageExecution, kinds: Kinds) -> list[Stage
     made = []
     if draw(st.integers(0, 4)) == 4:
         for at in range(draw(st.integers(1, 2))):
-            one = stage(f"{parent.ref_id}.{at}", does=[draw(st.sampled_from(kinds.around))])
+            one = stage(f"{parent.ref_id}.{at}", does=[draw(_one_of(*kinds.around))])
             one.parent_stage_id = parent.id
-            one.synthetic_stage_owner = draw(st.sampled_from(list(SyntheticStageOwner)))
-            one.mutex_key = draw(st.sampled_from([None, "o"]))
+            one.synthetic_stage_owner = draw(_one_of(*SyntheticStageOwner))
+            one.mutex_key = draw(_one_of(None, "o"))
             made.append(one)
     return made

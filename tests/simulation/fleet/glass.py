@@ -40,19 +40,21 @@ class Glass:
     def look(self, slot: Slot, queries: Sequence[Query]) -> Snapshot:
         """Answer as a store's `look` does, without a connection."""
         seen = self._seen.setdefault(slot, {})
-        return Snapshot({query: self._answer(slot, seen, query) for query in queries}, self._database._clock_us())
+        database, answers = self._database, {}
+        touched, expiring = database._touches, database._expires_us
+        for query in queries:
+            one = seen.get(query) or self._first_seen(slot, seen, query)
+            key = one.key
+            touches = database.touches(key) if key in expiring else touched.get(key, 0)
+            if one.touches != touches:
+                one.touches, one.answer = touches, self._asked(one.asked)
+            answers[query] = one.answer
+        return Snapshot(answers, database._clock_us())
 
-    def _answer(self, slot: Slot, seen: dict[Query, _Seen], query: Query) -> Any:
-        one = seen.get(query)
-        if one is None:
-            command, _ = asked = question(self._address_of(slot), query)
-            one = seen[query] = _Seen(asked, b"" if command is None else str(command[1]).encode())
-        database = self._database
-        may_expire = one.key in database._expires_us
-        touches = database.touches(one.key) if may_expire else database._touches.get(one.key, 0)
-        if one.touches != touches:
-            one.touches, one.answer = touches, self._asked(one.asked)
-        return one.answer
+    def _first_seen(self, slot: Slot, seen: dict[Query, _Seen], query: Query) -> _Seen:
+        command, _ = asked = question(self._address_of(slot), query)
+        one = seen[query] = _Seen(asked, b"" if command is None else str(command[1]).encode())
+        return one
 
     def _asked(self, asked: Question) -> Any:
         command, read = asked

@@ -136,8 +136,7 @@ class FleetLaws:
             self.broken.append(f"{workflow_id}: {finding.told}")
 
     def _look(self, workflow_id: str, *queries: Any) -> Snapshot:
-        found: Snapshot = self._store.calmly(lambda: self._store.look(workflow_slot(workflow_id), queries))
-        return found
+        return self._store.glass.look(workflow_slot(workflow_id), queries)
 
 
 class _Unwatched:

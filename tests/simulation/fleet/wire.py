@@ -269,7 +269,7 @@ class FleetStore(CommandStore):
     def __init__(self, redis: SimulatedRedis, partitions: int) -> None:
         super().__init__(redis, "stabilize", partitions)
         self.redis = redis
-        self._glass = Glass(redis.database, self._address)
+        self.glass = Glass(redis.database, self._address)
 
     def session(self, slot: Slot) -> Session:  # type: ignore[override]
         return _Session(self.redis, self._address(slot), slot)
@@ -277,7 +277,7 @@ class FleetStore(CommandStore):
     def look(self, slot: Slot, queries: Sequence[Query], *, without_payloads: bool = False) -> Snapshot:
         """Read without WATCH. Who looks from outside sees what is there, and needs no connection."""
         if self.redis.calm:
-            return self._glass.look(slot, queries)
+            return self.glass.look(slot, queries)
         return super().look(slot, queries, without_payloads=without_payloads)
 
     @property
