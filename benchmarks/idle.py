@@ -3,17 +3,16 @@
 The state has a server of its own: all that reaches it is ours. On the broker, ours is what exceeds the plain worker's.
 """
 
-import os
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import redis
 
 from benchmarks.backends import QUIET, eventually, worker_process
+from benchmarks.peers.processes import own_cpu_s
 from benchmarks.shapes import chain
 from stabilize_celery import Client
 from tests.servers import RedisServer
@@ -60,7 +59,7 @@ class _Watched:
     def _read(self) -> Mapping[str, float]:
         infos: list[Any] = [client.info() for client in self._clients]
         return {
-            "cpu": _cpu_s(self._pid),
+            "cpu": own_cpu_s(self._pid),
             "round_trips": sum(info["total_reads_processed"] for info in infos),
             "commands": sum(info["total_commands_processed"] for info in infos),
         }
@@ -73,14 +72,7 @@ class _Watched:
 
 
 def measure_idle(seconds: float, finished_workflows: int = 0) -> Idle:
-    """Return the costs of an idle worker, after it has run so many small workflows.
-
-    Raises:
-        RuntimeError: there is no /proc to read processor times from.
-
-    """
-    if not Path("/proc/self/stat").exists():
-        raise RuntimeError("an idle worker's processor time is read from /proc, which this platform does not have")
+    """Return the costs of an idle worker, after it has run so many small workflows."""
     with ExitStack() as stack:
         plain_broker, broker, state = (stack.enter_context(RedisServer()) for _ in range(3))
         options = ("-P", "prefork", "-c", "2", *QUIET)
@@ -108,11 +100,6 @@ def _finish_workflows(client: Client, number: int) -> None:
     handles = client.start_many(chain(1, "same_key") for _ in range(number))
     for handle in handles:
         handle.wait(timeout_s=300)
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def table(rows: list[Idle]) -> str:

@@ -1,12 +1,12 @@
-"""What a process and its children have used, read from /proc; 0 where there is none."""
+"""What a process and its children have used."""
 
-import os
-from pathlib import Path
+import contextlib
 from typing import Any
 
+import psutil
 import redis
 
-__all__ = ["Costs", "cpu_s", "family", "resident_bytes"]
+__all__ = ["Costs", "cpu_s", "family", "own_cpu_s", "resident_bytes"]
 
 
 class Costs:
@@ -33,25 +33,30 @@ class Costs:
 
 def cpu_s(pid: int) -> float:
     """Return the processor time of a process and its living children (s)."""
-    ticks = 0
-    for fields in family(pid).values():
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return sum(own_cpu_s(one) for one in family(pid))
+
+
+def own_cpu_s(pid: int) -> float:
+    """Return the processor time of one process, without its children (s); 0: it has ended."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return times.user + times.system
 
 
 def resident_bytes(pid: int) -> int:
     """Return the memory of a process and its living children; pages that they share count for each."""
-    return sum(int(fields[21]) for fields in family(pid).values()) * os.sysconf("SC_PAGE_SIZE")
+    sizes = 0
+    for one in family(pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            sizes += psutil.Process(one).memory_info().rss
+    return sizes
 
 
-def family(pid: int) -> dict[int, list[str]]:
-    """Return the lines of /proc/PID/stat, from the third field on, of a process and its children, by process id."""
-    lines = {}
-    for file in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            text = file.read_text()
-        except OSError:
-            # It has ended since it was listed.
-            continue
-        lines[int(text.split(" ", 1)[0])] = text.rsplit(")", 1)[1].split()
-    return {one: fields for one, fields in lines.items() if one == pid or int(fields[1]) == pid}
+def family(pid: int) -> list[int]:
+    """Return the ids of a process and its children, for as long as it lives."""
+    try:
+        return [pid, *(child.pid for child in psutil.Process(pid).children())]
+    except psutil.NoSuchProcess:
+        return []

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
+import psutil
+
 from stabilize_celery.client import Client
 from stabilize_celery.transport.broker import broker_settings
 from stabilize_celery.transport.publish import CeleryPublisher
@@ -61,8 +63,7 @@ class ChaosFleet(Fleet):
 
     def children(self, worker: Worker) -> list[int]:
         """Return the process ids of a worker's pool."""
-        listed = Path(f"/proc/{worker.process.pid}/task/{worker.process.pid}/children").read_text()
-        return [int(pid) for pid in listed.split()]
+        return [child.pid for child in psutil.Process(worker.process.pid).children()]
 
     def kill(self, pid: int) -> None:
         """Kill one process of a pool, unless it has ended by itself."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.integration.fleet import eventually
@@ -89,16 +91,13 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 def processes_of(folder: Path) -> list[str]:
     """Return the command lines of processes that work in a folder."""
     found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if (entry / "cwd").resolve().is_relative_to(folder):
-                found.append((entry / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if Path(process.cwd()).is_relative_to(folder.resolve()):
+                found.append(" ".join(process.cmdline()))
     return found
 
 
-@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs /proc to see which processes are left")
 def test_without_any_server_a_worker_brings_its_own(shell: Shell) -> None:
     """The app names no broker: `worker` starts the embedded server, `start` finds it, and it ends with the worker."""
     (shell.folder / "plain.py").write_text(APP.format(broker=""))
@@ -144,7 +143,6 @@ def tree(tmp_path: Path) -> Path:
     return source
 
 
-@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs /proc to see which processes are left")
 def test_the_demo_leaves_a_report_and_no_process(shell: Shell, tree: Path) -> None:
     """It ends with what was done and three things to try next; the commands work as they are printed."""
     shell.env["STABILIZE_HOME"] = str(shell.folder / "home")
@@ -179,7 +177,6 @@ def test_without_a_place_of_its_own_the_demo_keeps_its_state_beside_the_report(s
     assert "rank" in shell.run(*pasted(told.splitlines()[-3]))
 
 
-@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs /proc to see which processes are left")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_demo_stops_what_it_started(shell: Shell, number: signal.Signals, code: int) -> None:
     """Workers and server end with it, whoever ends it."""

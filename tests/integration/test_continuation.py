@@ -7,8 +7,8 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 
+import psutil
 import pytest
 import redis
 
@@ -299,7 +299,7 @@ def test_processes_that_wait_do_not_outlive_their_worker(new_fleet: Callable[...
 
     worker.send(signal.SIGKILL)
 
-    eventually(lambda: not Path(f"/proc/{done['pid']}").exists(), SOON_S)
+    eventually(lambda: not psutil.pid_exists(done["pid"]), SOON_S)
 
 
 def test_processes_that_wait_outlive_their_redis(new_fleet: Callable[..., Fleet], server: RedisServer) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import psutil
 import pytest
 from redis.connection import Connection
 
@@ -52,7 +53,7 @@ def test_a_peer_answers_and_goes() -> None:
         pid = peer.pid
 
     assert pid
-    assert not Path(f"/proc/{pid}").exists()
+    assert not psutil.pid_exists(pid)
 
 
 @pytest.mark.real
