@@ -103,36 +103,74 @@ class _Translation:
         self._aside = False
         """Whether this is a callback, whose failure Celery does not tell anybody."""
 
-    def translate(self, given: Any, incoming: _Incoming, place: str, errbacks: tuple[Any, ...] = ()) -> Value:
-        """Add a signature's stages; return what its result is made of."""
+    def translate(
+        self,
+        given: Any,
+        incoming: _Incoming,
+        place: str,
+        errbacks: tuple[Any, ...] = (),
+        of_join: tuple[Any, ...] = (),
+    ) -> Value:
+        """Add a signature's stages; return what its result is made of.
+
+        `of_join`: errbacks of what waits for all members of this group, or of this chord's header; they call them, too.
+        """
         sig = self._app.signature(given)
         self._check(sig, place)
         errbacks = (*errbacks, *_listed(sig.options.get("link_error")))
         delay = {key: sig.options[key] for key in ("countdown", "eta") if sig.options.get(key) is not None}
         incoming = replace(incoming, delay={**delay, **incoming.delay})
-        value = self._translated(sig, incoming, place, errbacks)
+        value = self._translated(sig, incoming, place, errbacks, of_join)
         for number, callback in enumerate(_listed(sig.options.get("link"))):
             self._add_callback(callback, value, f"{place}.link[{number}]")
         return value
 
-    def _translated(self, sig: Signature, incoming: _Incoming, place: str, errbacks: tuple[Any, ...]) -> Value:
+    def _translated(
+        self, sig: Signature, incoming: _Incoming, place: str, errbacks: tuple[Any, ...], of_join: tuple[Any, ...]
+    ) -> Value:
         if isinstance(sig, Chain):
             return self._chain(sig, incoming, place, errbacks)
         if sig.task == "celery.chunks":
             parts = chunks(*(sig.kwargs[key] for key in ("task", "it", "n")), app=self._app)
             return self._group(parts.group(), incoming, place, errbacks)
         if isinstance(sig, group):
-            return self._group(sig, incoming, place, errbacks)
+            return self._group(sig, incoming, place, (*errbacks, *of_join))
         if isinstance(sig, Chord):
-            return self._chord(sig, incoming, place, errbacks)
+            return self._chord(sig, incoming, place, errbacks, of_join)
         return self._task(sig, incoming, place, errbacks)
 
     def _chain(self, sig: Chain, incoming: _Incoming, place: str, errbacks: tuple[Any, ...]) -> Value:
         value: Value = []
-        for step, where in self._steps(sig, place):
-            value = self.translate(step, incoming, where, errbacks)
+        steps = list(self._steps(sig, place))
+        for number, (step, where) in enumerate(steps):
+            following = steps[number + 1][0] if number + 1 < len(steps) else None
+            value = self.translate(step, incoming, where, errbacks, self._errbacks_of_join(step, following))
             incoming = _Incoming(value, tuple(refs_in(value)) or incoming.after)
         return value
+
+    def _errbacks_of_join(self, step: Signature, following: Signature | None) -> tuple[Any, ...]:
+        """Return the errbacks of what a chain's step makes a chord with, beyond those of a chord's body as a whole.
+
+        In a chain, and only there, Celery takes a group and what follows it for a chord, and a chord whose body is a
+        chain for a chord with that chain's first task.
+        """
+        if isinstance(step, group) and following is not None:
+            return self._errbacks_of_body(following)
+        if isinstance(step, Chord) and isinstance(body := self._app.signature(step.body), Chain) and body.tasks:
+            first = self._app.signature(body.tasks[0])
+            return () if isinstance(first, group) else self._errbacks_of_body(first)
+        return ()
+
+    def _errbacks_of_body(self, given: Any) -> tuple[Any, ...]:
+        """Return what Celery calls of a chord's body when its header fails: for a group, of each member's result."""
+        sig = self._app.signature(given)
+        errbacks = _listed(sig.options.get("link_error"))
+        if isinstance(sig, group):
+            for member in self._members(sig):
+                errbacks += self._errbacks_of_body(member)
+                if isinstance(member, Chord) and member.body is not None:
+                    errbacks += self._errbacks_of_body(member.body)
+        return tuple(errbacks)
 
     def _steps(self, sig: Chain, place: str) -> Iterator[tuple[Signature, str]]:
         """Yield the steps that count: a group of one member is that member, one of none is left out."""
@@ -160,15 +198,17 @@ class _Translation:
             for number, one in enumerate(self._members(sig))
         ]
 
-    def _chord(self, sig: Chord, incoming: _Incoming, place: str, errbacks: tuple[Any, ...]) -> Value:
+    def _chord(
+        self, sig: Chord, incoming: _Incoming, place: str, errbacks: tuple[Any, ...], of_join: tuple[Any, ...]
+    ) -> Value:
         header, body = sig.tasks, sig.body
         if body is None:
             self.problems.append(Problem(place, "a chord without a body: use a group"))
             return []
         incoming = replace(incoming, args=(*(() if sig.immutable else incoming.args), *sig.args))
-        of_body = tuple(_listed(self._app.signature(body).options.get("link_error")))
+        told = (*errbacks, *self._errbacks_of_body(body), *of_join)
         header = header if isinstance(header, group) else group(list(header), app=self._app)
-        value = self._group(header, incoming, f"{place}.header", (*errbacks, *of_body))
+        value = self._group(header, incoming, f"{place}.header", told)
         after = tuple(refs_in(value)) or incoming.after
         return self.translate(body, _Incoming(value, after), f"{place}.body", errbacks)
 

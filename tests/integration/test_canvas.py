@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from celery import chain, chord, group
 from celery.canvas import Signature
+from celery.canvas import _chain as Chain  # the class: it leaves its steps as they are written
 
 from stabilize_celery import AsyncClient, InvalidWorkflowError, WorkflowFailedError
 from stabilize_celery.cli.program import run
@@ -216,6 +217,103 @@ def test_errbacks_are_called_as_celery_calls_them(sums: ModuleType, name: str) -
     assert lines(sums, run, count) == expected
     with pytest.raises(WorkflowFailedError, match="ConnectionError: no more numbers"):
         handle.result(timeout_s=30)
+
+
+def told(s: Any, signature: Signature, who: str) -> Signature:
+    return signature.on_error(s.told.s(who))
+
+
+def failing_chord(s: Any, body: Signature) -> Signature:
+    return chord([s.fail.s(), s.nothing.s()], body)
+
+
+def body_and_next(s: Any) -> tuple[Signature, Signature]:
+    return told(s, s.total.s(), "body"), told(s, s.double.s(), "next")
+
+
+def one_and_two(s: Any) -> Signature:
+    return group(told(s, s.total.s(1), "one"), told(s, s.total.s(2), "two"))
+
+
+FAILING_HEADERS: dict[str, tuple[Make, list[str]]] = {
+    "a chord": (lambda s: failing_chord(s, told(s, s.total.s(), "body")), ["body"]),
+    "a chord in a chain": (lambda s: chain(s.seven.s(), failing_chord(s, told(s, s.total.s(), "body"))), ["body"]),
+    "a chord and what follows": (lambda s: failing_chord(s, body_and_next(s)[0]) | body_and_next(s)[1], []),
+    "a chain that is a body": (lambda s: failing_chord(s, told(s, chain(*body_and_next(s)), "chain")), ["chain"]),
+    "a chain that starts with a chord": (
+        lambda s: chain(failing_chord(s, body_and_next(s)[0]), body_and_next(s)[1]),
+        ["body"],
+    ),
+    "a chain with a chord in the middle": (
+        lambda s: chain(s.seven.s(), failing_chord(s, body_and_next(s)[0]), body_and_next(s)[1]),
+        ["body"],
+    ),
+    "a chain with a group in the middle": (
+        lambda s: chain(s.seven.s(), group(s.fail.s(), s.double.s()), *body_and_next(s)),
+        ["body"],
+    ),
+    "a chain of a group and more, as it is written": (
+        lambda s: Chain(group(s.fail.s(), s.seven.s()), *body_and_next(s), app=s.app),
+        ["body"],
+    ),
+    "a chain with a chord, in the body of a chord": (
+        lambda s: chord([s.seven.s()], chain(s.total.s(), failing_chord(s, body_and_next(s)[0]), body_and_next(s)[1])),
+        ["body"],
+    ),
+    "a chain with a chord, in the header of a chord": (
+        lambda s: chord(
+            [chain(s.seven.s(), failing_chord(s, body_and_next(s)[0]), body_and_next(s)[1]), s.seven.s()],
+            told(s, s.total.s(), "outer"),
+        ),
+        ["body", "outer"],
+    ),
+    "a body of a chord in the header of a chord": (
+        lambda s: chord([chord([s.seven.s()], told(s, s.fail.s(), "inner")), s.seven.s()], told(s, s.total.s(), "out")),
+        ["inner", "out"],
+    ),
+    "a chord whose body is a group": (lambda s: failing_chord(s, one_and_two(s)), ["one", "two"]),
+    "a group after a group": (lambda s: chain(group(s.fail.s(), s.seven.s()), one_and_two(s)), ["one", "two"]),
+    "a chord whose body is a group of a chain and a chord": (
+        lambda s: failing_chord(
+            s,
+            group(
+                chain(told(s, s.total.s(), "first"), s.double.s()),
+                chord([told(s, s.total.s(), "header")], told(s, s.total.s(), "body")),
+            ),
+        ),
+        ["body"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAILING_HEADERS)
+def test_a_failed_header_calls_the_errbacks_of_what_celery_takes_for_the_body(sums: ModuleType, name: str) -> None:
+    """That depends on where the chord stands: only within a chain is a chain's first task the body."""
+    make, called = FAILING_HEADERS[name]
+
+    def by_celery_until_it_failed() -> None:
+        result = make(sums).apply_async()
+        eventually(result.ready)
+
+    def by_us() -> None:
+        with pytest.raises(WorkflowFailedError, match="no more numbers"):
+            sums.stabilize.start_canvas(make(sums)).result(timeout_s=30)
+
+    expected = [f"told {who}" for who in called]
+    assert lines(sums, by_celery_until_it_failed, len(called)) == expected
+    assert lines(sums, by_us, len(called)) == expected
+
+
+def test_a_failed_header_within_a_header_is_told_to_both_bodies(sums: ModuleType) -> None:
+    """Celery never tells the outer chord: it waits for ever."""
+    inner = failing_chord(sums, told(sums, sums.total.s(), "inner"))
+    canvas = chord([inner, sums.seven.s()], told(sums, sums.total.s(), "outer"))
+
+    def run_it() -> None:
+        with pytest.raises(WorkflowFailedError, match="no more numbers"):
+            sums.stabilize.start_canvas(canvas).result(timeout_s=30)
+
+    assert lines(sums, run_it, 2) == ["told inner", "told outer"]
 
 
 def test_links_get_the_result_and_their_failure_is_nobodys(sums: ModuleType) -> None:
