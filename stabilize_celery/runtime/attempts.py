@@ -21,8 +21,8 @@ from stabilize_celery.engine.moves import Frame, task_list
 from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.results import TaskReturned, TooLate, position_of, record
 from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD
-from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Query, Read, Slot, Snapshot, workflow_slot
-from stabilize_celery.errors import PayloadError, UnreachableError, WritesRefusedError
+from stabilize_celery.engine.steps import Event, Handling, Hash, Query, Read, Slot, Snapshot, workflow_slot
+from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.evaluation import EvaluationError
 from stabilize_celery.models.messages import CancelTask, Message, RunTask
 from stabilize_celery.models.stage.stage import StageExecution
@@ -35,8 +35,9 @@ from stabilize_celery.runtime.hydrate import context_queries, stage_of, visible_
 from stabilize_celery.runtime.lanes import NOT_URGENT, queue_and_step
 from stabilize_celery.runtime.ports import Claim, TaskRunner, queue_of
 from stabilize_celery.runtime.rates import RATE_LIMIT, wait_for_turn_ms
+from stabilize_celery.runtime.recording import Recorder
 from stabilize_celery.runtime.running import RunningBody, call_on_cancel
-from stabilize_celery.runtime.unit import Conflict, NotCommitted, Publishing, Sessions, UnitOfWork, event_fields
+from stabilize_celery.runtime.unit import Conflict, Publishing, Sessions, UnitOfWork, event_fields
 from stabilize_celery.settings import CONTINUATION, Settings
 from stabilize_celery.store.contract import Transaction
 from stabilize_celery.tasks.cancellation import CANCELLED, CLAIM_LOST, CancellationToken, bind_token
@@ -54,11 +55,6 @@ MOST_IN_TURN = 100
 """Tasks that one process executes without the broker at most, before others get their turn."""
 _ONE_MORE_US = 1_000_000
 """In fused mode: how long after a stage was started its first task may be executed in the same visit (us)."""
-_FIRST_PAUSE_MS, _LONGEST_PAUSE_MS = 100, 1_000
-"""How long a result waits until it is tried to record it again, while Redis is away. Leases that ran out meanwhile are
-spared for longer, once it is back."""
-_PATIENCE_MS = 60_000
-"""How long a process waits with a result while a node of a cluster is away, and others answer."""
 UNKNOWN_HERE_MS = 500
 """How soon a task is tried again whose type another live worker knows: the broker may hand it to that one."""
 
@@ -93,6 +89,7 @@ class Attempts:
         runner: Returns who watches over bodies while they run.
         read: Reads a whole workflow, for code that looks beyond its stage.
         clock_us: A clock that only grows.
+        recorder: Records what bodies returned.
 
     """
 
@@ -105,6 +102,7 @@ class Attempts:
     runner: Callable[[], TaskRunner]
     read: Callable[[str], Workflow]
     clock_us: Callable[[], int]
+    recorder: Recorder
     fusion: Fusion | None = None
 
     def run(self, message: RunTask) -> str:
@@ -281,20 +279,13 @@ class Attempts:
         took_us = self.clock_us() - began_us
         overdue = body if isinstance(body, RunningBody) and _is_overdue(body, took_us) else None
         seed = Seed(sessions, taken.snapshot.later(took_us), taken.watched)
-        following: RunTask | _Following | None = None
-        try:
-            if overdue is not None:
-                # While Redis was away nobody could.
-                overdue.take_too_long()
-            decision, following = self._recorded(message, returned, seed, turn)
-        except PayloadError:
-            # Redis is there: another worker may be able to do what this one can't.
-            raise
-        except UnreachableError as away:
-            decision = self._recorded_at_last(message, returned, away, overdue)
+        going_on = None
+        if self.fusion is not None and turn.goes_on(self.fusion.clock_us()):
+            going_on = _GoingOn(self, (queue_of(message, self.settings),))
+        decision, kept = self.recorder.record(message, returned, seed, going_on, overdue)
         if isinstance(decision.call, TooLate) and isinstance(body, RunningBody):
             body.came_too_late()
-        return decision.note or returned.status, following
+        return decision.note or returned.status, going_on.following(kept) if going_on is not None else None
 
     def _watched(self, claim: Claim, body: RunningBody) -> TaskReturned:
         runner = self.runner()
@@ -314,85 +305,6 @@ class Attempts:
         with self.unit.store.session(workflow_slot(message.workflow_id)) as session:
             event = Event(PROGRESS, message.ref_id, progress)
             session.commit(Transaction(events=[event_fields(event, session.read(()).now_ms)]))
-
-    def _recorded(
-        self, message: RunTask, returned: TaskReturned, seed: Seed, turn: _Turn
-    ) -> tuple[Decision, "RunTask | _Following | None"]:
-        """Record a result; return what was decided, and a task to go on with."""
-        if self.fusion is None:
-            return self._record(message, returned, seed), None
-        going_on = None
-        if turn.goes_on(self.fusion.clock_us()):
-            going_on = _GoingOn(self, (queue_of(message, self.settings),))
-        decision, kept = self.fusion.run(message, lambda _: record(message, returned), seed, going_on)
-        _require_committed(decision)
-        return decision, going_on.following(kept) if going_on is not None else None
-
-    def _recorded_at_last(
-        self, message: RunTask, returned: TaskReturned, away: UnreachableError, overdue: RunningBody | None
-    ) -> Decision:
-        """Record a result once Redis is back: its leases are extended as soon as then, so it is likely to be the first.
-
-        Raises:
-            UnreachableError: this process is to end, or a node of a cluster alone is away for long, and what lies on
-                others needs this process. The task is executed again.
-
-        """
-        logger.warning("%s/%s: %s Its result is kept, and recorded then.", message.workflow_id, message.name, away)
-        pause_ms, waited_ms = _FIRST_PAUSE_MS, 0
-        while not self.runner().is_stopping:
-            self.unit.pause(pause_ms)
-            waited_ms += pause_ms
-            pause_ms = min(2 * pause_ms, _LONGEST_PAUSE_MS)
-            is_needed = waited_ms > _PATIENCE_MS and self._answers_elsewhere()
-            try:
-                if overdue is not None:
-                    overdue.take_too_long()
-                decision = self._recorded_anew(message, returned)
-            except PayloadError:
-                raise
-            except UnreachableError as error:
-                away = error
-                if is_needed and not isinstance(error, WritesRefusedError):
-                    break
-                continue
-            told = decision.note or returned.status
-            logger.warning("%s/%s: the state server is back: %s", message.workflow_id, message.name, told)
-            return decision
-        raise away
-
-    def _answers_elsewhere(self) -> bool:
-        """Whether any server of the state answers."""
-        try:
-            self.unit.store.first_due(range(self.unit.store.partitions()), 1, partly=True)
-        except UnreachableError:
-            return False
-        return True
-
-    def _recorded_anew(self, message: RunTask, returned: TaskReturned) -> Decision:
-        """Record a result on what is read now: whoever has claimed the task meanwhile is seen, and wins."""
-        if self.fusion is not None:
-            decision, _ = self.fusion.run(message, lambda _: record(message, returned))
-        else:
-            slot = workflow_slot(message.workflow_id)
-            decision = self.unit.run(slot, lambda _: record(message, returned), message.name).decision
-        _require_committed(decision)
-        return decision
-
-    def _record(self, message: RunTask, returned: TaskReturned, seed: Seed) -> Decision:
-        slot, sessions, snapshot = workflow_slot(message.workflow_id), seed.sessions, seed.snapshot
-        assert snapshot is not None  # noqa: S101 - narrows for the type checker
-        try:
-            sessions.saw(slot, snapshot)
-            decision = _fed(record(message, returned), snapshot)
-            if decision is not None:
-                # Behind what came too late an `on_cancel` may be called.
-                is_last = not isinstance(decision.call, TooLate)
-                self.unit.commit(decision, slot, sessions, message.name, is_last=is_last)
-                return decision
-        except Conflict:
-            logger.debug("%s: something changed while it ran; reading again", message.name)
-        return self._recorded_anew(message, returned)
 
     def _body(self, message: RunTask, claimed: ClaimedTask, snapshot: Snapshot) -> RunningBody | TaskReturned:
         """Return the body, or the failure to make it: it is the task's own code that fails."""
@@ -524,17 +436,6 @@ def _limit_s(task: Task, options: TaskOptions, stage: StageExecution) -> float |
     return min(limits, default=None)
 
 
-def _require_committed(decision: Decision) -> None:
-    """Let a result not be dropped with its last try: others never win for long, but a server may take no writes.
-
-    Raises:
-        WritesRefusedError: nothing was written.
-
-    """
-    if isinstance(decision.call, NotCommitted):
-        raise WritesRefusedError("the state server answers, but no commit came through: nothing was written.")
-
-
 def _is_overdue(body: RunningBody, took_us: int) -> bool:
     """Return whether an execution has taken longer than it may."""
     return body.limit_s is not None and took_us > body.limit_s * 1_000_000
@@ -554,18 +455,6 @@ def _ahead(claimed: ClaimedTask) -> list[Query]:
 
 
 _FEW = 4
-
-
-def _fed(handling: Handling, snapshot: Snapshot) -> Decision | None:
-    """Return what a handler decides on a snapshot taken before; None if it wants to read more."""
-    next(handling)
-    try:
-        handling.send(snapshot)
-    except StopIteration as stop:
-        decision: Decision = stop.value
-        return decision
-    handling.close()
-    return None
 
 
 def _names(packed: bytes) -> Sequence[str]:

@@ -42,6 +42,7 @@ from stabilize_celery.runtime.observing import Observer
 from stabilize_celery.runtime.planning import plan_stage
 from stabilize_celery.runtime.ports import Body, Claim, Publisher, TaskRunner
 from stabilize_celery.runtime.reading import read_workflow
+from stabilize_celery.runtime.recording import Recorder
 from stabilize_celery.runtime.unit import UnitOfWork
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Bury, Due, Store, Transaction
@@ -117,6 +118,7 @@ class Runtime:
             runner=lambda: self.runner,
             read=self.read,
             clock_us=clock_us,
+            recorder=Recorder(self.unit, lambda: self.runner, self._fusion),
             fusion=self._fusion,
         )
 

@@ -321,8 +321,8 @@ _SHARING = (
     (
         "a process does not go on with the task that it kept",
         "runtime/attempts.py",
-        "return decision, going_on.following(kept) if going_on is not None else None",
-        "return decision, None",
+        "return decision.note or returned.status, going_on.following(kept) if going_on is not None else None",
+        "return decision.note or returned.status, None",
     ),
     (
         "the lease of a task that a process goes on with is not extended",
