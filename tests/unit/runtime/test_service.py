@@ -20,7 +20,7 @@ from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.validation import InvalidWorkflowError
 from stabilize_celery.models.workflow import Workflow
-from stabilize_celery.runtime import attempts
+from stabilize_celery.runtime import recording
 from stabilize_celery.runtime.attempts import UNKNOWN_HERE_MS
 from stabilize_celery.runtime.ports import Body, Claim, Outgoing
 from stabilize_celery.runtime.service import Runtime
@@ -249,9 +249,7 @@ def test_a_result_that_we_cannot_record_is_our_failure_and_no_loss_of_a_worker(m
         raise ZeroDivisionError("our bug")
 
     with monkeypatch.context() as patch:
-        # The claim looks ahead with it once; what comes after that is the result.
-        good, asked = attempts.record, iter([True])
-        patch.setattr(attempts, "record", lambda *given: good(*given) if next(asked, False) else broken())
+        patch.setattr(recording, "record", broken)
         note = process.deliver(run)
     entry = process.entry(workflow_id, run.task_id.split("/", 1)[1])
     assert (note, entry.own, entry.lost, entry.tries) == ("failed, try 1", "", 0, 1)
