@@ -41,11 +41,9 @@ class MemoryDatabase:
 
     def run(self, command: Command) -> Reply:
         """Carry out one command."""
-        name, *given = command
-        # Kinds are told here, not in a function of their own: this is where simulations spend their time.
-        arguments = [one.encode() if type(one) is str else one if type(one) is bytes else _raw(one) for one in given]
+        arguments = [_raw(argument) for argument in command[1:]]
         try:
-            return self._commands[str(name)](arguments)
+            return self._commands[str(command[0])](arguments)
         except _RefusedError as error:
             return error.refused
 
