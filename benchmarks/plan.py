@@ -100,7 +100,7 @@ QUICK = Plan(
         _chain(50),
         _many(200, 3),
         _fan(1_000),
-        *(_latency(kind, 20) for kind in LATENCIES),
+        *(_latency(kind, 50) for kind in LATENCIES),
         _mutex(100),
     ),
     repetitions=5,

@@ -17,10 +17,11 @@ from benchmarks.shapes import chain, fan_in, one_after_another, signalled
 from benchmarks.stamps import Stamps
 from stabilize_celery import Client, Workflow
 from stabilize_celery import settings as settings_module
+from stabilize_celery.engine.locks import WAITERS
 from stabilize_celery.engine.places import WORKFLOW
-from stabilize_celery.engine.steps import workflow_slot
+from stabilize_celery.engine.steps import Slot, lock_slot, workflow_slot
 from stabilize_celery.settings import BROKER, Settings
-from stabilize_celery.store.addresses import address_of
+from stabilize_celery.store.addresses import Address, address_of
 from stabilize_celery.transport.worker_command import worker_argv
 
 __all__ = ["Ours", "known_modes"]
@@ -111,9 +112,17 @@ class Ours(Peer):
         return {"seconds": self._run([one_after_another("noop", f"m{at}", key) for at in range(waiters)])}
 
     def release(self, samples: int) -> Answer:
+        """All stand in line before the first goes on: what is measured is the hand-over, not how they came."""
         self.stamps.clear()
         key = str(uuid4())
-        self._run([one_after_another("bench_stamp", f"m{at}", key) for at in range(samples + 1)])
+        first = self.client.start(one_after_another("bench_ask", "first", key))
+        eventually_true(lambda: "SUSPENDED" in {stage.status.name for stage in first.get().stages}, 0.005)
+        others = [one_after_another("bench_stamp", f"m{at}", key) for at in range(samples + 1)]
+        handles = [first, *self.client.start_many(others)]
+        line = self._place(lock_slot(f"GLOBAL:{key}")).key(WAITERS)
+        eventually_true(lambda: self.redis.zcard(line) == len(others), 0.005)
+        first.signal("first", "go")
+        self._wait(handle.id for handle in handles)
         return {"delays_ms": self.stamps.gaps_ms("m")}
 
     def hop(self, samples: int) -> Answer:
@@ -171,9 +180,10 @@ class Ours(Peer):
             eventually_true(partial(self._has_ended, workflow_id))
 
     def _has_ended(self, workflow_id: str) -> bool:
-        settings = self.client.settings
-        place = address_of(workflow_slot(workflow_id), settings.namespace, settings.partitions)
-        return bool(self.redis.hexists(place.key(WORKFLOW), "ended_ms"))
+        return bool(self.redis.hexists(self._place(workflow_slot(workflow_id)).key(WORKFLOW), "ended_ms"))
+
+    def _place(self, slot: Slot) -> Address:
+        return address_of(slot, self.client.settings.namespace, self.client.settings.partitions)
 
 
 if __name__ == "__main__":

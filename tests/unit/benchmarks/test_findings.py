@@ -68,16 +68,16 @@ def test_what_was_not_measured_has_no_ratio_but_a_reason(run: Comparison) -> Non
 
 def test_delays_are_compared_with_a_plain_hop_of_their_own_kind(run: Comparison) -> None:
     """What a producer sends with a sent task; what a worker goes on with, with a task that a task sent."""
-    run.cells["send_20"] = {"celery_tasks": Cell(delays_ms={0: [2.0] * 20})}
-    run.cells["hop_20"] = {"celery_tasks": Cell(delays_ms={0: [1.0] * 20})}
-    run.cells["wake_20"] = {"fused": Cell(delays_ms={0: [4.0] * 20})}
-    run.cells["join_20"] = {"fused": Cell(delays_ms={0: [3.0] * 18 + [5.0] * 2})}
+    run.cells["send_50"] = {"celery_tasks": Cell(delays_ms={0: [2.0] * 50})}
+    run.cells["hop_50"] = {"celery_tasks": Cell(delays_ms={0: [1.0] * 50})}
+    run.cells["wake_50"] = {"fused": Cell(delays_ms={0: [4.0] * 50})}
+    run.cells["join_50"] = {"fused": Cell(delays_ms={0: [3.0] * 45 + [5.0] * 5})}
 
     shapes = told(run)["shapes"]
 
-    assert shapes["wake_20"]["peers"]["fused"]["p95_to_plain_hop"]["median"] == 2.0
-    assert shapes["join_20"]["peers"]["fused"]["p95_to_plain_hop"]["median"] == 5.0
-    assert shapes["join_20"]["peers"]["fused"]["p50_ms"] == 3.0
+    assert shapes["wake_50"]["peers"]["fused"]["p95_to_plain_hop"]["median"] == 2.0
+    assert shapes["join_50"]["peers"]["fused"]["p95_to_plain_hop"]["median"] == 5.0
+    assert shapes["join_50"]["peers"]["fused"]["p50_ms"] == 3.0
 
 
 def test_an_aim_that_is_missed_says_no(run: Comparison) -> None:
