@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stabilize_celery.engine import places
+from stabilize_celery.engine.compilation import Compiled, compile_definition
 from stabilize_celery.engine.endings import (
     finish_workflow,
 )
@@ -14,7 +15,7 @@ from stabilize_celery.engine.moves import (
     enable,
 )
 from stabilize_celery.engine.past import Past
-from stabilize_celery.engine.plan import Compiled, Edge, WorkflowPlan, compile_definition
+from stabilize_celery.engine.plan import Edge, WorkflowPlan
 from stabilize_celery.engine.routes import (
     offer_members,
 )

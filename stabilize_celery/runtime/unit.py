@@ -72,11 +72,15 @@ def not_committed() -> Decision:
 
 
 class WorkDone(msgspec.Struct, frozen=True):
-    """What became of one unit of work. `is_applied` False: other workers won every try; nothing was written."""
+    """What became of one unit of work."""
 
     decision: Decision
-    is_applied: bool = True
     tries: int = 1
+
+    @property
+    def is_applied(self) -> bool:
+        """Whether it was written; False: other workers won every try."""
+        return not isinstance(self.decision.call, NotCommitted)
 
 
 class Publishing(msgspec.Struct, frozen=True):
@@ -148,7 +152,7 @@ class UnitOfWork:
                 except Conflict:
                     continue
                 return WorkDone(decision, tries=attempt + 1)
-        return WorkDone(not_committed(), is_applied=False)
+        return WorkDone(not_committed(), tries=self._settings.commit_tries)
 
     def sessions(self, stack: ExitStack) -> "Sessions":
         """Return the sessions of one unit of work, to be closed with `stack`."""
