@@ -45,7 +45,7 @@ def add(  # noqa: PLR0913, PLR0917 - the options of the command
     session: Session,
     name: Name,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A pipeline as YAML or JSON; - is standard input.")],
-    cron: Annotated[str, typer.Option("--cron", metavar="EXPR", help="Such as '0 3 * * 1-5'.")] = "",
+    cron: Annotated[str, typer.Option("--cron", metavar="EXPR", help="Such as '0 3 * * 1-5' or @daily.")] = "",
     every: Annotated[float | None, duration_option("--every", "In place of --cron, such as 30s or 1h30m.")] = None,
     timezone: Annotated[str, typer.Option("--timezone", metavar="ZONE", help="Such as Europe/Berlin.")] = "UTC",
     missed: Annotated[

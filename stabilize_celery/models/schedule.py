@@ -3,12 +3,11 @@
 import datetime as dt
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import dropwhile, islice, takewhile
+from itertools import islice, takewhile
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from cronsim import CronSim, CronSimError
-
+from stabilize_celery.models.cron import Cron, find_cron_flaw
 from stabilize_celery.models.definition import from_definition, to_definition
 from stabilize_celery.models.problems import Problem, refusal
 from stabilize_celery.models.validation import find_problems
@@ -27,7 +26,6 @@ MAX_MISSED = 1_000
 _MAX_NAME = 200
 _MIN_EVERY_S = 1.0
 _LAST_YEAR_MS = 2**47
-_NONE = dt.timedelta()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +35,8 @@ class Schedule:
     Attributes:
         name: What it is found by; one of a name per namespace.
         definition: The workflow's definition, as JSON has it, or a `Workflow`.
-        cron: Five fields (minute, hour, day, month, weekday), or six with seconds first; in `timezone`.
+        cron: Five fields (minute, hour, day, month, weekday), six with seconds first, or `@daily` and the like; in
+            `timezone`.
         every_s: In place of `cron`: the seconds between two starts, counted from `start_ms`.
         timezone: A name such as `Europe/Berlin`; clock changes are as cron's.
         missed: `skip`, `once` or `all`: see `MISSED`.
@@ -62,14 +61,12 @@ class Schedule:
         if self.every_s is not None:
             step_ms = round(self.every_s * 1000)
             return self.start_ms + max(0, (at_ms - self.start_ms) // step_ms + 1) * step_ms
-        after_ms = max(at_ms, self.start_ms - 1)
-        # In an hour that comes a second time, what is next may be told as it was the first time.
-        return next(one for one in self._cron_times(after_ms, reverse=False) if one > after_ms)
+        return next(Cron(self.cron, self.timezone).after(max(at_ms, self.start_ms - 1)))
 
     def newest(self, after_ms: int, until_ms: int, limit: int) -> list[int]:
         """Return the newest `limit` times after `after_ms` and up to `until_ms`, oldest first."""
         is_cron = self.every_s is None
-        times = self._cron_back(until_ms) if is_cron else self._steps_back(until_ms)
+        times = Cron(self.cron, self.timezone).until(until_ms) if is_cron else self._steps_back(until_ms)
         first = max(after_ms + 1, self.start_ms)
         return list(islice(takewhile(lambda at_ms: at_ms >= first, times), limit))[::-1]
 
@@ -100,18 +97,6 @@ class Schedule:
         step_ms = round((self.every_s or _MIN_EVERY_S) * 1000)
         newest = self.start_ms + (until_ms - self.start_ms) // step_ms * step_ms
         return iter(range(newest, self.start_ms - 1, -step_ms))
-
-    def _cron_back(self, until_ms: int) -> Iterator[int]:
-        """Yield the times up to `until_ms`, the newest first."""
-        at = self._local(until_ms)
-        # In an hour that comes a second time: what was later in it than this, when it came first, is past, too.
-        repeats = (at.replace(fold=0).utcoffset() or _NONE) - (at.utcoffset() or _NONE) if at.fold else _NONE
-        times = self._cron_times(until_ms + 1 + round(repeats.total_seconds() * 1000), reverse=True)
-        return dropwhile(lambda one: one > until_ms, times)
-
-    def _cron_times(self, at_ms: int, *, reverse: bool) -> Iterator[int]:
-        for when in CronSim(self.cron, self._local(at_ms), reverse=reverse):
-            yield round(when.timestamp() * 1000)
 
     def _local(self, at_ms: int) -> dt.datetime:
         return dt.datetime.fromtimestamp(at_ms / 1000, ZoneInfo(self.timezone))
@@ -148,12 +133,7 @@ def _flaws(schedule: Schedule) -> Iterator[tuple[str, str]]:
 def _cron_flaw(schedule: Schedule) -> str:
     if bool(schedule.cron) == (schedule.every_s is not None):
         return "give either cron or every_s"
-    try:
-        if schedule.cron and not any(CronSim(schedule.cron, dt.datetime(2000, 1, 1, tzinfo=dt.UTC))):
-            return f"{schedule.cron!r} has no time at all"
-    except CronSimError as error:
-        return f"{schedule.cron!r} is no cron expression: {error}"
-    return ""
+    return find_cron_flaw(schedule.cron) if schedule.cron else ""
 
 
 def _every_flaw(every_s: float | None) -> str:
