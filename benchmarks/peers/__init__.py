@@ -52,8 +52,26 @@ PEERS = (
     Entry("celery_no_acks", "the same, ack emulation off", "canvas", ("no_acks",), is_judged=True),
     Entry("celery_tasks", "limit: bare Celery tasks", "bare", ("acks",)),
     Entry("celery_tasks_no_acks", "limit: the same, ack emulation off", "bare", ("no_acks",)),
-    Entry("in_process", "limit: our engine and commits, no Celery", "in_process", shapes=_WALL),
-    Entry("redis_only", "limit: our Redis commands, no code of ours", "redis_only", shapes=_WALL),
+    *(
+        Entry(
+            f"in_process_{mode}",
+            f"limit: our engine and commits, no Celery: {mode}",
+            "in_process",
+            (mode,),
+            shapes=_WALL,
+        )
+        for mode in _MODES
+    ),
+    *(
+        Entry(
+            f"redis_only_{mode}",
+            f"limit: our Redis commands, no code of ours: {mode}",
+            "redis_only",
+            (mode,),
+            shapes=_WALL,
+        )
+        for mode in _MODES
+    ),
     Entry("dramatiq", "Dramatiq pipeline, group", "dramatiq_actors"),
     Entry("dbos", "DBOS, SQLite (its default)", "dbos_workflows"),
     Entry("upstream_file", "stabilize, SQLite file, best settings", "upstream", ("file", "best")),

@@ -17,14 +17,14 @@ MAX_STAGES = 2_000
 
 
 class Alone(Peer):
-    """One process that handles every message itself, in order."""
+    """One process that handles every message itself, in order. The argument is its mode."""
 
     packages: tuple[str, ...] = ("redis", "stabilize-celery")
 
     def __init__(self, folder: Path, stack: ExitStack, arguments: list[str]) -> None:
         super().__init__(folder, stack, arguments)
         server = stack.enter_context(durable_redis())
-        self.backend = InProcess(server.url)
+        self.backend = InProcess(server.url, arguments[0])
         stack.callback(self.backend.store.close)
 
     def warm(self) -> None:

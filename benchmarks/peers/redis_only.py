@@ -37,13 +37,14 @@ def commands_in(sent: bytes) -> int:
 
 
 class Replay(Alone):
-    """Records a shape in process, then sends what was recorded."""
+    """Records a shape in process, in the mode that the argument names, then sends what was recorded."""
 
     packages: tuple[str, ...] = ("redis", "hiredis")
 
     def __init__(self, folder: Path, stack: ExitStack, arguments: list[str]) -> None:
         Peer.__init__(self, folder, stack, arguments)
         self.server = stack.enter_context(durable_redis())
+        self._mode = arguments[0]
         self._recorded: list[tuple[int, bytes]] | None = None
         self._record_what_is_sent()
 
@@ -98,7 +99,7 @@ class Replay(Alone):
 
     def _record(self, workflows: list[Workflow]) -> list[tuple[int, bytes]]:
         self._empty()
-        backend = InProcess(self.server.url)
+        backend = InProcess(self.server.url, self._mode)
         backend.store.partitions()
         self._recorded = []
         try:

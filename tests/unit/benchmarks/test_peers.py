@@ -47,7 +47,7 @@ def entry(name: str):
 @pytest.mark.real
 def test_a_peer_answers_and_goes() -> None:
     """One process, asked twice; what it cannot do it says."""
-    with PeerProcess(entry("in_process")) as peer:
+    with PeerProcess(entry("in_process_per_message")) as peer:
         assert peer.ask({"kind": "chain", "sizes": [3]}, 60)["seconds"] > 0
         assert peer.ask({"kind": "mutex", "sizes": [3]}, 60) == {"cannot": "it has no such thing"}
         pid = peer.pid
@@ -59,7 +59,7 @@ def test_a_peer_answers_and_goes() -> None:
 @pytest.mark.real
 def test_a_peer_that_takes_too_long_is_stopped_and_starts_anew() -> None:
     """The next question finds a new process."""
-    with PeerProcess(entry("in_process")) as peer:
+    with PeerProcess(entry("in_process_per_message")) as peer:
         peer.ask({"kind": "chain", "sizes": [3]}, 60)
         with pytest.raises(TooLongError, match="not within"):
             peer.ask({"kind": "chain", "sizes": [1_500]}, 0.01)
@@ -71,7 +71,7 @@ def test_a_peer_that_takes_too_long_is_stopped_and_starts_anew() -> None:
 @pytest.mark.real
 def test_a_replay_sends_what_the_runtime_sent() -> None:
     """It counts round trips and commands; a replay that ends elsewhere than its recording is an error."""
-    with PeerProcess(entry("redis_only")) as peer:
+    with PeerProcess(entry("redis_only_per_message")) as peer:
         two = peer.ask({"kind": "chain", "sizes": [2]}, 60)
         twelve = peer.ask({"kind": "chain", "sizes": [12]}, 60)
 
