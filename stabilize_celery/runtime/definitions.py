@@ -1,63 +1,60 @@
 """What this process has read of definitions, which never change: parts of recent workflows need not be read again."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 from stabilize_celery.engine import places
+from stabilize_celery.engine.handler import zone_fields
 from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.steps import Fields, Hash, Query, Snapshot
 from stabilize_celery.store.contract import Session, Transaction
 
-__all__ = ["Definitions", "KnowingSession"]
+__all__ = ["Definitions", "KnowingSession", "Parts"]
 
-MOST_PARTS = 4_096
-"""How many stages, and contexts of workflows, are remembered; those not looked at for longest are forgotten."""
+MOST_PARTS = 8_192
+"""How many parts are remembered: plans with contexts and zones of stages, contexts of workflows."""
 LARGEST_BYTES = 8_192
 """Larger parts are read each time."""
 MOST_WORKFLOWS = 2_048
-"""Of how many workflows it is remembered which definition they had."""
+"""Of how many workflows parts are remembered; those not looked at for longest are forgotten."""
 
 _RECORD = Hash(places.WORKFLOW)
 _CONTEXT = ("context",)
 _STAGE = "s:"
-_ZONE = ("in", "live")
 _NOTHING: Mapping[str, bytes] = {}
 
-Known = Mapping[Query, Mapping[str, bytes]]
+Parts: TypeAlias = Mapping[Query, Mapping[str, bytes]]
+"""Answers to queries for parts of one definition."""
 
 
 class Definitions:
-    """Parts by workflow id, digest of its definition, and name. Another workflow may come to have the id."""
+    """Parts of definitions as answers to the queries for them. Threads may share it.
+
+    By workflow id, with the digest of its definition: another workflow may come to have the id.
+    """
 
     def __init__(self) -> None:
-        self._parts: OrderedDict[tuple[str, bytes, str], Mapping[str, bytes]] = OrderedDict()
-        self._digests: OrderedDict[str, bytes] = OrderedDict()
+        self._workflows: OrderedDict[str, tuple[bytes, dict[Query, Mapping[str, bytes]]]] = OrderedDict()
+        self._size = 0
+        self._lock = threading.Lock()
 
-    def newest(self, workflow_id: str) -> bytes:
-        """Return the digest of the definition that a workflow had when it was last looked at; empty if unknown."""
-        return self._digests.get(workflow_id, b"")
+    def newest(self, workflow_id: str) -> tuple[bytes, Parts]:
+        """Return the digest of the definition that a workflow had when it was last looked at, and what is known of it.
 
-    def saw(self, workflow_id: str, digest: bytes) -> None:
-        """Remember which definition a workflow has."""
-        self._digests[workflow_id] = digest
-        while len(self._digests) > MOST_WORKFLOWS:
-            self._digests.popitem(last=False)
-
-    def answer(self, workflow_id: str, digest: bytes, query: Query) -> Mapping[str, bytes] | None:
-        """Return what a query for a stage's plan and context, for its zone, or for the workflow's context answers.
-
-        None: it has to be read.
+        An unknown one is empty.
         """
-        if type(query) is not Fields:
-            return None
-        if query.key == places.DEFINITION:
-            return self._part(workflow_id, digest, query.fields[0]) if _is_part(query) else None
-        if query.fields == _ZONE and query.key.startswith(_COMPONENT):
-            name = _STAGE + query.key[len(_COMPONENT) :]
-            stage = self._part(workflow_id, digest, name)
-            if stage is not None and not decode_plan(stage[name]).component:
-                return _NOTHING  # nobody counts what comes to a stage that bears no component
-        return None
+        with self._lock:
+            if workflow_id not in self._workflows:
+                return b"", {}
+            self._workflows.move_to_end(workflow_id)
+            return self._workflows[workflow_id]
+
+    def of(self, workflow_id: str, digest: bytes) -> Parts:
+        """Return what is known of a definition, by what asks for it. It grows as more is learnt."""
+        with self._lock:
+            return self._of(workflow_id, digest)
 
     def learn(self, workflow_id: str, digest: bytes, query: Query, answer: object) -> None:
         """Remember a part of the definition. Stages that a builder planned may be planned anew: they are not kept."""
@@ -66,20 +63,30 @@ class Definitions:
         name = query.fields[0]
         if not _is_part(query) or name not in answer or sum(map(len, answer.values())) > LARGEST_BYTES:
             return
-        if name == _CONTEXT[0] or decode_plan(answer[name]).owner is None:
-            self._parts[workflow_id, digest, name] = answer
-            while len(self._parts) > MOST_PARTS:
-                self._parts.popitem(last=False)
+        if name == _CONTEXT[0]:
+            self._keep(workflow_id, digest, query, answer)
+        elif (plan := decode_plan(answer[name])).owner is None:
+            self._keep(workflow_id, digest, query, answer)
+            if not plan.component:
+                # Nobody counts what comes to a stage that bears no component.
+                self._keep(workflow_id, digest, zone_fields(plan.ref), _NOTHING)
 
-    def _part(self, workflow_id: str, digest: bytes, name: str) -> Mapping[str, bytes] | None:
-        key = (workflow_id, digest, name)
-        found = self._parts.get(key)
-        if found is not None:
-            try:
-                self._parts.move_to_end(key)
-            except KeyError:
-                return found  # another thread has just forgotten it
-        return found
+    def _keep(self, workflow_id: str, digest: bytes, query: Query, answer: Mapping[str, bytes]) -> None:
+        with self._lock:
+            parts = self._of(workflow_id, digest)
+            self._size += query not in parts
+            parts[query] = answer
+            while self._size > MOST_PARTS or len(self._workflows) > MOST_WORKFLOWS:
+                _, (_, gone) = self._workflows.popitem(last=False)
+                self._size -= len(gone)
+
+    def _of(self, workflow_id: str, digest: bytes) -> dict[Query, Mapping[str, bytes]]:
+        found = self._workflows.pop(workflow_id, (digest, {}))
+        if found[0] != digest:
+            self._size -= len(found[1])
+            found = (digest, {})
+        self._workflows[workflow_id] = found
+        return found[1]
 
 
 class KnowingSession:
@@ -94,6 +101,7 @@ class KnowingSession:
         self._workflow_id = workflow_id
         self._definitions = definitions
         self._digest = b""
+        self._parts: Parts = {}
 
     def read(self, queries: Sequence[Query], watch: Sequence[str] = ()) -> Snapshot:
         """As a session does."""
@@ -112,25 +120,19 @@ class KnowingSession:
         answer = self._session.commit_and_read(transaction, unknown, watch)
         return None if answer is None else (answer[0], self._whole(answer[1], known))
 
-    def _parted(self, queries: Sequence[Query]) -> tuple[Known, Sequence[Query]]:
-        self._digest = self._digest or (self._definitions.newest(self._workflow_id) if _RECORD in queries else b"")
-        if not self._digest:
+    def _parted(self, queries: Sequence[Query]) -> tuple[Parts, Sequence[Query]]:
+        if not self._digest and _RECORD in queries:
+            self._digest, self._parts = self._definitions.newest(self._workflow_id)
+        parts = self._parts
+        if not parts:
             return {}, queries
-        known: dict[Query, Mapping[str, bytes]] = {}
-        unknown: list[Query] = []
-        for query in queries:
-            answer = self._definitions.answer(self._workflow_id, self._digest, query)
-            if answer is None:
-                unknown.append(query)
-            else:
-                known[query] = answer
-        return known, unknown
+        known = {query: parts[query] for query in queries if query in parts}
+        return known, [query for query in queries if query not in known]
 
-    def _whole(self, found: Snapshot, known: Known) -> Snapshot:
+    def _whole(self, found: Snapshot, known: Parts) -> Snapshot:
         digest = found.get(_RECORD, {}).get("digest", self._digest)
         if digest != self._digest:
-            self._digest = digest
-            self._definitions.saw(self._workflow_id, digest)
+            self._digest, self._parts = digest, self._definitions.of(self._workflow_id, digest)
             if known:
                 found, known = found.merged(self._session.read(list(known))), {}
         if digest:
@@ -141,6 +143,3 @@ class KnowingSession:
 
 def _is_part(query: Fields) -> bool:
     return query.fields == _CONTEXT or query.fields[0].startswith(_STAGE)
-
-
-_COMPONENT = places.component("")

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from typing import Any
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.steps import (
@@ -21,7 +22,7 @@ from stabilize_celery.engine.steps import (
     Snapshot,
     Value,
 )
-from stabilize_celery.runtime.definitions import Definitions
+from stabilize_celery.runtime.definitions import Definitions, Parts
 from stabilize_celery.runtime.lanes import Urgency
 from stabilize_celery.store.contract import Drop, Due, LedgerChange, Put, Session, Transaction
 from stabilize_celery.store.values import value_of
@@ -54,19 +55,17 @@ class Draft:
         self._clock_us = clock_us
         self._definitions = definitions
         self._seen_us = self._at_us = 0
+        self.now_us = 0
+        """The server's time, carried on from the last reply to the last read by the own clock."""
         self._watched: set[str] = set()
-        self._hashes: dict[str, dict[str, bytes]] = {}
-        """Whole hashes, as they will be with the first `_laid` changes of their key.
-
-        A change makes a new dict, once it is looked at: those given away stay as they were.
-        """
-        self._laid: dict[str, int] = {}
+        self._hashes: dict[str, Mapping[str, bytes]] = {}
+        """Whole hashes, as they will be. A change makes a new dict: those given away stay as they were."""
         self._answers: dict[Query, object] = {}
-        """What was read of keys that this draft does not change."""
-        self._read_of: dict[str, list[Query]] = defaultdict(list)
-        """Which of those answers are of a key."""
+        """What else was read, without what this draft changes."""
+        self._parts: Parts = {}
+        """What is known of the workflow's definition, once the workflow was read."""
         self._pending: dict[str, list[Change]] = defaultdict(list)
-        """Changes per key, to be laid over what is read of it later."""
+        """Changes per key, to be laid over what is read of it."""
         self._changes: list[Change] = []
         self._ledger: dict[str, list[LedgerChange]] = {}
         """By name; nothing for an entry that came and went."""
@@ -74,19 +73,10 @@ class Draft:
         """Names of entries that this draft makes: there is none on the server, and nobody else makes one."""
         self._events: list[Mapping[str, Value]] = []
 
-    @property
-    def now_us(self) -> int:
-        """The server's time, carried on from the last read by the own clock."""
-        return self._seen_us + self._clock_us() - self._at_us
-
-    @property
-    def _digest(self) -> bytes:
-        """The digest of the workflow's definition, once the workflow was read."""
-        return self._hash(places.WORKFLOW).get("digest", b"")
-
     def urgency(self, own: str) -> Urgency:
         """Return how urgent is what follows from the message `own`."""
-        return Urgency.told_by(self._hash(places.WORKFLOW), self._hash(places.ledger(own)))
+        hashes = self._hashes
+        return Urgency.told_by(hashes.get(places.WORKFLOW, _NOTHING), hashes.get(places.ledger(own), _NOTHING))
 
     @property
     def is_empty(self) -> bool:
@@ -98,7 +88,12 @@ class Draft:
         self._seen_us, self._at_us = snapshot.now_us, self._clock_us()
         self._watched.update(watched)
         for query, answer in snapshot.answers():
-            self._learn(query, answer)
+            if type(query) is Hash:
+                self._hashes[query.key] = self._laid_over(query.key, answer)
+            else:
+                self._answers[query] = answer
+        if not self._parts and (digest := self._hashes.get(places.WORKFLOW, _NOTHING).get("digest")):
+            self._parts = self._definitions.of(self._workflow_id, digest)
 
     def read(self, queries: Sequence[Query], watch: Sequence[str] = ()) -> Snapshot:
         """Answer as if the draft were written; one round trip, or none if all is known.
@@ -110,18 +105,18 @@ class Draft:
             UnfitError: the draft changes something that is no hash, and is asked about it.
 
         """
-        answers: dict[Query, object] = {}
         unread = [key for key in watch if key not in self._watched]
         asked = {query.key for query in queries} if unread else frozenset[str]()
         stale = asked.difference(self._watched).union(unread)
-        missing = [query for query in queries if not self._answer(query, stale, answers)]
+        answers = {query: self._answer(query, stale) for query in queries}
+        missing = [query for query, answer in answers.items() if answer is _UNREAD]
         if missing or unread or not self._seen_us:
             found = self._session.read(missing, unread)
-            for key in stale:
-                self._forget(key)
+            self._forget(stale)
             self.seed(found, unread)
             for query in missing:
-                answers[query] = self._known(query)
+                answers[query] = self._answer(query, frozenset())
+        self.now_us = self._seen_us + self._clock_us() - self._at_us
         return Snapshot(answers, self.now_us)
 
     def add(self, transaction: Transaction) -> slice:
@@ -154,73 +149,45 @@ class Draft:
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def _answer(self, query: Query, stale: AbstractSet[str], answers: dict[Query, object]) -> bool:
-        """Answer a query from what is known; False: it has to be read."""
-        is_hash = type(query) in _HASHES
-        if is_hash and query.key not in stale and query.key in self._hashes:
-            answers[query] = self._known(query)
-            return True
-        if not is_hash and isinstance(query, Look):
+    def _answer(self, query: Query, stale: AbstractSet[str]) -> Any:
+        """Return what is known to answer a query as if the draft were written; `_UNREAD`: it has to be read."""
+        key = query.key
+        whole = self._hashes.get(key) if key not in stale else None
+        if type(query) is Hash:
+            return _UNREAD if whole is None else whole
+        if type(query) is not Fields:
+            return self._other(query, stale)
+        if whole is not None:
+            return _of(whole, query.fields)
+        told = self._parts[query] if query in self._parts else self._known(query, stale)
+        return _of(self._laid_over(key, told), query.fields) if key in self._pending and told is not _UNREAD else told
+
+    def _other(self, query: Query, stale: AbstractSet[str]) -> Any:
+        """Answer a query for what is no hash."""
+        if isinstance(query, Look):
             if self._ledger:
                 raise UnfitError(f"{query} while entries are drafted")
-            return False
-        pending = self._pending.get(query.key)
-        if not is_hash and isinstance(query, Position) and self.appended(query) is not None:
-            answers[query] = None  # EXEC tells: see `appended`
-            return True
-        if pending and not is_hash:
+            return _UNREAD
+        if isinstance(query, Position) and self.appended(query) is not None:
+            return None  # EXEC tells: see `appended`
+        if query.key in self._pending:
             raise UnfitError(f"{query} of a key that the draft changes")
-        if not pending and isinstance(query, Fields) and (digest := self._digest):
-            foreseen = self._definitions.answer(self._workflow_id, digest, query)
-            if foreseen is not None:
-                answers[query] = foreseen
-                return True
-        if query.key in stale or query not in self._answers:
-            return False
-        answers[query] = self._known(query)
-        return True
+        return self._known(query, stale)
 
-    def _known(self, query: Query) -> object:
-        if isinstance(query, _HASHES) and query.key in self._hashes:
-            known = self._hash(query.key)
-            if isinstance(query, Hash):
-                return known
-            return {name: known[name] for name in query.fields if name in known}
-        return self._answers[query]
+    def _known(self, query: Query, stale: AbstractSet[str]) -> Any:
+        return _UNREAD if query.key in stale else self._answers.get(query, _UNREAD)
 
-    def _hash(self, key: str) -> dict[str, bytes]:
-        """Return a whole hash as it will be; empty if it is not known."""
-        known, changes = self._hashes.get(key, _NOTHING), self._pending.get(key)
-        laid = self._laid.get(key, 0)
-        if changes is None or laid == len(changes) or known is _NOTHING:
-            return known
-        for change in changes[laid:]:
-            known = _applied(change, known)
-        self._know(key, known)
-        return known
+    def _laid_over(self, key: str, told: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """Return what was read of a hash as it will be."""
+        for change in self._pending.get(key, ()):
+            told = _applied(change, told)
+        return told
 
-    def _know(self, key: str, known: dict[str, bytes]) -> None:
-        """Take note of what a hash will be with all changes so far."""
-        self._hashes[key] = known
-        self._laid[key] = len(self._pending.get(key, ()))
-
-    def _forget(self, key: str) -> None:
-        """Take nothing for true that was read of a key before now."""
-        self._hashes.pop(key, None)
-        for query in self._read_of.pop(key, ()):
-            self._answers.pop(query, None)
-
-    def _learn(self, query: Query, answer: object) -> None:
-        if isinstance(query, _HASHES) and isinstance(answer, dict):
-            told = answer
-            for change in self._pending.get(query.key, ()):
-                told = _applied(change, told)
-            if isinstance(query, Hash):
-                self._know(query.key, told)
-                return
-            answer = {name: told[name] for name in query.fields if name in told}
-        self._answers[query] = answer
-        self._read_of[query.key].append(query)
+    def _forget(self, stale: AbstractSet[str]) -> None:
+        """Take nothing for true that was read of these keys before now."""
+        for key in stale:
+            self._hashes.pop(key, None)
+        self._answers = {query: answer for query, answer in self._answers.items() if query.key not in stale}
 
     # -- drafting ------------------------------------------------------------------------------------------------------
 
@@ -246,13 +213,14 @@ class Draft:
         return change
 
     def _lay_over(self, key: str, change: Change) -> None:
-        if isinstance(change, SetFields) and "created_us" in change.fields and key.startswith(_RUN):
+        known = self._hashes.get(key)
+        if known is None and type(change) is SetFields and "created_us" in change.fields and key.startswith(_RUN):
             # A birth. Its name comes from what is WATCHed here, and is used once: nobody else has written it, or will.
-            self._know(key, {})
+            known = _NOTHING
             self._watched.add(key)
+        if known is not None:
+            self._hashes[key] = _applied(change, known)
         self._pending[key].append(change)
-        for query in self._read_of.pop(key, ()):
-            self._answers.pop(query, None)
 
     def _owe(self, change: LedgerChange) -> None:
         name, key = change.name, places.ledger(change.name)
@@ -263,8 +231,7 @@ class Draft:
         elif isinstance(change, Drop):
             # What was drafted under this name is over; what may stand on the server goes too.
             drafted[:] = [] if name in self._unwritten else [change]
-            self._lay_over(key, Delete((key,)))
-            self._know(key, {})
+            self._hashes[key] = {}
             self._watched.add(key)
         elif isinstance(change, Due) and drafted and isinstance(put := drafted[-1], Put) and not put.keep_earlier:
             drafted[-1] = Put(put.name, put.fields, change.due_ms)
@@ -274,15 +241,15 @@ class Draft:
     def _note_put(self, key: str, put: Put) -> None:
         # Only a merge message is owed by several under one name, and only a timer by several decisions in turn.
         if not put.keep_earlier and key not in self._hashes:
-            self._know(key, {})
+            self._hashes[key] = {}
             self._watched.add(key)
             if not put.fields.get("nb"):
                 self._unwritten.add(put.name)
         self._lay_over(key, SetFields(key, put.fields))
 
 
-_NOTHING: dict[str, bytes] = {}
-_HASHES = (Hash, Fields)
+_NOTHING: Mapping[str, bytes] = {}
+_UNREAD = object()
 _ENTRY = places.ledger("")
 _RUN = places.run("")
 _KINDS = (Drop, Put)
@@ -291,6 +258,10 @@ _KINDS = (Drop, Put)
 def _kind_of(change: LedgerChange) -> int:
     """Return where a change of the ledger stands among those of other names: neighbours share a command."""
     return _KINDS.index(type(change)) if isinstance(change, _KINDS) else len(_KINDS)
+
+
+def _of(whole: Mapping[str, bytes], fields: Sequence[str]) -> dict[str, bytes]:
+    return {name: whole[name] for name in fields if name in whole}
 
 
 def _stored(fields: Mapping[str, Value]) -> dict[str, bytes]:
@@ -307,7 +278,7 @@ def _stored(fields: Mapping[str, Value]) -> dict[str, bytes]:
     }
 
 
-def _applied(change: Change, to: dict[str, bytes]) -> dict[str, bytes]:
+def _applied(change: Change, to: Mapping[str, bytes]) -> Mapping[str, bytes]:
     """Return a hash as it is after a change."""
     match change:
         case SetFields(_, fields):

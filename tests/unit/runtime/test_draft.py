@@ -196,9 +196,10 @@ def test_a_stage_of_a_definition_is_read_once() -> None:
     fields = {"s:a": pack(plan), "x:a": pack({})}
     definitions.learn("wf", b"digest", query, fields)
 
-    assert definitions.answer("wf", b"digest", query) == fields
-    assert definitions.answer("wf", b"other", query) is None
-    assert definitions.answer("wf", b"digest", Fields(places.component("a"), ("in", "live"))) == {}
+    known = definitions.of("wf", b"digest")
+    assert known == {query: fields, Fields(places.component("a"), ("in", "live")): {}}
+    assert definitions.newest("wf") == (b"digest", known)
+    assert definitions.of("wf", b"other") == {}
 
 
 def test_what_is_large_or_planned_by_a_builder_is_read_each_time() -> None:
@@ -213,7 +214,20 @@ def test_what_is_large_or_planned_by_a_builder_is_read_each_time() -> None:
     for query, answer in parts.items():
         definitions.learn("wf", b"digest", query, answer)
 
-    assert [definitions.answer("wf", b"digest", query) for query in parts] == [None, None, None]
+    assert definitions.of("wf", b"digest") == {}
+
+
+def test_of_many_definitions_those_not_looked_at_for_longest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is remembered is bounded, whether by many workflows or by large ones."""
+    monkeypatch.setattr("stabilize_celery.runtime.definitions.MOST_PARTS", 3)
+    definitions, query = Definitions(), Fields(places.DEFINITION, ("context",))
+    for workflow_id in ("one", "two", "three"):
+        definitions.learn(workflow_id, b"digest", query, {"context": b"c"})
+    definitions.newest("one")
+
+    definitions.learn("four", b"digest", query, {"context": b"c"})
+
+    assert [bool(definitions.newest(name)[1]) for name in ("one", "two", "three", "four")] == [True, False, True, True]
 
 
 _CONTEXT, _RECORD = Fields(places.DEFINITION, ("context",)), Hash(places.WORKFLOW)
