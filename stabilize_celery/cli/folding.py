@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from stabilize_celery.client.events import WorkflowEvent
+from stabilize_celery.client.words import in_line
 
 __all__ = ["TOLD_ONE_BY_ONE", "folded_events"]
 
@@ -79,5 +80,5 @@ class _Fold:
         at = datetime.fromtimestamp(self._last_ms / 1000).astimezone()
         for ref_id, kinds in self._held.items():
             counts = ", ".join(f"+{kinds[kind]:,} {words}" for kind, words in _COUNTED.items() if kinds[kind])
-            yield f"{at:%H:%M:%S}.{self._last_ms % 1000:03d}  {ref_id:<16}  {counts}"
+            yield f"{at:%H:%M:%S}.{self._last_ms % 1000:03d}  {in_line(ref_id):<16}  {counts}"
         self._held = {}

@@ -11,7 +11,7 @@ from stabilize_celery.cli.session import Session
 from stabilize_celery.client.why.cycle import MOST_TOLD, Deadlock
 from stabilize_celery.client.why.deadlocks import Deadlocks, deadlocks_among
 from stabilize_celery.client.why.locks import LockFacts, Party, all_locks
-from stabilize_celery.client.words import duration, ordinal, plural, short_id
+from stabilize_celery.client.words import duration, in_line, ordinal, plural, short_id
 
 __all__ = ["add_locking", "deadlock_lines", "lock_lines", "lock_object"]
 
@@ -47,7 +47,7 @@ def locks(session: Session) -> int:
 
 def _print(session: Session, lines: Iterator[str]) -> None:
     for position, line in enumerate(lines):
-        session.out.print(Text(line, style="" if position else "bold"), soft_wrap=not session.is_live)
+        session.out.print(Text(in_line(line), style="" if position else "bold"), soft_wrap=not session.is_live)
 
 
 def lock_lines(lock: LockFacts, deadlocks: Deadlocks, now_ms: int) -> Iterator[str]:

@@ -14,7 +14,7 @@ from stabilize_celery.cli.session import Session
 from stabilize_celery.cli.tree import COLOURS, Tree
 from stabilize_celery.client.events import WorkflowEvent
 from stabilize_celery.client.why import Reason
-from stabilize_celery.client.words import plural
+from stabilize_celery.client.words import in_line, plural
 from stabilize_celery.models.redaction import Redaction
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.reading import WorkflowView
@@ -24,15 +24,15 @@ __all__ = ["print_events", "print_reasons", "print_status", "print_table", "reas
 _FOLD_REASONS_ABOVE = 20
 _FEW = 3
 _WHOLE = ("ID", "STATUS", "PRIORITY", "STARTED", "TOOK")
-_NARROWEST = 5
-_SPARE = ("APPLICATION", "STARTED", "PRIORITY")
+_NARROWEST = 3
+_SPARE = ("APPLICATION", "STARTED", "PRIORITY", "TOOK")
 """What a terminal goes without, in this order, before it cuts off what one copies."""
 _TOLD_BELOW = ("failed", "canceled", "dead_letter", "failing", "paused", "deadlock")
 
 
 def print_table(session: Session, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows under headings; in a pipe nothing is cut off."""
-    lines = [list(columns), *map(list, rows)]
+    lines = [[in_line(cell) for cell in row] for row in (columns, *rows)]
     if not session.is_live:
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         for line in lines:
@@ -89,7 +89,7 @@ def print_reasons(session: Session, reasons: Sequence[Reason], *, with_traceback
 
 
 def _print_reason(session: Session, reason: Reason, width: int) -> None:
-    name, advice = reason.ref_id or "workflow", f"→ {reason.advice}" if reason.advice else ""
+    name, advice = in_line(reason.ref_id) or "workflow", f"→ {reason.advice}" if reason.advice else ""
     below = [Text(line, style="dim") for more in (reason.detail, advice) for line in more.splitlines()]
     if session.is_live:
         table = Table.grid(padding=(0, 2, 0, 0))

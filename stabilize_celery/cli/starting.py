@@ -20,7 +20,7 @@ from stabilize_celery.cli.showing import print_reasons
 from stabilize_celery.cli.watching import watch
 from stabilize_celery.client import Client, WorkflowHandle
 from stabilize_celery.client.why.fleet import Fleet
-from stabilize_celery.client.words import plural
+from stabilize_celery.client.words import in_line, plural
 from stabilize_celery.engine.creation import Creation
 from stabilize_celery.models.definition import from_definition
 from stabilize_celery.models.problems import InvalidWorkflowError
@@ -113,7 +113,7 @@ def _tell_started(session: Session, pipeline: PipelineFile, handle: WorkflowHand
     if session.as_json:
         session.print_json({"id": handle.id})
     else:
-        name = str(pipeline.definition.get("name") or pipeline.name)
+        name = in_line(str(pipeline.definition.get("name") or pipeline.name))
         shown = name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1]}…"
         session.print(f"Started {shown}: {handle.id}")
         session.say(f"stabilize-celery watch {handle.id}")
@@ -157,7 +157,7 @@ def validate(session: Session, file: File, settings: Set = None) -> int:
     if session.as_json:
         session.print_json({"file": str(file), "stages": stages, "problems": []})
     else:
-        session.print(f"{file} is sound: {plural(stages, 'stage')}")
+        session.print(f"{pipeline.name} is sound: {plural(stages, 'stage')}")
     return DONE
 
 

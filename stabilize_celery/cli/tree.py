@@ -13,7 +13,7 @@ from rich.text import Text
 from stabilize_celery.cli.instances import Instances
 from stabilize_celery.cli.rows import Row, rows_of
 from stabilize_celery.client.why import Reason
-from stabilize_celery.client.words import duration
+from stabilize_celery.client.words import duration, in_line
 from stabilize_celery.models.limits import DEFAULT_PRIORITY
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.runtime.reading import WorkflowView
@@ -59,7 +59,7 @@ def header(view: WorkflowView, now_ms: int | None = None) -> Text:
     """Return the first line: name, application, id, status, how long it has run."""
     record = view.record
     elapsed = duration((record.ended_ms or now_ms or view.now_ms) - record.started_ms)
-    names = [name for name in (record.name, record.application, view.id) if name]
+    names = [in_line(name) for name in (record.name, record.application, view.id) if name]
     priority = f" · priority {record.priority}" if record.priority != DEFAULT_PRIORITY else ""
     status = (record.status, COLOURS.get(record.status, ""))
     return Text.assemble((" · ".join(names), "bold"), priority, "  ", status, f"  {elapsed}")
@@ -111,7 +111,7 @@ class Tree:
     def _lines(self, rows: Sequence[Row]) -> Iterator[_Line]:
         for row, branch in zip(rows, _branches([row.depth for row in rows]), strict=True):
             colour = COLOURS.get(row.status, "dim")
-            name = Text.assemble((branch, "dim"), (self._glyph(row.status), colour), f" {row.name}")
+            name = Text.assemble((branch, "dim"), (self._glyph(row.status), colour), f" {in_line(row.name)}")
             yield name, Text(row.status, style=colour), row
 
     def _glyph(self, status: str) -> str:

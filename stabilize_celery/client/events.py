@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from stabilize_celery.client.why.locks import shown_key
+from stabilize_celery.client.words import in_line
 from stabilize_celery.engine.codec import unpack
 from stabilize_celery.store.contract import StoredEvent
 
@@ -102,7 +103,7 @@ class WorkflowEvent:
 
     def __str__(self) -> str:
         at = datetime.fromtimestamp(self.at_ms / 1000).astimezone()
-        return f"{at:%H:%M:%S}.{self.at_ms % 1000:03d}  {self.ref_id or '-':<16}  {self.told}"
+        return f"{at:%H:%M:%S}.{self.at_ms % 1000:03d}  {in_line(self.ref_id) or '-':<16}  {self.told}"
 
 
 class _Told(dict[str, Any]):

@@ -1,12 +1,15 @@
 """Times, durations and names as people read them."""
 
+import re
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 
-__all__ = ["ago", "clock_time", "duration", "listed", "ordinal", "plural", "short_id"]
+__all__ = ["ago", "clock_time", "command_line", "duration", "in_line", "listed", "ordinal", "plural", "short_id"]
 
 _DAY_S = 86_400
 _SHOWN_NAMES = 5
+_BREAKS = re.compile("[\t-\r\x1c-\x1e\x85\u2028\u2029]+")
 
 
 def duration(ms: float) -> str:
@@ -58,3 +61,14 @@ def listed(names: Sequence[str], most: int = _SHOWN_NAMES) -> str:
     if len(names) <= most + 1:
         return ", ".join(names)
     return f"{', '.join(names[:most])} and {len(names) - most} more"
+
+
+def in_line(text: str) -> str:
+    """Return a text as part of a line: names come from others, and one that breaks the line could forge the next."""
+    return _BREAKS.sub(" ", text)
+
+
+def command_line(verb: str, *words: str, options: Sequence[str] = ()) -> str:
+    """Return a command of ours for somebody to copy: whatever names of others stand in it, a shell reads as words."""
+    dashes = ["--"] if any(word.startswith("-") for word in words) else []
+    return f"stabilize-celery {verb} {shlex.join([*options, *dashes, *words])}"

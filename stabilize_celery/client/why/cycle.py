@@ -1,11 +1,10 @@
 """A deadlock in words: who holds what, what keeps it from giving that back, and which commands would break it."""
 
-import shlex
 from dataclasses import dataclass
 from typing import Any
 
 from stabilize_celery.client.why.locks import Party, told_key
-from stabilize_celery.client.words import duration
+from stabilize_celery.client.words import command_line, duration
 
 __all__ = ["MOST_TOLD", "Deadlock", "Link"]
 
@@ -46,8 +45,8 @@ class Link:
     def commands(self) -> tuple[str, ...]:
         """Command lines, each of which would free the lock that it holds."""
         party = self.holder if self.holder.ref_id and not self.holder.section else self.waiter
-        stage = f"stabilize-celery cancel-stage {party.workflow_id} {shlex.quote(party.ref_id)}"
-        return (*((stage,) if party.ref_id else ()), f"stabilize-celery cancel {self.holder.workflow_id}")
+        stage = command_line("cancel-stage", party.workflow_id, party.ref_id)
+        return (*((stage,) if party.ref_id else ()), command_line("cancel", self.holder.workflow_id))
 
     def as_object(self) -> dict[str, Any]:
         """Return it as JSON has it. Times in epoch ms."""

@@ -2,7 +2,7 @@
 
 from stabilize_celery.client.why.facts import Facts
 from stabilize_celery.client.why.reason import Reason
-from stabilize_celery.client.words import clock_time, duration, plural
+from stabilize_celery.client.words import clock_time, command_line, duration, plural
 from stabilize_celery.engine.handler import unknown_in
 from stabilize_celery.engine.state import Entry
 from stabilize_celery.models.limits import DEFAULT_PRIORITY
@@ -55,7 +55,7 @@ def queue_reason(facts: Facts, ref_id: str, entry: Entry, what: str) -> Reason:
 def _dead(facts: Facts, ref_id: str, name: str, entry: Entry, what: str) -> Reason:
     last = entry.error.strip().splitlines()[-1] if entry.error else "no error is known"
     told = f"{what} is a dead letter after {plural(entry.tries, 'try', 'tries')}: {last}"
-    advice = f"stabilize-celery dead replay {facts.view.id}/{name}"
+    advice = command_line("dead replay", f"{facts.view.id}/{name}")
     return Reason(ref_id, "dead_letter", told, advice=advice, traceback=entry.error)
 
 

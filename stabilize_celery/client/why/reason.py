@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from stabilize_celery.client.why.cycle import Deadlock
+from stabilize_celery.client.words import in_line
 
 __all__ = ["Reason"]
 
@@ -30,5 +31,5 @@ class Reason:
     deadlock: Deadlock | None = None
 
     def __str__(self) -> str:
-        told = f"{self.ref_id or 'workflow'}: {self.text}"
+        told = f"{in_line(self.ref_id) or 'workflow'}: {self.text}"
         return f"{told}. {self.detail}" if self.detail else told

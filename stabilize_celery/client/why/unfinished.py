@@ -12,7 +12,7 @@ from stabilize_celery.client.why.joins import branch_reason
 from stabilize_celery.client.why.owed import message_reason
 from stabilize_celery.client.why.reason import Reason
 from stabilize_celery.client.why.tasks import task_reason
-from stabilize_celery.client.words import clock_time, duration, listed
+from stabilize_celery.client.words import clock_time, command_line, duration, listed
 from stabilize_celery.engine.completion import failure_status
 from stabilize_celery.engine.endings import (
     lock_name,
@@ -120,7 +120,7 @@ def _offered(facts: Facts, ref_id: str, stage: StageView, thread: str, run: Run)
     text = f"is offered in the choice {group!r}{beside}; nobody has chosen"
     timer = facts.entry(f"Choose:{thread}")
     left = f"It is chosen by itself at {clock_time(timer.nb, facts.now_ms)} if nobody does" if timer else ""
-    return Reason(ref_id, "choice", text, left, f"stabilize-celery choose {facts.view.id} {ref_id}")
+    return Reason(ref_id, "choice", text, left, command_line("choose", facts.view.id, ref_id))
 
 
 def _milestone(facts: Facts, ref_id: str, stage: StageView) -> Reason:
@@ -154,8 +154,8 @@ def _signal(facts: Facts, ref_id: str, thread: str, run: Run) -> Reason:
         left = duration(run.wait_deadline_ms - facts.now_ms)
         text += f", until {clock_time(run.wait_deadline_ms, facts.now_ms)} (in {left})"
         end = f"; {_without_signal(facts.contexts.get(thread, {}), run)} if nobody does"
-    which = "" if run.instance is None else f" --instance {run.instance}"
-    advice = f"stabilize-celery signal {facts.view.id} {ref_id} {name or 'NAME'} '{{}}'{which}"
+    which = () if run.instance is None else ("--instance", str(run.instance))
+    advice = command_line("signal", facts.view.id, ref_id, name or "NAME", "{}", options=which)
     return Reason(ref_id, "signal", text, f"Nobody has sent it{end}", advice)
 
 

@@ -12,6 +12,7 @@ from stabilize_celery.client import Client
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.workflow import Workflow
 from tests.unit.cli.conftest import Program
+from tests.unit.client.world import gate, workflow
 
 HOSTILE = "a\x1b]52;c;cm0gLXJm\x07\x1b[2J\r\x9b31m\u202eb"
 """Sets the clipboard, clears the screen, overwrites its line, turns what follows round."""
@@ -66,3 +67,16 @@ def test_commands_show_hostile_names(served: Program, client: Client) -> None:
             assert plain(said.out + said.err) == said.out + said.err
             assert "[2J" in said.out
     assert served("restart", started.id, HOSTILE).code == 2
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\u2028", "\x85", "\v"])
+def test_a_name_forges_no_line(served: Program, client: Client, ends: str) -> None:
+    """Whoever reads a history line by line, or a table, sees what happened."""
+    name = f"a{ends}00:00:00.000  b                 SUCCEEDED"
+    started = client.start(workflow(gate(name, signal=name), name=name))
+
+    for command in (("status", started.id), ("events", started.id), ("why", started.id), ("list",), ("locks",)):
+        assert not [line for line in served(*command).out.splitlines() if line.startswith("00:00:00")]
+    assert len(str(started.why()[0]).splitlines()) == 1
+    assert {len(str(event).splitlines()) for event in started.events()} == {1}

@@ -5,6 +5,8 @@ import io
 from rich.console import Console
 
 from stabilize_celery.cli.rows import FOLD_ABOVE, Row, rows_of
+from stabilize_celery.cli.session import Session, Shared
+from stabilize_celery.cli.showing import print_table
 from stabilize_celery.cli.tree import Tree
 from stabilize_celery.client.why.explain import explain_view
 from stabilize_celery.models.result import TaskResult
@@ -131,3 +133,17 @@ def test_a_restarted_stage_shows_its_newest_run():
     (row,) = rows_of(view_of(world, handle))
 
     assert (row.status, handle.status()) == ("SUCCEEDED", WorkflowStatus.SUCCEEDED)
+
+
+def test_a_narrow_terminal_shows_what_one_copies_whole() -> None:
+    """Ids and states; a name gives way, and the times are left out."""
+    console = Console(file=(printed := io.StringIO()), width=40, force_terminal=True, color_system=None)
+    workflow_id = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+    print_table(
+        Session(Shared(), console),
+        ("ID", "STATUS", "APPLICATION", "NAME", "STARTED", "TOOK"),
+        [(workflow_id, "RUNNING", "shop", "an order", "10:00:00", "10 s")],
+    )
+
+    assert printed.getvalue().splitlines()[1] == f"{workflow_id}  RUNNING  an…"

@@ -1,6 +1,7 @@
 """What each stage waits for, and why workflows failed: a state per reason."""
 
 import re
+import shlex
 
 import pytest
 
@@ -510,3 +511,13 @@ def test_no_alarm_however_it_is_looked_at(world: World):
     assert handle.status().name == "SUCCEEDED"
     assert "stuck" not in kinds
     assert {"queued", "synthetic", "requisites", "join", "instances"} <= kinds
+
+
+@pytest.mark.parametrize("name", ["$(reboot)", "a; reboot", "two words", "a\nreboot", "--json", "it's", "[red]"])
+def test_a_command_that_is_told_says_what_it_means(world: World, name: str):
+    """It is there to be copied into a shell, and names come from whoever starts workflows."""
+    handle = world.start(gate(name, signal=name))
+    (told,) = handle.why()
+
+    dashes = ["--"] if name.startswith("-") else []
+    assert shlex.split(told.advice) == ["stabilize-celery", "signal", *dashes, handle.id, name, name, "{}"]
