@@ -55,7 +55,7 @@ def owe_cancel(decision: Decision, frame: Frame, status: str, entry: Entry | Non
         ref_id=frame.plan.ref,
         thread=frame.thread,
         task_index=index,
-        task_type=tasks[index][2],
+        task_type=tasks[index].type,
     )
     at_ms = frame.now_ms + BESIDE_MS if entry is not None and entry.own else 0
     decision.owes.append(Owed(message, at_ms, queue=state.queue))

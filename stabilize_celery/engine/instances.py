@@ -157,7 +157,7 @@ def begin_instances(
             **({"token": frame.run.token} if frame.run.token else {}),
         )
         message = RunTask(
-            workflow_id=frame.workflow_id, ref_id=frame.plan.ref, thread=thread, task_index=0, task_type=tasks[0][2]
+            workflow_id=frame.workflow_id, ref_id=frame.plan.ref, thread=thread, task_index=0, task_type=tasks[0].type
         )
         decision.owes.append(Owed(message))
         decision.events.append(Event("instance.started", frame.plan.ref, {"thread": frame.thread, "instance": index}))

@@ -12,7 +12,7 @@ import msgspec
 from stabilize_celery.engine import places
 from stabilize_celery.engine.ids import thread_id
 from stabilize_celery.engine.past import Past
-from stabilize_celery.engine.plan import StagePlan
+from stabilize_celery.engine.plan import StagePlan, TaskPlan
 from stabilize_celery.engine.rooms import enter, room_of_section
 from stabilize_celery.engine.state import RUN, Room, Run, TaskState, WorkflowRecord
 from stabilize_celery.engine.steps import (
@@ -125,8 +125,13 @@ class Zone(msgspec.Struct, frozen=True):
 
 
 def set_run(decision: Decision, thread: str, **values: Any) -> None:
-    """Write fields of a run."""
-    decision.change(SetFields(places.run(thread), RUN.encode(**values)))
+    """Write fields of a run; what is written of it in a row is one change."""
+    key, fields = places.run(thread), RUN.encode(**values)
+    last = decision.changes[-1] if decision.changes else None
+    if type(last) is SetFields and last.key == key:
+        decision.changes[-1] = SetFields(key, {**last.fields, **fields})
+    else:
+        decision.changes.append(SetFields(key, fields))
 
 
 def enable(
@@ -164,6 +169,7 @@ def start_run(decision: Decision, frame: Frame, planned: dict[str, Any] | None =
     plan, thread = frame.plan, frame.thread
     planned = written_plan(decision, planned or {})
     tasks = task_list(plan, planned)
+    decision.change(Append(places.started(plan.ref), thread))
     set_run(
         decision,
         thread,
@@ -174,7 +180,6 @@ def start_run(decision: Decision, frame: Frame, planned: dict[str, Any] | None =
         **({"planned": planned} if planned else {}),
         **more,
     )
-    decision.change(Append(places.started(plan.ref), thread))
     decision.events.append(Event("stage.started", plan.ref, {"thread": thread}))
     tell_status(decision, frame.workflow_id, plan)
     timeout_ms = frame.context.get(STAGE_TIMEOUT)
@@ -218,7 +223,7 @@ def begin_tasks(decision: Decision, frame: Frame, planned: dict[str, Any]) -> No
         decision.owes.append(Owed(message))
     elif tasks:
         set_run(decision, frame.thread, phase="tasks")
-        owe_task(decision, frame, 0, tasks[0][2])
+        owe_task(decision, frame, 0, tasks[0].type)
     else:
         after_tasks(decision, frame, planned)
 
@@ -266,11 +271,9 @@ def owe_continuation(decision: Decision, workflow_id: str, ref_id: str, thread: 
     decision.owes.append(Owed(ContinueStage(workflow_id=workflow_id, ref_id=ref_id, thread=thread)))
 
 
-def task_list(plan: StagePlan, planned: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Return the tasks of a run as (id, name, type): the stage's own, else those that its builder planned."""
-    if plan.tasks:
-        return [(task.id, task.name, task.type) for task in plan.tasks]
-    return [(task[0], task[1], task[2]) for task in planned.get("tasks", [])]
+def task_list(plan: StagePlan, planned: dict[str, Any]) -> Sequence[TaskPlan]:
+    """Return the tasks of a run: the stage's own, else those that its builder planned."""
+    return plan.tasks or [TaskPlan(*task[:3]) for task in planned.get("tasks", [])]
 
 
 def before_stages(plan: StagePlan, planned: dict[str, Any]) -> list[str]:

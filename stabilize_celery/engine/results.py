@@ -218,7 +218,7 @@ def _next(decision: Decision, frame: Frame, index: int) -> None:
     elif index < len(tasks):
         set_run(decision, frame.thread, task_index=index, sub=None)
         decision.change(DeleteFields(places.run(frame.thread), ("signal", "payload")))
-        owe_task(decision, frame, index, tasks[index][2])
+        owe_task(decision, frame, index, tasks[index].type)
     else:
         after_tasks(decision, frame, frame.run.planned)
 
@@ -318,7 +318,7 @@ def _merge(decision: Decision, frame: Frame, index: int, returned: TaskReturned,
         set_run(decision, frame.thread, outputs={**frame.run.outputs, **returned.outputs})
     kind = "task.retried" if returned.status == "RETRY" else f"task.{_TOLD.get(status, status.lower())}"
     if returned.status not in ("RUNNING", "VERIFY"):
-        told = {"task": task_list(frame.plan, frame.run.planned)[index][1], **whose(frame.thread)}
+        told = {"task": task_list(frame.plan, frame.run.planned)[index].name, **whose(frame.thread)}
         if returned.error:
             told["error"] = str(returned.error.get("message", ""))[:500]
         decision.events.append(Event(kind, frame.plan.ref, told))

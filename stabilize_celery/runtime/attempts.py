@@ -211,7 +211,7 @@ class Attempts:
 
     def time_limit(self, frame: Frame) -> dict[str, Any]:
         """Answer `Plan`, phase `timeout`: how long the task that is about to be executed may take, or its error."""
-        _, _, task_type = task_list(frame.plan, frame.run.planned)[frame.run.task_index]
+        task_type = task_list(frame.plan, frame.run.planned)[frame.run.task_index].type
         try:
             stage = self._stage(frame, self._look(frame.workflow_id, context_queries(frame)))
         except EvaluationError as error:
@@ -372,7 +372,7 @@ class Attempts:
         context = {**unpack(found[fields][f"x:{message.ref_id}"]), **run.context}
         record_ = WORKFLOW_RECORD.decode(found[record_key])
         frame = Frame(message.workflow_id, found.now_us, record_, plan, message.thread, run, context)
-        name = task_list(plan, run.planned)[message.task_index][1]
+        name = task_list(plan, run.planned)[message.task_index].name
         return ClaimedTask(task, frame, entry.att, 0, (found[position] or 0) + 1, run.tasks[message.task_index], name)
 
 

@@ -126,12 +126,21 @@ class Draft:
             UnfitError: it changes an entry that the draft forgets or moves; nothing was taken.
 
         """
-        self._check(transaction)
+        joining = self._joining(transaction.changes) if self._ledger else {}
         first = len(self._changes)
-        self._changes.extend(map(self._noted, transaction.changes))
+        for at, change in enumerate(transaction.changes):
+            self._changes.append(self._joined(change, joining[at]) if at in joining else change)
+            match change:
+                case Delete(keys):
+                    for key in keys:
+                        self._lay_over(key, change)
+                case Index():
+                    pass
+                case _:
+                    self._lay_over(change.key, change)
         for entry in transaction.ledger:
             self._owe(entry)
-        self._events.extend(transaction.events)
+        self._events += transaction.events
         return slice(first, len(self._changes))
 
     def written(self) -> Transaction:
@@ -143,7 +152,7 @@ class Draft:
     def appended(self, query: Position) -> int | None:
         """Return which change of the draft appends the item asked for: its result is the position, from 1."""
         for change in self._pending.get(query.key, ()):
-            if isinstance(change, Append) and change.item == query.item:
+            if type(change) is Append and change.item == query.item:
                 return next(at for at, one in enumerate(self._changes) if one is change)
         return None
 
@@ -164,11 +173,11 @@ class Draft:
 
     def _other(self, query: Query, stale: AbstractSet[str]) -> Any:
         """Answer a query for what is no hash."""
-        if isinstance(query, Look):
+        if type(query) is Look:
             if self._ledger:
                 raise UnfitError(f"{query} while entries are drafted")
             return _UNREAD
-        if isinstance(query, Position) and self.appended(query) is not None:
+        if type(query) is Position and self.appended(query) is not None:
             return None  # EXEC tells: see `appended`
         if query.key in self._pending:
             raise UnfitError(f"{query} of a key that the draft changes")
@@ -191,26 +200,24 @@ class Draft:
 
     # -- drafting ------------------------------------------------------------------------------------------------------
 
-    def _check(self, transaction: Transaction) -> None:
-        for change in transaction.changes if self._ledger else ():
+    def _joining(self, changes: Sequence[Change]) -> Mapping[int, list[LedgerChange]]:
+        """Return by position which changes become part of an entry that was drafted, and what was drafted of it."""
+        found: dict[int, list[LedgerChange]] = {}
+        for at, change in enumerate(changes):
             key = getattr(change, "key", "")
             drafted = self._ledger.get(key[len(_ENTRY) :]) if key.startswith(_ENTRY) else None
-            if drafted is not None and not (drafted and isinstance(drafted[-1], Put) and isinstance(change, SetFields)):
+            if drafted is None:
+                continue
+            if not (drafted and type(drafted[-1]) is Put and type(change) is SetFields):
                 raise UnfitError(f"{change} of an entry that the draft forgets or moves")
+            found[at] = drafted
+        return found
 
-    def _noted(self, change: Change) -> Change:
-        """Lay a change over what is known of its key; one of a drafted entry becomes part of that entry."""
-        if isinstance(change, Delete):
-            for key in change.keys:
-                self._lay_over(key, change)
-        elif not isinstance(change, Index):
-            drafted = self._ledger.get(change.key[len(_ENTRY) :]) if change.key.startswith(_ENTRY) else None
-            if drafted and isinstance(change, SetFields) and isinstance(put := drafted[-1], Put):
-                drafted[-1] = Put(put.name, {**put.fields, **change.fields}, put.due_ms, put.keep_earlier)
-                self._lay_over(change.key, change)
-                return SetFields(change.key, {})
-            self._lay_over(change.key, change)
-        return change
+    def _joined(self, change: Any, drafted: list[LedgerChange]) -> Change:
+        """Make a change part of the entry that was drafted last; return what is left of it: its place."""
+        put: Any = drafted[-1]
+        drafted[-1] = Put(put.name, {**put.fields, **change.fields}, put.due_ms, put.keep_earlier)
+        return SetFields(change.key, {})
 
     def _lay_over(self, key: str, change: Change) -> None:
         known = self._hashes.get(key)
@@ -225,18 +232,19 @@ class Draft:
     def _owe(self, change: LedgerChange) -> None:
         name, key = change.name, places.ledger(change.name)
         drafted = self._ledger.setdefault(name, [])
-        if isinstance(change, Put):
-            self._note_put(key, change)
-            drafted.append(change)
-        elif isinstance(change, Drop):
-            # What was drafted under this name is over; what may stand on the server goes too.
-            drafted[:] = [] if name in self._unwritten else [change]
-            self._hashes[key] = {}
-            self._watched.add(key)
-        elif isinstance(change, Due) and drafted and isinstance(put := drafted[-1], Put) and not put.keep_earlier:
-            drafted[-1] = Put(put.name, put.fields, change.due_ms)
-        else:
-            drafted.append(change)
+        match change:
+            case Put():
+                self._note_put(key, change)
+                drafted.append(change)
+            case Drop():
+                # What was drafted under this name is over; what may stand on the server goes too.
+                drafted[:] = [] if name in self._unwritten else [change]
+                self._hashes[key] = {}
+                self._watched.add(key)
+            case Due(_, due_ms) if drafted and type(put := drafted[-1]) is Put and not put.keep_earlier:
+                drafted[-1] = Put(put.name, put.fields, due_ms)
+            case _:
+                drafted.append(change)
 
     def _note_put(self, key: str, put: Put) -> None:
         # Only a merge message is owed by several under one name, and only a timer by several decisions in turn.
@@ -252,12 +260,12 @@ _NOTHING: Mapping[str, bytes] = {}
 _UNREAD = object()
 _ENTRY = places.ledger("")
 _RUN = places.run("")
-_KINDS = (Drop, Put)
+_KINDS: Mapping[type, int] = {Drop: 0, Put: 1}
 
 
 def _kind_of(change: LedgerChange) -> int:
     """Return where a change of the ledger stands among those of other names: neighbours share a command."""
-    return _KINDS.index(type(change)) if isinstance(change, _KINDS) else len(_KINDS)
+    return _KINDS.get(type(change), len(_KINDS))
 
 
 def _of(whole: Mapping[str, bytes], fields: Sequence[str]) -> dict[str, bytes]:

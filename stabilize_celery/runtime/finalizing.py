@@ -49,8 +49,8 @@ def finalize(store: Store, registry: TaskRegistry, message: FinalizeStage) -> No
     for name in plan.finalizers:
         _call(registry, name, stage)
     if plan.cleanup_on_failure and run.status not in GOES_ON:
-        for _, _, task_type in task_list(plan, run.planned):
-            _clean_up(registry, task_type, stage)
+        for task in task_list(plan, run.planned):
+            _clean_up(registry, task.type, stage)
 
 
 def _call(registry: TaskRegistry, name: str, stage: StageExecution) -> None:

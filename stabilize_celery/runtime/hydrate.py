@@ -253,12 +253,12 @@ def stage_of(frame: Frame, context: dict[str, Any], workflow: Workflow) -> Stage
     )
     stage.tasks = [
         TaskExecution(
-            id=task_id,
-            name=name,
-            implementing_class=kind,
+            id=task.id,
+            name=task.name,
+            implementing_class=task.type,
             status=WorkflowStatus[states[index].status] if index < len(states) else WorkflowStatus.NOT_STARTED,
         )
-        for index, (task_id, name, kind) in enumerate(task_list(plan, run.planned))
+        for index, task in enumerate(task_list(plan, run.planned))
     ]
     stage.set_execution_strong(workflow)
     return stage

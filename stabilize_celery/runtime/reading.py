@@ -14,7 +14,7 @@ from stabilize_celery.engine.joins import place_of
 from stabilize_celery.engine.moves import (
     task_list,
 )
-from stabilize_celery.engine.plan import StagePlan, decode_plan
+from stabilize_celery.engine.plan import StagePlan, TaskPlan, decode_plan
 from stabilize_celery.engine.region import Place, Region
 from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD, Run, TaskState, WorkflowRecord
 from stabilize_celery.engine.steps import Hash, Items, Members, Query, Snapshot, workflow_slot
@@ -235,14 +235,14 @@ def _fill(stage: StageExecution, view: StageView, record: WorkflowRecord) -> Non
         stage.tasks[0].stage_start, stage.tasks[-1].stage_end = True, True
 
 
-def _task(item: tuple[str, str, str], state: TaskState, run: Run) -> TaskExecution:
+def _task(plan: TaskPlan, state: TaskState, run: Run) -> TaskExecution:
     status = state.status
     if run.is_ended and status in ("RUNNING", "SUSPENDED"):
         status = run.status if run.status in ("CANCELED", "TERMINAL", "STOPPED", "SKIPPED") else "TERMINAL"
     return TaskExecution(
-        id=item[0],
-        name=item[1],
-        implementing_class=item[2],
+        id=plan.id,
+        name=plan.name,
+        implementing_class=plan.type,
         status=WorkflowStatus[status],
         start_time=state.started_ms or None,
         end_time=state.ended_ms or (run.ended_ms if run.is_ended and state.started_ms else 0) or None,

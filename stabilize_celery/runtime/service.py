@@ -1,13 +1,13 @@
 """Runtime: handles any message of the ledger, executes task bodies, takes submissions and outside events."""
 
 import logging
+import os
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, ClassVar
-from uuid import uuid4
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.creation import Creation, create_workflow
@@ -88,7 +88,7 @@ class Runtime:
         *,
         executor: TaskExecutor | None = None,
         pause_ms: Callable[[float], None] = lambda ms: time.sleep(ms / 1000),
-        new_nonce: Callable[[], str] = lambda: uuid4().hex[:12],
+        new_nonce: Callable[[], str] = lambda: os.urandom(6).hex(),
         clock_us: Callable[[], int] = lambda: time.monotonic_ns() // 1000,
         observer: Observer | None = None,
     ) -> None:

@@ -245,7 +245,7 @@ def _task(idle: Idle, plan: StagePlan, thread: str) -> RunTask | None:
         ref_id=run.ref,
         thread=thread,
         task_index=run.task_index,
-        task_type=tasks[run.task_index][2],
+        task_type=tasks[run.task_index].type,
     )
 
 

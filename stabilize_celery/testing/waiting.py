@@ -61,12 +61,12 @@ def _at_work(registry: TaskRegistry, stage: StageView, run: Run) -> str:
     tasks = task_list(stage.plan, run.planned)
     if run.phase != "tasks" or run.task_index >= len(tasks):
         return f"is {run.status}"
-    _, name, kind = tasks[run.task_index]
-    if not registry.has(kind):
-        return f"is at task {name!r}: {_unknown(registry, kind)}; give it in tasks={{{kind!r}: ...}}"
+    task = tasks[run.task_index]
+    if not registry.has(task.type):
+        return f"is at task {task.name!r}: {_unknown(registry, task.type)}; give it in tasks={{{task.type!r}: ...}}"
     state = run.tasks[run.task_index] if run.task_index < len(run.tasks) else TaskState()
     answered = f", which has answered RUNNING {state.polls} times" if state.polls else ""
-    return f"is at task {name!r}{answered}"
+    return f"is at task {task.name!r}{answered}"
 
 
 def _unknown(registry: TaskRegistry, kind: str) -> str:

@@ -12,7 +12,7 @@ from stabilize_celery.client.why.cycle import MOST_TOLD, Deadlock
 from stabilize_celery.client.why.locks import LockFacts, Party
 from stabilize_celery.engine.instances import Crowd
 from stabilize_celery.engine.moves import task_list
-from stabilize_celery.engine.plan import StagePlan
+from stabilize_celery.engine.plan import StagePlan, TaskPlan
 from stabilize_celery.engine.state import Run, TaskState, WorkflowRecord
 from stabilize_celery.models.redaction import Redaction
 from stabilize_celery.runtime.reading import StageView, WorkflowView
@@ -152,7 +152,7 @@ def _add_run(line: StageLine, plan: StagePlan, run: Run) -> None:
     line.started_ms, line.ended_ms = run.started_ms, run.ended_ms
     if run.status == "BUFFERED":
         line.waiting_since_ms = run.created_us // 1000
-    line.tasks = line.tasks or [kind for _, _, kind in task_list(plan, run.planned)]
+    line.tasks = line.tasks or [task.type for task in task_list(plan, run.planned)]
     line.attempts = max((task.attempts for task in run.tasks), default=0)
     line.waits, line.offer, line.child = run.waits, run.offer, run.child
     line.told = " ".join(_why(run).split())[:_LONGEST_TOLD]
@@ -208,10 +208,10 @@ def _run(thread: str, run: Run, plan: StagePlan, instances: Sequence[Run]) -> Ru
     )
 
 
-def _task(item: tuple[str, str, str], state: TaskState) -> TaskLine:
+def _task(plan: TaskPlan, state: TaskState) -> TaskLine:
     return TaskLine(
-        item[1],
-        item[2],
+        plan.name,
+        plan.type,
         state.status,
         state.started_ms,
         state.ended_ms,

@@ -46,7 +46,7 @@ def _of_stage(view: WorkflowView, ref_id: str, stage: StageView) -> Iterator[Rea
 
 
 def _failed_task(stage: StageView, run: Run) -> tuple[str, TaskState] | None:
-    names = [name for _, name, _ in task_list(stage.plan, run.planned)]
+    names = [task.name for task in task_list(stage.plan, run.planned)]
     for name, state in zip(names, run.tasks, strict=False):
         if state.error and state.status in (*_FAILED, "RUNNING", "SUSPENDED"):
             return name, state

@@ -81,4 +81,4 @@ def _cancel_name(thread: str, task_index: int) -> str:
 
 def _task(plan: StagePlan, run: Run, index: int) -> str:
     tasks = task_list(plan, run.planned)
-    return f"task {tasks[index][1]}" if index < len(tasks) else "its task"
+    return f"task {tasks[index].name}" if index < len(tasks) else "its task"

@@ -12,7 +12,7 @@ from stabilize_celery.engine.hooks import TIMEOUT_ANSWER_MS
 from stabilize_celery.engine.moves import (
     task_list,
 )
-from stabilize_celery.engine.plan import StagePlan
+from stabilize_celery.engine.plan import StagePlan, TaskPlan
 from stabilize_celery.engine.state import Entry, Run, TaskState
 from stabilize_celery.models.messages import run_name, timer_name
 from stabilize_celery.runtime.rates import RATE_LIMIT
@@ -25,18 +25,18 @@ def task_reason(facts: Facts, ref_id: str, plan: StagePlan, thread: str, run: Ru
     """Return what a run at work waits for."""
     name = run_name(thread, None, run.task_index)
     tasks = task_list(plan, run.planned)
-    _, label, task_type = tasks[run.task_index] if run.task_index < len(tasks) else ("", "?", "")
+    task = tasks[run.task_index] if run.task_index < len(tasks) else TaskPlan("", "?", "")
     entry = facts.entry(name)
     state = run.tasks[run.task_index] if run.task_index < len(run.tasks) else TaskState()
-    what = _what(label, entry, run)
+    what = _what(task.name, entry, run)
     if entry is None or facts.is_dead(name) or name in facts.view.parked or unknown_in(entry):
         return message_reason(facts, ref_id, name, what)
     if entry.own:
         return _claimed(facts, ref_id, thread, run, entry, state, what)
     if entry.nb > facts.now_ms and not entry.parked:
-        return _later(facts, ref_id, run, entry, state, label)
-    if entry.parked or (facts.fleet.live and not facts.fleet.knows(task_type)):
-        return _over(facts, thread, run, entry, _unknown(facts, ref_id, entry, task_type, settings))
+        return _later(facts, ref_id, run, entry, state, task.name)
+    if entry.parked or (facts.fleet.live and not facts.fleet.knows(task.type)):
+        return _over(facts, thread, run, entry, _unknown(facts, ref_id, entry, task.type, settings))
     if entry.lost:
         told = f"{what}: its worker was lost ({ordinal(entry.lost)} time in a row)"
         reason = Reason(ref_id, "lost", told, f"{queue_reason(facts, ref_id, entry, 'It').text}")

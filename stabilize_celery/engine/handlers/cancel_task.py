@@ -39,5 +39,5 @@ def _told(message: CancelTask, snapshot: Snapshot) -> Decision:
         return Decision(note="the workflow is gone")
     frame = frame_of(message, snapshot, message.ref_id, message.thread)
     tasks = task_list(frame.plan, frame.run.planned)
-    name = tasks[message.task_index][1] if message.task_index < len(tasks) else message.task_type
+    name = tasks[message.task_index].name if message.task_index < len(tasks) else message.task_type
     return Decision(events=[Event("task.cancel_told", message.ref_id, {"task": name, **whose(message.thread)})])

@@ -61,7 +61,7 @@ def _resume_task(frame: Frame, outcome: SubOutcome, event: Event) -> Decision:
     decision = Decision(events=[event])
     index = frame.run.task_index
     set_run(decision, frame.thread, sub=outcome)
-    owe_task(decision, frame, index, task_list(frame.plan, frame.run.planned)[index][2], att=frame.run.att)
+    owe_task(decision, frame, index, task_list(frame.plan, frame.run.planned)[index].type, att=frame.run.att)
     return decision
 
 

@@ -117,7 +117,7 @@ def _not_to_run(message: RunTask, snapshot: Snapshot, entry: Entry) -> Decision 
 
 
 def _claim(message: RunTask, frame: Frame, entry: Entry, rules: Rules, terms: ClaimTerms, number: int) -> Decision:
-    task_name = task_list(frame.plan, frame.run.planned)[message.task_index][1]
+    task_name = task_list(frame.plan, frame.run.planned)[message.task_index].name
     before = frame.run.tasks[message.task_index]
     state = msgspec.structs.replace(
         before,
@@ -141,7 +141,7 @@ def _claim(message: RunTask, frame: Frame, entry: Entry, rules: Rules, terms: Cl
 
 def _claimed_before(message: RunTask, frame: Frame, entry: Entry, number: int) -> Decision:
     """Go on with a claim whose EXEC was applied though its answer was lost."""
-    task_name = task_list(frame.plan, frame.run.planned)[message.task_index][1]
+    task_name = task_list(frame.plan, frame.run.planned)[message.task_index].name
     state = frame.run.tasks[message.task_index]
     claimed = ClaimedTask(message, frame, entry.att, entry.lost, number, state, task_name, entry.to)
     return Decision(keeps_entry=True, call=claimed, note="claimed")

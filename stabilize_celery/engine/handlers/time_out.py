@@ -135,7 +135,7 @@ def _ask(message: TimeOut, frame: Frame, entry: Entry, box: SignalBox, told: str
         ref_id=message.ref_id,
         thread=message.thread,
         task_index=index,
-        task_type=task_list(frame.plan, frame.run.planned)[index][2],
+        task_type=task_list(frame.plan, frame.run.planned)[index].type,
     )
     if message.scope == "task":
         decision = _put_off(message, frame.now_ms + TIMEOUT_ANSWER_MS, paused_ms=frame.workflow.paused_ms)
