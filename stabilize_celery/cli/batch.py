@@ -20,6 +20,7 @@ __all__ = ["start_batch"]
 _AT_ONCE = 100
 """Workflows whose messages are sent in one batch (count)."""
 _KEY = "idempotency_key"
+_AGAIN = "Given again, what had a key (--key, idempotency_key) is not started twice."
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +53,20 @@ def start_batch(
     client = session.client(creates=True)
     tell = session.advancing(len(lines), "starting")
     started = 0
-    for first in range(0, len(lines), _AT_ONCE):
-        part = lines[first : first + _AT_ONCE]
-        handles = client.start_many([one.definition for one in part], idempotency_keys=[one.key for one in part])
-        started += len(handles)
-        tell(started)
-        if session.as_json:
-            for line, handle in zip(part, handles, strict=True):
-                session.print_json_line({"line": line.number, "id": handle.id})
+    try:
+        for first in range(0, len(lines), _AT_ONCE):
+            part = lines[first : first + _AT_ONCE]
+            handles = client.start_many([one.definition for one in part], idempotency_keys=[one.key for one in part])
+            started += len(handles)
+            tell(started)
+            if session.as_json:
+                for line, handle in zip(part, handles, strict=True):
+                    session.print_json_line({"line": line.number, "id": handle.id})
+    except BaseException:
+        if not session.as_json:
+            most = min(started + _AT_ONCE, len(lines))
+            session.say(f"{started:,} to {most:,} of {plural(len(lines), 'workflow')} are started. {_AGAIN}")
+        raise
     if not session.as_json:
         session.print(f"Started {plural(started, 'workflow')} of {name}")
     return DONE

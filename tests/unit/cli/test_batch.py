@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from stabilize_celery.client import Client
+from stabilize_celery.errors import UnreachableError
 from tests.unit.cli.conftest import Program
 
 STAGE = {"ref_id": "a", "type": "x", "name": "a", "tasks": [{"name": "t", "implementing_class": "t"}]}
@@ -55,6 +57,26 @@ def test_with_keys_the_same_file_again_starts_nothing_again(served: Program, tmp
 
     assert ids[0] == ids[1]
     assert names(served) == ["a", "b"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, UnreachableError("gone")])
+def test_where_it_was_interrupted_is_told(
+    served: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """So nobody has to count what there is now."""
+    answers = iter([["handle"] * 100, error])
+
+    def start_many(*_: object, **__: object) -> object:
+        answer = next(answers)
+        if isinstance(answer, list):
+            return answer
+        raise answer
+
+    monkeypatch.setattr(Client, "start_many", start_many)
+    said = served("start", "--batch", lines(tmp_path / "all.jsonl", *(definition(f"w{n}") for n in range(250))))
+
+    assert said.code in (130, 3)
+    assert "100 to 200 of 250 workflows are started. Given again, what had a key" in said.text
 
 
 def test_all_lines_with_mistakes_are_told_at_once(served: Program, tmp_path: Path) -> None:
