@@ -59,7 +59,7 @@ def test_with_keys_the_same_file_again_starts_nothing_again(served: Program, tmp
     assert names(served) == ["a", "b"]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, UnreachableError("gone")])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, UnreachableError("it", "redis://here", "look")])
 def test_where_it_was_interrupted_is_told(
     served: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
