@@ -12,8 +12,10 @@ from stabilize_celery.errors import (
     EngineError,
     IdempotencyConflictError,
     QueueError,
+    RecoveryError,
     RefusedError,
     StabilizeError,
+    TransientError,
     UnreachableError,
     WorkflowNotFoundError,
 )
@@ -32,6 +34,8 @@ _STATUSES: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (InvalidWorkflowError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (UnreachableError, HTTPStatus.SERVICE_UNAVAILABLE),
     (QueueError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (TransientError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (RecoveryError, HTTPStatus.INTERNAL_SERVER_ERROR),
 )
 _MOST_PROBLEMS = 200
 

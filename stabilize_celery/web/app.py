@@ -1,9 +1,11 @@
 """The ASGI application: the table of endpoints, streams, signing in, and the page's files."""
 
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -29,6 +31,8 @@ from stabilize_celery.web.settings import WebSettings
 
 __all__ = ["make_web_app"]
 
+R = TypeVar("R", Route, Mount)
+
 _NOTHING_COUNTED = Tally()
 
 
@@ -51,7 +55,7 @@ def make_web_app(client: Client, settings: WebSettings | None = None) -> Starlet
     api: list[BaseRoute] = [*_session_routes(desk), *stream_routes(desk), *(_route(desk, one) for one in ENDPOINTS)]
     routes = [
         # Nothing is sent on to a path without a last slash: a program that does not follow would take it for an answer.
-        Mount(API, app=Router(api, redirect_slashes=False)),
+        _with_breaks(Mount(API, app=Router(api, redirect_slashes=False))),
         Route(HEALTH_PATH, _healthy, methods=["GET"]),
         _metrics(desk),
         *file_routes(),
@@ -73,7 +77,13 @@ def _route(desk: Desk, endpoint: Endpoint) -> Route:
         ask = Ask(desk.service, request.path_params, query, body, f"{user_of(request)} (web)")
         return reply(await desk.in_thread(lambda: endpoint.answer(ask)), endpoint.status)
 
-    return Route(endpoint.path, answer, methods=[endpoint.method])
+    return _with_breaks(Route(endpoint.path, answer, methods=[endpoint.method]))
+
+
+def _with_breaks(route: R) -> R:
+    """Let a path have line breaks in it: a stage is called what its author likes."""
+    route.path_regex = re.compile(route.path_regex.pattern, re.DOTALL)
+    return route
 
 
 def _session_routes(desk: Desk) -> list[Route]:
