@@ -48,6 +48,7 @@ __all__ = [
     "end_attempt",
     "expire",
     "position_of",
+    "reads_of_result",
     "record",
     "set_task",
 ]
@@ -82,10 +83,15 @@ class TooLate:
     """Said (as `Decision.call`) of a result that does not count: its run has ended, or its claim was lost."""
 
 
+def reads_of_result(message: RunTask) -> Read:
+    """Return what a result is decided on."""
+    run_key = places.run(message.thread)
+    return opening(message, Hash(run_key), stage_fields(message.ref_id), watch=[run_key])
+
+
 def record(message: RunTask, returned: TaskReturned) -> Handling:
     """Decide what the result of an attempt changes; nothing if the attempt has lost its claim."""
-    run_key = places.run(message.thread)
-    snapshot = yield opening(message, Hash(run_key), stage_fields(message.ref_id), watch=[run_key])
+    snapshot = yield reads_of_result(message)
     entry = entry_of(snapshot, message)
     if (late := _too_late(message, returned, snapshot, entry)) is not None:
         late.call = TooLate()
@@ -106,8 +112,7 @@ def expire(message: RunTask, returned: TaskReturned) -> Handling:
     Its `on_timeout` is asked, if it has one. Else `returned` counts, which is TERMINAL or RETRY, and what the code
     still returns comes too late; if a lock covers it, that waits for the code (PROTOCOL 4.3).
     """
-    run_key = places.run(message.thread)
-    snapshot = yield opening(message, Hash(run_key), stage_fields(message.ref_id), watch=[run_key])
+    snapshot = yield reads_of_result(message)
     entry, workflow = entry_of(snapshot, message), workflow_of(snapshot)
     if entry.att != returned.attempt or not workflow.is_live:
         return nothing("it has ended, or lost its claim")

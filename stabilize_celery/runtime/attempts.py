@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
@@ -19,9 +19,9 @@ from stabilize_celery.engine.hooks import ON_CANCEL, ON_TIMEOUT
 from stabilize_celery.engine.ledger import message_of
 from stabilize_celery.engine.moves import Frame, task_list
 from stabilize_celery.engine.plan import decode_plan
-from stabilize_celery.engine.results import TaskReturned, TooLate, position_of, record
+from stabilize_celery.engine.results import TaskReturned, TooLate, position_of, reads_of_result
 from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD
-from stabilize_celery.engine.steps import Event, Handling, Hash, Query, Read, Slot, Snapshot, workflow_slot
+from stabilize_celery.engine.steps import Event, Handling, Hash, Query, Slot, Snapshot, workflow_slot
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.evaluation import EvaluationError
 from stabilize_celery.models.messages import CancelTask, Message, RunTask
@@ -195,19 +195,20 @@ class Attempts:
 
     def reads_of_result(self, claimed: ClaimedTask) -> tuple[list[Query], list[str]]:
         """Return what the result will be decided on, read with the claim: while nothing changes, no more is."""
-        queries, watch = _reads_of_result(claimed.message, claimed)
-        return (queries if self.fusion is None else [*queries, *_ahead(claimed)]), watch
+        first = reads_of_result(claimed.message)
+        ahead = [] if self.fusion is None else _ahead(claimed)
+        return [*first.queries, *context_queries(claimed.frame), *ahead], list(first.watch)
 
     def terms(self, task_type: str) -> ClaimTerms:
         """Return the terms on which this process claims a task of a type, under an owner's name used once."""
         options = self.registry.options(task_type)
-        terms = ClaimTerms(self.new_owner(), options.max_lost or self.settings.max_lost)
+        said: dict[str, Any] = {}
         try:
             task = self.registry.get(task_type)
-            return msgspec.structs.replace(terms, hooks=_hooks(task), **_total_limit(task))
+            said = {"hooks": _hooks(type(task)), **_total_limit(task)}
         except Exception:
             logger.exception("task type %r can't be made; its tasks will fail", task_type)
-            return terms
+        return ClaimTerms(self.new_owner(), options.max_lost or self.settings.max_lost, **said)
 
     def time_limit(self, frame: Frame) -> dict[str, Any]:
         """Answer `Plan`, phase `timeout`: how long the task that is about to be executed may take, or its error."""
@@ -413,9 +414,10 @@ class _GoingOn:
         return kept.message if kept is not None and isinstance(kept.message, RunTask) else None
 
 
-def _hooks(task: Task) -> tuple[str, ...]:
+@lru_cache(maxsize=1024)
+def _hooks(kind: type[Task]) -> tuple[str, ...]:
     """Return which of the hooks that are owed to tasks are more than the interface's empty ones."""
-    return tuple(name for name in (ON_CANCEL, ON_TIMEOUT) if getattr(type(task), name) is not getattr(Task, name))
+    return tuple(name for name in (ON_CANCEL, ON_TIMEOUT) if getattr(kind, name) is not getattr(Task, name))
 
 
 def _total_limit(task: Task) -> dict[str, Any]:
@@ -439,13 +441,6 @@ def _limit_s(task: Task, options: TaskOptions, stage: StageExecution) -> float |
 def _is_overdue(body: RunningBody, took_us: int) -> bool:
     """Return whether an execution has taken longer than it may."""
     return body.limit_s is not None and took_us > body.limit_s * 1_000_000
-
-
-def _reads_of_result(message: RunTask, claimed: ClaimedTask) -> tuple[list[Query], list[str]]:
-    """Return what the result will be decided on, read already with the claim: while nothing changes, no more is."""
-    first = next(record(message, TaskReturned(claimed.attempt, "SUCCEEDED")))
-    assert isinstance(first, Read)  # noqa: S101 - narrows for the type checker
-    return [*first.queries, *context_queries(claimed.frame)], list(first.watch)
 
 
 def _ahead(claimed: ClaimedTask) -> list[Query]:

@@ -8,7 +8,7 @@ process dies, is owed in the ledger like any message.
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -193,7 +193,7 @@ class _Fused:
         for number in range(1, most):
             if not self._agenda:
                 break
-            if number % _LOOK_AHEAD == 1:
+            if number % _LOOK_AHEAD == 1 and len(self._agenda) > 1:
                 self._look_ahead()
             following = self._agenda[0].message
             try:
@@ -307,11 +307,8 @@ class _Fused:
             if isinstance(step, Read) and step.slot is None:
                 queries += step.queries
                 watch += step.watch
-        if len(self._agenda) > 1:
-            try:
-                self.draft.read(list(dict.fromkeys(queries)), list(dict.fromkeys(watch)))
-            except UnfitError:
-                return
+        with suppress(UnfitError):
+            self.draft.read(list(dict.fromkeys(queries)), list(dict.fromkeys(watch)))
 
 
 _LOOK_AHEAD = 16

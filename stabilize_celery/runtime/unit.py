@@ -232,9 +232,10 @@ class UnitOfWork:
             changes.append(SetFields(places.ledger(message.name), ENTRY.encode(pub=now_ms, nb=0, q=queue)))
             ledger.append(Due(message.name, now_ms + self._settings.republish_ms))
             publishes.append(Publishing(message, queue, always))
-        nudged = {message.name for message in decision.nudges}
-        ledger += [Due(name, at_ms) for name, at_ms in decision.defers.items() if name not in nudged]
-        ledger += [Undue(name) for name in decision.parks]
+        for name, at_ms in decision.defers.items():
+            if not any(message.name == name for message in decision.nudges):
+                ledger.append(Due(name, at_ms))
+        ledger += map(Undue, decision.parks)
         events = [event_fields(event, now_ms) for event in decision.events]
         return Prepared(Transaction(changes, ledger, events), publishes)
 

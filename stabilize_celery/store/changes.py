@@ -120,20 +120,21 @@ def _plan_changes(planned: Plan, address: Address, changes: Sequence[Change]) ->
     setting: dict[str, int] = {}
     commands, places = planned.commands, planned.places
     for change in changes:
-        if not isinstance(change, SetFields):
-            places.append(len(commands) if isinstance(change, _COUNTED) else None)
-            for key in change.keys if isinstance(change, Delete) else (getattr(change, "key", ""),):
-                setting.pop(key, None)
-            commands.extend(_change(address, change))
-            continue
-        places.append(None)
-        if not change.fields:
-            continue
-        if (at := setting.get(change.key)) is not None:
-            commands[at] += tuple(_flat(change.fields, change.key))
-        else:
-            setting[change.key] = len(commands)
-            commands.append(("HSET", address.key(change.key), *_flat(change.fields, change.key)))
+        places.append(len(commands) if type(change) in _COUNTED else None)
+        match change:
+            case SetFields(key, fields):
+                if fields and (at := setting.get(key)) is not None:
+                    commands[at] += tuple(_flat(fields, key))
+                elif fields:
+                    setting[key] = len(commands)
+                    commands.append(("HSET", address.key(key), *_flat(fields, key)))
+            case Delete(keys):
+                for key in keys:
+                    setting.pop(key, None)
+                commands += _change(address, change)
+            case _:
+                setting.pop(getattr(change, "key", ""), None)
+                commands += _change(address, change)
 
 
 def _change(address: Address, change: _Single) -> Iterable[Command]:  # noqa: C901, PLR0911 - one row per kind

@@ -149,13 +149,13 @@ class TaskRegistry:
             TaskNotFoundError: there is none; the text has similar names.
 
         """
-        found = self._resolver(name)
-        if found is not None:
-            return found[0](name)
         entry = self._entry_of(name)
-        if entry is None:
+        if entry is not None:
+            return entry.make()
+        found = self._resolver(name)
+        if found is None:
             raise self._not_found(name)
-        return entry.make()
+        return found[0](name)
 
     def get_by_class(self, class_name: str) -> Task:
         """Return the task whose class is called `class_name`, by its bare or its full dotted name.
@@ -172,9 +172,11 @@ class TaskRegistry:
 
     def has(self, name: str) -> bool:
         """Return whether `get` would find a task."""
+        if self._entry_of(name) is not None:
+            return True
         found = self._resolver(name)
         if found is None:
-            return self._entry_of(name) is not None
+            return False
         try:
             found[0](name)
         except TaskNotFoundError:
@@ -230,7 +232,7 @@ class TaskRegistry:
         return decorate
 
     def _entry_of(self, name: str) -> _Entry | None:
-        return self._entries.get(self._aliases.get(name, name))
+        return self._entries.get(name) or self._entries.get(self._aliases.get(name, ""))
 
     def _resolver(self, name: str) -> tuple[TaskResolver, TaskOptions] | None:
         for prefix, found in self._resolvers.items():

@@ -373,11 +373,7 @@ _WATCHES = (
         "unit of work",
         (
             Edit(_HANDLER, "(entry, places.WORKFLOW, *watch)", "(places.WORKFLOW, *watch)"),
-            Edit(
-                _RESULTS,
-                "watch=[run_key])\n    entry = entry_of(snapshot, message)\n    if (late := ",
-                "watch=[])\n    entry = entry_of(snapshot, message)\n    if (late := ",
-            ),
+            Edit(_RESULTS, "watch=[run_key])\n\n\ndef record(", "watch=[])\n\n\ndef record("),
         ),
     ),
     Bug(
