@@ -56,10 +56,11 @@ class Definitions:
         with self._lock:
             return self._of(workflow_id, digest)
 
-    def learn(self, workflow_id: str, digest: bytes, query: Query, answer: object) -> None:
-        """Remember a part of the definition. Stages that a builder planned may be planned anew: they are not kept."""
-        if type(query) is not Fields or query.key != places.DEFINITION or not isinstance(answer, dict):
-            return
+    def learn(self, workflow_id: str, digest: bytes, query: Fields, answer: Mapping[str, bytes]) -> None:
+        """Remember what fields of a definition are, if they are a part of it.
+
+        Stages that a builder planned may be planned anew: they are not kept.
+        """
         name = query.fields[0]
         if not _is_part(query) or name not in answer or sum(map(len, answer.values())) > LARGEST_BYTES:
             return
@@ -135,8 +136,8 @@ class KnowingSession:
             self._digest, self._parts = digest, self._definitions.of(self._workflow_id, digest)
             if known:
                 found, known = found.merged(self._session.read(list(known))), {}
-        if digest:
-            for query, answer in found.answers():
+        for query, answer in found.answers() if digest else ():
+            if type(query) is Fields and query.key == places.DEFINITION:
                 self._definitions.learn(self._workflow_id, digest, query, answer)
         return found.and_known(known) if known else found
 

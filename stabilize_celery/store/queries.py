@@ -36,9 +36,13 @@ def question(address: Address, query: Query) -> Question:
         StoreError: a key is empty, or the slot has no such thing.
 
     """
-    if isinstance(query, Hash):
-        return ("HGETALL", address.key(query.key)), _hash
-    return _fields(address.key(query.key), query.fields) if isinstance(query, Fields) else _other(address, query)
+    match query:
+        case Hash(key):
+            return ("HGETALL", address.key(key)), _hash
+        case Fields(key, fields):
+            return _fields(address.key(key), fields)
+        case _:
+            return _other(address, query)
 
 
 def _other(address: Address, query: Members | Items | Position | Count | Ranked | Look) -> Question:
@@ -86,25 +90,25 @@ def _position(reply: Reply) -> int | None:
 
 def list_of(reply: Reply) -> list[Reply]:
     """Return a reply that is a list; no reply is an empty one."""
+    if type(reply) is list:
+        return reply
     if reply is None:
         return []
-    if not isinstance(reply, list):
-        raise _unexpected(reply, "a list")
-    return reply
+    raise _unexpected(reply, "a list")
 
 
 def bytes_of(reply: Reply) -> bytes:
     """Return a reply that is a string."""
-    if not isinstance(reply, bytes):
-        raise _unexpected(reply, "a string")
-    return reply
+    if type(reply) is bytes:
+        return reply
+    raise _unexpected(reply, "a string")
 
 
 def int_of(reply: Reply) -> int:
     """Return a reply that is a whole number."""
-    if not isinstance(reply, int):
-        raise _unexpected(reply, "a whole number")
-    return reply
+    if type(reply) is int:
+        return reply
+    raise _unexpected(reply, "a whole number")
 
 
 def text_of(reply: Reply) -> str:

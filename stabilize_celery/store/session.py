@@ -1,6 +1,6 @@
 """WATCH, reads and one EXEC, each step one packed send (PROTOCOL section 4)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,7 +12,7 @@ from stabilize_celery.store.blobs import Shelf
 from stabilize_celery.store.changes import Plan, plan
 from stabilize_celery.store.contract import Transaction
 from stabilize_celery.store.errors import StoreError, WrongKindError
-from stabilize_celery.store.queries import Question, list_of, question, time_us
+from stabilize_celery.store.queries import Answer, list_of, question, time_us
 from stabilize_celery.store.vault import PLAIN, Vault
 from stabilize_celery.store.wire import MISROUTED, Command, Link, LinkLostError, Refused, Reply, Wire
 
@@ -39,8 +39,17 @@ class Reading:
         self._address = address
         self._vault = vault
         self._fetched = vault.fetching(shelf, without_payloads=without_payloads)
-        self._asked: list[tuple[Query, Question]] = [(query, question(address, query)) for query in queries]
-        self.commands: list[Command] = [asked[0] for _, asked in self._asked if asked[0] is not None]
+        self._answers: dict[Query, Any] = {}
+        """What needs no asking: of nothing there is nothing."""
+        self._asked: list[tuple[Query, Callable[[Reply], Answer]]] = []
+        self.commands: list[Command] = []
+        for query in queries:
+            command, read = question(address, query)
+            if command is None:
+                self._answers[query] = read(None)
+            else:
+                self._asked.append((query, read))
+                self.commands.append(command)
         self.commands.append(_TIME)
 
     @property
@@ -61,16 +70,13 @@ class Reading:
     def snapshot(self, replies: Sequence[Reply]) -> Snapshot:
         """Return the answers; `replies` are those of `commands`, none of them refused."""
         self._fetched.begin()
-        rest = iter(replies)
-        answers = {query: self._answer(query, asked, rest) for query, asked in self._asked}
-        return Snapshot(answers, time_us(next(rest)))
-
-    def _answer(self, query: Query, asked: Question, replies: Iterator[Reply]) -> Any:
-        command, read = asked
-        answer = read(None if command is None else next(replies))
-        if type(query) not in _HASHES:
-            return answer
-        return self._vault.opened(self._address.prefix + query.key, answer, self._fetched)  # type: ignore[arg-type]
+        answers = dict(self._answers)
+        for (query, read), reply in zip(self._asked, replies, strict=False):
+            answer: Any = read(reply)
+            if type(query) in _HASHES:
+                answer = self._vault.opened(self._address.prefix + query.key, answer, self._fetched)
+            answers[query] = answer
+        return Snapshot(answers, time_us(replies[-1]))
 
 
 class PackedSession:
