@@ -1,15 +1,16 @@
 """A whole fleet, with all that can befall it: no law is broken, whatever fails (docs/reliability.md)."""
 
+import subprocess
+import sys
 from random import Random
 
 import pytest
 
 from stabilize_celery.runtime.lanes import lane_of
 from stabilize_celery.runtime.ports import Outgoing
-from tests.simulation.fleet.__main__ import run_seed
 from tests.simulation.fleet.actors import Loop
 from tests.simulation.fleet.broker import SimulatedBroker
-from tests.simulation.fleet.cases import draw_case, run_case
+from tests.simulation.fleet.cases import draw_case, run_case, run_seed
 from tests.simulation.fleet.fleet import Fleet, LawBrokenError
 from tests.simulation.fleet.minimise import minimised
 from tests.simulation.fleet.troubles import Troubles
@@ -37,6 +38,21 @@ def test_no_law_is_broken(first: int) -> None:
 def test_what_a_long_run_has_found_stays_mended(seed: int) -> None:
     """Seeds beyond those of the tests that once broke a law."""
     assert run_seed(seed)[1] == ""
+
+
+def test_seeds_run_in_processes_that_start_afresh() -> None:
+    """As macOS starts them, and Python 3.14 anywhere: they have nothing of the process that asks for them."""
+    afresh = "import multiprocessing, runpy; multiprocessing.set_start_method('spawn'); "
+    command = [
+        sys.executable,
+        "-c",
+        afresh + "runpy.run_module('tests.simulation.fleet', run_name='__main__', alter_sys=True)",
+    ]
+    arguments = ["--seeds", "2", "--jobs", "2", "--first-only"]
+    ran = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120, check=False)
+
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("2 seeds, ")
 
 
 def test_one_seed_is_one_run() -> None:

@@ -11,21 +11,14 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 
-from tests.simulation.fleet.cases import Case, draw_case, run_case
+from tests.simulation.fleet.cases import Case, draw_case, run_case, run_seed
 from tests.simulation.fleet.minimise import minimised
 
-__all__ = ["main", "run_seed"]
+__all__ = ["main"]
 
 _MOST_TOLD = 3
 _MOST_LINES = 150
 _CHUNK = 10
-
-
-def run_seed(seed: int) -> tuple[int, str, int, int]:
-    """Run a seed; return it, what is broken (empty: nothing), and how many steps and executions that took."""
-    logging.disable(logging.CRITICAL)
-    outcome = run_case(draw_case(seed))
-    return seed, outcome.broken, outcome.steps, outcome.executions
 
 
 def main(arguments: list[str]) -> int:

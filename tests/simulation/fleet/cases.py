@@ -1,5 +1,6 @@
 """What a seed stands for: workflows, what the outside does to them, and troubles. Running one, and judging it."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,7 +20,7 @@ from tests.simulation.fleet.fleet import SETTINGS, Fleet, LawBrokenError
 from tests.simulation.fleet.troubles import Troubles, draw_troubles
 from tests.simulation.random_graphs import TAME, WILD, definitions
 
-__all__ = ["Case", "Outcome", "draw_case", "run_case"]
+__all__ = ["Case", "Outcome", "draw_case", "run_case", "run_seed"]
 
 EVENTS: dict[str, Callable[[str], tuple[Any, ...]]] = {
     "cancel": lambda ref_id: (outside.cancel_stage, ref_id),
@@ -263,3 +264,10 @@ def run_case(case: Case, *, tells: bool = False) -> Outcome:
     elif calm.statuses != outcome.statuses:
         outcome.broken = f"it ends as {outcome.statuses}; without troubles as {calm.statuses}"
     return outcome
+
+
+def run_seed(seed: int) -> tuple[int, str, int, int]:
+    """Run a seed; return it, what is broken (empty: nothing), and how many steps and executions that took."""
+    logging.disable(logging.CRITICAL)
+    outcome = run_case(draw_case(seed))
+    return seed, outcome.broken, outcome.steps, outcome.executions
