@@ -22,6 +22,9 @@ __all__ = ["CeleryQueue"]
 
 logger = logging.getLogger("stabilize_celery")
 
+_MOST_KEPT = 10_000
+"""So many messages are kept at most for a processor that there is not (count); what is owed comes back by itself."""
+
 
 class CeleryQueue(Mailbox):
     """Takes messages for workers. As long as a `QueueProcessor` of this process serves it, they stay in the process.
@@ -121,13 +124,17 @@ class CeleryQueue(Mailbox):
         return applied
 
     def publish(self, batch: Sequence[Outgoing]) -> None:
-        """Hand messages to this process' processor if there is one, else to the broker. Raises QueueError."""
-        if self._is_served:
-            with self._arrived:
-                self._ready.extend(batch)
-                self._arrived.notify_all()
-        elif self._given is not None:
+        """Hand messages to this process' processor if there is one, else to the broker. Raises QueueError.
+
+        Without a broker they are kept for a processor that the program makes later, as far as there is room.
+        """
+        if not self._is_served and self._given is not None:
             self._publisher().publish(batch)
+            return
+        with self._arrived:
+            if self._is_served or len(self._ready) < _MOST_KEPT:
+                self._ready.extend(batch)
+            self._arrived.notify_all()
 
     def attach(self) -> None:
         """Keep messages in this process from now on: a processor serves them."""

@@ -5,8 +5,8 @@ from typing import Any
 
 from stabilize_celery.compat.celery_queue import CeleryQueue
 from stabilize_celery.compat.former import PostgresQueue, PostgresWorkflowStore, SqliteQueue, SqliteWorkflowStore
+from stabilize_celery.compat.registry import TaskRegistry
 from stabilize_celery.compat.store import RedisWorkflowStore
-from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.tasks.task import Task
 
 __all__ = ["create_queue", "create_repository", "get_default_registry", "get_task", "register_task", "task"]

@@ -12,6 +12,7 @@ from stabilize_celery.models.stage import StageExecution
 
 __all__ = ["EventReader"]
 
+_CREATED = "workflow.created"
 _KNOWN = {one.value: one for one in EventType}
 _NEAREST = {
     "stage.failed_continue": EventType.STAGE_FAILED,
@@ -60,7 +61,9 @@ class EventReader:
                 )
 
     def _about(self, entity: EntityType, event: WorkflowEvent) -> dict[str, Any]:
-        """Return what is known of the stage or task that an event is about."""
+        """Return what is known of the workflow, stage or task that an event is about."""
+        if entity is EntityType.WORKFLOW:
+            return self._about_workflow() if event.kind == _CREATED else {}
         stage = self._stage(event.ref_id) if event.ref_id else None
         if stage is None:
             return {"ref_id": event.ref_id, "name": event.ref_id}
@@ -72,6 +75,15 @@ class EventReader:
         task = next((one for one in stage.tasks if one.name == event.data.get("task")), None)
         about = {} if task is None else {"id": task.id, "implementing_class": task.implementing_class}
         return {"ref_id": stage.ref_id, "name": event.data.get("task"), "stage_id": stage.id, **about}
+
+    def _about_workflow(self) -> dict[str, Any]:
+        workflow = self._client.get(self._workflow_id)
+        return {
+            "application": workflow.application,
+            "name": workflow.name,
+            "type": workflow.type.value,
+            "stage_count": len(workflow.stages),
+        }
 
     def _stage(self, ref_id: str) -> StageExecution | None:
         if ref_id not in self._stages:

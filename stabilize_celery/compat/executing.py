@@ -1,27 +1,41 @@
 """How tasks of upstream are executed by a `QueueProcessor`: what they rely on, and the engine does otherwise."""
 
+from copy import deepcopy
 from typing import Any
 
 import msgspec
 from typing_extensions import override
 
+from stabilize_celery.compat.jumps import jumps_behind, jumps_with
+from stabilize_celery.engine.handlers.run_task import ClaimedTask
 from stabilize_celery.engine.results import TaskReturned
+from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.runtime.executor import TaskExecutor
 from stabilize_celery.tasks.options import TaskOptions
 from stabilize_celery.tasks.registry import TaskRegistry
+from stabilize_celery.tasks.task import Task
 
 __all__ = ["FormerExecutor", "OnlyRegistry"]
 
 
 class FormerExecutor(TaskExecutor):
-    """Lets what a jump hands on be seen by all that run again, the stage that jumped among them, as if put out."""
+    """Lets what a jump hands on be seen by all that run again, the stage that jumped among them, as if put out.
+
+    A task that has called a workflow finds its id in the context (`_sub_workflow_id`), as those do that build it first.
+    """
 
     @override
-    def execute(self, *call: Any, **more: Any) -> TaskReturned:
-        returned = super().execute(*call, **more)
-        if returned.status != "REDIRECT":
-            return returned
-        return msgspec.structs.replace(returned, outputs={**returned.context, **returned.outputs})
+    def execute(
+        self, claimed: ClaimedTask, task: Task, options: TaskOptions, stage: StageExecution, *more: Any, **named: Any
+    ) -> TaskReturned:
+        if (called := claimed.frame.run.sub) is not None:
+            stage.context["_sub_workflow_id"] = called.workflow_id
+        before = deepcopy(jumps_behind(stage.context, stage.ref_id))
+        returned = super().execute(claimed, task, options, stage, *more, **named)
+        if returned.status != "REDIRECT" or returned.target is None:
+            return msgspec.structs.replace(returned, context={**before, **returned.context}) if before else returned
+        jumps = jumps_with(stage.context, stage.ref_id, returned.target, returned.context)
+        return msgspec.structs.replace(returned, outputs={**returned.context, **jumps, **returned.outputs})
 
 
 class OnlyRegistry(TaskRegistry):

@@ -1,45 +1,93 @@
-"""Where tasks may jump to: programs written for `stabilize` don't say, and here a stage has to declare it (wcp 1.9)."""
+"""Where tasks may jump to, and how often: programs written for `stabilize` don't say; here it is declared (wcp 1.9).
+
+They read in a stage's context how often it was jumped to or from (`_jump_count`, `_jump_history`), and why a jump was
+refused (`jump_error`).
+"""
 
 import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from stabilize_celery.models.stage import JoinType, StageExecution
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.tasks.variants import CallableTask
 
-__all__ = ["declare_jumps"]
+__all__ = ["declare_jumps", "jumps_behind", "jumps_with", "tell_jumps"]
 
-_JUMP, _LIMIT = "jump_to", "_max_jumps"
+_JUMP, _LIMIT, _COUNT, _HISTORY = "jump_to", "_max_jumps", "_jump_count", "_jump_history"
+_LIMIT_OF_A_STAGE = 10
 
 
-def declare_jumps(workflow: Workflow, registry: TaskRegistry) -> None:
+def declare_jumps(workflow: Workflow, registries: Iterable[TaskRegistry]) -> None:
     """Let each stage jump anywhere that declares nothing, and has a task whose code names `jump_to`.
 
     One that joins branches starts again when none of them can come any more: the jump may have gone back into one only,
     and the others don't come twice.
 
-    Limits in contexts (`_max_jumps`, there of one stage each) together limit the workflow's jumps.
+    Limits (`_max_jumps` in the workflow's context or a stage's, else 10; there of one stage each) together limit the
+    workflow's jumps, unless it has a `max_jumps` of its own.
     """
+    known = list(registries)
     top = [stage for stage in workflow.stages if stage.parent_stage_id is None and stage.mi_config is None]
-    for stage in top:
-        if not stage.jump_targets and _may_jump(stage, registry):
-            stage.jump_targets = [other.ref_id for other in top]
-            if stage.join_type is JoinType.AND and len(stage.requisite_stage_ref_ids) > 1:
-                stage.join_type = JoinType.OR
-    limits = [limit for stage in top if isinstance(limit := stage.context.get(_LIMIT), int)]
-    if limits:
-        workflow.max_jumps = min(workflow.max_jumps, max(0, sum(limits)))
+    jumpers = [stage for stage in top if not stage.jump_targets and _may_jump(stage, known)]
+    for stage in jumpers:
+        stage.jump_targets = [other.ref_id for other in top]
+        if stage.join_type is JoinType.AND and len(stage.requisite_stage_ref_ids) > 1:
+            stage.join_type = JoinType.OR
+    limits = [_limit(stage, workflow) for stage in top if stage in jumpers or _LIMIT in stage.context]
+    if limits and workflow.max_jumps == Workflow.max_jumps:
+        workflow.max_jumps = max(0, sum(limits))
 
 
-def _may_jump(stage: StageExecution, registry: TaskRegistry) -> bool:
-    return any(_JUMP in _source(task.implementing_class, registry) for task in stage.tasks)
+def jumps_with(context: Mapping[str, Any], ref_id: str, target: str, handed_on: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what contexts tell of the jumps so far, and of one more."""
+    history = [*context.get(_HISTORY, []), {"from_stage": ref_id, "to_stage": target, "context_keys": [*handed_on]}]
+    history[-1]["jump_number"] = len(history)
+    return {_COUNT: len(history), _HISTORY: history}
 
 
-def _source(task_type: str, registry: TaskRegistry) -> str:
+def jumps_behind(context: Mapping[str, Any], ref_id: str) -> dict[str, Any]:
+    """Return what the context of a stage keeps of them: those up to its own last one."""
+    history = context.get(_HISTORY, [])
+    while history and ref_id not in (history[-1]["from_stage"], history[-1]["to_stage"]):
+        history = history[:-1]
+    return {_COUNT: len(history), _HISTORY: history} if history else {}
+
+
+def tell_jumps(workflow: Workflow) -> None:
+    """Say in each stage's context what became of its jumps."""
+    names = {stage.ref_id for stage in workflow.stages}
+    for stage in workflow.stages:
+        told = {name: stage.outputs[name] for name in (_COUNT, _HISTORY) if name in stage.outputs}
+        stage.outputs = {name: value for name, value in stage.outputs.items() if name not in told}
+        stage.context = {**stage.context, **told}
+        history = stage.context.get(_HISTORY, [])
+        if stage.status.is_halt and history and history[-1]["from_stage"] == stage.ref_id:
+            target, count = history[-1]["to_stage"], len(history) - 1
+            stage.context |= {_COUNT: count, _HISTORY: history[:-1]}
+            stage.context["jump_error"] = (
+                f"Max jump count exceeded: {count}/{_limit(stage, workflow)}"
+                if target in names
+                else f"Target stage not found: {target}"
+            )
+
+
+def _limit(stage: StageExecution, workflow: Workflow) -> int:
+    limits = (workflow.context.get(_LIMIT), stage.context.get(_LIMIT))
+    return next((limit for limit in limits if isinstance(limit, int)), _LIMIT_OF_A_STAGE)
+
+
+def _may_jump(stage: StageExecution, registries: Iterable[TaskRegistry]) -> bool:
+    return any(_JUMP in _source(task.implementing_class, registries) for task in stage.tasks)
+
+
+def _source(task_type: str, registries: Iterable[TaskRegistry]) -> str:
     """Return the code of a task type; nothing where it can't be read, or is known only to other workers."""
-    if not registry.has(task_type):
+    known = next((one for one in registries if one.has(task_type)), None)
+    if known is None:
         return ""
-    task = registry.get(task_type)
+    task = known.get(task_type)
     code = task.func if isinstance(task, CallableTask) else type(task)
     try:
         return inspect.getsource(code)

@@ -2,12 +2,13 @@
 
 A stage that a failure kept from being reached is NOT_STARTED there; here it is SKIPPED or CANCELED as soon as nothing
 can reach it any more. One whose tasks had all succeeded when another stage's failure ended the workflow is SUCCEEDED.
-What a task raised, or put out before it failed, stands in its stage's context, too. A task whose failure its stage
-bears has its stage's status.
+What a task raised, or put out before it failed, stands in its stage's context, too, and what became of its jumps. A
+task whose failure its stage bears has its stage's status.
 """
 
 from collections.abc import Mapping
 
+from stabilize_celery.compat.jumps import tell_jumps
 from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
@@ -28,6 +29,7 @@ _GIVEN_UP = frozenset({WorkflowStatus.SKIPPED, _CANCELED})
 
 def retold(workflow: Workflow) -> Workflow:
     """Return the workflow, told so."""
+    tell_jumps(workflow)
     for stage in workflow.stages:
         _tell_failure(stage)
         if stage.status is _CANCELED and stage.tasks and all(task.status is _SUCCEEDED for task in stage.tasks):

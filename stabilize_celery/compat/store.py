@@ -14,6 +14,7 @@ from stabilize_celery.client.handle import WorkflowHandle
 from stabilize_celery.client.outcomes import Outcome
 from stabilize_celery.compat.jumps import declare_jumps
 from stabilize_celery.compat.list_outputs import join_list_outputs
+from stabilize_celery.compat.registry import TaskRegistry
 from stabilize_celery.compat.retold import retold
 from stabilize_celery.compat.transactions import StoreTransaction, transaction
 from stabilize_celery.errors import ConcurrencyError, UnreachableError, WorkflowNotFoundError
@@ -24,7 +25,7 @@ from stabilize_celery.runtime.ports import Outgoing, Publisher
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Store
 from stabilize_celery.store.memory import MemoryStore
-from stabilize_celery.tasks.registry import TaskRegistry
+from stabilize_celery.tasks import registry
 
 __all__ = ["RedisWorkflowStore", "create_store", "forget_memory", "stage_of"]
 
@@ -89,8 +90,8 @@ class RedisWorkflowStore:
             store=self._kept.store,
             publisher=self._relay,
         )
-        self.task_registry: TaskRegistry | None = None
-        """The task types of the processor in this process, if there is one."""
+        self.task_registry: registry.TaskRegistry | None = None
+        """The task types of the processor in this process, if there is one yet."""
         self.drafts, self._owners = self._kept.drafts, self._kept.owners
         """Workflows that wait for their start, by id."""
         _MADE[next(_NUMBERS)] = self
@@ -153,8 +154,8 @@ class RedisWorkflowStore:
             raise ValueError(f"workflow {draft.id} was cancelled before it was started; make a new one")
         if draft.status is WorkflowStatus.PAUSED:
             raise ValueError(f"workflow {draft.id} was paused before it was started: resume it, then start it")
-        if self.task_registry is not None:
-            declare_jumps(draft, self.task_registry)
+        known = TaskRegistry.made() if self.task_registry is None else [self.task_registry]
+        declare_jumps(draft, known)
         join_list_outputs(draft)
         handle = self.client.start(draft)
         self._note_stages(draft)

@@ -30,6 +30,9 @@ from stabilize_celery.compat.former_tokens import (
 from stabilize_celery.compat.highway import (
     HighwayTask,
 )
+from stabilize_celery.compat.registry import (
+    TaskRegistry,
+)
 from stabilize_celery.compat.schemas import (
     BASE_STAGE_SCHEMA,
     SHELL_TASK_SCHEMA,
@@ -39,6 +42,9 @@ from stabilize_celery.compat.schemas import (
     is_valid,
     validate_context,
     validate_outputs,
+)
+from stabilize_celery.compat.sub_workflow import (
+    SubWorkflowTask,
 )
 from stabilize_celery.compat.verifiers import (
     get_verifier,
@@ -79,12 +85,6 @@ from stabilize_celery.tasks.interface import (
     RetryableTask,
     SkippableTask,
     Task,
-)
-from stabilize_celery.tasks.registry import (
-    TaskRegistry,
-)
-from stabilize_celery.tasks.sub_workflow import (
-    SubWorkflowTask,
 )
 from stabilize_celery.tasks.verification import (
     CallableVerifier,

@@ -51,6 +51,19 @@ def gate() -> Workflow:
     return Workflow.create("app", "gate", [stage])
 
 
+def test_what_is_started_before_there_is_a_processor_waits_for_it(
+    queue: SqliteQueue, store: SqliteWorkflowStore
+) -> None:
+    """In the queue, so that the processor handles it at once when it comes."""
+    workflow = gate()
+    Orchestrator(queue, store=store).start(workflow)
+
+    assert queue.size() == 1
+    with QueueProcessor(queue, store=store) as processor:
+        assert processor.process_one()
+        assert store.retrieve(workflow.id).status is WorkflowStatus.RUNNING
+
+
 # -- polled by hand ----------------------------------------------------------------------------------------------------
 
 

@@ -104,6 +104,7 @@ def test_the_history_of_a_run_is_replayed() -> None:
 
     state = replayer.rebuild_workflow_state(flow.id)
     assert (state["status"], state["stages"][flow.stages[0].id]["status"]) == ("SUCCEEDED", "SUCCEEDED")
+    assert (state["application"], state["name"]) == (flow.application, flow.name)
     assert replayer.rebuild_workflow_state(flow.id, seen[0].sequence)["stages"] == {}
     assert {event.metadata.correlation_id for event in seen} == {flow.id}
     by_id, by_ref = (EventQuery(EntityType.STAGE, key, flow.id) for key in (flow.stages[0].id, "a"))
