@@ -199,6 +199,8 @@ class StageLine(msgspec.Struct, omit_defaults=True):
     runs: int = 0
     """How many runs there are: loops, merges and restarts make more than one."""
     attempts: int = 0
+    is_idle: bool = False
+    """It is RUNNING, and no worker is at its next task: none is free or knows it, or it is to be tried again later."""
     waits: str = ""
     """The signal that it waits for."""
     offer: str = ""

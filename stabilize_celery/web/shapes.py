@@ -154,8 +154,17 @@ def _add_run(line: StageLine, plan: StagePlan, run: Run) -> None:
         line.waiting_since_ms = run.created_us // 1000
     line.tasks = line.tasks or [task.type for task in task_list(plan, run.planned)]
     line.attempts = max((task.attempts for task in run.tasks), default=0)
+    line.is_idle = _is_idle(plan, run)
     line.waits, line.offer, line.child = run.waits, run.offer, run.child
     line.told = " ".join(_why(run).split())[:_LONGEST_TOLD]
+
+
+def _is_idle(plan: StagePlan, run: Run) -> bool:
+    is_at_instances = plan.instances is not None and run.instance is None
+    if run.status != "RUNNING" or run.phase != "tasks" or run.child or is_at_instances:
+        return False
+    state = run.tasks[run.task_index] if run.task_index < len(run.tasks) else TaskState()
+    return run.task_index < len(task_list(plan, run.planned)) and state.status == "NOT_STARTED"
 
 
 def _why(run: Run) -> str:

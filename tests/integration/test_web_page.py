@@ -374,6 +374,10 @@ def test_the_page_fits_a_telephone(still: Site, page: Page) -> None:
         page.locator("h1", has_text=heading).wait_for(state="attached")
         page.locator(".virtual .row" if address == "/workflows" else "h1").first.wait_for(state="attached")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, address
+        if address == "/workflows":
+            box = page.locator(".virtual").bounding_box()
+            assert box is not None
+            assert box["y"] < 400, "what is listed is seen before what it is searched by is scrolled away"
         if address == "/schedules":
             assert size_of(page, "th", "Workflow")["height"] < 40, "its head is one line"
             assert size_of(page, "td", "Europe/Berlin")["width"] > 80, "a word is not cut"
@@ -492,6 +496,15 @@ def test_schedules_are_shown_paused_and_started(still: Site, page: Page) -> None
     row.get_by_role("button", name="Resume").wait_for()
     row.get_by_text("paused").wait_for()
     assert [item.name for item in still.client.list().items] == ["report"]
+
+
+def test_a_stage_that_no_worker_is_at_says_so(site: Site, page: Page) -> None:
+    """RUNNING alone would say that somebody works on it."""
+    run = started(site, flow(stage("a", does="no such task")), a="RUNNING")
+    open_page(page, site, f"/workflows/{run}/stages")
+
+    page.locator(".row", has_text="no such task").get_by_text("no worker at it").wait_for()
+    site.client.handle(run).cancel("seen")
 
 
 def test_a_result_is_shown_once_it_is_there(site: Site, page: Page) -> None:

@@ -8,8 +8,10 @@ from stabilize_celery.engine.places import ledger
 from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import SetFields, workflow_slot
 from stabilize_celery.models.definition import to_definition
+from stabilize_celery.models.multi_instance import MultiInstanceConfig
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.schedule import Schedule
+from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.store.contract import Bury, Transaction
 from stabilize_celery.web import bodies, schedules
 from stabilize_celery.web.answers import NotFoundError
@@ -46,6 +48,38 @@ def test_a_priority_is_given_at_the_start_and_told(world: World) -> None:
 
     assert [service.workflow(one).priority for one in (given, own)] == [9, 6]
     assert [line.priority for line in lines_of(world.client, [given, own])] == [9, 6]
+
+
+def test_a_stage_whose_task_nobody_works_on_is_idle(world: World) -> None:
+    """RUNNING alone would say that somebody does; what waits for something else says that itself."""
+    several = stage("several", does="wrok", mi_config=MultiInstanceConfig(count=2))
+    handle = world.start(stage("unknown", does="wrok"), stage("done"), gate("gate"), several)
+
+    stages = {line.ref_id: (line.status, line.is_idle) for line in Service(world.client).workflow(handle.id).stages}
+
+    assert stages == {
+        "unknown": ("RUNNING", True),
+        "done": ("SUCCEEDED", False),
+        "gate": ("SUSPENDED", False),
+        "several": ("RUNNING", False),
+    }
+
+
+def test_a_stage_is_not_idle_while_its_task_is_executed() -> None:
+    """Nor after that."""
+    seen: list[bool] = []
+
+    def look(stage: StageExecution) -> TaskResult:
+        seen.append(Service(world.client).workflow(stage.context["id"]).stages[0].is_idle)
+        return TaskResult.success()
+
+    world = World(look=look)
+    definition = workflow(stage("a", does="look"))
+    definition.stages[0].context["id"] = definition.id
+    world.client.start(definition)
+    world.settle()
+
+    assert seen == [False]
 
 
 def test_a_stage_by_itself_has_the_status_that_it_has_among_the_others(world: World) -> None:

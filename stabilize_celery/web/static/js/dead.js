@@ -24,7 +24,7 @@ export async function deadView({ main, life, service }) {
       ),
       all.length > 1 && !service.read_only && h("div", { class: "buttons" }, replayAll),
       letters,
-      h("div", { class: "buttons" }, h("button", { type: "button", onclick: show }, "Look again")),
+      h("div", { class: "buttons wrap" }, h("button", { type: "button", onclick: show }, "Look again")),
     );
   };
   await show();

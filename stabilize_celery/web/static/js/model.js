@@ -107,7 +107,7 @@ export class Model {
 const DEFAULTS = {
   name: "", type: "", requisites: [], parent: "", owner: "", tasks: [], join: "AND", split: "AND", jumps: [],
   mutex_key: "", can_multiply: false, is_dynamic: false, region: [], started_ms: 0, ended_ms: 0, waiting_since_ms: 0,
-  runs: 0, attempts: 0, waits: "", offer: "", child: "", instances: null, told: "",
+  runs: 0, attempts: 0, is_idle: false, waits: "", offer: "", child: "", instances: null, told: "",
 };
 
 /** The API leaves out what has its default. */

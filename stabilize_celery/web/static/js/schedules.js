@@ -3,7 +3,7 @@
 import { get, part, post } from "./api.js";
 import { confirm } from "./dialog.js";
 import { fill, h } from "./dom.js";
-import { clock, count, DEFAULT_PRIORITY, learnTime, shortId } from "./words.js";
+import { clock, count, DEFAULT_PRIORITY, interval, learnTime, shortId } from "./words.js";
 
 const TITLES = ["Name", "Workflow", "When", "Next", "Last", "Started", ""];
 
@@ -21,7 +21,7 @@ export async function schedulesView({ main, life, service }) {
       h("h1", {}, "Schedules"),
       items.length === 0 && h("p", { class: "dim" }, "There are none. `stabilize-celery schedule add` makes one."),
       items.length > 0 && h("table", {}, h("thead", {}, heads), h("tbody", {}, rows)),
-      h("div", { class: "buttons" }, h("button", { type: "button", onclick: show }, "Look again")),
+      h("div", { class: "buttons wrap" }, h("button", { type: "button", onclick: show }, "Look again")),
     );
   };
   await show();
@@ -35,7 +35,7 @@ function rowOf(one, isReadOnly, onDone) {
     {},
     h("td", {}, one.name),
     h("td", {}, `${one.application} ${one.workflow_name}`, h("span", { class: "dim" }, priority)),
-    h("td", {}, one.every_s === null ? `${one.cron} ${one.timezone}` : `every ${one.every_s} s`),
+    h("td", {}, one.every_s === null ? `${one.cron} ${one.timezone}` : `every ${interval(one.every_s)}`),
     h("td", {}, one.is_paused ? "paused" : one.next_ms === null ? "-" : clock(one.next_ms)),
     h("td", {}, one.last_ms === null ? "-" : clock(one.last_ms), last),
     h("td", {}, count(one.started), one.skipped > 0 && `, ${count(one.skipped)} skipped`, one.error && h("p", { class: "bad brief" }, one.error)),

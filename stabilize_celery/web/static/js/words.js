@@ -26,6 +26,20 @@ export function duration(ms) {
   return `${days} d ${hours % 24} h`;
 }
 
+const UNITS = { w: 604_800_000, d: 86_400_000, h: 3_600_000, m: 60_000, s: 1000, ms: 1 };
+
+/** What was given as an interval, as the command line writes it: `30s`, `1h30m`. */
+export function interval(seconds) {
+  let left = Math.round(seconds * 1000);
+  let told = "";
+  for (const [unit, ms] of Object.entries(UNITS)) {
+    const amount = Math.floor(left / ms);
+    left -= amount * ms;
+    if (amount) told += `${amount}${unit}`;
+  }
+  return told;
+}
+
 /** A time of day, with the date unless it is today's. */
 export function clock(ms) {
   if (!ms) return "";
