@@ -51,17 +51,17 @@ def cancel(
     workflow_id: WorkflowId,
     reason: Annotated[str, typer.Option("--reason", "-r", help="Why: shown with the workflow.")] = "",
 ) -> int:
-    """End a workflow; what runs is asked to stop."""
+    """Cancel a workflow; running code is asked to stop."""
     return tell(session, workflow_id, session.client().handle(workflow_id).cancel(reason))
 
 
 def pause(session: Session, workflow_id: WorkflowId) -> int:
-    """Hold back what would begin work."""
+    """Pause a workflow: what runs ends, nothing new starts."""
     return tell(session, workflow_id, session.client().handle(workflow_id).pause())
 
 
 def resume(session: Session, workflow_id: WorkflowId) -> int:
-    """Go on after a pause."""
+    """Resume a paused workflow."""
     return tell(session, workflow_id, session.client().handle(workflow_id).resume())
 
 
@@ -75,10 +75,10 @@ def signal(
     workflow_id: WorkflowId,
     ref_id: RefId,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The signal's name.")],
-    payload: Annotated[str | None, typer.Argument(metavar="JSON", help="What the task gets with it.")] = None,
-    transient: Annotated[bool, typer.Option("--transient", help="Not kept if nobody waits for it now.")] = False,
+    payload: Annotated[str | None, typer.Argument(metavar="JSON", help="Data for the task, as JSON.")] = None,
+    transient: Annotated[bool, typer.Option("--transient", help="Lost if no task waits for it now.")] = False,
     instance: Annotated[
-        int | None, typer.Option("--instance", min=0, metavar="N", help="Only this instance's, from 0.")
+        int | None, typer.Option("--instance", min=0, metavar="N", help="Only to this instance, from 0.")
     ] = None,
 ) -> int:
     """Send a signal to a stage."""
@@ -105,12 +105,12 @@ def _cut(text: str | None) -> str:
 
 
 def skip_stage(session: Session, workflow_id: WorkflowId, ref_id: RefId) -> int:
-    """Let a stage's thread go on without the rest of its work."""
+    """Skip the rest of a stage's work; its branch continues."""
     return tell(session, workflow_id, session.client().handle(workflow_id).skip_stage(ref_id))
 
 
 def cancel_stage(session: Session, workflow_id: WorkflowId, ref_id: RefId) -> int:
-    """Take the thread out of a stage; other branches go on."""
+    """Cancel a stage: its branch ends, others continue."""
     return tell(session, workflow_id, session.client().handle(workflow_id).cancel_stage(ref_id))
 
 
@@ -119,7 +119,7 @@ def cancel_region(
     workflow_id: WorkflowId,
     region: Annotated[str, typer.Argument(metavar="REGION", help="The region's name.")],
 ) -> int:
-    """Take the threads out of a region's stages."""
+    """Cancel the work in a region's stages."""
     return tell(session, workflow_id, session.client().handle(workflow_id).cancel_region(region))
 
 
@@ -133,7 +133,7 @@ def add_instances(
     workflow_id: WorkflowId,
     ref_id: RefId,
     number: Annotated[int, typer.Argument(min=1, metavar="N", help="How many.")] = 1,
-    names: Annotated[str | None, typer.Argument(metavar="JSON", help="More names that they see.")] = None,
+    names: Annotated[str | None, typer.Argument(metavar="JSON", help="A JSON object of values that they see.")] = None,
 ) -> int:
     """Add instances to a stage that allows it."""
     seen = _json(names, "the context")
@@ -147,5 +147,5 @@ def add_instances(
 
 
 def complete_instances(session: Session, workflow_id: WorkflowId, ref_id: RefId) -> int:
-    """End a multi-instance stage early: its thread goes on."""
+    """End a multi-instance stage early; its branch continues."""
     return tell(session, workflow_id, session.client().handle(workflow_id).complete_instances(ref_id))

@@ -68,9 +68,9 @@ def add_bench(app: typer.Typer) -> None:
 
 def bench(
     session: Session,
-    repetitions: Annotated[int, typer.Option(min=1, help="Of each shape and mode, by turns.")] = 3,
+    repetitions: Annotated[int, typer.Option(min=1, help="Per shape and mode, interleaved.")] = 3,
     scale: Annotated[float, typer.Option(min=0.001, max=1.0, help="Share of the full number of stages.")] = 1.0,
-    peers: Annotated[bool, typer.Option("--peers", help="Beside Celery's canvas and other engines.")] = False,
+    peers: Annotated[bool, typer.Option("--peers", help="Also measure Celery's canvas and other engines.")] = False,
 ) -> int:
     """Measure what a stage costs here, in each mode; on a Redis and workers of its own, which leave nothing."""
     if session.shared.redis_url or session.shared.broker_url:

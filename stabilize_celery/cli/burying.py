@@ -23,7 +23,7 @@ LetterId = Annotated[
 
 def dead_app() -> typer.Typer:
     """Return the group of commands."""
-    app = typer.Typer(cls=Group, help="Messages that nobody handles any more.", no_args_is_help=True)
+    app = typer.Typer(cls=Group, help="Messages that could not be handled.", no_args_is_help=True)
     command(app, "list")(list_dead)
     command(app, "show")(show)
     command(app, "replay")(replay_one)
@@ -80,10 +80,10 @@ def _checked(letter_id: str) -> str:
 
 
 def replay_one(session: Session, letter_id: LetterId) -> int:
-    """Let a dead letter be handled again."""
+    """Handle a dead letter again."""
     return tell(session, letter_id, replay(session.client().runtime, _checked(letter_id)))
 
 
 def drop_one(session: Session, letter_id: LetterId) -> int:
-    """Give a dead letter up: its workflow ends TERMINAL."""
+    """Give up a dead letter: its workflow ends TERMINAL."""
     return tell(session, letter_id, drop(session.client().runtime, _checked(letter_id)))

@@ -54,7 +54,7 @@ def demo(
     workers: Annotated[int, typer.Option(min=1, help="Workers to start.")] = 2,
     processes: Annotated[int, typer.Option(min=1, help="Processes of each.")] = 2,
 ) -> int:
-    """Audit a Python source tree on a fleet of workers of its own; leaves a report to look at."""
+    """Audit a Python source tree on a temporary fleet of workers, and write a report."""
     source = path or Path(sysconfig.get_paths()["stdlib"])
     try:
         # The first stage finds them by itself; a mistyped folder is told before anything is started.

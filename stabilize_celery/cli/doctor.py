@@ -50,11 +50,11 @@ def add_doctor(app: typer.Typer) -> None:
 
 def doctor(
     session: Session,
-    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended, now.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair what can be repaired.")] = False,
 ) -> int:
     """Check Redis, its settings, the broker, the workers, and what is overdue or lost. Exit code 1 on a problem.
 
-    Looks at every workflow: with very many of them that takes a while.
+    Checks every workflow, so it takes a while if there are many.
     """
     client = session.client()
     checks = [*check_server(client.store.health()), *_check_fleet(client), *_check_work(client), _check_broker(client)]

@@ -63,8 +63,8 @@ def list_workflows(
     application: Annotated[str | None, typer.Option(help="Only those of this application.")] = None,
     name: Annotated[str | None, typer.Option(help="Only those of this name.")] = None,
     status: Annotated[str | None, typer.Option(help="Only those in this status.", autocompletion=statuses)] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
-    cursor: Annotated[str | None, typer.Option(help="Go on where the page before ended.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 50,
+    cursor: Annotated[str | None, typer.Option(help="Continue after the previous page.")] = None,
 ) -> int:
     """List workflows, newest first."""
     client = session.client()
@@ -133,7 +133,7 @@ def events(
     session: Session,
     workflow_id: WorkflowId,
     from_id: Annotated[str, typer.Option("--from", help="Only what happened after this event id.")] = "0",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens, until its end.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Then follow new events until its end.")] = False,
 ) -> int:
     """Print the history of a workflow, oldest first."""
     handle = session.client().handle(workflow_id)
@@ -150,7 +150,7 @@ def result(
     workflow_id: WorkflowId,
     timeout: Annotated[float | None, duration_option("--timeout", "How long to wait for its end, such as 5m.")] = None,
     show_secrets: Annotated[
-        bool, typer.Option("--show-secrets", help="Also values whose key says that they are secrets.")
+        bool, typer.Option("--show-secrets", help="Also show values under keys that mark secrets.")
     ] = False,
 ) -> int:
     """Wait for the end; print as JSON what a canvas returned, or else the outputs of all stages."""

@@ -30,7 +30,7 @@ _OPTIONS = {"name": "NAME", "every_s": "--every", "max_missed": "--max-missed"} 
 
 def schedule_app() -> typer.Typer:
     """Return the group of commands."""
-    app = typer.Typer(cls=Group, help="Workflows that start by themselves, by cron or interval.", no_args_is_help=True)
+    app = typer.Typer(cls=Group, help="Start workflows by cron or interval.", no_args_is_help=True)
     command(app, "add")(add)
     command(app, "list")(list_schedules)
     command(app, "show")(show)
@@ -46,19 +46,19 @@ def add(  # noqa: PLR0913, PLR0917 - the options of the command
     name: Name,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A pipeline as YAML or JSON; - is standard input.")],
     cron: Annotated[str, typer.Option("--cron", metavar="EXPR", help="Such as '0 3 * * 1-5' or @daily.")] = "",
-    every: Annotated[float | None, duration_option("--every", "In place of --cron, such as 30s or 1h30m.")] = None,
+    every: Annotated[float | None, duration_option("--every", "Instead of --cron, such as 30s or 1h30m.")] = None,
     timezone: Annotated[str, typer.Option("--timezone", metavar="ZONE", help="Such as Europe/Berlin.")] = "UTC",
     missed: Annotated[
         str, typer.Option("--missed", help="Times missed by more than a minute: skip, once, all.")
     ] = MISSED[1],
     max_missed: Annotated[int, typer.Option("--max-missed", metavar="N", help="With --missed all.")] = 100,
-    overlap: Annotated[str, typer.Option("--overlap", help="Start beside the one before: allow, skip.")] = OVERLAP[0],
+    overlap: Annotated[str, typer.Option("--overlap", help="While the previous one runs: allow, skip.")] = OVERLAP[0],
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A value of the context: JSON, or text.")
     ] = None,
     priority: Priority = None,
 ) -> int:
-    """Add a schedule, or replace the one of this name."""
+    """Add a schedule, or replace the one with this name."""
     if bool(cron) == (every is not None):
         raise Mistake("when does it start? Give --cron or --every, one of them")
     pipeline = read_pipeline(file, settings or (), priority)
@@ -150,17 +150,17 @@ def show(session: Session, name: Name) -> int:
 
 
 def pause(session: Session, name: Name) -> int:
-    """Let nothing start until it is resumed."""
+    """Pause a schedule: it starts nothing until it is resumed."""
     return _told(session, name, session.client().schedules.pause(name), "is paused")
 
 
 def resume(session: Session, name: Name) -> int:
-    """Go on with the next time from now."""
+    """Resume a schedule with its next time from now."""
     return _told(session, name, session.client().schedules.resume(name), "goes on")
 
 
 def start_now(session: Session, name: Name) -> int:
-    """Start what it starts now, beside its times."""
+    """Start its workflow now, in addition to its times."""
     handle = session.client().schedules.start(name)
     if handle is None:
         raise _unknown(name)
@@ -172,7 +172,7 @@ def start_now(session: Session, name: Name) -> int:
 
 
 def remove(session: Session, name: Name) -> int:
-    """Forget a schedule; workflows that it has started go on."""
+    """Remove a schedule; workflows that it started continue."""
     return _told(session, name, session.client().schedules.remove(name), "is gone")
 
 

@@ -34,7 +34,7 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A value of the context: JSON, or text.")
 ]
 Priority = Annotated[
-    int | None, typer.Option("--priority", min=0, max=9, help="0 goes first, 9 last; in place of the file's own.")
+    int | None, typer.Option("--priority", min=0, max=9, help="0 (most urgent) to 9; overrides the file's.")
 ]
 _SUFFIXES = (".yaml", ".yml", ".json")
 _NAME_WIDTH = 40
@@ -58,12 +58,12 @@ def start(  # noqa: PLR0913, PLR0917 - the options of the command
         typer.Option("--batch", metavar="LINES", help="JSON lines: definitions, or contexts for FILE; start each."),
     ] = None,
     replaces: Annotated[
-        str | None, typer.Option("--replace", metavar="KEY", help="Cancel what runs under this key, take its place.")
+        str | None, typer.Option("--replace", metavar="KEY", help="Replace the workflow that runs under this key.")
     ] = None,
-    delay: Annotated[float, duration_option("--delay", "With --replace: begin so much later, such as 30s.")] = 0.0,
+    delay: Annotated[float, duration_option("--delay", "With --replace: start this much later, such as 30s.")] = 0.0,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end; exit code 1 if it fails.")] = False,
     timeout: Annotated[float | None, duration_option("--timeout", "With --wait: how long, such as 5m.")] = None,
-    key: Annotated[str | None, typer.Option("--key", help="Idempotency key: one workflow, however often.")] = None,
+    key: Annotated[str | None, typer.Option("--key", help="Idempotency key: start one workflow per key.")] = None,
     settings: Set = None,
     priority: Priority = None,
 ) -> int:

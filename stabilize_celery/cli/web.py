@@ -25,14 +25,12 @@ def web(
     session: Session,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 5556,
-    token: Annotated[
-        str | None, typer.Option(help="Who shows it may use the page. Better in [STABILIZE_WEB_TOKEN].")
-    ] = None,
+    token: Annotated[str | None, typer.Option(help="Token that gives access. Better in [STABILIZE_WEB_TOKEN].")] = None,
     user_header: Annotated[
-        str, typer.Option(metavar="NAME", help="Header in which a proxy names the user that it has checked.")
+        str, typer.Option(metavar="NAME", help="Header in which a proxy passes the user's name.")
     ] = "",
     trusted_proxy: Annotated[
-        list[str] | None, typer.Option(metavar="ADDRESS", help="Where that proxy is. Default: this machine.")
+        list[str] | None, typer.Option(metavar="ADDRESS", help="Address of that proxy. Default: this machine.")
     ] = None,
     allow_host: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Only under this name, and those of this machine.")

@@ -31,7 +31,7 @@ def worker(
     session: Session,
     context: typer.Context,
     app_name: Annotated[str, typer.Option("--app", "-A", metavar="APP", help="The Celery app, as for celery -A.")],
-    control: Annotated[bool, typer.Option("--control", help="Only move workflows on, run no tasks.")] = False,
+    control: Annotated[bool, typer.Option("--control", help="Only orchestrate; run no tasks.")] = False,
     tasks: Annotated[bool, typer.Option("--tasks", help="Only run tasks.")] = False,
 ) -> int:
     """Run a Celery worker of an app; all further options are Celery's (-c 4, -Q name, --pool threads ...)."""

@@ -215,7 +215,7 @@ class Service:
         return letter_line(found)
 
     def replay(self, letter_id: str) -> Outcome:
-        """Let a dead letter be handled again. Raises WorkflowNotFoundError."""
+        """Handle a dead letter again. Raises WorkflowNotFoundError."""
         return replay(self.client.runtime, letter_id)
 
     def drop(self, letter_id: str) -> Outcome:
