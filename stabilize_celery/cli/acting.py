@@ -138,7 +138,7 @@ def add_instances(
     """Add instances to a stage that allows it."""
     seen = _json(names, "the context")
     if not isinstance(seen, dict | None):
-        raise Mistake(f"the context {_cut(names)!r} is no JSON object; write it as '{{\"name\": 1}}'")
+        raise Mistake(f"the context {_cut(names)!r} is not a JSON object; write it as '{{\"name\": 1}}'")
     handle = session.client().handle(workflow_id)
     try:
         return tell(session, workflow_id, handle.add_instances(ref_id, number, seen))

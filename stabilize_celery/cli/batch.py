@@ -100,7 +100,7 @@ def _read(number: int, content: str, template: dict[str, Any] | None, key: str |
     try:
         found = json.loads(content)
     except json.JSONDecodeError as error:
-        raise Mistake(f"this is no JSON: {error.msg} (column {error.colno})") from None
+        raise Mistake(f"this is not JSON: {error.msg} (column {error.colno})") from None
     except RecursionError:
         raise Mistake("this is nested too deeply") from None
     if not isinstance(found, dict):

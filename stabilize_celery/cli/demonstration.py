@@ -78,7 +78,7 @@ def demo(
         try:
             status = _show(session, client, handle)
         except KeyboardInterrupt:
-            session.say(f"Stopped. {handle.id} goes on where it is when workers run again.")
+            session.say(f"Stopped. {handle.id} continues when workers run again.")
             raise
         handled = ProducerPublisher(settings.broker_url or settings.redis_url, settings).handled(names, 3.0)
         return _close(session, handle, status, handled, f"{plural(workers, 'worker')}, {workers * processes} processes")

@@ -30,7 +30,7 @@ _OVERDUE_MS = 5_000
 _LOOKED_AT = 100
 _OLDEST = (6, 2)
 _SAME_KEYS = "Producers, workers and this command need the same STABILIZE_ENCRYPTION_KEYS and STABILIZE_PAYLOAD_DIR."
-_NO_REPAIR = "no repair is known; `stabilize-celery why` tells more, `stabilize-celery cancel` ends it"
+_NO_REPAIR = "no repair is known; `stabilize-celery why` says more, `stabilize-celery cancel` ends it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +90,14 @@ def _survey(client: Client, *, mends: bool) -> list[Finding]:
 def check_findings(findings: Sequence[Finding], *, mends: bool) -> Check:
     """Return the check of what a survey found: well if nothing was wrong, or if all of it is mended."""
     if not findings:
-        return Check("repair", True, "every workflow has something owed, or a reason to wait")
+        return Check("repair", True, "every workflow has a pending step or a reason to wait")
     left = [finding for finding in findings if not finding.is_mended]
     lost = "Writes were lost (a crash without its append-only log, a fail-over), or this is a bug: please report it."
     if not left:
         return Check("repair", True, f"{plural(len(findings), 'thing')} repaired", lost)
     mendable = any(finding.mends for finding in left)
-    it = "it" if len(left) == 1 else "them"
-    told = f"{plural(len(left), 'thing is', 'things are')} not as every commit leaves {it}"
-    advice = f"{lost} `stabilize-celery doctor --repair` mends it." if mendable and not mends else lost
+    told = f"{plural(len(left), 'inconsistency', 'inconsistencies')} found"
+    advice = f"{lost} `stabilize-celery doctor --repair` repairs it." if mendable and not mends else lost
     return Check("repair", False, told, advice)
 
 
@@ -123,7 +122,7 @@ def check_server(health: Mapping[str, str]) -> Iterator[Check]:
     else:
         yield Check("appendonly", True, f"appendonly {appends}, {sync}")
     if sync == "no":
-        yield Check("appendfsync", False, "appendfsync is no: a crash loses what was just done.", "Set it to everysec.")
+        yield Check("appendfsync", False, "appendfsync is no: a crash loses the newest writes.", "Set it to everysec.")
     is_kept = policy in ("noeviction", "unknown")
     told = f"maxmemory-policy is {policy}" + ("" if is_kept else ": state can vanish.")
     yield Check("maxmemory_policy", is_kept, told, "" if is_kept else "Set it to noeviction (deploy/redis.conf).")
@@ -153,7 +152,7 @@ def check_repairs(lines: Mapping[str, Mapping[str, bytes]]) -> Iterator[Check]:
     repaired, aside = (sum(int(line.get(name, b"0")) for line in lines.values()) for name in ("repaired", "set_aside"))
     if repaired or aside:
         told = f"the workers have repaired {plural(repaired, 'thing')} and set {aside} aside since they started"
-        yield Check("repairs", True, told, "None is normal: did Redis lose writes? See `stabilize-celery events ID`.")
+        yield Check("repairs", True, told, "Normal is 0: did Redis lose writes? See `stabilize-celery events ID`.")
 
 
 def check_agreement(lines: Mapping[str, Mapping[str, bytes]], settings: Settings) -> Iterator[Check]:
@@ -169,7 +168,7 @@ def check_agreement(lines: Mapping[str, Mapping[str, bytes]], settings: Settings
             yield Check("keys", False, f"{node} has other encryption keys than this command: {error}", _SAME_KEYS)
         theirs = line.get("broker", ours.encode()).decode()
         if theirs != ours:
-            told = f"{node} has the broker options {theirs}, this command {ours}: what is sent from here, nobody reads"
+            told = f"{node} has the broker options {theirs}, this command {ours}: workers do not read what it sends"
             advice = (
                 f"Set STABILIZE_BROKER_OPTIONS='{theirs}' for producers and this command, as the workers' app has it."
             )
@@ -184,7 +183,7 @@ def _check_work(client: Client) -> Iterator[Check]:
     ]
     if late:
         told = f"{plural(len(late), 'message')} overdue, by up to {duration(max(late))}"
-        yield Check("overdue", False, told, "A worker's keeper looks after them: is one running and not overloaded?")
+        yield Check("overdue", False, told, "Keepers publish them: is a worker running, and not overloaded?")
     else:
         yield Check("overdue", True, "nothing is overdue by more than 5 s")
     yield check_payloads(unreadable(store))

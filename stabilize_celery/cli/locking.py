@@ -72,7 +72,7 @@ def _line(place: str, party: Party, now_ms: int) -> str:
 def deadlock_lines(deadlock: Deadlock, now_ms: int) -> Iterator[str]:
     """Return what is shown of a deadlock: its parties, and what would break it."""
     is_one = len(deadlock.links) == 1
-    told = "it waits for what it holds itself" if is_one else "none of these ends before another one does"
+    told = "it waits for a mutex that it holds itself" if is_one else "each of these waits for another one to end"
     yield f"Deadlock: {told}. To break it, end {'it' if is_one else 'one of them'}:"
     for line in deadlock.told(now_ms):
         yield f"  {line}"

@@ -77,7 +77,7 @@ def list_workflows(
         return DONE
     if not page.items:
         is_asked = any((application, name, status, cursor))
-        session.print("No workflow is like that." if is_asked else "There are no workflows.")
+        session.print("No workflow matches." if is_asked else "There are no workflows.")
         return DONE
     now_ms = client.store.time_ms()
     has_priorities = any(item.priority != DEFAULT_PRIORITY for item in page.items)
@@ -125,7 +125,7 @@ def why(session: Session, workflow_id: WorkflowId) -> int:
         session.out.print()
         print_reasons(session, reasons, with_traceback=False)
     elif not view.record.is_live:
-        session.print("Nothing is waited for: it has ended.")
+        session.print("It has ended and waits for nothing.")
     return DONE
 
 

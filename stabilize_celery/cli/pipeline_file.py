@@ -101,14 +101,14 @@ def text_of(path: Path) -> tuple[str, str]:
         if str(path) == "-":
             return "standard input", _standard_input()
         if path.stat().st_size > _MAX_BYTES:
-            raise Mistake(f"{path}: larger than {_MAX_BYTES} bytes; that is no pipeline")
+            raise Mistake(f"{path}: larger than {_MAX_BYTES} bytes, too large for a pipeline")
         return str(path), path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise Mistake(f"{path}: there is no such file") from None
     except IsADirectoryError:
         raise Mistake(f"{path}: can't be read: it is a folder") from None
     except UnicodeDecodeError as error:
-        raise Mistake(f"{path}: can't be read: it is no text in UTF-8 ({error.reason} at byte {error.start})") from None
+        raise Mistake(f"{path}: can't be read: it is not UTF-8 text ({error.reason} at byte {error.start})") from None
     except OSError as error:
         raise Mistake(f"{path}: can't be read: {error}") from None
 
@@ -118,7 +118,7 @@ def _standard_input() -> str:
         raise Mistake("standard input is closed: give a file")
     data = sys.stdin.buffer.read(_MAX_BYTES + 1)
     if len(data) > _MAX_BYTES:
-        raise Mistake(f"standard input is larger than {_MAX_BYTES} bytes; that is no pipeline")
+        raise Mistake(f"standard input is larger than {_MAX_BYTES} bytes, too large for a pipeline")
     return data.decode("utf-8-sig")
 
 
@@ -135,7 +135,7 @@ def _parsed(name: str, text: str) -> Any:
     except RecursionError:
         raise Mistake(f"{name}: it is nested too deeply to be a pipeline") from None
     except (YAMLError, ValueError) as error:
-        raise Mistake(f"{name}: this is no YAML or JSON: {str(error)[:300]}") from None
+        raise Mistake(f"{name}: this is not YAML or JSON: {str(error)[:300]}") from None
 
 
 def _json(text: str, *, only: bool = False) -> Any:
@@ -190,7 +190,7 @@ def _check_size(name: str, found: Any) -> None:
         return known[id(node)]
 
     if values_in(found) > _MAX_VALUES:
-        raise Mistake(f"{name}: its aliases make more of it than a pipeline may be: over {_MAX_VALUES:,} values")
+        raise Mistake(f"{name}: its aliases expand it to more than a pipeline may have: over {_MAX_VALUES:,} values")
 
 
 def _plain(value: Any) -> Any:
@@ -225,7 +225,7 @@ def _set(definition: dict[str, Any], setting: str) -> None:
     for key in ("context", *outer):
         inner = place.setdefault(key, {})
         if not isinstance(inner, dict):
-            raise Mistake(f"--set {setting!r}: {key!r} is no object in this pipeline's context")
+            raise Mistake(f"--set {setting!r}: {key!r} is not an object in this pipeline's context")
         place = inner
     place[last] = value
 

@@ -88,7 +88,7 @@ def run(arguments: Sequence[str]) -> int:
     _print_anything()
     as_json = _wants_json(arguments)
     if (unreadable := _unreadable(arguments)) is not None:
-        return _fail(f"{unreadable!a} is no text in UTF-8", MISTAKE, as_json=as_json)
+        return _fail(f"{unreadable!a} is not UTF-8 text", MISTAKE, as_json=as_json)
     try:
         # Alone it prints bad usage itself, for people.
         ended = _main()(args=list(arguments), prog_name="stabilize-celery", standalone_mode=not as_json)

@@ -23,8 +23,8 @@ def server(session: Session) -> int:
     """Run the embedded Redis server until Ctrl-C, for trying things out; prints where it is."""
     if not session.is_embedded:
         raise Mistake(
-            f"a server is given already: {redact_url(session.given_settings().redis_url)}. Without --redis-url and "
-            "STABILIZE_REDIS_URL, or with --home DIR, this runs one of its own."
+            f"a server is configured already: {redact_url(session.given_settings().redis_url)}. Without --redis-url "
+            "and STABILIZE_REDIS_URL, or with --home DIR, this runs one of its own."
         )
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

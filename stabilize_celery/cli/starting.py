@@ -98,9 +98,9 @@ def _started(
             raise Mistake("--delay is how long --replace waits: give both, or neither")
         return client.start(pipeline.definition, idempotency_key=key)
     if not replaces.strip():
-        raise Mistake("--replace needs a key: what stands for the one workflow that there is at a time")
+        raise Mistake("--replace needs a key, which names the one workflow that may run at a time")
     if key is not None:
-        raise Mistake("--key starts one workflow for ever, --replace another one each time: give one of them")
+        raise Mistake("--key starts one workflow once, --replace another one each time: use one of them")
     return client.replace(pipeline.definition, replaces, delay_s=delay_s)
 
 

@@ -49,5 +49,5 @@ def test_it_is_not_run_beside_a_server_that_is_given(tmp_path: Path) -> None:
     done = subprocess.run([*COMMAND, *given], env=ENV, capture_output=True, text=True, check=False)
 
     assert done.returncode == 2
-    assert "given already" in done.stderr
+    assert "configured already" in done.stderr
     assert "secret" not in done.stderr

@@ -32,7 +32,7 @@ def doing(facts: Facts, ref_id: str) -> str:
     if entry is not None and entry.own:
         return "is at work"
     if entry is not None and entry.nb > facts.now_ms and not entry.parked:
-        return f"goes on at {clock_time(entry.nb, facts.now_ms)}"
+        return f"continues at {clock_time(entry.nb, facts.now_ms)}"
     return "waits for a worker"
 
 

@@ -74,7 +74,7 @@ def _of_workflow(facts: Facts) -> Iterator[Reason]:
 
 def _standstill(facts: Facts) -> Reason:
     if any(facts.entry(name) for name in facts.entries if name == "Settle" or name.startswith("Eval:")):
-        return Reason("", "settling", "no stage runs; a worker is about to judge how it goes on, or ends it")
+        return Reason("", "settling", "no stage runs; a worker is about to decide how it continues, or that it ends")
     told = "nothing is owed and nothing runs: this should not happen"
     return Reason("", "stuck", told, "Redis may have lost writes", "stabilize-celery doctor")
 

@@ -13,8 +13,8 @@ from stabilize_celery.models.messages import run_name
 __all__ = ["deadlock_reasons", "mutex_reason"]
 
 
-_SEE = "it does not go on by itself: one of the parties of the deadlock has to be ended"
-_CUT = f"Only the first {MOST_FOLLOWED} locks and workflows on the way were looked at: there may be more to it"
+_SEE = "it will not continue by itself: end one of the parties of the deadlock"
+_CUT = f"Only the first {MOST_FOLLOWED} locks and workflows on the way were followed: there may be more"
 
 
 def deadlock_reasons(facts: Facts) -> Iterator[Reason]:
@@ -23,9 +23,9 @@ def deadlock_reasons(facts: Facts) -> Iterator[Reason]:
         place = "deadlock" if facts.view.id in deadlock.workflow_ids else "waits behind a deadlock"
         number = len(deadlock.links)
         told = (
-            f"none of these {number} ends before another one does"
+            f"each of these {number} waits for another one to end"
             if number > 1
-            else "it waits for what it holds itself"
+            else "it waits for a mutex that it holds itself"
         )
         lines = [*deadlock.told(facts.now_ms), *([_CUT] if facts.deadlocks.is_cut else [])]
         advice = f"end {'one of them' if number > 1 else 'it'}: " + "\nor ".join(
@@ -47,9 +47,9 @@ def mutex_reason(facts: Facts, ref_id: str, lock: str, thread: str) -> Reason:
     code = "The holder has ended, but its code has not returned yet" if first.has_ended else ""
     details = [code, _worker(facts, first), _CUT if facts.deadlocks.is_cut else ""]
     advice = (
-        "it goes on when that code returns, or its worker is stopped"
+        "it continues when that code returns, or its worker is stopped"
         if first.has_ended
-        else f"it goes on when that ends; `stabilize-celery cancel {first.workflow_id}` would free it"
+        else f"it continues when that ends; `stabilize-celery cancel {first.workflow_id}` would release it"
     )
     return Reason(ref_id, kind, told, ". ".join(filter(None, details)), advice)
 

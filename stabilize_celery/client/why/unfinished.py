@@ -102,11 +102,11 @@ def _instances(facts: Facts, ref_id: str, stage: StageView, thread: str, run: Ru
 def _goes_on(stage: StageView, run: Run) -> str:
     """Return when the thread of a run with instances goes on, if that is not with the last of them."""
     if run.passed_on:
-        return " (its thread has gone on)"
+        return " (its thread has continued)"
     config = stage.plan.instances
     if config is not None and config.condition:
-        return f" (goes on as soon as {config.condition})"
-    return f" (goes on after {config.threshold})" if config is not None and config.threshold else ""
+        return f" (continues as soon as {config.condition})"
+    return f" (continues after {config.threshold})" if config is not None and config.threshold else ""
 
 
 def _offered(facts: Facts, ref_id: str, stage: StageView, thread: str, run: Run) -> Reason:
@@ -119,7 +119,7 @@ def _offered(facts: Facts, ref_id: str, stage: StageView, thread: str, run: Run)
     beside = f", beside {listed(others)}" if others else ""
     text = f"is offered in the choice {group!r}{beside}; nobody has chosen"
     timer = facts.entry(f"Choose:{thread}")
-    left = f"It is chosen by itself at {clock_time(timer.nb, facts.now_ms)} if nobody does" if timer else ""
+    left = f"It is chosen automatically at {clock_time(timer.nb, facts.now_ms)} if nobody does" if timer else ""
     return Reason(ref_id, "choice", text, left, command_line("choose", facts.view.id, ref_id))
 
 

@@ -86,7 +86,7 @@ def test_all_lines_with_mistakes_are_told_at_once(served: Program, tmp_path: Pat
 
     assert said.code == 2
     assert f"{len(bad)} problems, nothing was started" in said.text
-    assert "line 4 this is no JSON: Expecting property name enclosed in double quotes (column 9)" in said.text
+    assert "line 4 this is not JSON: Expecting property name enclosed in double quotes (column 9)" in said.text
     assert [number for number in range(1, 10) if f"line {number} " in said.text] == list(range(3, 10))
     assert names(served) == []
 
@@ -104,7 +104,7 @@ def test_a_line_ends_where_json_lines_say(served: Program, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("bad", "told"),
     [
-        ("{", "line 2    this is no JSON"),
+        ("{", "line 2    this is not JSON"),
         ("[1]", "line 2    an object is needed"),
         (json.dumps(definition("x", colour=1)), "line 2"),
         (json.dumps(definition("x", stages=[])), "line 2"),

@@ -113,7 +113,7 @@ def test_a_deadlock_is_marked_and_told(world: World):
     assert heads["gate"].endswith("  DEADLOCK")
     assert heads["yard"].endswith("  BEHIND A DEADLOCK")
     assert heads["other"].endswith("1 at a time")
-    below = lines[lines.index("Deadlock: none of these ends before another one does. To break it, end one of them:") :]
+    below = lines[lines.index("Deadlock: each of these waits for another one to end. To break it, end one of them:") :]
     assert [line for line in below if line.startswith("  → stabilize-celery cancel-stage")] == [
         f"  → stabilize-celery cancel-stage {handle.id} load" for handle in handles
     ]
@@ -156,7 +156,7 @@ def test_why_prints_a_deadlock_line_by_line(world: World):
         console = Console(file=io.StringIO(), force_terminal=is_live, width=80, color_system=None)
         print_reasons(Session(Shared(), out=console), reasons)
         lines = [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
-        assert lines[0] == "workflow  deadlock: none of these 2 ends before another one does"
+        assert lines[0] == "workflow  deadlock: each of these 2 waits for another one to end"
         assert all(line.startswith(("workflow", "load", "check", " " * 10)) for line in lines)
         assert any(line.startswith("          or `stabilize-celery cancel") for line in lines)
     told = reason_object(reasons[0])

@@ -115,8 +115,8 @@ BOMB = "\n".join(["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] *
         ("7", (), "not a single value"),
         ("name: !!python/object/apply:os.system [ls]\n", (), "stages|name|python"),
         ("name: n", ("nothing",), "key=value"),
-        ("context: {a: 1}", ("a.b=1",), "'a' is no object"),
-        (BOMB, (), "aliases make more of it"),
+        ("context: {a: 1}", ("a.b=1",), "'a' is not an object"),
+        (BOMB, (), "aliases expand it"),
     ],
 )
 def test_what_is_no_pipeline_is_a_sentence(tmp_path, text, settings, told):

@@ -400,7 +400,7 @@ def test_starting_and_looking_work_with_the_embedded_server(program: Program, fi
 def test_a_list_of_nothing_says_so(served: Program):
     """An empty table would leave it open whether anything was looked at."""
     assert served("list").text == "There are no workflows."
-    assert served("list", "--name", "nobody").text == "No workflow is like that."
+    assert served("list", "--name", "nobody").text == "No workflow matches."
     assert served("list", "--json").json == {"items": [], "cursor": None}
 
 

@@ -40,7 +40,12 @@ def test_without_repair_it_says_what_it_would_do(served: Program, handle: Workfl
     said = served("doctor")
 
     assert said.code == 1
-    for words in ("✘ 3 things are not", "doctor --repair", f"{handle.id}: stage 'a' is NOT_STARTED", "GLOBAL:dock"):
+    for words in (
+        "✘ 3 inconsistencies found",
+        "doctor --repair",
+        f"{handle.id}: stage 'a' is NOT_STARTED",
+        "GLOBAL:dock",
+    ):
         assert words in said.text
     assert said.text.count("repair would:") == 3
     assert served("doctor").out.partition("✘")[2] == said.out.partition("✘")[2]
@@ -54,7 +59,7 @@ def test_with_repair_it_says_what_it_has_done(served: Program, handle: WorkflowH
     assert (said.code, said.text.count("→ done:")) == (0, 3)
     assert "✔ 3 things repaired" in said.text
     again = served("doctor", "--repair")
-    assert (again.code, "✔ every workflow has something owed" in again.text) == (0, True)
+    assert (again.code, "✔ every workflow has a pending step" in again.text) == (0, True)
     assert [event.kind for event in handle.events()].count("workflow.repaired") == 2
 
 
@@ -76,7 +81,7 @@ def test_what_no_repair_is_known_for_stays_a_problem() -> None:
 
     check = check_findings([hopeless, mended], mends=True)
 
-    assert (check.ok, check.told) == (False, "1 thing is not as every commit leaves it")
+    assert (check.ok, check.told) == (False, "1 inconsistency found")
     assert "--repair" not in check.advice
     assert "no repair is known" in next(told_findings([hopeless]))
 

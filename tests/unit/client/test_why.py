@@ -449,7 +449,7 @@ def test_what_instances_are_at():
     (reason,) = handle.why()
 
     assert reason.kind == "instances"
-    assert reason.text.startswith("0 of 7 instances done (goes on after 3); #0 ")
+    assert reason.text.startswith("0 of 7 instances done (continues after 3); #0 ")
     assert "; #1 waits for signal 'approve'; " in reason.text
     assert reason.text.endswith("; and 2 more")
 
@@ -472,7 +472,7 @@ def test_a_choice_tells_what_is_beside_it_and_when_it_chooses_itself(world: Worl
     found = said(world, *stages)
 
     assert found["a"].text == "is offered in the choice 'way', beside b; nobody has chosen"
-    assert re.fullmatch(r"It is chosen by itself at [\d:]+ if nobody does", found["a"].detail)
+    assert re.fullmatch(r"It is chosen automatically at [\d:]+ if nobody does", found["a"].detail)
     assert found["b"].detail == ""
 
 

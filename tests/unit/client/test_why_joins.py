@@ -159,8 +159,8 @@ def test_what_a_join_has_and_needs(join: str, states: str, text: str | None):
         ("asks", "b waits for signal 'approve'"),
         ("later", "b comes after pre_b, which waits for signal 'approve'"),
         ("waits", "b waits for mutex 'dock'"),
-        ("retries", "b goes on at T"),
-        ("polls", "b goes on at T"),
+        ("retries", "b continues at T"),
+        ("polls", "b continues at T"),
         ("unserved", "b waits for a worker"),
     ],
 )
@@ -170,7 +170,7 @@ def test_who_could_bring_a_branch(join: str, state: str, words: str):
     reason = told(started(join, "came", state, "polls"))
 
     assert reason is not None
-    assert plain(reason.detail) == f"{words}; c goes on at T"
+    assert plain(reason.detail) == f"{words}; c continues at T"
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ function deadlockOf({ parties, commands }) {
     "article",
     { class: "card deadlock", role: "alert" },
     h("h2", {}, "Deadlock"),
-    h("p", {}, "None of these ends before another one does. To break it, end one of them:"),
+    h("p", {}, "Each of these waits for another one to end. To break it, end one of them:"),
     h("ul", {}, parties.map(told)),
     h("ul", {}, commands.map((one) => h("li", {}, "→ ", h("code", {}, one)))),
   );
