@@ -4,6 +4,7 @@ These types decode a definition and make its JSON Schema. Names and defaults are
 test holds the two together. What a shape can't say (names, cycles, contradictions) is in `models.checks`.
 """
 
+from inspect import cleandoc
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -172,6 +173,9 @@ class WorkflowDefinition(msgspec.Struct, forbid_unknown_fields=True, kw_only=Tru
 def workflow_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a definition."""
     schema = msgspec.json.schema(WorkflowDefinition)
+    for shape in schema["$defs"].values():
+        if "description" in shape:  # a docstring, which Python 3.13 reads without its indentation, earlier ones with it
+            shape["description"] = cleandoc(shape["description"])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "stabilize_celery workflow definition",
