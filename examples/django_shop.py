@@ -1,6 +1,6 @@
 """Orders in Django, in one file: `celery -A django_shop worker`, `python django_shop.py runserver`; see `__main__`.
 
-What matters is `on_commit`: a workflow starts once the row that it is about is there, and not if it is rolled back.
+Note `on_commit`: the workflow starts once its row is committed, and not if that is rolled back.
 """
 
 import os

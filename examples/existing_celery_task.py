@@ -1,4 +1,4 @@
-"""Celery tasks that you have, as stages of a pipeline. Worker: `celery -A existing_celery_task worker`."""
+"""Existing Celery tasks as stages of a pipeline. Worker: `celery -A existing_celery_task worker`."""
 
 import os
 

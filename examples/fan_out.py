@@ -1,4 +1,4 @@
-"""One branch per file, a join that collects what each brings. Worker: `celery -A fan_out worker`."""
+"""One branch per file, a join that collects their results. Worker: `celery -A fan_out worker`."""
 
 import os
 import sys

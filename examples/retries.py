@@ -1,4 +1,4 @@
-"""Failures that pass are tried again, and keep what was done. Worker: `celery -A retries worker`."""
+"""Transient failures are retried, and keep their progress. Worker: `celery -A retries worker`."""
 
 import os
 
