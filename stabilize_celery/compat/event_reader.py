@@ -1,6 +1,7 @@
 """A workflow's events as upstream tells them: numbered from 1, with ids, names and types of stages and tasks."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,36 +39,60 @@ class EventReader:
         self._client, self._workflow_id = client, workflow_id
         self._stages: dict[str, StageExecution | None] = {}
         self._number = 0
+        self._began: dict[tuple[str, str], int] = {}
+        """When a workflow, stage or task was last seen to start (ms), by kind and id."""
 
     def read(self, found: Iterable[WorkflowEvent]) -> Iterator[Event]:
         """Yield those that upstream has a name for. Raises UnreachableError."""
         for event in found:
-            item = StreamItem.from_event(event, "replay", self._workflow_id)
+            item = self.item(event, "replay")
             kind = _KNOWN.get(item.event_type) or _NEAREST.get(item.event_type)
             if kind is not None:
                 self._number += 1
-                entity = EntityType.STAGE if kind is EventType.JUMP_EXECUTED else EntityType(item.entity_type)
-                about = self._about(entity, event)
                 yield Event(
                     kind,
-                    entity,
-                    about.pop("id", item.entity_id),
+                    EntityType.STAGE if kind is EventType.JUMP_EXECUTED else EntityType(item.entity_type),
+                    item.entity_id,
                     self._workflow_id,
-                    {**about, **_ending(item.event_type, item.data), **item.data},
+                    item.data,
                     self._number,
                     datetime.fromtimestamp(event.at_ms / 1000, UTC),
                     event.id,
                     metadata=EventMetadata(self._workflow_id),
                 )
 
-    def _about(self, entity: EntityType, event: WorkflowEvent) -> dict[str, Any]:
+    def item(self, event: WorkflowEvent, source: str) -> StreamItem:
+        """Return one event, as streams tell it. Raises UnreachableError."""
+        item = StreamItem.from_event(event, source, self._workflow_id)
+        about = self._about(item.entity_type, event)
+        entity_id = str(about.pop("id", item.entity_id))
+        if item.event_type == EventType.CUSTOM.value:
+            return replace(item, entity_id=entity_id)
+        data = {
+            **about,
+            **self._times(item, event.at_ms, entity_id),
+            **_ending(item.event_type, item.data),
+            **item.data,
+        }
+        return replace(item, entity_id=entity_id, data=data)
+
+    def _times(self, item: StreamItem, at_ms: int, entity_id: str) -> dict[str, int]:
+        entity, _, what = item.event_type.partition(".")
+        if what == "started":
+            self._began[(entity, entity_id)] = at_ms
+            return {"start_time": at_ms}
+        if what not in _STATUS:
+            return {}
+        return {"end_time": at_ms, "duration_ms": at_ms - self._began.get((entity, entity_id), at_ms)}
+
+    def _about(self, entity: str, event: WorkflowEvent) -> dict[str, Any]:
         """Return what is known of the workflow, stage or task that an event is about."""
-        if entity is EntityType.WORKFLOW:
+        if not event.ref_id:
             return self._about_workflow() if event.kind == _CREATED else {}
-        stage = self._stage(event.ref_id) if event.ref_id else None
+        stage = self._stage(event.ref_id)
         if stage is None:
             return {"ref_id": event.ref_id, "name": event.ref_id}
-        if entity is EntityType.STAGE:
+        if entity != "task":
             parent = stage.parent_stage_id
             about = {"parent_stage_id": parent, "is_synthetic": parent is not None, "task_count": len(stage.tasks)}
             kind = {"type": stage.type} if stage.type else {}
@@ -82,7 +107,9 @@ class EventReader:
             "application": workflow.application,
             "name": workflow.name,
             "type": workflow.type.value,
+            "trigger_type": workflow.trigger.type,
             "stage_count": len(workflow.stages),
+            "initial_stage_count": len(workflow.initial_stages()),
         }
 
     def _stage(self, ref_id: str) -> StageExecution | None:

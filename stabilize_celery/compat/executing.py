@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from typing_extensions import override
 
+from stabilize_celery.compat.finalizers import get_finalizer_registry
 from stabilize_celery.compat.jumps import jumps_behind, jumps_with
 from stabilize_celery.engine.handlers.run_task import ClaimedTask
 from stabilize_celery.engine.results import TaskReturned
@@ -22,6 +23,7 @@ class FormerExecutor(TaskExecutor):
     """Lets what a jump hands on be seen by all that run again, the stage that jumped among them, as if put out.
 
     A task that has called a workflow finds its id in the context (`_sub_workflow_id`), as those do that build it first.
+    Its `on_cleanup` is called however its stage ends, with the context as its last execution left it.
     """
 
     @override
@@ -30,6 +32,9 @@ class FormerExecutor(TaskExecutor):
     ) -> TaskReturned:
         if (called := claimed.frame.run.sub) is not None:
             stage.context["_sub_workflow_id"] = called.workflow_id
+        if type(task).on_cleanup is not Task.on_cleanup:
+            name = f"on_cleanup of {claimed.task_name} in {claimed.message.thread}"
+            get_finalizer_registry().put(stage.id, name, lambda: task.on_cleanup(stage))
         before = deepcopy(jumps_behind(stage.context, stage.ref_id))
         returned = super().execute(claimed, task, options, stage, *more, **named)
         if returned.status != "REDIRECT" or returned.target is None:

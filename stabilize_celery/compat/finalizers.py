@@ -57,6 +57,12 @@ class FinalizerRegistry:
         with self._lock:
             self._of.setdefault(stage_id, []).append(RegisteredFinalizer(finalizer_name, callback))
 
+    def put(self, stage_id: str, finalizer_name: str, callback: Callable[[], Any]) -> None:
+        """Have `callback` called then, in place of what was registered under the same name."""
+        with self._lock:
+            others = [one for one in self._of.get(stage_id, []) if one.name != finalizer_name]
+            self._of[stage_id] = [*others, RegisteredFinalizer(finalizer_name, callback)]
+
     def execute(self, stage_id: str, timeout: float = 30.0) -> list[FinalizerResult]:
         """Call all of a stage, each for at most `timeout` (s), and forget them; the results say what they raise."""
         with self._lock:

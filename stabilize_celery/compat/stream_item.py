@@ -20,7 +20,7 @@ _PER_MS = 1000
 
 @dataclass
 class StreamItem:
-    """One event. `entity_id`: a stage's `ref_id`, or the workflow's id; `source`: `replay` or `live`."""
+    """One event. `entity_id`: of the stage, task or workflow that it is about; `source`: `replay` or `live`."""
 
     event_type: str
     entity_type: str

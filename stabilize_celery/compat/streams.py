@@ -12,6 +12,7 @@ from stabilize_celery.client.events import ENDED, WorkflowEvent
 from stabilize_celery.client.following import EventFeed
 from stabilize_celery.compat.event import EntityType, Event, EventType
 from stabilize_celery.compat.event_bus import get_event_bus
+from stabilize_celery.compat.event_reader import EventReader
 from stabilize_celery.compat.store import RedisWorkflowStore
 from stabilize_celery.compat.stream_item import StreamItem
 from stabilize_celery.errors import ConfigurationError, WorkflowNotFoundError
@@ -52,6 +53,7 @@ class WorkflowStream:
         self.execution_id = execution_id
         self._given = event_store
         self._found: Client | None = None
+        self._reader: EventReader | None = None
         self._closed = threading.Event()
         self._listener: threading.Thread | None = None
         self._subscriptions: list[str] = []
@@ -137,7 +139,9 @@ class WorkflowStream:
             callback(item)
 
     def _item(self, event: WorkflowEvent, source: str) -> StreamItem:
-        return StreamItem.from_event(event, source, self.execution_id)
+        if self._reader is None:
+            self._reader = EventReader(self._client, self.execution_id)
+        return self._reader.item(event, source)
 
 
 class _Direct:
@@ -148,8 +152,7 @@ class _Direct:
 
     def __call__(self, event: Event) -> None:
         if event.sequence == 0:
-            ref_id = str(event.data["stage_ref_id"])
-            about = ("stage", ref_id, event.workflow_id, dict(event.data))
+            about = ("stage", event.entity_id, event.workflow_id, dict(event.data))
             self._callback(StreamItem(event.event_type.value, *about, 0, "live"))
 
 

@@ -10,6 +10,21 @@ from stabilize_celery.models.workflow import Workflow
 __all__ = ["AttachedWorkflow"]
 
 
+def _read_when_asked(name: str) -> Any:
+    """Return a property for what is read with the rest of the workflow, when code asks for it."""
+
+    def get(workflow: "AttachedWorkflow") -> Any:
+        return vars(workflow)[name] if workflow._load is None else getattr(workflow._read(), name)  # noqa: SLF001
+
+    def put(workflow: "AttachedWorkflow", value: Any) -> None:
+        if workflow._load is None:  # noqa: SLF001
+            vars(workflow)[name] = value
+        else:
+            setattr(workflow._read(), name, value)  # noqa: SLF001
+
+    return property(get, put, doc=f"The workflow's `{name}`.")
+
+
 class AttachedWorkflow(Workflow):
     """A workflow seen from one of its stages; navigation reads the rest, once, when it is asked for."""
 
@@ -34,15 +49,10 @@ class AttachedWorkflow(Workflow):
     def stages(self, value: list[StageExecution]) -> None:
         self._stages = value
 
-    @property
-    def context(self) -> dict[str, Any]:
-        """The workflow's own context."""
-        return self._read().context if self._load is not None else {}
-
-    @context.setter
-    def context(self, value: dict[str, Any]) -> None:
-        if self._load is not None:
-            self._read().context = value
+    context = _read_when_asked("context")
+    trigger = _read_when_asked("trigger")
+    pipeline_config_id = _read_when_asked("pipeline_config_id")
+    start_time = _read_when_asked("start_time")
 
     def _read(self) -> Workflow:
         if self._loaded is None and self._load is not None:

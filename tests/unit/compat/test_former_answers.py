@@ -26,6 +26,7 @@ from stabilize_celery.compat import (
     TaskExecution,
     TaskRegistry,
     TaskResult,
+    Trigger,
     Workflow,
     WorkflowCriteria,
     WorkflowStatus,
@@ -382,3 +383,50 @@ def test_test_suites_may_empty_the_tables_of_a_new_database() -> None:
 
     with pytest.raises(TypeError, match="there is no SQL here"):
         connection.execute("SELECT * FROM task_executions")
+
+
+def test_a_task_sees_what_triggered_its_workflow(processor: QueueProcessor) -> None:
+    """And its other fields, which are read when they are asked for."""
+
+    def looks(stage: StageExecution) -> TaskResult:
+        workflow = stage.execution
+        by = {"user": workflow.trigger.user, "for": workflow.trigger.parameters, "of": workflow.pipeline_config_id}
+        return TaskResult.success(outputs={**by, "context": workflow.context, "has_begun": bool(workflow.start_time)})
+
+    processor.task_registry.register("looks", looks)
+    trigger = Trigger(type="webhook", user="ann", parameters={"branch": "main"})
+    workflow = Workflow.create("app", "w", [stage("a", "looks")], trigger, "nightly", {"of": "all"})
+    Orchestrator(processor.queue).start(workflow)
+    processor.process_all(timeout=30)
+
+    (ended,) = processor.store.retrieve(workflow.id).stages
+    told = {"user": "ann", "for": {"branch": "main"}, "of": "nightly", "context": {"of": "all"}, "has_begun": True}
+    assert ended.outputs == told
+
+
+@pytest.mark.parametrize("how", ["ends well", "fails", "is cancelled"])
+def test_tasks_clean_up_however_their_stage_ends(processor: QueueProcessor, how: str) -> None:
+    """Once, with the context as the task left it."""
+    cleaned: list[str] = []
+
+    class Holds(Task):
+        def execute(self, stage: StageExecution) -> TaskResult:
+            stage.context["holds"] = "a file"
+            if how == "is cancelled":
+                return TaskResult.suspend()
+            return TaskResult.success() if how == "ends well" else TaskResult.terminal("no")
+
+        def on_cleanup(self, stage: StageExecution) -> None:
+            cleaned.append(stage.context["holds"])
+
+    processor.task_registry.register("holds", Holds)
+    workflow = Workflow.create("app", "w", [stage("a", "holds")])
+    orchestrator = Orchestrator(processor.queue)
+    orchestrator.start(workflow)
+    processor.process_all(timeout=1)
+    if how == "is cancelled":
+        assert not cleaned
+        orchestrator.cancel(workflow, "ann", "enough")
+        processor.process_all(timeout=1)
+
+    assert cleaned == ["a file"]

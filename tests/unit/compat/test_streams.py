@@ -53,7 +53,7 @@ def test_a_task_by_itself_tells_its_stream() -> None:
     works(mine.stages[0])
 
     [item] = seen
-    assert (item.event_type, item.entity_id, item.source) == ("custom.progress", "s", "live")
+    assert (item.event_type, item.entity_id, item.source) == ("custom.progress", mine.stages[0].id, "live")
     assert (item.data["message"], item.data["percent"]) == ("half", 50)
     assert get_event_bus().get_subscriptions() == []
 
@@ -68,16 +68,23 @@ def test_in_a_workflow_progress_is_heard_once() -> None:
     registry, store, queue = TaskRegistry(), RedisWorkflowStore("memory://"), CeleryQueue()
     registry.register("works", works)
     workflow = flow()
-    seen: list[str] = []
+    items: list[StreamItem] = []
     with QueueProcessor(queue, store=store, task_registry=registry) as processor:
         store.store(workflow)
         stream = WorkflowStream(workflow.id, store)
-        stream.on_event(lambda item: seen.append(item.event_type))
+        stream.on_event(items.append)
         Orchestrator(queue).start(workflow)
         processor.process_all(timeout=30)
         assert stream._listener is not None
         stream._listener.join(30)
         stream.close()
 
-    assert seen.count("custom.progress") == 1
-    assert seen[-1] == "workflow.completed"
+    seen = {item.event_type: item for item in items}
+    (stage,) = workflow.stages
+    assert len(seen) == len(items)
+    assert seen["custom.progress"].entity_id == seen["stage.completed"].entity_id == stage.id
+    assert seen["task.completed"].entity_id == stage.tasks[0].id
+    assert seen["stage.completed"].data["ref_id"] == "s"
+    assert items[-1].event_type == "workflow.completed"
+    began, ended = (seen[kind].data for kind in ("stage.started", "stage.completed"))
+    assert ended["duration_ms"] == ended["end_time"] - began["start_time"]
