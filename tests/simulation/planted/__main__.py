@@ -41,6 +41,9 @@ _TESTS = (
     "tests/simulation/test_locks.py",
     "tests/simulation/test_lock_corners.py",
     "tests/simulation/test_stories.py",
+    "tests/simulation/test_story_data.py",
+    "tests/simulation/test_story_outside.py",
+    "tests/simulation/test_story_times.py",
 )
 """Where what the fleet does not see must be seen."""
 

@@ -1,0 +1,91 @@
+"""Deadlines, time-outs, scheduled starts and retention."""
+
+from datetime import timedelta
+
+from stabilize_celery.models.result import TaskResult
+from stabilize_celery.models.stage.stage import StageExecution
+from stabilize_celery.tasks.variants import RetryableTask
+from tests.simulation.stories import Story, stage
+
+
+def test_a_wait_fails_at_its_deadline() -> None:
+    """approval's `deadline_s`."""
+    gate = stage("gate", does="approval", context={"signal": "approve", "deadline_s": 60})
+    story = Story().start(gate).run()
+
+    assert story.status == "TERMINAL"
+    assert story.events("stage.timed_out") == ["gate"]
+
+
+def test_a_stage_times_out() -> None:
+    """stageTimeoutMs ends a stage that waits too long, with its reason."""
+    gate = stage("gate", does="approval", context={"signal": "s", "stageTimeoutMs": 5_000})
+    story = Story().start(gate, stage("b", "gate")).run()
+
+    assert story.status == "TERMINAL"
+    assert story.statuses == {"gate": "TERMINAL", "b": "SKIPPED"}
+
+
+def test_a_workflow_times_out() -> None:
+    """timeout_ms bounds the whole."""
+    story = Story().start(stage("gate", does="approval", context={"signal": "s"}), timeout_ms=5_000).run()
+
+    assert story.status == "TERMINAL"
+
+
+def test_a_stage_does_not_start_before_its_scheduled_time() -> None:
+    """scheduled_time, epoch ms."""
+    story = Story()
+    at_ms = story.simulation.now_us // 1000 + 30_000
+    story.start(stage("a"), stage("b", "a", scheduled_time=at_ms)).run()
+
+    started = story.workflow.stage_by_ref_id("b")
+    assert started is not None
+    assert started.start_time is not None
+    assert started.start_time >= at_ms
+
+
+def test_a_stage_whose_start_has_expired_is_bypassed() -> None:
+    """start_time_expiry, epoch ms."""
+    story = Story()
+    story.start(stage("a"), stage("b", "a", start_time_expiry=1000), stage("c", "b")).run()
+
+    assert story.statuses == {"a": "SUCCEEDED", "b": "SKIPPED", "c": "SUCCEEDED"}
+
+
+def test_a_workflow_whose_start_has_expired_is_cancelled() -> None:
+    """start_time_expiry of the workflow, epoch ms: nothing runs."""
+    story = Story().start(stage("a"), start_time_expiry=1000).run()
+
+    assert story.status == "CANCELED"
+    assert story.bodies == {}
+
+
+def test_retention_leaves_nothing_behind() -> None:
+    """After the retention every key of the workflow is gone."""
+    story = Story().start(stage("a"), stage("b", "a", mutex_key="k"), stage("c", "a"), stage("d", "b", "c")).run()
+    day_ms = 24 * 3600 * 1000
+
+    story.simulation.drain(until_ms=story.simulation.now_us // 1000 + 8 * day_ms)
+
+    left = [key for key in story.simulation.store._wire.scan("*") if story.id.encode() in key]
+    assert left == []
+
+
+def test_a_retryable_task_times_out_over_all_its_attempts() -> None:
+    """get_timeout bounds the task as a whole, polls included."""
+
+    class Patient(RetryableTask):
+        def execute(self, stage: StageExecution) -> TaskResult:
+            return TaskResult.running()
+
+        def get_timeout(self) -> timedelta:
+            return timedelta(seconds=30)
+
+        def get_backoff_period(self, stage: StageExecution, duration: timedelta) -> timedelta:
+            return timedelta(seconds=5)
+
+    story = Story(patient=Patient).start(stage("a", does="patient")).run()
+
+    assert story.status == "TERMINAL"
+    assert story.events("stage.timed_out") == ["a"]

@@ -1,0 +1,98 @@
+"""Why workflows and stages failed or were cancelled."""
+
+import pytest
+
+from stabilize_celery.client import Reason
+from stabilize_celery.models.patterns import instances
+from stabilize_celery.models.result import TaskResult
+from stabilize_celery.models.stage.stage import StageExecution
+from tests.unit.client.reasons import said
+from tests.unit.client.world import World, gate, stage
+
+
+def test_nothing_is_said_of_a_workflow_that_went_well(world: World):
+    assert world.start(stage("a")).why() == []
+
+
+def test_a_failure_is_told_by_its_stage():
+    """The task's own words; what came after it is not blamed."""
+    world = World(fail=lambda stage: TaskResult.terminal(error="card declined"))
+
+    found = said(world, stage("a", does="fail"), stage("b", "a"))
+
+    assert list(found) == ["a"]
+    assert str(found["a"]) == "a: TERMINAL: card declined. Task fail, 1 attempt"
+
+
+def test_an_exception_has_its_traceback():
+    def crash(_stage: StageExecution) -> TaskResult:
+        raise ZeroDivisionError("the author's bug")
+
+    found = said(World(crash=crash), stage("a", does="crash"))
+
+    assert "ZeroDivisionError: the author's bug" in found["a"].text
+    assert "test_why_ended.py" in found["a"].traceback
+
+
+def test_an_output_that_cannot_be_stored_is_named():
+    world = World(odd=lambda stage: TaskResult.success(outputs={"handle": object()}))
+
+    assert "outputs.handle" in str(said(world, stage("a", does="odd"))["a"])
+
+
+def test_a_failure_that_the_pipeline_went_past_is_told_too():
+    world = World(fail=lambda stage: TaskResult.terminal(error="no matter"))
+
+    found = said(world, stage("a", does="fail", context={"continuePipelineOnFailure": True}), stage("b", "a"))
+
+    assert "FAILED_CONTINUE: no matter" in found["a"].text
+
+
+def test_a_cancellation_has_its_reason(world: World):
+    handle = world.start(gate())
+    handle.cancel("changed my mind")
+    world.settle()
+
+    (reason,) = handle.why()
+
+    assert reason.kind == "canceled"
+    assert "changed my mind" in str(reason)
+
+
+def test_a_timeout_of_the_workflow(world: World):
+    handle = world.start(gate(), timeout_ms=5_000)
+    world.settle(10)
+
+    (reason,) = handle.why()
+
+    assert reason == Reason("", "failed", "ended TERMINAL: the workflow's time-out has passed")
+
+
+def test_a_cancelled_workflow_without_a_reason(world: World):
+    handle = world.start(gate())
+    handle.cancel()
+
+    assert "cancelled by" in handle.why()[0].text
+
+
+@pytest.mark.parametrize(
+    ("goes_on", "told"),
+    [
+        (False, "TERMINAL: instance 2: ValueError: no files in 2"),
+        (True, "FAILED_CONTINUE: 1 of 4 instances failed, first instance 2: ValueError: no files in 2"),
+    ],
+)
+def test_a_failed_instance(goes_on: bool, told: str):
+    """Which one, its error and the traceback; the number of failures where the stage bears them."""
+
+    def third(stage: StageExecution) -> TaskResult:
+        if stage.context["instance_index"] == 2:
+            raise ValueError("no files in 2")
+        return TaskResult.success()
+
+    context = {"continuePipelineOnFailure": goes_on}
+    reason = said(World(third=third), instances(stage("many", does="third", context=context), count=4))["many"]
+
+    assert reason.text == told
+    assert "Traceback" in reason.traceback
+    assert "Task third, 1 attempt" in reason.detail

@@ -1,0 +1,17 @@
+"""Definitions to check, and what is said about them."""
+
+from typing import Any
+
+from stabilize_celery.models.validation import find_definition_problems
+
+TASKS = [{"implementing_class": "work"}]
+START: dict[str, Any] = {"ref_id": "start"}
+
+
+def told(*stages: Any, **settings: object) -> list[str]:
+    """Return what is said about a definition of these stages."""
+    return [str(problem) for problem in find_definition_problems({"stages": list(stages), **settings})]
+
+
+def after(ref_id: str, *requisites: str, **fields: object) -> dict[str, Any]:
+    return {"ref_id": ref_id, "requisite_stage_ref_ids": list(requisites), **fields}
