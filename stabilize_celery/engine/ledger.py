@@ -15,7 +15,8 @@ __all__ = ["arguments_of", "is_owed", "message_of"]
 @lru_cache(maxsize=1024)
 def arguments_of(message: Message) -> bytes:
     """Return the field `a` of a message's entry: all its fields but the workflow's id."""
-    fields = {name: getattr(message, name) for name in message.__struct_fields__ if name != "workflow_id"}
+    fields = msgspec.structs.asdict(message)
+    del fields["workflow_id"]
     return pack({name: value for name, value in fields.items() if value is not None})
 
 

@@ -366,14 +366,14 @@ class Snapshot:
 
     def hash(self, key: str) -> dict[str, bytes]:
         """Return a whole hash; empty if absent."""
-        found: dict[str, bytes] | None = self._answers.get(Hash(key))
-        return found if found is not None else self[Hash(key)]
+        found: dict[str, bytes] = self[Hash(key)]
+        return found
 
     def record(self, key: str, decode: Callable[[Mapping[str, bytes]], R]) -> R:
         """Return a whole hash as `decode` reads it, once per key: always give the same one for a key."""
         found: R | None = self._records.get(key)
         if found is None:
-            found = self._records[key] = decode(self.hash(key))
+            found = self._records[key] = decode(self[Hash(key)])
         return found
 
     def once(self, name: str, make: Callable[[], R]) -> R:

@@ -16,6 +16,8 @@ __all__ = ["NOT_JSON", "as_plain", "copy_json"]
 NOT_JSON = "not_json"
 """The code of a problem with a value that can't be stored."""
 
+_CONTAINERS = (dict, list, tuple, Mapping)
+"""The usual ones first: whether something is a Mapping takes longer to tell."""
 _SMALLEST_INT = -(2**63)
 _LARGEST_INT = 2**64 - 1
 
@@ -36,7 +38,7 @@ def copy_json(value: object, path: str, problems: list[Problem], inside: tuple[i
         return _copy_text(value, path, problems)
     if isinstance(value, int | float):
         return _copy_number(value, path, problems)
-    if isinstance(value, Mapping | list | tuple):
+    if isinstance(value, _CONTAINERS):
         return _copy_container(value, path, problems, inside)
     return _refuse(path, f"object is not JSON: {_kind(value)}{_advice(value)}", problems)
 
@@ -98,7 +100,7 @@ def _copy_container(
     if len(inside) >= MAX_CONTEXT_NESTING:
         return _refuse(path, f"nested deeper than {MAX_CONTEXT_NESTING} levels", problems)
     inside = (*inside, id(value))
-    if not isinstance(value, Mapping):
+    if isinstance(value, list | tuple):
         return [copy_json(item, join_path(path, at), problems, inside) for at, item in enumerate(value)]
     copied: dict[str, Any] = {}
     for key, item in value.items():

@@ -183,7 +183,10 @@ class _Fused:
         self._sessions = sessions
         self._session = sessions.of(self._slot)
         self._agenda = deque(beside)
-        self._agreed: list[tuple[Publishing, slice]] = []
+        self._tasks: list[Publishing] = []
+        """Messages before which users' code runs: they are for the broker, or for who goes on."""
+        self._maybe: list[tuple[Publishing, slice]] = []
+        """What the results of changes tell whether to send, and where those will stand."""
         self.draft = Draft(workflow_id, self._session, fusion.clock_us, fusion.unit.definitions)
 
     def decide(self, message: Message, first: Handling, most: int) -> Decision:
@@ -225,15 +228,18 @@ class _Fused:
             return [], None
         kept = self._kept(going_on) if going_on is not None else None
         claimed = self._claimed(going_on, kept) if going_on and kept and may_claim else None
-        sent = [(one, where) for one, where in self._agreed if one is not kept]
-        prepared = self._unit.riding(Prepared(self.draft.written(), [one for one, _ in sent if one.wanted is always]))
+        prepared = self._unit.riding(Prepared(self.draft.written(), [one for one in self._tasks if one is not kept]))
         is_end = is_last and kept is None and not self._agenda
         results, taken = self._written(prepared, going_on, claimed, is_end=is_end)
-        wanted = [one for one, where in sent if one.wanted is not always and one.wanted(results[where])]
-        tasks = [one for one in wanted if isinstance(one.message, _USER_CODE)]
-        self._unit.publish([outgoing(one.message, one.queue) for one in (*prepared.publishes, *tasks)])
-        waiting = {one.message.name: one for one in self._agenda}
-        waiting |= {one.message.name: one for one in wanted if not isinstance(one.message, _USER_CODE)}
+        publishes, waiting = list(prepared.publishes), {one.message.name: one for one in self._agenda}
+        for one, where in self._maybe:
+            if not one.wanted(results[where]):
+                continue
+            if isinstance(one.message, _USER_CODE):
+                publishes.append(one)
+            else:
+                waiting[one.message.name] = one
+        self._unit.publish([outgoing(one.message, one.queue) for one in publishes])
         return list(waiting.values()), taken or kept
 
     def _written(
@@ -253,7 +259,7 @@ class _Fused:
         return answer[0], Taken(msgspec.structs.replace(claimed, run_number=number), answer[1], watch)
 
     def _kept(self, going_on: GoingOn) -> Publishing | None:
-        return next((one for one, _ in self._agreed if one.wanted is always and going_on.wants(one)), None)
+        return next(filter(going_on.wants, self._tasks), None)
 
     def _claimed(self, going_on: GoingOn, kept: Publishing) -> ClaimedTask | None:
         """Take the claim of a task into the draft; None: it has to be claimed on its own."""
@@ -275,10 +281,12 @@ class _Fused:
         prepared = self._unit.prepare(decision, self.draft.now_us // 1000, own, urgency)
         where = self.draft.add(prepared.transaction)
         for one in prepared.publishes:
-            if one.wanted is always and not isinstance(one.message, _USER_CODE):
-                self._agenda.append(one)
+            if one.wanted is not always:
+                self._maybe.append((one, where))
+            elif isinstance(one.message, _USER_CODE):
+                self._tasks.append(one)
             else:
-                self._agreed.append((one, where))
+                self._agenda.append(one)
 
     def _drive(self, handling: Handling) -> Decision:
         answer: Any = None

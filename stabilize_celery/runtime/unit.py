@@ -381,4 +381,4 @@ class Sessions:
 
 def event_fields(event: Event, now_ms: int) -> dict[str, Value]:
     """Return the stream fields of an event: kind, stage, time, data (msgpack)."""
-    return {"kind": event.kind, "ref": event.ref_id, "at": now_ms, "data": pack(dict(event.data))}
+    return {"kind": event.kind, "ref": event.ref_id, "at": now_ms, "data": pack(event.data)}
