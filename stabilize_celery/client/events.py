@@ -137,7 +137,8 @@ def _shown(data: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in data.items() if name not in ("thread", "instance"))
 
 
-_EVENT_ID = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?", re.ASCII)
+# Redis takes 64 bits: what 19 digits say is below that, and such a time is not before the year 300 million.
+_EVENT_ID = re.compile(r"[0-9]{1,19}(-[0-9]{1,19})?", re.ASCII)
 
 
 class RunNumbers:

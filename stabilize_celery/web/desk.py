@@ -3,9 +3,10 @@
 import asyncio
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import TypeVar
 
 import msgspec
@@ -87,14 +88,14 @@ def user_of(request: Request) -> str:
     return "" if caller is None else caller.name
 
 
-def query_of(request: Request, kind: type[S]) -> S:
-    """Return what stands behind the `?`.
+def query_of(request: Request, kind: type[S], over: Mapping[str, str] = MappingProxyType({})) -> S:
+    """Return what stands behind the `?`; what is in `over` wins.
 
     Raises:
         BadRequestError: there is no such parameter, or its value is not allowed; the text says which.
 
     """
     try:
-        return msgspec.convert(dict(request.query_params), kind, strict=False)
+        return msgspec.convert({**request.query_params, **over}, kind, strict=False)
     except msgspec.ValidationError as error:
         raise BadRequestError(f"can't read the address behind the '?': {error}") from error

@@ -9,6 +9,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+from typing_extensions import override
 
 from stabilize_celery.web.bodies import WorkflowLine
 from stabilize_celery.web.desk import Desk, query_of
@@ -39,12 +41,11 @@ def stream_routes(desk: Desk) -> list[Route]:
     board, slow_board = Board(desk.in_thread, _BOARD_S), Board(desk.in_thread, _FLEET_S)
 
     async def workflow(request: Request) -> Response:
-        wanted = query_of(request, FollowQuery)
+        last = request.headers.get("last-event-id", "")
+        wanted = query_of(request, FollowQuery, {"from": last} if last else {})
         await desk.in_thread(service.client.handle(request.path_params["id"]).status)
-        position = request.headers.get("last-event-id", "") or wanted.from_id
-        position = msgspec.convert({"from": position}, FollowQuery).from_id
         follower = Follower(service, desk.listener, desk.in_thread, request.path_params["id"])
-        return _stream(desk, follower.follow(position))
+        return _Stream(desk, follower.follow(wanted.from_id))
 
     async def workflows(request: Request) -> Response:
         wanted = query_of(request, BoardQuery)
@@ -56,15 +57,15 @@ def stream_routes(desk: Desk) -> list[Route]:
             return Lines(page.items, lines_of(service.client, ids), page.now_ms)
 
         await desk.in_thread(look)
-        return _stream(desk, board.follow(str(request.query_params), "lines", look))
+        return _Stream(desk, board.follow(str(request.query_params), "lines", look))
 
     async def locks(request: Request) -> Response:
         query_of(request, NoQuery)
-        return _stream(desk, board.follow("locks", "locks", service.locks))
+        return _Stream(desk, board.follow("locks", "locks", service.locks))
 
     async def fleet(request: Request) -> Response:
         query_of(request, NoQuery)
-        return _stream(desk, slow_board.follow("fleet", "fleet", service.fleet))
+        return _Stream(desk, slow_board.follow("fleet", "fleet", service.fleet))
 
     table: tuple[tuple[str, Callable[[Request], object]], ...] = (
         ("/streams/workflows/{id}", workflow),
@@ -75,19 +76,30 @@ def stream_routes(desk: Desk) -> list[Route]:
     return [Route(path, endpoint, methods=["GET"]) for path, endpoint in table]
 
 
-def _stream(desk: Desk, events: AsyncIterator[ServerSentEvent]) -> Response:
-    if desk.streams >= desk.settings.max_streams:
-        told = f"{desk.streams} live views are open, and no more are allowed: close some, or look without them."
-        raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, told)
+class _Stream(EventSourceResponse):
+    """An answer that takes one of the places that there are for live views, for as long as somebody reads it."""
 
-    async def counted() -> AsyncIterator[ServerSentEvent]:
-        desk.streams += 1
+    def __init__(self, desk: Desk, events: AsyncIterator[ServerSentEvent]) -> None:
+        super().__init__(_with_hello(events), ping=_PING_S, headers={"cache-control": "no-store"}, send_timeout=30)
+        self._desk = desk
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Nothing comes between the look and the taking: many that ask at once get no more places than there are.
+        if self._desk.streams >= self._desk.settings.max_streams:
+            told = (
+                f"{self._desk.streams} live views are open, and no more are allowed: close some, or look without them."
+            )
+            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, told)
+        self._desk.streams += 1
         try:
-            # Something at once, so that the browser knows that it is through.
-            yield ServerSentEvent(comment="hello", retry=2000)
-            async for event in events:
-                yield event
+            await super().__call__(scope, receive, send)
         finally:
-            desk.streams -= 1
+            self._desk.streams -= 1
 
-    return EventSourceResponse(counted(), ping=_PING_S, headers={"cache-control": "no-store"}, send_timeout=30)
+
+async def _with_hello(events: AsyncIterator[ServerSentEvent]) -> AsyncIterator[ServerSentEvent]:
+    # Something at once, so that the browser knows that it is through.
+    yield ServerSentEvent(comment="hello", retry=2000)
+    async for event in events:
+        yield event

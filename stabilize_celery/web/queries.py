@@ -6,7 +6,7 @@ import msgspec
 
 __all__ = ["BoardQuery", "EventsQuery", "FollowQuery", "ListQuery", "NoQuery"]
 
-Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,20}(-[0-9]{1,20})?$")]
+Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,19}(-[0-9]{1,19})?$")]
 
 
 class NoQuery(msgspec.Struct, forbid_unknown_fields=True):

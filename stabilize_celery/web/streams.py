@@ -15,7 +15,7 @@ from sse_starlette import ServerSentEvent
 
 from stabilize_celery.client.events import WorkflowEvent, event_of
 from stabilize_celery.client.listening import Listener
-from stabilize_celery.errors import StabilizeError, UnreachableError, WorkflowNotFoundError
+from stabilize_celery.errors import StabilizeError, WorkflowNotFoundError
 from stabilize_celery.web.bodies import EventLine, StageLine
 from stabilize_celery.web.service import Service
 from stabilize_celery.web.shapes import event_line
@@ -87,7 +87,7 @@ class Follower:
             except WorkflowNotFoundError:
                 yield ServerSentEvent("{}", event="gone")
                 return
-            except UnreachableError as error:
+            except StabilizeError as error:
                 is_away = True
                 yield _sent("away", {"detail": str(error)})
                 await asyncio.sleep(_AWAY_S)

@@ -300,6 +300,7 @@ def test_dead_letters_are_shown_replayed_and_dropped(site: Site) -> None:
         ("/workflows?cursor=x", 400, "cursor"),
         ("/streams/workflows/01ARZ3NDEKTSV4RRFFQ69G5FAV", 404, "there is no workflow"),
         ("/nothing", 404, "Not Found"),
+        ("/workflows/x/events?from=99999999999999999999-0", 400, "from"),
     ],
 )
 def test_mistakes_are_problems_in_words(site: Site, path: str, status: int, words: str) -> None:
@@ -366,6 +367,11 @@ class Stream:
                 if line.startswith("data:"):
                     self.heard.append((kind, json.loads(line[5:]), name))
 
+    @property
+    def status(self) -> int:
+        """Of the answer; 0: there is none yet."""
+        return 0 if self._answer is None else self._answer.status_code
+
     def of(self, kind: str) -> list[Any]:
         return [data for one, data, _ in list(self.heard) if one == kind]
 
@@ -396,6 +402,16 @@ def test_a_stream_that_broke_goes_on_behind_the_last_event(site: Site) -> None:
         [change] = eventually(lambda: stream.of("change"), 60)
     assert [one["id"] for one in change["told"]] == [events[-1]["id"]]
     assert stream.heard[0][2] == events[-1]["id"]
+
+
+@pytest.mark.parametrize("last", ["x", "-1", "18446744073709551616-0"])
+def test_who_goes_on_behind_no_event_is_told_so(site: Site, last: str) -> None:
+    """Redis is not asked: it would refuse it to all who listen to that partition."""
+    run = site.client.start(flow(gate()))
+    answer = site.http.get(f"{API}/streams/workflows/{run.id}", headers={"last-event-id": last})
+
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
+    assert "from" in fits(answer.json(), "Problem")["detail"]
 
 
 def test_the_events_of_one_stage(site: Site) -> None:
@@ -448,6 +464,19 @@ def test_only_so_many_streams_are_open_at_once(redis_url: str) -> None:
             return False
 
         eventually(heard_again, 30)
+
+
+def test_many_that_ask_at_once_get_no_more_places_than_there_are(redis_url: str) -> None:
+    """As when a browser opens all its tabs again."""
+    with Client(redis_url, redis_url) as client, served(client, WebSettings(max_streams=2)) as site:
+        streams = [Stream(site, "/streams/locks") for _ in range(12)]
+        with contextlib.ExitStack() as stack:
+            for stream in streams:
+                stack.enter_context(stream)
+
+            statuses = [eventually(lambda s=stream: s.status, 30) for stream in streams]
+
+        assert sorted(statuses) == [200] * 2 + [503] * 10
 
 
 def test_a_users_name_stands_with_what_was_done(redis_url: str) -> None:
