@@ -56,8 +56,8 @@ class AsyncClient:
         namespace: Start of all keys in Redis, as the workers have it. Default: `STABILIZE_NAMESPACE`, else `stabilize`.
         threads: How many calls may be under way at once (count); more of them queue.
         settings: All settings, in place of the environment's; the arguments above win.
-        store: A store in place of the one that the URL tells, for tests.
-        publisher: A publisher in place of the one that the URL tells, for tests.
+        store: A store instead of the one that the URL names, for tests.
+        publisher: A publisher instead of the one that the URL names, for tests.
 
     Raises:
         ConfigurationError: nobody said where Redis is.
@@ -106,9 +106,9 @@ class AsyncClient:
             idempotency_key: The same key starts one workflow however often it is used.
 
         Raises:
-            InvalidWorkflowError: the definition is not sound; the text lists every problem. Nothing was started.
-            IdempotencyConflictError: the key (or the id) stands for another definition already.
-            UnreachableError: the state server is away. With a key it is safe to try again.
+            InvalidWorkflowError: the definition is wrong; the text lists every problem. Nothing was started.
+            IdempotencyConflictError: the key (or the id) was used for another definition.
+            UnreachableError: the state server can't be reached. With a key it is safe to try again.
 
         """
         started = await self._line.call(self._client.start, workflow, idempotency_key=idempotency_key)
@@ -125,12 +125,12 @@ class AsyncClient:
 
         Args:
             workflow: A `Workflow`, or its definition as JSON has it; its limit of concurrent executions is set by this.
-            key: What there is one workflow of, such as `user-17`.
+            key: Names the one workflow that may run at a time, such as `user-17`.
             delay_s: How long to wait for another call (s).
 
         Raises:
-            InvalidWorkflowError: the definition is not sound; the text lists every problem. Nothing was changed.
-            UnreachableError: the state server is away. Call it again with the same `Workflow`: it is started once.
+            InvalidWorkflowError: the definition is wrong; the text lists every problem. Nothing was changed.
+            UnreachableError: the state server can't be reached. Calling it again with the same `Workflow` is safe.
 
         """
         started = await self._line.call(self._client.replace, workflow, key, delay_s=delay_s)
@@ -149,8 +149,8 @@ class AsyncClient:
             idempotency_keys: One for each workflow, or None for those that have none.
 
         Raises:
-            InvalidWorkflowError: one is not sound. Those before it are started.
-            IdempotencyConflictError: an id stands for another definition already. Those before it are started.
+            InvalidWorkflowError: one is wrong. Those before it are started.
+            IdempotencyConflictError: an id was used for another definition. Those before it are started.
 
         """
         started = await self._line.call(self._client.start_many, workflows, idempotency_keys=idempotency_keys)
@@ -162,7 +162,7 @@ class AsyncClient:
         return AsyncSchedules(self._client.schedules, self._line)
 
     def handle(self, workflow_id: str) -> "AsyncWorkflowHandle":
-        """Return the handle of a workflow; looks nowhere."""
+        """Return the handle of a workflow, without any I/O."""
         return AsyncWorkflowHandle(self._client.handle(workflow_id), self._line)
 
     async def get(self, workflow_id: str) -> Workflow:
@@ -184,8 +184,8 @@ class AsyncClient:
             application: Only those of this application.
             name: Only those of this name.
             status: Only those in this status, given as such or by its name.
-            limit: At most so many (count).
-            cursor: That of the page before.
+            limit: At most this many (count).
+            cursor: The cursor of the previous page.
 
         Raises:
             ValueError: there is no such status.
@@ -274,7 +274,7 @@ class AsyncWorkflowHandle:
         return await self._line.call(self._handle.get)
 
     async def wait(self, timeout_s: float | None = None) -> Workflow:
-        """Wait until the workflow has ended and return it; a short outage of Redis is waited for, too.
+        """Wait until the workflow has ended and return it; a short outage of Redis is tolerated.
 
         Raises:
             TimeoutError: it has not ended within `timeout_s`.
@@ -311,18 +311,18 @@ class AsyncWorkflowHandle:
     # -- acting --------------------------------------------------------------------------------------------------------
 
     async def cancel(self, reason: str = "", *, user: str | None = None) -> Outcome:
-        """End the workflow CANCELED: nothing new begins, and what runs is asked to stop.
+        """Cancel the workflow: nothing new starts, and running code is asked to stop.
 
         `user`: who is named for it; default: whoever runs this process.
         """
         return await self._line.call(self._handle.cancel, reason, user=user)
 
     async def pause(self, *, user: str | None = None) -> Outcome:
-        """Hold back what would begin work; what runs goes on to its end. `user`: as for `cancel`."""
+        """Pause the workflow: what runs ends, nothing new starts. `user`: as for `cancel`."""
         return await self._line.call(self._handle.pause, user=user)
 
     async def resume(self) -> Outcome:
-        """Go on after a pause."""
+        """Resume after a pause."""
         return await self._line.call(self._handle.resume)
 
     async def restart(self, ref_id: str) -> Outcome:
@@ -343,11 +343,11 @@ class AsyncWorkflowHandle:
         return await self._line.call(self._handle.signal, ref_id, name, payload, transient, instance=instance)
 
     async def skip_stage(self, ref_id: str) -> Outcome:
-        """Let the thread in a stage go on without the rest of its work."""
+        """Skip the rest of a stage's work; its branch continues."""
         return await self._line.call(self._handle.skip_stage, ref_id)
 
     async def cancel_stage(self, ref_id: str) -> Outcome:
-        """Take the thread out of a stage that is at work; other branches go on."""
+        """Cancel a stage: its branch ends, the others continue."""
         return await self._line.call(self._handle.cancel_stage, ref_id)
 
     async def choose(self, ref_id: str) -> Outcome:
@@ -355,19 +355,19 @@ class AsyncWorkflowHandle:
         return await self._line.call(self._handle.choose, ref_id)
 
     async def cancel_region(self, name: str) -> Outcome:
-        """Take away the threads that are in the stages of a region now (WCP-25)."""
+        """Cancel the work in the stages of a region (WCP-25)."""
         return await self._line.call(self._handle.cancel_region, name)
 
     async def complete_instances(self, ref_id: str) -> Outcome:
-        """End a multi-instance stage early: open instances are withdrawn, the thread goes on (WCP-27)."""
+        """End a multi-instance stage early: open instances are withdrawn, its branch continues (WCP-27)."""
         return await self._line.call(self._handle.complete_instances, ref_id)
 
     async def add_instances(
         self, ref_id: str, n: int, context: Mapping[str, Any] | None = None, *, run: int | None = None
     ) -> Outcome:
-        """Add `n` instances to a stage that allows it; `context`: more names that they see (WCP-15).
+        """Add `n` instances to a stage that allows it; `context`: values that they see (WCP-15).
 
-        `run`: the number of the run that they belong to; without it the first one that takes more.
+        `run`: the number of the run to add to; default: the first one that accepts more.
         """
         return await self._line.call(self._handle.add_instances, ref_id, n, context, run=run)
 

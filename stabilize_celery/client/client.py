@@ -40,11 +40,11 @@ class Client:
         broker_url: Where workers take their messages from. Default: `STABILIZE_BROKER_URL`, else `redis_url`.
         namespace: Start of all keys in Redis, as the workers have it. Default: `STABILIZE_NAMESPACE`, else `stabilize`.
         settings: All settings, in place of the environment's; the arguments above win.
-        store: A store in place of the one that the URL tells, for tests.
-        publisher: A publisher in place of the one that the URL tells, for tests.
+        store: A store instead of the one that the URL names, for tests.
+        publisher: A publisher instead of the one that the URL names, for tests.
 
     Raises:
-        ConfigurationError: nobody said where Redis is, or Celery can't use the broker that was given.
+        ConfigurationError: no Redis is configured, or Celery can't use the given broker.
 
     """
 
@@ -93,9 +93,9 @@ class Client:
             idempotency_key: The same key starts one workflow however often it is used.
 
         Raises:
-            InvalidWorkflowError: the definition is not sound; the text lists every problem. Nothing was started.
-            IdempotencyConflictError: the key (or the id) stands for another definition already.
-            UnreachableError: the state server is away. With a key it is safe to try again.
+            InvalidWorkflowError: the definition is wrong; the text lists every problem. Nothing was started.
+            IdempotencyConflictError: the key (or the id) was used for another definition.
+            UnreachableError: the state server can't be reached. With a key it is safe to try again.
 
         """
         return self.handle(self.runtime.submit(workflow, idempotency_key, trace=current_traceparent()))
@@ -109,12 +109,12 @@ class Client:
 
         Args:
             workflow: A `Workflow`, or its definition as JSON has it; its limit of concurrent executions is set by this.
-            key: What there is one workflow of, such as `user-17`.
+            key: Names the one workflow that may run at a time, such as `user-17`.
             delay_s: How long to wait for another call (s).
 
         Raises:
-            InvalidWorkflowError: the definition is not sound; the text lists every problem. Nothing was changed.
-            UnreachableError: the state server is away. Call it again with the same `Workflow`: it is started once.
+            InvalidWorkflowError: the definition is wrong; the text lists every problem. Nothing was changed.
+            UnreachableError: the state server can't be reached. Calling it again with the same `Workflow` is safe.
 
         """
         starts_ms = self.store.time_ms() + round(delay_s * 1000) if delay_s > 0 else 0
@@ -136,8 +136,8 @@ class Client:
             idempotency_keys: One for each workflow, or None for those that have none.
 
         Raises:
-            InvalidWorkflowError: one is not sound. Those before it are started.
-            IdempotencyConflictError: an id stands for another definition already. Those before it are started.
+            InvalidWorkflowError: one is wrong. Those before it are started.
+            IdempotencyConflictError: an id was used for another definition. Those before it are started.
 
         """
         batch = BatchPublisher(self._publisher)
@@ -155,7 +155,7 @@ class Client:
         return handles
 
     def handle(self, workflow_id: str) -> WorkflowHandle:
-        """Return the handle of a workflow; looks nowhere."""
+        """Return the handle of a workflow, without any I/O."""
         return WorkflowHandle(self.runtime, workflow_id)
 
     def get(self, workflow_id: str) -> Workflow:
@@ -177,8 +177,8 @@ class Client:
             application: Only those of this application.
             name: Only those of this name.
             status: Only those in this status, given as such or by its name.
-            limit: At most so many (count).
-            cursor: That of the page before.
+            limit: At most this many (count).
+            cursor: The cursor of the previous page.
 
         Raises:
             ValueError: there is no such status.

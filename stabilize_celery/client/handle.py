@@ -60,7 +60,7 @@ class WorkflowHandle:
         return self._runtime.read(self.id)
 
     def wait(self, timeout_s: float | None = None) -> Workflow:
-        """Wait until the workflow has ended and return it; a short outage of Redis is waited for, too.
+        """Wait until the workflow has ended and return it; a short outage of Redis is tolerated.
 
         Raises:
             TimeoutError: it has not ended within `timeout_s`.
@@ -85,8 +85,8 @@ class WorkflowHandle:
     def events(self, from_id: str = "0", follow: bool = False) -> Iterator[WorkflowEvent]:
         """Yield what happened after the event `from_id`, oldest first; with `follow`, also what happens from now on.
 
-        Following ends with the workflow, and outlives a Redis that is away for up to 60 s. ValueError at the first
-        event: `from_id` is the id of no event.
+        Following ends with the workflow, and survives an outage of Redis of up to 60 s. ValueError at the first
+        event: `from_id` is not the id of an event.
         """
         steps = follow_steps(from_id) if follow else history(from_id)
         return walk(steps, self._runtime.store, self.id)
@@ -98,24 +98,24 @@ class WorkflowHandle:
     # -- acting --------------------------------------------------------------------------------------------------------
 
     def cancel(self, reason: str = "", *, user: str | None = None) -> Outcome:
-        """End the workflow CANCELED: nothing new begins, and what runs is asked to stop.
+        """Cancel the workflow: nothing new starts, and running code is asked to stop.
 
-        `user`: who is named for it; default: whoever runs this process. Of both, 4 kB are kept.
+        `user`: recorded as who did it; default: the user of this process. Of both, 4 kB are kept.
 
         Raises:
-            TypeError: the reason or the user is no text.
+            TypeError: the reason or the user is not a text.
 
         """
         told, by = told_text(reason, "reason"), told_text(user, "user") or self._user
         return self._act(lambda event_id: outside.cancel(self.id, event_id, told, by))
 
     def pause(self, *, user: str | None = None) -> Outcome:
-        """Hold back what would begin work; what runs goes on to its end. `user`: as for `cancel`."""
+        """Pause the workflow: what runs ends, nothing new starts. `user`: as for `cancel`."""
         by = told_text(user, "user") or self._user
         return self._act(lambda event_id: outside.pause(self.id, event_id, by))
 
     def resume(self) -> Outcome:
-        """Go on after a pause."""
+        """Resume after a pause."""
         return self._act(lambda event_id: outside.resume(self.id, event_id))
 
     def restart(self, ref_id: str) -> Outcome:
@@ -130,9 +130,9 @@ class WorkflowHandle:
         `instance`: only that instance of a multi-instance stage takes it (index from 0).
 
         Raises:
-            TypeError: the name is no text, or `instance` no whole number.
+            TypeError: the name is not a text, or `instance` not a whole number.
             ValueError: the payload is not JSON, or larger than outputs may be; the name is empty or too long; or
-                `instance` is no index.
+                `instance` is not an index.
 
         """
         name = checked_name(name, "a signal's name", MAX_NAME_LENGTH)
@@ -149,11 +149,11 @@ class WorkflowHandle:
         )
 
     def skip_stage(self, ref_id: str) -> Outcome:
-        """Let the thread in a stage go on without the rest of its work."""
+        """Skip the rest of a stage's work; its branch continues."""
         return self._act(lambda event_id: outside.skip_stage(self.id, event_id, ref_id))
 
     def cancel_stage(self, ref_id: str) -> Outcome:
-        """Take the thread out of a stage that is at work; other branches go on."""
+        """Cancel a stage: its branch ends, the others continue."""
         return self._act(lambda event_id: outside.cancel_stage(self.id, event_id, ref_id))
 
     def choose(self, ref_id: str) -> Outcome:
@@ -161,22 +161,22 @@ class WorkflowHandle:
         return self._act(lambda event_id: outside.choose(self.id, event_id, ref_id))
 
     def cancel_region(self, name: str) -> Outcome:
-        """Take away the threads that are in the stages of a region now (WCP-25)."""
+        """Cancel the work in the stages of a region (WCP-25)."""
         return self._act(lambda event_id: outside.cancel_region(self.id, event_id, name))
 
     def complete_instances(self, ref_id: str) -> Outcome:
-        """End a multi-instance stage early: open instances are withdrawn, the thread goes on (WCP-27)."""
+        """End a multi-instance stage early: open instances are withdrawn, its branch continues (WCP-27)."""
         return self._act(lambda event_id: outside.complete_instances(self.id, event_id, ref_id))
 
     def add_instances(
         self, ref_id: str, n: int, context: Mapping[str, Any] | None = None, *, run: int | None = None
     ) -> Outcome:
-        """Add `n` instances to a stage that allows it; `context`: more names that they see (WCP-15).
+        """Add `n` instances to a stage that allows it; `context`: values that they see (WCP-15).
 
-        `run`: the number of the run that they belong to; without it the first one that takes more.
+        `run`: the number of the run to add to; default: the first one that accepts more.
 
         Raises:
-            TypeError: `n` or `run` is no whole number, or the context is no object.
+            TypeError: `n` or `run` is not a whole number, or the context is not an object.
             ValueError: the context is not JSON, or larger than outputs may be.
 
         """

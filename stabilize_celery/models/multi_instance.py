@@ -16,13 +16,13 @@ class MultiInstanceConfig:
     Attributes:
         count: The number of instances, fixed in the design (count).
         count_from_context: The context key under which the number is found when the run starts.
-        sync_on_complete: False: nobody waits for the instances.
+        sync_on_complete: False: the next stage does not wait for the instances.
         allow_dynamic: Instances may be added while others run.
         collection_from_context: The context key of a list; one instance per item.
-        join_threshold: The thread goes on after this many are done (count); 0: after all.
-        cancel_remaining: When the thread goes on, unfinished instances are cancelled.
+        join_threshold: The next stage starts after this many are done (count); 0: after all.
+        cancel_remaining: When the next stage starts, unfinished instances are cancelled.
         completion_condition: An expression over `completed`, `total`, `active`; true: as if the threshold were reached.
-        max_concurrent: At most this many at work at once (count); 0: no limit.
+        max_concurrent: At most this many run at once (count); 0: no limit.
 
     """
 

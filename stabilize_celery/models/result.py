@@ -25,7 +25,7 @@ class TaskResult:
 
     @classmethod
     def success(cls, outputs: Mapping[str, Any] | None = None, context: Mapping[str, Any] | None = None) -> TaskResult:
-        """Return: done, go on with the next task."""
+        """Return: done, the next task starts."""
         return cls(WorkflowStatus.SUCCEEDED, dict(context or {}), dict(outputs or {}))
 
     @classmethod
@@ -42,12 +42,12 @@ class TaskResult:
     def failed_continue(
         cls, error: str, outputs: Mapping[str, Any] | None = None, context: Mapping[str, Any] | None = None
     ) -> TaskResult:
-        """Return: failed, but the pipeline goes on; `error` is kept as context["error"]."""
+        """Return: failed, but the pipeline continues; `error` is kept as context["error"]."""
         return cls(WorkflowStatus.FAILED_CONTINUE, {**(context or {}), "error": error}, dict(outputs or {}))
 
     @classmethod
     def skipped(cls) -> TaskResult:
-        """Return: there was nothing to do, go on."""
+        """Return: there was nothing to do, the next task starts."""
         return cls(WorkflowStatus.SKIPPED)
 
     @classmethod
@@ -57,7 +57,7 @@ class TaskResult:
 
     @classmethod
     def stopped(cls, outputs: Mapping[str, Any] | None = None) -> TaskResult:
-        """Return: failed, this branch ends, the others go on."""
+        """Return: failed, this branch ends, the others continue."""
         return cls(WorkflowStatus.STOPPED, outputs=dict(outputs or {}))
 
     @classmethod
@@ -77,7 +77,7 @@ class TaskResult:
         context: Mapping[str, Any] | None = None,
         outputs: Mapping[str, Any] | None = None,
     ) -> TaskResult:
-        """Return: end this run, go on at the stage `target_stage_ref_id`, with `context` merged into its context."""
+        """Return: end this run, continue at the stage `target_stage_ref_id`, with `context` merged into its context."""
         return cls(WorkflowStatus.REDIRECT, dict(context or {}), dict(outputs or {}), target_stage_ref_id)
 
     @classmethod

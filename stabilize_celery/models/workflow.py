@@ -71,10 +71,10 @@ class Workflow:
     Attributes:
         start_time_expiry: If it has not started by then, it is cancelled.
         pipeline_config_id: Workflows of one configuration share a limit of concurrent executions.
-        keep_waiting_pipelines: With a limit: those that wait stay when another one starts waiting.
+        keep_waiting_pipelines: With a limit: waiting workflows stay when another one starts waiting, and are not replaced.
         max_jumps: Jumps of all its stages together (count); one more fails the jumping stage.
         max_depth: How deep it may call inner workflows (count).
-        timeout_ms: How long it may run (milliseconds); None: for ever.
+        timeout_ms: How long it may run (milliseconds); None: no limit.
         priority: 0 is the most urgent, 9 the least. Its messages go before those of less urgent workflows, in four
             steps: 0 to 2, 3 to 5, 6 to 8, 9.
         sub_workflows: The inner workflows that its stages may call, by name.
@@ -182,7 +182,7 @@ class Workflow:
         `create` has done so; call it after changes made since, or for what `create_orchestration` returned.
 
         Raises:
-            InvalidWorkflowError: The definition is not sound; the text lists every problem with its path.
+            InvalidWorkflowError: The definition is wrong; the text lists every problem with its path.
 
         """
         check(self)
@@ -231,7 +231,7 @@ class Workflow:
         That it has no stage yet, or a synthetic stage no parent, is left for its submission to refuse.
 
         Raises:
-            InvalidWorkflowError: The definition is not sound; the text lists every problem with its path.
+            InvalidWorkflowError: The definition is wrong; the text lists every problem with its path.
 
         """
         workflow = cls(

@@ -20,7 +20,7 @@ class Wait:
 
     Args:
         signal: The signal's name; empty: a signal of any name wakes the task.
-        deadline_ms: How long it waits, from the suspension on, before it fails (ms); None: for ever.
+        deadline_ms: How long it waits, from the suspension on, before it fails (ms); None: no limit.
 
     """
 

@@ -33,13 +33,13 @@ def run_workflow(
             registry of an app.
         seed: Names the order in which things happen; the same seed gives the same run, in any process.
         faults: What goes wrong; nothing by default.
-        max_steps: After so many deliveries and looks at what is due it counts as endless (count); by default 20,000,
+        max_steps: After this many deliveries and timer checks it counts as endless (count); by default 20,000,
             and 100 for each stage.
 
     Raises:
         InvalidWorkflowError: names every problem of the definition.
-        SimulationStuckError: it waits for a signal, a choice, or a task type that is not there; or it goes on for ever.
-        TypeError: `workflow` or `tasks` is nothing of what it may be.
+        SimulationStuckError: it waits for a signal, a choice, or a missing task type; or it never ends.
+        TypeError: `workflow` or `tasks` has a wrong type.
 
     """
     if isinstance(workflow, Mapping):

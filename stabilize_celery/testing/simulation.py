@@ -84,7 +84,7 @@ class Simulation:
         settings: Those of its workers.
 
     Raises:
-        TypeError: `seed` is no whole number, or `tasks` is nothing of what it may be.
+        TypeError: `seed` is not a whole number, or `tasks` has a wrong type.
 
     """
 
@@ -227,7 +227,7 @@ class Simulation:
         return workflow
 
     def run(self, *workflow_ids: str, max_steps: int = MAX_STEPS) -> None:
-        """Go on until these workflows have ended, or wait for something that only the outside can give.
+        """Run until these workflows have ended, or wait for something from outside.
 
         Raises:
             SimulationStuckError: `max_steps` were not enough.
@@ -246,10 +246,10 @@ class Simulation:
         raise self.stuck(f"has not ended after {max_steps} steps; give max_steps= if it is only long", workflow_ids)
 
     def finish(self, workflow_id: str, max_steps: int = MAX_STEPS) -> Workflow:
-        """Go on until this workflow has ended, and what remains to be done behind it, too; return it.
+        """Run until this workflow and everything that it left to do have ended; return it.
 
         Raises:
-            SimulationStuckError: it waits for something that only the outside can give, or `max_steps` were not enough.
+            SimulationStuckError: it waits for something from outside, or `max_steps` were not enough.
 
         """
         self.run(workflow_id, max_steps=max_steps)
@@ -282,9 +282,9 @@ class Simulation:
         self.now_us = max(self.now_us, until_us)
 
     def after(self, ms: int, act: Callable[[], object]) -> None:
-        """Let the outside act when that much time has passed: a signal, a choice, an assertion (milliseconds).
+        """Call `act` when that much time has passed: a signal, a choice, an assertion (milliseconds).
 
-        It may happen in the middle of whatever the fleet is doing then. What it raises comes out of `run`.
+        It may happen in the middle of whatever the fleet is doing then. Its exceptions are raised by `run`.
         """
         at_us = self.now_us + ms * 1000
         self._promised += 1
@@ -307,7 +307,7 @@ class Simulation:
         self.plan(at_us, come)
 
     def pass_time(self, ms: int) -> None:
-        """Let time go by, and the fleet do all that is due meanwhile (milliseconds)."""
+        """Let time pass, and do everything that is due meanwhile (milliseconds)."""
         until_us = self.now_us + ms * 1000
         self._is_calm = False
         try:
@@ -328,11 +328,11 @@ class Simulation:
         return self.now_us // 1000
 
     def die(self) -> NoReturn:
-        """Let the worker die that executes this task's body."""
+        """Make the worker die that executes this task's body."""
         raise _WorkerDiedError
 
     def drain(self, *, until_ms: int) -> None:
-        """Go on until nothing is due any more before `until_ms` (virtual epoch time)."""
+        """Run until nothing is due any more before `until_ms` (virtual epoch time)."""
         while self._plan or (self._next_due_us() or until_ms * 1000 + 1) <= until_ms * 1000:
             self._advance()
 

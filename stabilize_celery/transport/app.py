@@ -51,7 +51,7 @@ _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 class Stabilize:
-    """Adds tasks `stabilize.*`, their queues and a background duty to an app; the app's own tasks stay as they are.
+    """Adds tasks `stabilize.*`, their queues and a background thread to an app; the app's own tasks are not changed.
 
     Nothing is connected, and the app's configuration is not read, before a worker starts or something is sent.
 
@@ -110,7 +110,7 @@ class Stabilize:
         options: TaskOptions | None = None,
         **fields: Unpack[OptionFields],
     ) -> Callable[[_Registered], _Registered]:
-        """Return a decorator that makes a function or Task class known as `name`; see `TaskRegistry.task`.
+        """Return a decorator that registers a function or Task class as `name`; see `TaskRegistry.task`.
 
         With `queue`, its messages go to that queue, which workers of this app consume; the settings' own
         `task_queues` come first.
@@ -126,7 +126,7 @@ class Stabilize:
         return builder_class
 
     def finalizer(self, name: str) -> Callable[[_Callback], _Callback]:
-        """Return a decorator that makes a function known as the finalizer `name`."""
+        """Return a decorator that registers a function as the finalizer `name`."""
 
         def decorate(callback: _Callback) -> _Callback:
             self.registry.finalizers.register(name, callback)

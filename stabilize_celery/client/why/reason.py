@@ -10,12 +10,12 @@ __all__ = ["Reason"]
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a stage does not go on, or failed. `ref_id` is empty where it is about the whole workflow.
+    """Why a stage does not continue, or failed. `ref_id` is empty where it is about the whole workflow.
 
     Attributes:
         kind: In one word, for programs: mutex, deadlock, signal, retry, running, lost, queued, unattended …
         text: What it waits for, or what went wrong.
-        detail: What else is known: who holds it, since when, what is before it.
+        detail: More about it: who holds it, since when, what is before it.
         advice: What to do, often a command.
         traceback: Of the exception that it failed with.
         deadlock: Who holds and wants what, where the kind is `deadlock`.

@@ -33,7 +33,7 @@ __all__ = ["StageExecution"]
 
 @dataclass
 class StageExecution(StageNavigationMixin):
-    """One stage: what it runs, what it waits for, whom it sets going, and how far it is.
+    """One stage: what it runs, what it waits for, what follows it, and its state.
 
     Times are epoch milliseconds. `context` holds its inputs and runtime state, `outputs` what stages downstream see.
 
@@ -44,7 +44,7 @@ class StageExecution(StageNavigationMixin):
         cleanup_on_failure: Run the finalizers in `finalizer_names` when it fails, too.
         join_threshold: For N_OF_M: the branches waited for (count); 0 = all.
         split_conditions: Downstream ref_id -> expression; the order counts for XOR.
-        deferred_choice_group: Stages of one group and requisite are offered together; the outside picks one.
+        deferred_choice_group: Stages of one group and requisite are offered together; one is picked from outside.
         milestone_ref_id: It starts only while this stage has the status named by `milestone_status`.
         mutex_key: Held by one run at a time from its start to its end.
         cancel_region: The region that it belongs to.
