@@ -71,7 +71,7 @@ class Workflow:
     Attributes:
         start_time_expiry: If it has not started by then, it is cancelled.
         pipeline_config_id: Workflows of one configuration share a limit of concurrent executions.
-        keep_waiting_pipelines: With a limit: waiting workflows stay when another one starts waiting, and are not replaced.
+        keep_waiting_pipelines: With a limit: waiting workflows are kept when another one starts waiting, not replaced.
         max_jumps: Jumps of all its stages together (count); one more fails the jumping stage.
         max_depth: How deep it may call inner workflows (count).
         timeout_ms: How long it may run (milliseconds); None: no limit.
