@@ -6,8 +6,12 @@ import inspect
 import re
 from pathlib import Path
 
+import pytest
+
 import stabilize_celery
-from stabilize_celery import errors
+from stabilize_celery import StageExecution, Workflow, errors
+from stabilize_celery.errors.classify import _TRANSIENT_WORDS
+from stabilize_celery.tasks.options import TaskOptions
 
 PAGE = (Path(__file__).parents[2] / "docs/errors.md").read_text()
 
@@ -40,3 +44,24 @@ def test_messages_that_the_page_quotes_are_in_the_code() -> None:
     for text in quoted:
         parts = [part.strip(" :") for part in re.split(r"'x'|…|stabilize-keeper:|allkeys-lru", text)]
         assert all(part in code for part in parts if part), text
+
+
+def test_the_page_quotes_a_problem_as_it_is_told() -> None:
+    """A reader who searches for the words on the screen finds the page."""
+    stages = [StageExecution(ref_id=ref_id) for ref_id in ("fetch", "unpack")]
+    stages.append(StageExecution(ref_id="load", requisite_stage_ref_ids={"fetsch"}))
+
+    with pytest.raises(errors.StabilizeError) as caught:
+        Workflow.create("shop", "import", stages)
+
+    assert f"`{str(caught.value).splitlines()[1].strip()}`" in PAGE
+
+
+def test_the_concepts_name_what_is_tried_again() -> None:
+    """Exceptions by the words in their names, and how often."""
+    page, options = (Path(__file__).parents[2] / "docs/concepts.md").read_text(), TaskOptions()
+    section = page.partition("## Retries")[2].partition("\n## ")[0]
+
+    assert [word for word in _TRANSIENT_WORDS if f"`{word}`" not in section] == []
+    assert f"tried up to {options.max_attempts} times" in section
+    assert f"about {options.backoff_s:g} s, then twice as long each time, up to {options.backoff_max_s:g} s" in section
