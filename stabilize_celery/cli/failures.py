@@ -2,7 +2,14 @@
 
 import re
 
-from stabilize_celery.errors import PayloadError, QueueError, StabilizeError, UnreachableError, WritesRefusedError
+from stabilize_celery.errors import (
+    PayloadError,
+    QueueError,
+    StabilizeError,
+    UnreachableError,
+    WorkflowFailedError,
+    WritesRefusedError,
+)
 
 __all__ = [
     "DONE",
@@ -43,7 +50,7 @@ def code_of(error: StabilizeError | TimeoutError) -> int:
     """Return the exit code for an error."""
     if isinstance(error, UnreachableError | QueueError | NoServerError):
         return UNREACHABLE
-    return FAILED if isinstance(error, TimeoutError) else MISTAKE
+    return FAILED if isinstance(error, TimeoutError | WorkflowFailedError) else MISTAKE
 
 
 def failure_object(error: StabilizeError | TimeoutError | str, code: int) -> dict[str, object]:

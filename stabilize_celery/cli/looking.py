@@ -23,7 +23,6 @@ from stabilize_celery.cli.watching import watch as watch_until_the_end
 from stabilize_celery.client.pages import WorkflowSummary
 from stabilize_celery.client.why.explain import explain_view
 from stabilize_celery.client.words import clock_time, duration
-from stabilize_celery.errors import WorkflowFailedError
 from stabilize_celery.models.limits import DEFAULT_PRIORITY
 from stabilize_celery.models.redaction import Redaction
 from stabilize_celery.models.status import WorkflowStatus
@@ -155,10 +154,6 @@ def result(
 ) -> int:
     """Wait for the end; print as JSON what a canvas returned, or else the outputs of all stages."""
     client = session.client()
-    try:
-        returned = plain(client.handle(workflow_id).result(timeout))
-        session.print_json(returned if show_secrets else Redaction(client.settings.redact_keys).shown(returned))
-    except WorkflowFailedError as error:
-        session.err.print(str(error), markup=False)
-        return FAILED
+    returned = plain(client.handle(workflow_id).result(timeout))
+    session.print_json(returned if show_secrets else Redaction(client.settings.redact_keys).shown(returned))
     return DONE

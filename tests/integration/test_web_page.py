@@ -204,6 +204,19 @@ def test_text_of_workflows_is_never_code(site: Site, page: Page) -> None:
     assert page.evaluate("window.hacked") is None
 
 
+def test_a_name_turns_nothing_round(still: Site, page: Page) -> None:
+    """Marks of writing direction are shown as such; letters of a script from the right stay among themselves."""
+    run = still.client.start(Workflow.create("\u05e9\u05dc\u05d5\u05dd", "\u202elive", [gate("\u2066gate")]))
+    open_page(page, still, f"/workflows/{run.id}/definition")
+
+    page.get_by_role("heading", name="\ufffdlive").wait_for()
+    page.locator("pre", has_text=r"\u202elive").wait_for()
+    application, name = page.locator(".head bdi").bounding_box(), page.locator(".head code.id").bounding_box()
+    assert application is not None
+    assert name is not None
+    assert application["x"] + application["width"] <= name["x"]
+
+
 def test_nothing_is_cancelled_before_it_was_confirmed(site: Site, page: Page) -> None:
     """Back and Escape do nothing; the button with the words does it, with the reason."""
     run = started(site, flow(gate()), gate="SUSPENDED")

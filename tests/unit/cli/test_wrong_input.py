@@ -240,3 +240,12 @@ def test_what_is_endless_is_not_given_back_whole(served: Program, ids: dict[str,
     assert said.code == 2
     assert "xxx" in said.err
     assert len(said.err) < 600
+
+
+def test_that_there_is_no_result_is_told_as_any_error(served: Program, ids: dict[str, str]) -> None:
+    """With code 1: the workflow failed, and nobody was mistaken."""
+    said, as_json = served("result", ids["ENDED"]), served("result", ids["ENDED"], "--json")
+
+    assert (said.code, as_json.code, said.out) == (1, 1, "")
+    assert f"Workflow {ids['ENDED']} ended CANCELED" in said.err
+    assert json.loads(as_json.err)["error"]["kind"] == "WorkflowFailedError"

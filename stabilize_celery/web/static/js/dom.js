@@ -1,5 +1,7 @@
 // Elements from data. Text is always text: nothing is ever parsed as HTML.
 
+import { shown } from "./words.js";
+
 /** Make an element: `h("button", { class: "x", onclick: f, disabled: true }, "text", child)`. */
 export function h(name, given = {}, ...children) {
   const element = document.createElement(name);
@@ -18,7 +20,7 @@ export function h(name, given = {}, ...children) {
 export function add(element, ...children) {
   for (const child of children.flat(Infinity)) {
     if (child === null || child === undefined || child === false) continue;
-    element.append(child instanceof Node ? child : String(child));
+    element.append(child instanceof Node ? child : shown(String(child)));
   }
   return element;
 }
@@ -39,7 +41,7 @@ export function say(text, isBad = false) {
 
 /** Name what is seen, for the browser's tabs, its history and screen readers; nothing: only the program. */
 export function setTitle(title) {
-  document.title = [title, "stabilize-celery"].filter(Boolean).join(" · ");
+  document.title = shown([title, "stabilize-celery"].filter(Boolean).join(" · "));
 }
 
 /** Run at most once per `wait` ms, the last call wins. */

@@ -103,7 +103,7 @@ export function drawStage(pen, node, stage, scale, isChosen) {
 /** What stands below the name of a stage, as far as there is room; its glyph says the status, too, so that goes first. */
 function fitting(pen, stage, room) {
   const whole = noteOf(stage);
-  if (pen.measureText(whole).width <= room) return whole;
+  if (pen.measureText(whole).width <= room) return cut(pen, whole, room);
   return cut(pen, moreOf(stage).join(" · ") || whole, room);
 }
 

@@ -1,6 +1,6 @@
 // When each stage waited, ran and ended, as bars on a time line; as many rows as there are stages.
 
-import { h } from "./dom.js";
+import { fill, h } from "./dom.js";
 import { FONT, noteOf } from "./drawing.js";
 import { cut, palette, sized } from "./palette.js";
 import { clock, duration, glyph, now } from "./words.js";
@@ -128,7 +128,7 @@ export class Gantt {
     const at = this.rows.findIndex((row) => row.ref_id === this.chosen);
     const next = Math.max(0, Math.min(this.rows.length - 1, at + moves[event.key]));
     this.chosen = this.rows[next].ref_id;
-    this.told.textContent = `${this.chosen}: ${noteOf(this.rows[next])}`;
+    fill(this.told, `${this.chosen}: ${noteOf(this.rows[next])}`);
     const top = next * ROW;
     const seen = this.element.clientHeight - HEAD - ROW;
     if (top < this.element.scrollTop) this.element.scrollTop = top;

@@ -77,6 +77,6 @@ function isAfter(id, other) {
 function showRow(row, line) {
   const [at, ref, told] = row.children;
   at.textContent = `${clock(line.at_ms)}.${String(line.at_ms % 1000).padStart(3, "0")}`;
-  ref.textContent = line.ref_id;
+  fill(ref, line.ref_id);
   fill(told, line.told);
 }

@@ -114,7 +114,7 @@ function showRow(row, line) {
   const letters = line.dead_letters.length;
   fill(status, h("span", { class: `chip ${styleOf(line.status)}` }, `${glyph(line.status)} ${line.status}`));
   fill(id, h("a", { href: `#/workflows/${encodeURIComponent(line.id)}`, tabindex: -1 }, line.id));
-  application.textContent = line.application;
+  fill(application, line.application);
   fill(
     name,
     line.name,

@@ -74,7 +74,7 @@ function deadlockOf({ parties, commands }) {
 function who(one) {
   const what = one.section ? `section ${one.section}` : one.ref_id;
   const address = withQuery(`#/workflows/${part(one.workflow_id)}/graph`, { stage: one.ref_id });
-  return h("a", { href: address }, `${one.workflow_name || "workflow"} ${shortId(one.workflow_id)}${what ? ` / ${what}` : ""}`);
+  return h("a", { href: address }, h("bdi", {}, one.workflow_name || "workflow"), ` ${shortId(one.workflow_id)}`, what && [" / ", h("bdi", {}, what)]);
 }
 
 function party(place, one, note) {

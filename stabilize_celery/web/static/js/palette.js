@@ -1,6 +1,6 @@
 // The colours of the style sheet, for what is drawn on a canvas.
 
-import { STATUSES, styleOf } from "./words.js";
+import { shown, STATUSES, styleOf } from "./words.js";
 
 let known = null;
 
@@ -35,11 +35,12 @@ export function sized(canvas, width, height) {
 const widths = new Map();
 
 /** A text cut so that it fits; how wide it is is measured once. */
-export function cut(pen, text, width) {
-  const key = `${pen.font} ${width | 0} ${text}`;
+export function cut(pen, whole, width) {
+  const key = `${pen.font} ${width | 0} ${whole}`;
   const found = widths.get(key);
   if (found !== undefined) return found;
-  let shown = text;
+  const text = shown(whole);
+  let fitting = text;
   if (pen.measureText(text).width > width) {
     let [low, high] = [0, text.length];
     while (low < high) {
@@ -47,9 +48,9 @@ export function cut(pen, text, width) {
       if (pen.measureText(`${text.slice(0, middle)}…`).width <= width) low = middle;
       else high = middle - 1;
     }
-    shown = `${text.slice(0, low)}…`;
+    fitting = `${text.slice(0, low)}…`;
   }
   if (widths.size > 50000) widths.clear();
-  widths.set(key, shown);
-  return shown;
+  widths.set(key, fitting);
+  return fitting;
 }

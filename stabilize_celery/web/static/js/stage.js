@@ -3,7 +3,7 @@
 import { get, part, withQuery } from "./api.js";
 import { stageActions } from "./actions.js";
 import { fill, h } from "./dom.js";
-import { clock, count, duration, elapsed, glyph, isEnded, isFailure, now, plural, styleOf } from "./words.js";
+import { clock, count, duration, elapsed, glyph, isEnded, isFailure, now, plural, shownJson, styleOf } from "./words.js";
 
 const LONGEST_JSON = 200000;
 
@@ -180,7 +180,7 @@ function instanceTable(instances) {
 export function json(title, value, isOpen = false) {
   if (Object.keys(value).length === 0) return null;
   // Numbers stand beside each other.
-  let text = JSON.stringify(value, null, 2).replace(/\[\s+([-\d.eE+,\s]+?)\s+\]/g, (_, inner) => `[${inner.replace(/\s+/g, " ")}]`);
+  let text = shownJson(JSON.stringify(value, null, 2)).replace(/\[\s+([-\d.eE+,\s]+?)\s+\]/g, (_, inner) => `[${inner.replace(/\s+/g, " ")}]`);
   if (text.length > LONGEST_JSON) text = `${text.slice(0, LONGEST_JSON)}\n… ${count(text.length - LONGEST_JSON)} characters more`;
   return h("details", { open: isOpen, dataset: { name: title } }, h("summary", {}, title), h("pre", { tabindex: 0 }, text));
 }

@@ -84,11 +84,11 @@ const heads = () =>
 function showRow(row, stage) {
   const [status, ref, tasks, started, took, note] = row.children;
   fill(status, h("span", { class: `chip ${styleOf(stage.status)}` }, `${glyph(stage.status)} ${stage.status}`));
-  ref.textContent = stage.ref_id;
-  tasks.textContent = stage.tasks.join(", ");
+  fill(ref, stage.ref_id);
+  fill(tasks, stage.tasks.join(", "));
   started.textContent = clock(stage.started_ms);
   took.textContent = elapsed(stage);
   const extra = noteOf({ ...stage, started_ms: 0, waiting_since_ms: 0 }).split(" · ").slice(1);
   if (stage.requisites.length > 20) extra.push(`after ${count(stage.requisites.length)} stages`);
-  note.textContent = [...extra, stage.told].filter(Boolean).join(" · ");
+  fill(note, [...extra, stage.told].filter(Boolean).join(" · "));
 }

@@ -49,6 +49,15 @@ export function clock(ms) {
   return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${time}`;
 }
 
+// Marks of writing direction: they show a name as another one, and turn round what stands behind it.
+const MARKS = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+
+/** Text of others as it is shown. */
+export const shown = (text) => text.replace(MARKS, "\ufffd");
+
+/** JSON as it is shown: it holds the same. */
+export const shownJson = (text) => text.replace(MARKS, (mark) => `\\u${mark.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
 export const count = (number) => number.toLocaleString("en");
 
 export const plural = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;

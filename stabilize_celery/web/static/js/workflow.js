@@ -9,7 +9,7 @@ import { History } from "./history.js";
 import { Model } from "./model.js";
 import { json, StagePanel } from "./stage.js";
 import { Table } from "./table.js";
-import { clock, count, DEFAULT_PRIORITY, duration, glyph, learnTime, now, shortId, styleOf } from "./words.js";
+import { clock, count, DEFAULT_PRIORITY, duration, glyph, learnTime, now, shortId, shownJson, styleOf } from "./words.js";
 
 const TABS = { graph: "Graph", gantt: "Time line", stages: "Stages", events: "History", why: "Why", result: "Result", definition: "Definition" };
 
@@ -124,7 +124,8 @@ class Page {
         h(
           "p",
           { class: "dim" },
-          `${state.application} · `,
+          h("bdi", {}, state.application),
+          " · ",
           h("code", { class: "id" }, state.id),
           ` · started ${clock(state.started_ms)} · `,
           this.took,
@@ -235,7 +236,7 @@ class Page {
     if (this.tab !== "result") return;
     const told = hasEnded ? failure : `It is ${status}: there is a result once it has ended.`;
     const isPlain = value === null || typeof value !== "object" || Object.keys(value).length === 0;
-    const shown = isPlain ? h("pre", { tabindex: 0 }, JSON.stringify(value)) : json("Result", value, true);
+    const shown = isPlain ? h("pre", { tabindex: 0 }, shownJson(JSON.stringify(value))) : json("Result", value, true);
     fill(this.body, h("div", { class: "pad scroll" }, told ? h("p", { class: failure ? "bad" : "" }, told) : shown));
   }
 
