@@ -8,6 +8,7 @@ from importlib import import_module
 from stabilize_celery.compat.gone import advice
 from stabilize_celery.errors import ConfigurationError
 from stabilize_celery.models.expressions import check_expression
+from stabilize_celery.models.stage.engine_keys import ENGINE_CONTEXT_KEYS
 
 __all__ = ["CHANGE", "LOOK", "MISSING", "Finding", "check_source"]
 
@@ -16,7 +17,8 @@ CHANGE, LOOK, MISSING = "change", "look", "missing"
 
 _OLD = "stabilize"
 _NEW = "stabilize_celery"
-_HOMES = (_NEW, f"{_NEW}.compat", f"{_NEW}.tasks.registry")
+_COMPAT = f"{_NEW}.compat"
+_HOMES = (_NEW, _COMPAT)
 _RENAMED = {
     "SqliteWorkflowStore": "RedisWorkflowStore(url): redis://…, or memory:// in one process",
     "PostgresWorkflowStore": "RedisWorkflowStore(url)",
@@ -27,7 +29,10 @@ _RENAMED = {
     "PostgresEventStore": "RedisEventStore(url): the history is kept anyway, read it by handle.events()",
 }
 _OWN_TOKENS = "it knows tokens that the program registers itself; a workflow's task is cancelled with its stage"
+_REMOVES = "it takes away the threads that are there; the workflow may end SUCCEEDED"
 _DIFFERENT = {
+    "CancelRegion": _REMOVES,
+    "CancelStage": _REMOVES,
     "cancel_task": _OWN_TOKENS,
     "get_token": _OWN_TOKENS,
 }
@@ -40,9 +45,25 @@ _METHODS = {
         LOOK,
         "declare jump_targets on the stage (a QueueProcessor reads it off the task's code); nothing is reset",
     ),
+    "canceled": (LOOK, "ends its stage only: the workflow may end SUCCEEDED"),
     "_create_table": (LOOK, "does nothing here; leave it out"),
     "replace": (LOOK, "in a step of a canvas the new signature is executed inside the step"),
     "add_to_chord": (MISSING, "a canvas is whole when it is started; for work found later use instances"),
+}
+_ARGUMENTS = {
+    "deferred_choice_group": "nothing is chosen before somebody chooses, or a time is up",
+    "milestone_ref_id": "once the milestone has passed, what only follows the stage is SKIPPED, too",
+}
+_ENGINE_KEYS = ENGINE_CONTEXT_KEYS - {
+    "_jump_count",
+    "_jump_history",
+    "_max_jumps",
+    "_mi_instance_index",
+    "_mi_parent_ref_id",
+    "_signal_data",
+    "_signal_name",
+    "_sub_workflow_config",
+    "_sub_workflow_id",
 }
 _OF_TASKS = frozenset({"replace", "add_to_chord"})
 _CANVAS = frozenset({"chain", "group", "chord", "chunks", "xmap", "xstarmap"})
@@ -126,6 +147,11 @@ class _Reader(ast.NodeVisitor):
         elif node.level == 0 and _is_of(module, "celery"):
             self._makers |= {one.asname or one.name for one in node.names if one.name in _CANVAS}
 
+    def visit_Constant(self, node: ast.Constant) -> None:
+        """`stage.context["_join_fired"]`: what upstream's engine kept there."""
+        if self._is_old and isinstance(node.value, str) and node.value in _ENGINE_KEYS:
+            self._tell(node, MISSING, f'"{node.value}"', "the engine keeps nothing in contexts: see handle.why()")
+
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         """`class Mine(StartStageHandler)`: its code would never be called."""
         for base in node.bases:
@@ -160,8 +186,8 @@ class _Reader(ast.NodeVisitor):
         elif self._is_sent(node):
             self._sent(node, "")
         for key in node.keywords if self._is_old else ():
-            if key.arg == "deferred_choice_group":
-                self._tell(key.value, LOOK, f"{key.arg}=", "nothing is chosen before somebody chooses, or a time is up")
+            if key.arg in _ARGUMENTS:
+                self._tell(key.value, LOOK, f"{key.arg}=", _ARGUMENTS[key.arg])
             if key.arg == "split_conditions" and isinstance(key.value, ast.Dict):
                 self._conditions(key.value.values)
         self.generic_visit(node)
@@ -233,7 +259,7 @@ def _is_of(module: str, package: str) -> bool:
 
 
 def _is_handler(name: str) -> bool:
-    return name.endswith("Handler") and _has(f"{_NEW}.compat", name)
+    return name.endswith("Handler") and _has(_COMPAT, name)
 
 
 def _is_signature(node: ast.expr) -> bool:
@@ -247,12 +273,17 @@ def _moved(module: str, name: str) -> tuple[str, str, str]:
         return LOOK, what, "name what is needed: not all of it is here"
     if name in _RENAMED:
         return CHANGE, what, _RENAMED[name]
-    same, below = module.replace(_OLD, _NEW, 1), module.replace(_OLD, f"{_NEW}.compat", 1)
-    home = next((home for home in (same, *_HOMES, below) if _has(home, name)), None)
+    same, below = module.replace(_OLD, _NEW, 1), module.replace(_OLD, _COMPAT, 1)
+    home = next((home for home in (same, *_HOMES, below) if _has(home, name) and _does_the_same(home, name)), None)
     if home is not None:
         told = f"from {home} import {name}"
         return (LOOK, what, f"{told}; {_DIFFERENT[name]}") if name in _DIFFERENT else (CHANGE, what, told)
     return MISSING, what, advice(name, module.removeprefix(f"{_OLD}.")) or "has no counterpart"
+
+
+def _does_the_same(home: str, name: str) -> bool:
+    """Whether a module means by a name what upstream did: the same as `compat`, if that has it."""
+    return not _has(_COMPAT, name) or getattr(import_module(home), name) is getattr(import_module(_COMPAT), name)
 
 
 def _has(module: str, name: str) -> bool:

@@ -35,7 +35,14 @@ def test_every_name_says_where_it_is_now() -> None:
         ("from stabilize import SqliteQueue", CHANGE, "CeleryQueue(app or url)"),
         ("from stabilize.persistence.sqlite import SqliteWorkflowStore", CHANGE, "RedisWorkflowStore(url)"),
         ("from stabilize.queue.processor.config import QueueProcessorConfig", CHANGE, "from stabilize_celery import"),
-        ("from stabilize import DockerTask", CHANGE, "from stabilize_celery import DockerTask"),
+        ("from stabilize import DockerTask", CHANGE, "from stabilize_celery.compat import DockerTask"),
+        ("from stabilize import TaskRegistry", CHANGE, "from stabilize_celery.compat import TaskRegistry"),
+        (
+            "from stabilize.tasks.sub_workflow import SubWorkflowTask",
+            CHANGE,
+            "from stabilize_celery.compat import SubWorkflowTask",
+        ),
+        ("from stabilize.queue.messages import CancelRegion", LOOK, "may end SUCCEEDED"),
         ("from stabilize.events import get_event_bus", CHANGE, "from stabilize_celery.compat import get_event_bus"),
         (
             "from stabilize.events.replay import EventReplayer",
@@ -71,12 +78,23 @@ def test_imports(line: str, kind: str, todo: str) -> None:
         ("queue.push(m, timedelta(1))", MISSING),
         ("queue.push(m, delay=timedelta(1))", MISSING),
         ("StageExecution(deferred_choice_group='g')", LOOK),
+        ("StageExecution(milestone_ref_id='m')", LOOK),
+        ("TaskResult.canceled()", LOOK),
+        ("stage.context['_join_fired']", MISSING),
         ("StageExecution(split_conditions={'a': 'n > 1', 'b': 'order.total > 5'})", MISSING),
     ],
 )
-def test_calls_that_differ(call: str, kind: str) -> None:
+def test_what_differs_is_told_of_programs_for_upstream_only(call: str, kind: str) -> None:
     assert [found[:2] for found in told(f"import stabilize\n{call}\n")][1:] == [(2, kind)]
     assert told(f"{call}\n") == []
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["stage.context['_jump_count']", "stage.context['_signal_name']", "queue.push(m)", "processor.process_all()"],
+)
+def test_what_is_as_there_is_not_told(call: str) -> None:
+    assert len(told(f"import stabilize\n{call}\n")) == 1
 
 
 @pytest.mark.parametrize(
