@@ -41,7 +41,18 @@ class PythonTask(_CalledByHand, python.PythonTask):
 
 
 class HTTPTask(_CalledByHand, http.HTTPTask):
-    """`stabilize_celery.tasks.http.HTTPTask`, executed as there."""
+    """`stabilize_celery.tasks.http.HTTPTask`, executed as there; outside of a workflow, where nobody would, once."""
+
+    @override
+    def execute(self, stage: StageExecution) -> TaskResult:
+        if bound_call() is not None:
+            return super().execute(stage)
+        given = stage.context
+        stage.context = {**given, "retries": 0}
+        try:
+            return super().execute(stage)
+        finally:
+            stage.context = given
 
 
 class DockerTask(_CalledByHand, docker.DockerTask):

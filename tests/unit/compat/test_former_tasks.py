@@ -57,6 +57,17 @@ def test_a_refused_setting_is_a_result(task: Task, context: dict[str, Any], said
     assert said in result.context["error"]
 
 
+def test_a_request_without_an_answer_is_a_result() -> None:
+    """Nobody tries again what a program executes by itself."""
+    silent = stage(url="http://127.0.0.1:9/", allow_private_urls=True)
+
+    result = HTTPTask().execute(silent)
+
+    assert result.status is WorkflowStatus.TERMINAL
+    assert "no answer" in result.context["error"]
+    assert "retries" not in silent.context
+
+
 def test_what_a_failed_command_said_stands_in_the_context() -> None:
     """Where unit tests of a program look for it; a failure that the pipeline bears has it, too."""
     script = "import sys; print('half'); raise ValueError('no')"
