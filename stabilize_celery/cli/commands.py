@@ -69,6 +69,13 @@ class Group(TyperGroup):
         """Return the options, as the help shows them."""
         return _flags_without_type(super().get_params(ctx))
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options. Without a command the help is shown; to a program, which reads JSON, it is no answer."""
+        shared = ctx.find_root().obj
+        if not args and isinstance(shared, Shared) and shared.as_json:
+            ctx.fail("Missing command.")
+        return super().parse_args(ctx, args)
+
 
 class _Command(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:

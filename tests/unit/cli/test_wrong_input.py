@@ -85,6 +85,8 @@ CASES: list[tuple[str, str]] = [
 LINES = [
     # Nothing, too much, misspelt.
     ("", "Usage"),
+    ("dead", "Usage"),
+    ("schedule", "Usage"),
     ("nonsense", "no such command 'nonsense'"),
     ("dead nonsense", "no such command 'nonsense'"),
     *((command, "missing argument 'ID'") for command in (*WITH_ID, *WITH_REF, "signal", "dead show", "dead drop")),
