@@ -117,17 +117,19 @@ def _there(command: Command, databases: tuple[int, int]) -> Sequence[Command]:
 
 def _plan_changes(planned: Plan, address: Address, changes: Sequence[Change]) -> None:
     """Add commands of changes; fields set of a hash join the HSET that it has, if nothing else came between."""
-    setting: dict[str, int] = {}
+    setting: dict[str, dict[str, Value]] = {}
+    begun: list[tuple[int, str, dict[str, Value]]] = []
     commands, places = planned.commands, planned.places
     for change in changes:
         places.append(len(commands) if type(change) in _COUNTED else None)
         match change:
             case SetFields(key, fields):
-                if fields and (at := setting.get(key)) is not None:
-                    commands[at] += tuple(_flat(fields, key))
+                if key in setting:
+                    setting[key].update(fields)
                 elif fields:
-                    setting[key] = len(commands)
-                    commands.append(("HSET", address.key(key), *_flat(fields, key)))
+                    setting[key] = dict(fields)
+                    begun.append((len(commands), key, setting[key]))
+                    commands.append(())
             case Delete(keys):
                 for key in keys:
                     setting.pop(key, None)
@@ -135,6 +137,8 @@ def _plan_changes(planned: Plan, address: Address, changes: Sequence[Change]) ->
             case _:
                 setting.pop(getattr(change, "key", ""), None)
                 commands += _change(address, change)
+    for at, key, fields in begun:
+        commands[at] = ("HSET", address.key(key), *_flat(fields, key))
 
 
 def _change(address: Address, change: _Single) -> Iterable[Command]:  # noqa: C901, PLR0911 - one row per kind
