@@ -350,7 +350,8 @@ class Stream:
 
     def __exit__(self, *error: object) -> None:
         connection = eventually(lambda: self._answer).extensions["network_stream"].get_extra_info("socket")
-        connection.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # the page has ended what it refused
+            connection.shutdown(socket.SHUT_RDWR)
         self._thread.join(20)
 
     def _listen(self) -> None:
