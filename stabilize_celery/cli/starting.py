@@ -131,6 +131,10 @@ def _wait(
             status = handle.wait(timeout_s).status
         except TimeoutError as error:
             return _still_runs(session, handle, error)
+        except KeyboardInterrupt:  # it goes on, and this is the one place that knows its id
+            if session.as_json:
+                _print_status(session, handle)
+            raise
     if session.as_json:
         session.print_json({"id": handle.id, "status": status.name})
     elif status is not WorkflowStatus.SUCCEEDED:
@@ -143,10 +147,14 @@ def _wait(
 
 def _still_runs(session: Session, handle: WorkflowHandle, error: TimeoutError) -> int:
     if session.as_json:
-        session.print_json({"id": handle.id, "status": handle.status().name})
+        _print_status(session, handle)
     else:
         session.err.print(sentence_of(error), markup=False, soft_wrap=True)
     return FAILED
+
+
+def _print_status(session: Session, handle: WorkflowHandle) -> None:
+    session.print_json({"id": handle.id, "status": handle.status().name})
 
 
 def validate(session: Session, file: File, settings: Set = None) -> int:

@@ -26,7 +26,8 @@ unpack: Callable[[bytes], Any] = msgspec.msgpack.Decoder().decode
 class RecordCodec(Generic[R]):
     """Decodes a hash into the struct `record`, and encodes single fields; absent fields take their defaults.
 
-    Fields of the hash that the struct does not know are left alone: a newer version may own them.
+    Fields of the hash that the struct does not know are left alone: a newer version may own them. The struct is frozen:
+    who decodes the same hash again gets the same record.
     """
 
     def __init__(self, record: type[R]) -> None:

@@ -18,7 +18,7 @@ __all__ = ["RECORD", "KeptSchedule", "ScheduleBook", "ScheduleRecord", "due_chan
 _TRIES = 20
 
 
-class ScheduleRecord(msgspec.Struct):
+class ScheduleRecord(msgspec.Struct, frozen=True):
     """What stands in Redis about a schedule. Times in epoch ms; `spec` is all that was given."""
 
     spec: dict[str, Any] = {}

@@ -8,6 +8,8 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from stabilize_celery.engine.handler import workflow_of
 from stabilize_celery.engine.ids import keyed_workflow_id
 from stabilize_celery.engine.places import WORKFLOW
@@ -85,18 +87,16 @@ class Scheduler:
 
     def _start_due(self, session: Session, key: str, record: ScheduleRecord, now_ms: int) -> int:
         """Start what is due, then note it; a conflict means that somebody else did, or changed it."""
-        schedule = schedule_from(record)
-        started = 0
+        schedule, before = schedule_from(record), record.started
         for at_ms in schedule.due(record.next_ms - 1, now_ms):
             if self._must_wait(schedule, record):
-                record.skipped += 1
-                continue
-            record.error = self._start(schedule, at_ms)
-            if not record.error:
-                record.last_ms, record.last_id = at_ms, scheduled_id(self._namespace, schedule.name, at_ms)
-                started += 1
-        record.started += started
-        record.next_ms = schedule.next_after(now_ms)
+                record = replace(record, skipped=record.skipped + 1)
+            elif error := self._start(schedule, at_ms):
+                record = replace(record, error=error)
+            else:
+                workflow_id = scheduled_id(self._namespace, schedule.name, at_ms)
+                record = replace(record, error="", last_ms=at_ms, last_id=workflow_id, started=record.started + 1)
+        record = replace(record, next_ms=schedule.next_after(now_ms))
         fields = RECORD.encode(
             next_ms=record.next_ms,
             last_ms=record.last_ms,
@@ -106,7 +106,7 @@ class Scheduler:
             error=record.error,
         )
         session.commit(Transaction([SetFields(key, fields), due_change(schedule.name, record.next_ms)]))
-        return started
+        return record.started - before
 
     def _start(self, schedule: Schedule, at_ms: int) -> str:
         """Start one; return why it could not be started."""

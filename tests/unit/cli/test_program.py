@@ -9,7 +9,7 @@ import pytest
 from stabilize_celery import __main__ as entry
 from stabilize_celery.cli import program as program_module
 from stabilize_celery.cli.session import Session
-from stabilize_celery.client import Client
+from stabilize_celery.client import Client, WorkflowHandle
 from stabilize_celery.engine.places import ledger
 from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import SetFields, workflow_slot
@@ -92,6 +92,17 @@ def test_waiting_ends_with_the_time(served: Program, file):
     said = served("start", str(file), "--wait", "--timeout", "0.1")
 
     assert (said.code, "has not ended within 0.1 s" in said.text) == (1, True)
+
+
+def test_who_waits_no_longer_is_told_what_goes_on(served: Program, file, monkeypatch: pytest.MonkeyPatch):
+    def interrupted(*_args, **_more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WorkflowHandle, "wait", interrupted)
+    said = served("start", str(file), "--wait", "--json")
+
+    assert said.code == 130
+    assert said.json["id"] == served("list", "--json").json["items"][0]["id"]
 
 
 def test_graphs_of_files_and_of_workflows(served: Program, file, client: Client):
