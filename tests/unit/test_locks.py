@@ -2,7 +2,10 @@
 
 import re
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
+
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[2]
 DEMO_EXTRAS = ("cli", "embedded")
@@ -32,3 +35,13 @@ def test_the_demo_set_holds_what_the_package_and_the_command_line_ask_for() -> N
     names = {re.split(r"[^\w.-]", need)[0].lower() for need in asked}
 
     assert names - {pin.split("==")[0].lower().replace("_", "-") for pin in pins("requirements-demo.lock")} == set()
+
+
+def test_the_oldest_python_that_the_project_promises_can_install_all_of_it() -> None:
+    """Debian 12 has 3.11.2: a pin that needs a later one fails there, and nowhere else."""
+    promised = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    oldest = promised.removeprefix(">=") + ".0"
+    needs = {f"{one.metadata['Name']} {one.version}": one.metadata["Requires-Python"] or "" for one in distributions()}
+
+    assert len(needs) >= len(pins("requirements-dev.lock"))
+    assert {name: need for name, need in needs.items() if not SpecifierSet(need).contains(oldest)} == {}
