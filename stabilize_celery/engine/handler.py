@@ -53,7 +53,7 @@ class Rules:
     """The settings that decisions depend on. Times in ms."""
 
     lease_ms: int = 9_000
-    max_lost: int = 3
+    max_lost: int = 5
     lock_look_ms: int = 300_000
     republish_ms: int = 2_000
 
