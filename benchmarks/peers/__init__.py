@@ -24,6 +24,7 @@ class Entry:
 
 _MODES = ("per_message", "fused", "continuation")
 _WALL = frozenset({"chain", "many", "fan", "submit"})
+_CHAIN = frozenset({"chain"})
 
 WITH_ACKS = "_acks"
 """Ends the names of our own modes in workers that leave lost deliveries to the broker, as any app's workers do."""
@@ -52,13 +53,14 @@ PEERS = (
     Entry("celery_no_acks", "the same, ack emulation off", "canvas", ("no_acks",), is_judged=True),
     Entry("celery_tasks", "limit: bare Celery tasks", "bare", ("acks",)),
     Entry("celery_tasks_no_acks", "limit: the same, ack emulation off", "bare", ("no_acks",)),
+    # Of one process each: what two share between them is no measure of it.
     *(
         Entry(
             f"in_process_{mode}",
             f"limit: our engine and commits, no Celery: {mode}",
             "in_process",
             (mode,),
-            shapes=_WALL,
+            shapes=_CHAIN,
         )
         for mode in _MODES
     ),
@@ -68,7 +70,7 @@ PEERS = (
             f"limit: our Redis commands, no code of ours: {mode}",
             "redis_only",
             (mode,),
-            shapes=_WALL,
+            shapes=_CHAIN,
         )
         for mode in _MODES
     ),
