@@ -12,7 +12,7 @@ from stabilize_celery.client.words import in_line
 from stabilize_celery.engine.codec import unpack
 from stabilize_celery.store.contract import StoredEvent
 
-__all__ = ["ENDED", "RunNumbers", "WorkflowEvent", "event_of"]
+__all__ = ["ENDED", "EVENT_ID", "RunNumbers", "WorkflowEvent", "event_of"]
 
 ENDED = frozenset(
     f"workflow.{status}" for status in ("succeeded", "terminal", "canceled", "stopped", "failed_continue", "skipped")
@@ -138,7 +138,8 @@ def _shown(data: Mapping[str, Any]) -> str:
 
 
 # Redis takes 64 bits: what 19 digits say is below that, and such a time is not before the year 300 million.
-_EVENT_ID = re.compile(r"[0-9]{1,19}(-[0-9]{1,19})?", re.ASCII)
+EVENT_ID = "[0-9]{1,19}(-[0-9]{1,19})?"
+"""What an id of an event looks like, as a regular expression."""
 
 
 class RunNumbers:
@@ -153,7 +154,7 @@ class RunNumbers:
     """
 
     def __init__(self, from_id: str = "0") -> None:
-        if from_id != "-" and not _EVENT_ID.fullmatch(from_id):
+        if from_id != "-" and not re.fullmatch(EVENT_ID, from_id):
             raise ValueError(f"{from_id!r} is the id of no event: ids look like 1767225600000-0, and 0 is before all")
         self._is_known = from_id in ("0", "0-0", "-")
         self._numbers: dict[tuple[str, str], int] = {}

@@ -19,7 +19,7 @@ from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
 
-__all__ = ["Compiled", "compile_definition"]
+__all__ = ["Compiled", "compile_definition", "task_plans"]
 
 
 class Compiled(msgspec.Struct, frozen=True):
@@ -34,7 +34,7 @@ class Compiled(msgspec.Struct, frozen=True):
         """Return the fields of the hash `d` for a workflow of this definition, whose stages and tasks have own ids."""
         fields = dict(self.fields)
         for stage, plan in zip(workflow.stages, self.plans, strict=True):
-            own = msgspec.structs.replace(plan, stage_id=stage.id, tasks=_task_plans(stage))
+            own = msgspec.structs.replace(plan, stage_id=stage.id, tasks=task_plans(stage))
             fields[f"s:{plan.ref}"] = pack(own)
         return fields
 
@@ -262,7 +262,7 @@ def _stage_plan(
         stage_id=stage.id,
         type=stage.type,
         name=stage.name,
-        tasks=_task_plans(stage),
+        tasks=task_plans(stage),
         join=stage.join_type.name,
         join_mode=stage.join_mode.name,
         thread_merge=stage.thread_merge,
@@ -298,7 +298,8 @@ def _stage_plan(
     )
 
 
-def _task_plans(stage: StageExecution) -> list[TaskPlan]:
+def task_plans(stage: StageExecution) -> list[TaskPlan]:
+    """Return the plans of a stage's own tasks, in order."""
     return [TaskPlan(task.id, task.name, task.implementing_class) for task in stage.tasks]
 
 

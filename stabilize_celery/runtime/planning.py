@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from stabilize_celery.engine.codec import pack
-from stabilize_celery.engine.plan import StagePlan, TaskPlan
+from stabilize_celery.engine.compilation import task_plans
+from stabilize_celery.engine.plan import StagePlan
 from stabilize_celery.engine.steps import Plan
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.graph import StageGraphBuilder
@@ -72,7 +73,7 @@ def _plan(stage: StageExecution, parent: StagePlan) -> StagePlan:
         stage_id=stage.id,
         type=stage.type,
         name=stage.name,
-        tasks=[TaskPlan(task.id, task.name, task.implementing_class) for task in stage.tasks],
+        tasks=task_plans(stage),
         requisites=sorted(stage.requisite_stage_ref_ids),
         owner=owner.name if owner else "STAGE_AFTER",
         parent=parent.ref,

@@ -4,9 +4,11 @@ from typing import Annotated
 
 import msgspec
 
+from stabilize_celery.client.events import EVENT_ID
+
 __all__ = ["BoardQuery", "EventsQuery", "FollowQuery", "ListQuery", "NoQuery"]
 
-Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,19}(-[0-9]{1,19})?$")]
+Id = Annotated[str, msgspec.Meta(pattern=f"^{EVENT_ID}$")]
 
 
 class NoQuery(msgspec.Struct, forbid_unknown_fields=True):
