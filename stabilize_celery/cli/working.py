@@ -83,10 +83,16 @@ def environment(settings: Settings) -> dict[str, str]:
 def _supervised(argv: list[str], environ: dict[str, str]) -> int:
     """Run the worker beside us, since the embedded server is stopped after it."""
     process = subprocess.Popen(argv, env=environ)  # noqa: S603 - our own interpreter
-    # The terminal's Ctrl-C reaches the worker, too: it ends as it does, and we after it.
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    asked = (signal.SIGINT, signal.SIGTERM)
+
+    def pass_on(*_: object) -> None:
+        # A terminal's Ctrl-C reaches the worker, too: to be asked twice for a warm end is the same as once. Whether a
+        # second Ctrl-C ends it cold is its own business.
+        for number in asked:
+            signal.signal(number, signal.SIG_IGN)
+        process.terminate()
+
+    before = {number: signal.signal(number, pass_on) for number in asked}
     try:
         return process.wait()
     finally:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 from celery import Celery, bootsteps
 from celery.exceptions import QueueNotFound
+from celery.platforms import EX_OK
 from celery.signals import task_received, worker_shutdown, worker_shutting_down
 from celery.worker import state
 
@@ -114,6 +115,7 @@ class WorkerStep(bootsteps.StartStopStep):
         self._worker = worker
         self._upkeep: Upkeep | None = None
         self._duties: tuple[Duty, ...] = ()
+        self._asked_to_end: set[str] = set()
         self.bridge.name_worker(worker.hostname)
         worker.consumer_cls = telling_queues(reconnecting(worker.consumer_cls), self._consume)
         known = self.bridge.app.amqp.queues
@@ -166,7 +168,7 @@ class WorkerStep(bootsteps.StartStopStep):
         for duty in self._duties:
             duty.start()
         worker_shutdown.connect(self._on_worker_shutdown, weak=False)
-        worker_shutting_down.connect(self._begin_to_stop, weak=False)
+        worker_shutting_down.connect(self._on_asked_to_end, weak=False)
         if bridge.waiting is not None and bridge.waiting.may_wait:
             task_received.connect(self._on_received, weak=False)
 
@@ -200,7 +202,12 @@ class WorkerStep(bootsteps.StartStopStep):
 
         return end_turns_and_wait
 
-    def _begin_to_stop(self, **_: Any) -> None:
+    def _on_asked_to_end(self, how: str, **_: Any) -> None:
+        """Note how it is to end: `Warm`, and `Cold` where a second signal asks for that."""
+        self._asked_to_end.add(how)
+        self._begin_to_stop()
+
+    def _begin_to_stop(self) -> None:
         """Let processes take no more, and wait no longer with what they can't record."""
         if self.bridge.stopping is not None:
             self.bridge.stopping.begin()
@@ -219,8 +226,12 @@ class WorkerStep(bootsteps.StartStopStep):
         self._finish()
 
     def _on_worker_shutdown(self, sender: Any = None, **_: Any) -> None:
-        if sender is self._worker:
-            self._finish()
+        if sender is not self._worker:
+            return
+        if self._asked_to_end == {"Warm"}:
+            # Celery's own code is 1 after a Ctrl-C, whatever became of the tasks: being asked to end is no failure.
+            self._worker.exitcode = EX_OK
+        self._finish()
 
     def _finish(self) -> None:
         upkeep, self._upkeep = self._upkeep, None
@@ -235,7 +246,7 @@ class WorkerStep(bootsteps.StartStopStep):
         if self.bridge.telemetry is not None:
             self.bridge.telemetry.close()
         worker_shutdown.disconnect(self._on_worker_shutdown)
-        worker_shutting_down.disconnect(self._begin_to_stop)
+        worker_shutting_down.disconnect(self._on_asked_to_end)
         task_received.disconnect(self._on_received)
 
 

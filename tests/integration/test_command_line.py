@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -129,6 +129,32 @@ def test_an_app_that_names_its_broker_is_served_as_it_is(shell: Shell, redis_url
     assert worker.wait(30) == 0
     assert "embedded" not in shell.log()
     assert "card declined" in told
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "gevent"])
+def test_ctrl_c_ends_a_worker_warm_and_is_no_failure(shell: Shell, redis_url: str, pool: str) -> None:
+    """As SIGTERM does; Celery's own exit code would be 1."""
+    (shell.folder / "plain.py").write_text(APP.format(broker=f', broker="{redis_url}"'))
+    worker = shell.start("worker", "-A", "plain", "-c", "1", "--pool", pool, "--redis-url", redis_url)
+    eventually(lambda: " ready." in shell.log())
+    os.killpg(worker.pid, signal.SIGINT)
+
+    assert worker.wait(30) == 0
+    assert "Warm shutdown" in shell.log()
+    assert "Traceback" not in shell.log()
+
+
+@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["the command", "all in the terminal"])
+def test_an_interrupted_worker_ends_its_own_server(shell: Shell, send: Callable[[int, int], None]) -> None:
+    """Whether the signal came from a terminal, which tells the worker beside the command, too, or from a supervisor."""
+    (shell.folder / "plain.py").write_text(APP.format(broker=""))
+    shell.env["STABILIZE_HOME"] = str(shell.folder / "home")
+    worker = shell.start("worker", "-A", "plain", "-c", "1", "--pool", "solo")
+    eventually(lambda: " ready." in shell.log())
+    send(worker.pid, signal.SIGINT)
+
+    assert worker.wait(30) == 0
+    assert processes_of(shell.folder) == []
 
 
 @pytest.fixture
