@@ -7,7 +7,7 @@ import typer
 
 from stabilize_celery.cli.commands import command
 from stabilize_celery.cli.completing import ref_ids
-from stabilize_celery.cli.failures import DONE, MISTAKE, Mistake
+from stabilize_celery.cli.failures import DONE, MISTAKE, TRY_AGAIN, Mistake
 from stabilize_celery.cli.looking import WorkflowId
 from stabilize_celery.cli.session import Session
 from stabilize_celery.client import Outcome
@@ -36,14 +36,16 @@ def add_acting(app: typer.Typer) -> None:
 
 
 def tell(session: Session, workflow_id: str, outcome: Outcome) -> int:
-    """Print what an act did; return the exit code: 2 where it had no effect."""
+    """Print what an act did; return the exit code: where it had no effect 3 if trying again may help, else 2."""
     if session.as_json:
         session.print_json({"id": workflow_id, "took_effect": outcome.took_effect, "told": outcome.told})
     elif outcome:
         session.print(f"{workflow_id}: {outcome.told}")
     if not (outcome or session.as_json):
         session.err.print(f"{workflow_id}: no effect: {outcome.told}", markup=False)
-    return DONE if outcome else MISTAKE
+    if outcome:
+        return DONE
+    return TRY_AGAIN if outcome.retryable else MISTAKE
 
 
 def cancel(

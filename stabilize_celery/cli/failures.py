@@ -13,10 +13,11 @@ from stabilize_celery.errors import (
 
 __all__ = [
     "DONE",
+    "EXIT_CODES",
     "FAILED",
     "MISTAKE",
     "NOBODY_READS",
-    "UNREACHABLE",
+    "TRY_AGAIN",
     "Mistake",
     "NoServerError",
     "code_of",
@@ -29,13 +30,17 @@ _ENDLESS = re.compile(r"\S{500,}")
 
 DONE = 0
 FAILED = 1
-"""The workflow failed, or `doctor` found a problem."""
+"""The workflow failed or has not ended in time, or a check found something."""
 MISTAKE = 2
-"""Bad usage or bad input; an unknown id, too."""
-UNREACHABLE = 3
-"""No server answers."""
+"""Bad usage or bad input, an unknown id too; what was asked for is not possible."""
+TRY_AGAIN = 3
+"""No server answers, or others changed the same thing at each try: the same command may succeed later."""
 NOBODY_READS = 141
 """What was printed to ended before we did: the code of a program that SIGPIPE ends."""
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 the workflow failed or has not ended in time, or a check found something; "
+    "2 wrong usage or input, or no effect; 3 no server, or too busy: try again."
+)
 
 
 class Mistake(StabilizeError):  # noqa: N818 - a mistake of the user's, not an error of the program
@@ -48,9 +53,9 @@ class NoServerError(StabilizeError):
 
 def code_of(error: StabilizeError | TimeoutError) -> int:
     """Return the exit code for an error."""
-    if isinstance(error, UnreachableError | QueueError | NoServerError):
-        return UNREACHABLE
-    return FAILED if isinstance(error, TimeoutError | WorkflowFailedError) else MISTAKE
+    if isinstance(error, TimeoutError | WorkflowFailedError):
+        return FAILED
+    return TRY_AGAIN if error.retryable or isinstance(error, QueueError | NoServerError) else MISTAKE
 
 
 def failure_object(error: StabilizeError | TimeoutError | str, code: int) -> dict[str, object]:

@@ -18,6 +18,7 @@ from stabilize_celery.cli.demonstration import add_demo
 from stabilize_celery.cli.doctor import add_doctor
 from stabilize_celery.cli.failures import (
     DONE,
+    EXIT_CODES,
     MISTAKE,
     NOBODY_READS,
     code_of,
@@ -46,6 +47,7 @@ def make_app() -> typer.Typer:
         name="stabilize-celery",
         cls=Group,
         no_args_is_help=True,
+        epilog=EXIT_CODES,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )

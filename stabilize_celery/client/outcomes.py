@@ -33,6 +33,11 @@ class Outcome(Answer):
     def __str__(self) -> str:
         return self.told
 
+    @property
+    def retryable(self) -> bool:
+        """Whether it had no effect now and may have one in a moment, as `retryable` of an error says."""
+        return not self.took_effect and any(words in self.told for words in _IN_A_MOMENT)
+
 
 def act(runtime: Runtime, workflow_id: str, event: Callable[[str], Handling]) -> Outcome:
     """Apply an outside event, made from an event id; asked again under the same id where that may help at once.
@@ -49,17 +54,17 @@ def act(runtime: Runtime, workflow_id: str, event: Callable[[str], Handling]) ->
     pause_s = _PAUSE_S
     while True:
         answer = runtime.ask(workflow_id, lambda: event(event_id))
-        is_final = answer.took_effect or not any(words in answer.told for words in _IN_A_MOMENT)
-        if is_final or time.monotonic() >= deadline:
+        outcome = Outcome(answer.took_effect, answer.told)
+        if not outcome.retryable or time.monotonic() >= deadline:
             break
-        if _CLEARING in answer.told:
+        if _CLEARING in outcome.told:
             runtime.handle(ClearWorkflow(workflow_id=workflow_id))
         else:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, 0.5)
-    if not answer.took_effect:
+    if not outcome:
         _check_exists(runtime, workflow_id)
-    return Outcome(answer.took_effect, answer.told)
+    return outcome
 
 
 def _check_exists(runtime: Runtime, workflow_id: str) -> None:

@@ -27,7 +27,7 @@ from stabilize_celery.engine.steps import (
     SetFields,
     workflow_slot,
 )
-from stabilize_celery.errors import IdempotencyConflictError, UnreachableError
+from stabilize_celery.errors import CommitConflictError, IdempotencyConflictError, UnreachableError
 from stabilize_celery.models.json_values import copy_json
 from stabilize_celery.models.limits import MAX_IDEMPOTENCY_KEY_LENGTH
 from stabilize_celery.models.messages import CancelTask, FinalizeStage, Message, RunTask
@@ -236,6 +236,7 @@ class Runtime:
         Raises:
             InvalidWorkflowError: names every problem; nothing was written.
             IdempotencyConflictError: the key, or the id, stands for another definition.
+            CommitConflictError: others were first at every try; nothing was written.
 
         """
         if idempotency_key is not None:
@@ -257,6 +258,8 @@ class Runtime:
         done = self.unit.run(slot, lambda _: _creating(creation))
         if not done.is_applied:
             done = self.unit.run(slot, lambda _: _creating(creation))
+        if not done.is_applied:
+            raise CommitConflictError(f"workflow {chosen} was not started: others were first at each try; try again")
         if done.decision.call != creation.digest:
             told = f"idempotency key {idempotency_key!r}" if idempotency_key else f"workflow id {chosen!r}"
             raise IdempotencyConflictError(

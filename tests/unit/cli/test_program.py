@@ -1,18 +1,34 @@
 """The command line against a real server: what is printed, and the exit codes."""
 
+import json
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from stabilize_celery import __main__ as entry
 from stabilize_celery.cli import program as program_module
+from stabilize_celery.cli.failures import DONE, EXIT_CODES, FAILED, MISTAKE, NOBODY_READS, TRY_AGAIN
 from stabilize_celery.cli.session import Session
-from stabilize_celery.client import Client, WorkflowHandle
+from stabilize_celery.client import Client, WorkflowHandle, outcomes
 from stabilize_celery.engine.places import ledger
 from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import SetFields, workflow_slot
+from stabilize_celery.errors import (
+    CommitConflictError,
+    ConcurrencyError,
+    IdempotencyConflictError,
+    QueueError,
+    RefusedError,
+    TransientError,
+    UnreachableError,
+    WorkflowFailedError,
+    WritesRefusedError,
+)
+from stabilize_celery.runtime.unit import UnitOfWork, WorkDone, not_committed
 from stabilize_celery.store.contract import Bury, Transaction
 from tests.servers import free_port
 from tests.unit.cli.conftest import Program
@@ -275,6 +291,65 @@ def test_a_server_that_is_away_is_code_3(program: Program):
         assert said.code == 3
         assert url in said.err
         assert "STABILIZE_REDIS_URL" in said.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CommitConflictError("others were first"), 3),
+        (ConcurrencyError("others were first"), 3),
+        (TransientError("not now"), 3),
+        (UnreachableError("the state server (Redis)", "redis://nowhere", "Start it."), 3),
+        (WritesRefusedError("its disk is full"), 3),
+        (QueueError("the broker is away"), 3),
+        (IdempotencyConflictError("'k' stands for another definition"), 2),
+        (RefusedError("it has ended"), 2),
+        (WorkflowFailedError("it failed"), 1),
+        (TimeoutError("it has not ended"), 1),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_what_may_be_tried_again_has_a_code_of_its_own(
+    served: Program, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
+):
+    """A script can tell it from a mistake."""
+
+    def failed(*_args, **_more):
+        raise error
+
+    monkeypatch.setattr(Client, "list", failed)
+    said, as_json = served("list"), served("list", "--json")
+
+    assert (said.code, as_json.code, json.loads(as_json.err)["error"]["exit_code"]) == (code, code, code)
+
+
+def test_an_act_that_is_outrun_may_be_tried_again(served: Program, client: Client, monkeypatch: pytest.MonkeyPatch):
+    """An act that the workflow's status refuses may not: its code is another one."""
+    handle = client.start(workflow(gate()))
+    monkeypatch.setattr(outcomes, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(UnitOfWork, "run", lambda *_args, **_more: WorkDone(not_committed()))
+
+    said, as_json = served("pause", handle.id), served("pause", handle.id, "--json")
+
+    assert (said.code, as_json.code, as_json.json["took_effect"]) == (3, 3, False)
+    assert "too busy right now: try again" in said.err
+
+
+def test_a_workflow_that_is_outrun_at_its_start_may_be_tried_again(
+    served: Program, file, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(UnitOfWork, "run", lambda *_args, **_more: WorkDone(not_committed()))
+
+    assert served("start", str(file), "--key", "k").code == 3
+
+
+def test_help_and_page_tell_the_exit_codes(program: Program):
+    page = (Path(__file__).parents[3] / "docs" / "errors.md").read_text()
+    told = {int(code) for code in re.findall(r"(?:: |; )(\d) ", EXIT_CODES)}
+
+    assert told == {DONE, FAILED, MISTAKE, TRY_AGAIN}
+    assert EXIT_CODES in program("--help").text
+    assert all(f"| {code} |" in page for code in (*told, NOBODY_READS))
 
 
 def test_without_any_server_it_is_said(program: Program):

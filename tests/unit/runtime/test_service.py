@@ -10,6 +10,7 @@ from stabilize_celery.engine.registry import HANDLERS
 from stabilize_celery.engine.state import ENTRY, Entry
 from stabilize_celery.engine.steps import Hash, Members, SetFields, workflow_slot
 from stabilize_celery.errors import (
+    CommitConflictError,
     IdempotencyConflictError,
     UnreachableError,
     WorkflowNotFoundError,
@@ -328,6 +329,19 @@ def test_who_is_always_outrun_writes_nothing_and_says_so() -> None:
     assert not answer.took_effect
     assert "too busy" in answer.told
     assert process.bodies == []
+
+
+def test_who_is_always_outrun_starts_nothing_and_may_try_again() -> None:
+    """It is not taken for a key that stands for something else."""
+    process = Process(commit_tries=2)
+    wanted = workflow(stage("a"))
+    process.runtime.unit._store = _Busy(process.store, wanted.id)  # type: ignore[assignment]
+
+    with pytest.raises(CommitConflictError, match="try again") as told:
+        process.runtime.submit(wanted)
+
+    assert told.value.retryable
+    assert process.publisher.take() == []
 
 
 class _Busy:
