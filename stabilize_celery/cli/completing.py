@@ -1,4 +1,4 @@
-"""What a shell offers after Tab: workflows, stages, dead letters, statuses, formats; nothing where it can't know."""
+"""What a shell offers after Tab: ids, stages, dead letters, schedules, statuses, formats; else nothing."""
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
@@ -6,6 +6,7 @@ from typing import Any
 
 import typer
 
+from stabilize_celery.cli.durations import duration_text
 from stabilize_celery.cli.graph import FORMATS
 from stabilize_celery.cli.session import Session, Shared
 from stabilize_celery.client import Client
@@ -13,7 +14,7 @@ from stabilize_celery.client.dead_letters import dead_letters
 from stabilize_celery.errors import StabilizeError
 from stabilize_celery.models.status import WorkflowStatus
 
-__all__ = ["formats", "letter_ids", "ref_ids", "statuses", "workflow_ids"]
+__all__ = ["formats", "letter_ids", "ref_ids", "schedule_names", "statuses", "workflow_ids"]
 
 _NEWEST = 200
 """So many workflows are looked at."""
@@ -47,6 +48,16 @@ def ref_ids(context: typer.Context, incomplete: str) -> list[Offer]:
 def letter_ids(context: typer.Context, incomplete: str) -> list[Offer]:
     """Return the dead letters whose id begins so."""
     return _offered(context, incomplete, lambda client: ((one.id, one.kind) for one in dead_letters(client.store)))
+
+
+def schedule_names(context: typer.Context, incomplete: str) -> list[Offer]:
+    """Return the schedules whose name begins so."""
+
+    def find(client: Client) -> Iterator[Offer]:
+        for kept in client.schedules.all():
+            yield kept.schedule.name, kept.schedule.cron or f"every {duration_text(kept.schedule.every_s or 0)}"
+
+    return _offered(context, incomplete, find)
 
 
 def statuses(incomplete: str) -> list[str]:

@@ -1,17 +1,20 @@
 """`schedule`: workflows that start by themselves."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from stabilize_celery.cli.commands import Group, command
+from stabilize_celery.cli.completing import schedule_names
 from stabilize_celery.cli.durations import duration_option, duration_text
 from stabilize_celery.cli.failures import DONE, Mistake
 from stabilize_celery.cli.pipeline_file import PipelineFile, read_pipeline
 from stabilize_celery.cli.session import Session
 from stabilize_celery.cli.showing import print_table
 from stabilize_celery.cli.starting import Priority
+from stabilize_celery.client.schedules import Schedules, no_such_schedule
 from stabilize_celery.client.words import clock_time, plural
 from stabilize_celery.models.limits import DEFAULT_PRIORITY
 from stabilize_celery.models.problems import InvalidWorkflowError, Problem
@@ -20,7 +23,8 @@ from stabilize_celery.runtime.schedule_book import KeptSchedule
 
 __all__ = ["schedule_app"]
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.")]
+NewName = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.", autocompletion=schedule_names)]
 _OF_FILE = "definition."
 _OPTIONS = {"name": "NAME", "every_s": "--every", "max_missed": "--max-missed"} | {
     name: f"--{name}" for name in ("cron", "timezone", "missed", "overlap")
@@ -43,7 +47,7 @@ def schedule_app() -> typer.Typer:
 
 def add(  # noqa: PLR0913, PLR0917 - the options of the command
     session: Session,
-    name: Name,
+    name: NewName,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A pipeline as YAML or JSON; - is standard input.")],
     cron: Annotated[str, typer.Option("--cron", metavar="EXPR", help="Such as '0 3 * * 1-5' or @daily.")] = "",
     every: Annotated[float | None, duration_option("--every", "Instead of --cron, such as 30s or 1h30m.")] = None,
@@ -132,7 +136,7 @@ def show(session: Session, name: Name) -> int:
     client = session.client()
     kept = client.schedules.get(name)
     if kept is None:
-        raise _unknown(name)
+        raise _unknown(client.schedules, name)
     if session.as_json:
         session.print_json(_object(kept))
         return DONE
@@ -151,19 +155,20 @@ def show(session: Session, name: Name) -> int:
 
 def pause(session: Session, name: Name) -> int:
     """Pause a schedule: it starts nothing until it is resumed."""
-    return _told(session, name, session.client().schedules.pause(name), "is paused")
+    return _changed(session, name, Schedules.pause, "is paused")
 
 
 def resume(session: Session, name: Name) -> int:
     """Resume a schedule with its next time from now."""
-    return _told(session, name, session.client().schedules.resume(name), "goes on")
+    return _changed(session, name, Schedules.resume, "goes on")
 
 
 def start_now(session: Session, name: Name) -> int:
     """Start its workflow now, in addition to its times."""
-    handle = session.client().schedules.start(name)
+    schedules = session.client().schedules
+    handle = schedules.start(name)
     if handle is None:
-        raise _unknown(name)
+        raise _unknown(schedules, name)
     if session.as_json:
         session.print_json({"name": name, "id": handle.id})
     else:
@@ -173,12 +178,13 @@ def start_now(session: Session, name: Name) -> int:
 
 def remove(session: Session, name: Name) -> int:
     """Remove a schedule; workflows that it started continue."""
-    return _told(session, name, session.client().schedules.remove(name), "is gone")
+    return _changed(session, name, Schedules.remove, "is gone")
 
 
-def _told(session: Session, name: str, is_done: bool, what: str) -> int:
-    if not is_done:
-        raise _unknown(name)
+def _changed(session: Session, name: str, change: Callable[[Schedules, str], bool], what: str) -> int:
+    schedules = session.client().schedules
+    if not change(schedules, name):
+        raise _unknown(schedules, name)
     if session.as_json:
         session.print_json({"name": name, "told": what})
     else:
@@ -186,8 +192,11 @@ def _told(session: Session, name: str, is_done: bool, what: str) -> int:
     return DONE
 
 
-def _unknown(name: str) -> Mistake:
-    return Mistake(f"there is no schedule {name!r}; `stabilize-celery schedule list` shows those that there are")
+def _unknown(schedules: Schedules, name: str) -> Mistake:
+    told = no_such_schedule(schedules, name)
+    return Mistake(
+        told if told.endswith("?") else f"{told}; `stabilize-celery schedule list` shows those that there are"
+    )
 
 
 def _object(kept: KeptSchedule) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 from stabilize_celery.client.handle import WorkflowHandle
+from stabilize_celery.models.problems import Suggester
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.schedule_book import ScheduleBook
 from stabilize_celery.store.contract import Store
 
-__all__ = ["Schedules"]
+__all__ = ["Schedules", "no_such_schedule"]
 
 
 class Schedules(ScheduleBook):
@@ -34,3 +35,9 @@ class Schedules(ScheduleBook):
         """
         kept = self.get(name)
         return None if kept is None else self._start(kept.schedule.workflow_at(self._kept_in.time_ms()))
+
+
+def no_such_schedule(schedules: ScheduleBook, name: str) -> str:
+    """Return the sentence about a name that no schedule has: with one that is like it, if there is any."""
+    known = [kept.schedule.name for kept in schedules.all()]
+    return f"there is no schedule {name!r}{Suggester(known).suggest(name)}"

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from stabilize_celery.client import Client
+from stabilize_celery.client.schedules import no_such_schedule
 from stabilize_celery.errors import WorkflowFailedError
 from stabilize_celery.models.limits import DEFAULT_PRIORITY
 from stabilize_celery.models.redaction import Redaction
@@ -86,30 +87,30 @@ def _line(kept: KeptSchedule) -> ScheduleLine:
 
 def pause(client: Client, name: str) -> Outcome:
     """Let nothing start until it is resumed. Raises NotFoundError."""
-    return _told(name, client.schedules.pause(name), f"schedule {name} is paused")
+    return _told(client, name, client.schedules.pause(name), f"schedule {name} is paused")
 
 
 def resume(client: Client, name: str) -> Outcome:
     """Go on with the next time from now. Raises NotFoundError."""
-    return _told(name, client.schedules.resume(name), f"schedule {name} goes on")
+    return _told(client, name, client.schedules.resume(name), f"schedule {name} goes on")
 
 
 def start_now(client: Client, name: str) -> Started:
     """Start what it starts, beside its times. Raises NotFoundError."""
     handle = client.schedules.start(name)
     if handle is None:
-        raise _unknown(name)
+        raise _unknown(client, name)
     return Started(handle.id)
 
 
-def _told(name: str, is_done: bool, told: str) -> Outcome:
+def _told(client: Client, name: str, is_done: bool, told: str) -> Outcome:
     if not is_done:
-        raise _unknown(name)
+        raise _unknown(client, name)
     return Outcome(True, told)
 
 
-def _unknown(name: str) -> NotFoundError:
-    return NotFoundError(f"there is no schedule {name!r}")
+def _unknown(client: Client, name: str) -> NotFoundError:
+    return NotFoundError(no_such_schedule(client.schedules, name))
 
 
 def result_of(client: Client, workflow_id: str) -> Result:

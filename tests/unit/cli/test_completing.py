@@ -3,6 +3,7 @@
 import pytest
 
 from stabilize_celery.client import Client
+from stabilize_celery.models.schedule import Schedule
 from tests.servers import free_port
 from tests.unit.cli.conftest import Program
 from tests.unit.client.world import gate, stage, workflow
@@ -40,6 +41,15 @@ def test_ids_and_stages_come_from_the_server(tab, client: Client, monkeypatch, r
     assert run in tab(f"status {run[:20]}")
     assert tab(f"signal {run} s") == ["second"]
     assert tab("signal nobody s") == []
+
+
+def test_schedules_are_offered_by_name(tab, client: Client, monkeypatch, redis_url: str):
+    """Where one is looked for, and not where one is added."""
+    monkeypatch.setenv("STABILIZE_REDIS_URL", redis_url)
+    client.schedules.add(Schedule(name="nightly", definition=workflow(stage("a")), every_s=60))
+
+    assert tab("schedule pause ni") == ["nightly"]
+    assert tab("schedule add ni") == []
 
 
 def test_no_server_no_offers(tab, monkeypatch, tmp_path):

@@ -45,7 +45,16 @@ def test_an_unknown_name_is_a_mistake(served: Program, file: str, act: str) -> N
     said = served("schedule", act, "nightly")
 
     assert said.code == 2
-    assert "no schedule 'nightly'" in said.err
+    assert "There is no schedule 'nightly'; `stabilize-celery schedule list` shows" in said.text
+
+
+@pytest.mark.parametrize("act", ["show", "pause", "resume", "start", "remove"])
+def test_a_misspelt_name_gets_the_right_one(served: Program, file: str, act: str) -> None:
+    served("schedule", "add", "nightly", file, "--every", "60")
+
+    said = served("schedule", act, "nightlie")
+
+    assert (said.code, said.text) == (2, "There is no schedule 'nightlie'; did you mean 'nightly'?")
 
 
 @pytest.mark.parametrize(
