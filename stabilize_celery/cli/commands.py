@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 from stabilize_celery.cli.failures import NOBODY_READS
 from stabilize_celery.cli.session import Session, Shared
 
-__all__ = ["Group", "command", "print_nowhere", "remember", "version_line"]
+__all__ = ["Group", "command", "print_nowhere", "print_version", "remember"]
 
 RedisUrl = Annotated[
     str | None, typer.Option("--redis-url", metavar="URL", help="Where workflows are kept. [STABILIZE_REDIS_URL]")
@@ -27,25 +27,28 @@ Namespace = Annotated[str | None, typer.Option("--namespace", help="Start of all
 Home = Annotated[
     Path | None, typer.Option("--home", metavar="DIR", help="Data folder of the embedded server. [STABILIZE_HOME]")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print data as JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", is_eager=True, help="Print data as JSON.")]
+"""Read before the other options, wherever it stands: what those print depends on it."""
 
 _SHARED = {"redis_url": RedisUrl, "broker_url": BrokerUrl, "namespace": Namespace, "home": Home, "as_json": AsJson}
 
 
-def _print_version(is_asked: bool) -> None:
+def _print_version(context: typer.Context, is_asked: bool) -> None:
     if is_asked:
-        typer.echo(version_line())
+        print_version(Session(Shared(as_json=context.params["as_json"])))
         raise typer.Exit
 
 
-def version_line() -> str:
-    """Return the version of this package and of Python, as people read it."""
-    return f"stabilize-celery {metadata.version('stabilize-celery')}, Python {sys.version.split()[0]}"
+def print_version(session: Session, *, short: bool = False) -> None:
+    """Print the version of this package and of Python; `short`: for people, only the former's number."""
+    number, python = metadata.version("stabilize-celery"), sys.version.split()[0]
+    if session.as_json:
+        session.print_json({"version": number, "python": python})
+    else:
+        session.print(number if short else f"stabilize-celery {number}, Python {python}")
 
 
-AskedForVersion = Annotated[
-    bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
-]
+AskedForVersion = Annotated[bool, typer.Option("--version", help="Print the version.", callback=_print_version)]
 
 
 def remember(

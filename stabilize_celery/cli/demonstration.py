@@ -59,8 +59,11 @@ def demo(
     try:
         # The first stage finds them by itself; a mistyped folder is told before anything is started.
         require_packages(source)
-        workflow = audit_pipeline(source, output)
     except (OSError, ValueError) as error:
+        raise Mistake(f"--path: {error}") from None
+    try:
+        workflow = audit_pipeline(source, output)
+    except ValueError as error:
         raise Mistake(str(error)) from None
     if session.is_embedded and session.shared.home is None and not _may_hold_state(default_home(os.environ)):
         session.shared.home = output / "state"

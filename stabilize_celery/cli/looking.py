@@ -154,6 +154,9 @@ def result(
 ) -> int:
     """Wait for the end; print as JSON what a canvas returned, or else the outputs of all stages."""
     client = session.client()
-    returned = plain(client.handle(workflow_id).result(timeout))
+    handle = client.handle(workflow_id)
+    # The wait itself would outlast a server that is away.
+    handle.status()
+    returned = plain(handle.result(timeout))
     session.print_json(returned if show_secrets else Redaction(client.settings.redact_keys).shown(returned))
     return DONE

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
-from importlib import metadata
 from io import TextIOWrapper
 from itertools import takewhile
 from typing import Annotated
@@ -13,7 +12,7 @@ import typer
 from stabilize_celery.cli.acting import add_acting
 from stabilize_celery.cli.bench import add_bench
 from stabilize_celery.cli.burying import dead_app
-from stabilize_celery.cli.commands import Group, command, print_nowhere, remember, version_line
+from stabilize_celery.cli.commands import Group, command, print_nowhere, print_version, remember
 from stabilize_celery.cli.demonstration import add_demo
 from stabilize_celery.cli.doctor import add_doctor
 from stabilize_celery.cli.failures import (
@@ -74,11 +73,7 @@ def make_app() -> typer.Typer:
 
 def version(session: Session, short: Annotated[bool, typer.Option("--short", help="Only the number.")] = False) -> int:
     """Print the version."""
-    number = metadata.version("stabilize-celery")
-    if session.as_json:
-        session.print_json({"version": number, "python": sys.version.split()[0]})
-    else:
-        session.print(number if short else version_line())
+    print_version(session, short=short)
     return DONE
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stabilize_celery import __main__ as entry
-from stabilize_celery.cli import program as program_module
+from stabilize_celery.cli import commands
 from stabilize_celery.cli.failures import DONE, EXIT_CODES, FAILED, MISTAKE, NOBODY_READS, TRY_AGAIN
 from stabilize_celery.cli.session import Session
 from stabilize_celery.client import Client, WorkflowHandle, outcomes
@@ -436,6 +436,8 @@ def test_versions(program: Program):
     assert "Python" in program("version").out
     assert len(program("version", "--short").out.split()) == 1
     assert program("--version").out == program("version").out
+    for line in (("--json", "--version"), ("--version", "--json")):
+        assert program(*line).json == program("version", "--json").json
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(served: Program, client: Client, redis_url: str):
@@ -452,7 +454,7 @@ def test_an_interrupt_is_quiet(program: Program, monkeypatch: pytest.MonkeyPatch
     def interrupted(*_args, **_more):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(program_module.metadata, "version", interrupted)
+    monkeypatch.setattr(commands.metadata, "version", interrupted)
 
     assert program("version").code == 130
 

@@ -1,14 +1,19 @@
 """Every command with wrong input: the exit code, one message on stderr, never a traceback; with `--json` as an object."""
 
 import json
+from collections.abc import Iterator
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from stabilize_celery.cli import pipeline_file
+from stabilize_celery.cli.program import make_app
 from stabilize_celery.cli.session import Session
 from stabilize_celery.client import Client
+from tests.servers import free_port
 from tests.unit.cli.conftest import Program
 from tests.unit.client.world import gate, stage, workflow
 
@@ -146,7 +151,7 @@ LINES = [
     ("dead replay LIVE/nothing", "nothing"),
     ("bench --redis-url redis://localhost", "leave the URL out"),
     ("bench --repetitions 0", "--repetitions"),
-    ("demo --path nowhere", "nowhere"),
+    ("demo --path nowhere", "--path: nowhere is not a folder"),
     ("demo --workers 0", "--workers"),
     ("worker", "--app"),
     ("web --port 99999999", "--port"),
@@ -187,6 +192,57 @@ def test_wrong_input_is_told_in_words_with_code_2(
     assert as_json.code == 2
     assert isinstance(json.loads(as_json.out or as_json.err), dict)
     assert "\n" not in as_json.err.strip()
+
+
+def every_command(group: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of each command, those in groups, too."""
+    for name, one in group.commands.items():
+        if hasattr(one, "commands"):
+            yield from every_command(one, (*before, name))
+        else:
+            yield (*before, name)
+
+
+EVERY_COMMAND = list(every_command(typer.main.get_command(make_app())))
+
+
+@pytest.mark.parametrize("words", EVERY_COMMAND, ids=" ".join)
+def test_no_command_forgets_json_when_it_fails(program: Program, words: tuple[str, ...]) -> None:
+    """Wherever it stands: a mistake is one object on one line of stderr, and nothing else is printed."""
+    # What `worker` does not know is Celery's; without an app it is told nothing.
+    mistake = ("--redis-url",) if words == ("worker",) else ("--no-such-option",)
+    for line in (("--json", *words, *mistake), (*words, "--json", *mistake)):
+        said = program(*line)
+
+        assert (said.code, said.out, said.err.count("\n")) == (2, "", 1), said
+        assert json.loads(said.err)["error"]["kind"] == "UsageError"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(f"{command} {NOBODY}" for command in (*WITH_ID, "graph", "result")),
+        *(f"{command} {NOBODY} a" for command in WITH_REF),
+        *(f"dead {act} {NOBODY}/x" for act in ("show", "replay", "drop")),
+        *(f"schedule {act} x" for act in ("show", "pause", "resume", "start", "remove")),
+        f"signal {NOBODY} a go",
+        f"cancel-region {NOBODY} r",
+        "start sound.yaml",
+        "schedule add x sound.yaml --every 60",
+        "schedule list",
+        "list",
+        "locks",
+        "dead list",
+        "web --port 0",
+    ],
+)
+def test_no_command_forgets_json_when_no_server_answers(program: Program, tmp_path: Path, line: str) -> None:
+    """With the code of what may be tried again."""
+    write_files(tmp_path)
+    said = program(*line.split(), "--json", "--redis-url", f"redis://127.0.0.1:{free_port()}/0")
+
+    assert (said.code, said.out, said.err.count("\n")) == (3, "", 1), said
+    assert json.loads(said.err)["error"]["kind"] == "UnreachableError"
 
 
 @pytest.mark.parametrize("name", ["pipelines", "nothing"])
