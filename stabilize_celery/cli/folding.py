@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
+from stabilize_celery.cli.plain import padded, plain
 from stabilize_celery.client.events import WorkflowEvent
 from stabilize_celery.client.words import in_line
 
@@ -13,6 +14,7 @@ TOLD_ONE_BY_ONE = 3
 """So many events of a kind are told for the instances of a stage before they are counted (count)."""
 _TELL_AFTER_MS = 10_000
 """How long they are counted before it is said how many there were (ms between events)."""
+_NAME_WIDTH = 16
 _COUNTED = {
     "instance.started": "instances started",
     "instance.completed": "instances SUCCEEDED",
@@ -67,7 +69,7 @@ class _Fold:
             self._told[event.ref_id, event.kind] += 1
         else:
             yield from self.held_back()
-        yield str(event)
+        yield _line(event.at_ms, event.ref_id, event.told)
 
     def _hold(self, event: WorkflowEvent) -> None:
         if not self._held:
@@ -77,8 +79,13 @@ class _Fold:
 
     def held_back(self) -> Iterator[str]:
         """Yield how many events were not told, a line per stage."""
-        at = datetime.fromtimestamp(self._last_ms / 1000).astimezone()
         for ref_id, kinds in self._held.items():
             counts = ", ".join(f"+{kinds[kind]:,} {words}" for kind, words in _COUNTED.items() if kinds[kind])
-            yield f"{at:%H:%M:%S}.{self._last_ms % 1000:03d}  {in_line(ref_id):<16}  {counts}"
+            yield _line(self._last_ms, ref_id, counts)
         self._held = {}
+
+
+def _line(at_ms: int, ref_id: str, told: str) -> str:
+    at = datetime.fromtimestamp(at_ms / 1000).astimezone()
+    name = padded(plain(in_line(ref_id)) or "-", _NAME_WIDTH)
+    return f"{at:%H:%M:%S}.{at_ms % 1000:03d}  {name}  {told}"

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 
 import typer
+from rich.cells import cell_len
 from rich.text import Text
 
 from stabilize_celery.cli.commands import command
 from stabilize_celery.cli.failures import DONE
+from stabilize_celery.cli.plain import padded, plain
 from stabilize_celery.cli.session import Session
 from stabilize_celery.client.why.cycle import MOST_TOLD, Deadlock
 from stabilize_celery.client.why.deadlocks import Deadlocks, deadlocks_among
@@ -17,7 +19,6 @@ __all__ = ["add_locking", "deadlock_lines", "lock_lines", "lock_object"]
 
 _MOST_FOLLOWED = 500
 _MOST_WAITERS_SHOWN = 20
-_INDENT = len("  held   0:00 min  ")
 
 
 def add_locking(app: typer.Typer) -> None:
@@ -55,9 +56,10 @@ def lock_lines(lock: LockFacts, deadlocks: Deadlocks, now_ms: int) -> Iterator[s
     narrowed = f" {short_id(lock.within) if lock.scope == 'WORKFLOW' else lock.within}" if lock.within else ""
     mark = deadlocks.mark(lock.name)
     yield f"{lock.key}  {lock.scope}{narrowed}, {lock.limit} at a time{f'  {mark.upper()}' if mark else ''}"
-    width = max((len(str(holder)) for holder in lock.holders), default=0)
-    for holder in lock.holders:
-        yield f"{_line('held', holder, now_ms).ljust(_INDENT + width)}  token {holder.token}"
+    held = [plain(in_line(_line("held", holder, now_ms))) for holder in lock.holders]
+    width = max(map(cell_len, held), default=0)
+    for holder, line in zip(lock.holders, held, strict=True):
+        yield f"{padded(line, width)}  token {holder.token}"
     for position, waiter in enumerate(lock.waiters[:_MOST_WAITERS_SHOWN], 1):
         yield _line(ordinal(position), waiter, now_ms)
     if len(lock.waiters) > _MOST_WAITERS_SHOWN:

@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-__all__ = ["PlainConsole", "json_text", "plain"]
+__all__ = ["PlainConsole", "json_text", "padded", "plain"]
 
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -20,6 +21,11 @@ _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202
 def plain(text: str) -> str:
     """Return a text with `\ufffd` in place of each character that a terminal would obey; lines and tabs stay."""
     return _OBEYED.sub("\ufffd", text)
+
+
+def padded(text: str, width: int) -> str:
+    """Return a text with blanks behind it, up to a width in cells: some characters take two of them, some none."""
+    return text + " " * (width - cell_len(text))
 
 
 def json_text(value: Any, indent: int | None = None) -> str:

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import typer
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
 from stabilize_celery.cli.folding import folded_events
 from stabilize_celery.cli.instances import Instances
-from stabilize_celery.cli.plain import plain
+from stabilize_celery.cli.plain import padded, plain
 from stabilize_celery.cli.session import Session
 from stabilize_celery.cli.tree import COLOURS, Tree
 from stabilize_celery.client.events import WorkflowEvent
@@ -32,12 +33,11 @@ _TOLD_BELOW = ("failed", "canceled", "dead_letter", "failing", "paused", "deadlo
 
 def print_table(session: Session, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows under headings; in a pipe nothing is cut off."""
-    lines = [[in_line(cell) for cell in row] for row in (columns, *rows)]
+    lines = [[plain(in_line(cell)) for cell in row] for row in (columns, *rows)]
     if not session.is_live:
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        widths = _needed(lines)
         for line in lines:
-            padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-            typer.echo(plain("  ".join(padded).rstrip()))
+            typer.echo("  ".join(map(padded, line, widths)).rstrip())
         return
     lines = _fitting(lines, session.out.width)
     table = Table(box=None, pad_edge=False, header_style="bold dim")
@@ -65,7 +65,7 @@ def _widths(lines: Sequence[Sequence[str]], room: int) -> list[int]:
 
     What one copies and what tells the state is never cut off.
     """
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths = _needed(lines)
     flexible = [at for at, name in enumerate(lines[0]) if name not in _WHOLE]
     while sum(widths) + 2 * (len(widths) - 1) > room:
         widest = max(flexible, key=lambda at: widths[at], default=None)
@@ -75,9 +75,13 @@ def _widths(lines: Sequence[Sequence[str]], room: int) -> list[int]:
     return widths
 
 
+def _needed(lines: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+
+
 def print_reasons(session: Session, reasons: Sequence[Reason], *, with_traceback: bool = False) -> None:
     """Print reasons, one block each; many stages that wait for the same thing take one line."""
-    width = min(24, max((len(reason.ref_id or "workflow") for reason in reasons), default=0))
+    width = min(24, max((cell_len(_name(reason)) for reason in reasons), default=0))
     shown, folded = _folded(reasons)
     for reason in shown:
         _print_reason(session, reason, width)
@@ -89,7 +93,7 @@ def print_reasons(session: Session, reasons: Sequence[Reason], *, with_traceback
 
 
 def _print_reason(session: Session, reason: Reason, width: int) -> None:
-    name, advice = in_line(reason.ref_id) or "workflow", f"→ {reason.advice}" if reason.advice else ""
+    name, advice = _name(reason), f"→ {reason.advice}" if reason.advice else ""
     below = [Text(line, style="dim") for more in (reason.detail, advice) for line in more.splitlines()]
     if session.is_live:
         table = Table.grid(padding=(0, 2, 0, 0))
@@ -99,9 +103,13 @@ def _print_reason(session: Session, reason: Reason, width: int) -> None:
             table.add_row("", line)
         session.out.print(table)
         return
-    session.out.print(Text.assemble((name.ljust(width), "bold"), "  ", reason.text), soft_wrap=True)
+    session.out.print(Text.assemble((padded(name, width), "bold"), "  ", reason.text), soft_wrap=True)
     for line in below:
         session.out.print(Text(" " * (width + 2)) + line, soft_wrap=True)
+
+
+def _name(reason: Reason) -> str:
+    return plain(in_line(reason.ref_id)) or "workflow"
 
 
 def _folded(reasons: Sequence[Reason]) -> tuple[list[Reason], dict[str, list[str]]]:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.cells import cell_len, set_cell_size
 
 from stabilize_celery.cli.batch import start_batch
 from stabilize_celery.cli.commands import command
@@ -114,7 +115,7 @@ def _tell_started(session: Session, pipeline: PipelineFile, handle: WorkflowHand
         session.print_json({"id": handle.id})
     else:
         name = in_line(str(pipeline.definition.get("name") or pipeline.name))
-        shown = name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1]}…"
+        shown = name if cell_len(name) <= _NAME_WIDTH else f"{set_cell_size(name, _NAME_WIDTH - 1).rstrip()}…"
         session.print(f"Started {shown}: {handle.id}")
         session.say(f"stabilize-celery watch {handle.id}")
 

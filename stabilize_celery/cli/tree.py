@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stabilize_celery.cli.instances import Instances
+from stabilize_celery.cli.plain import plain
 from stabilize_celery.cli.rows import Row, rows_of
 from stabilize_celery.client.why import Reason
 from stabilize_celery.client.words import duration, in_line
@@ -111,7 +112,7 @@ class Tree:
     def _lines(self, rows: Sequence[Row]) -> Iterator[_Line]:
         for row, branch in zip(rows, _branches([row.depth for row in rows]), strict=True):
             colour = COLOURS.get(row.status, "dim")
-            name = Text.assemble((branch, "dim"), (self._glyph(row.status), colour), f" {in_line(row.name)}")
+            name = Text.assemble((branch, "dim"), (self._glyph(row.status), colour), f" {plain(in_line(row.name))}")
             yield name, Text(row.status, style=colour), row
 
     def _glyph(self, status: str) -> str:
@@ -135,7 +136,7 @@ def _note(row: Row, width: int) -> RenderableType:
     style = "" if row.status and WorkflowStatus[row.status].is_failure else "dim"
     if not row.total:
         return Text(row.note, style=style)
-    if len(row.note) + _SHORTEST_BAR + _AROUND_BAR <= width:
+    if cell_len(row.note) + _SHORTEST_BAR + _AROUND_BAR <= width:
         return _bar(row, Text(row.note, style=style), width)
     # Two lines: how far it is, and what else is told.
     done = f"{row.done:,} of {row.total:,} done"
@@ -145,7 +146,7 @@ def _note(row: Row, width: int) -> RenderableType:
 
 def _bar(row: Row, note: Text, width: int) -> Table:
     table = Table.grid(padding=(0, 1))
-    room = max(_SHORTEST_BAR, min(_BAR_WIDTH, width - len(note) - _AROUND_BAR))
+    room = max(_SHORTEST_BAR, min(_BAR_WIDTH, width - note.cell_len - _AROUND_BAR))
     table.add_row(note, ProgressBar(row.total, row.done, width=room), f"{100 * row.done // row.total} %")
     return table
 
