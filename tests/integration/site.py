@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import jsonschema
 import redis
 import uvicorn
 
@@ -21,6 +22,7 @@ from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.store import keys
 from stabilize_celery.web import WebSettings, make_web_app
+from stabilize_celery.web.openapi import document
 from tests.integration.fleet import Fleet, eventually
 from tests.servers import RedisServer
 
@@ -77,6 +79,36 @@ def stage(ref_id: str, *after: str, does: str = "work", **given: Any) -> StageEx
     return StageExecution(
         ref_id=ref_id, type=does, name=ref_id, tasks=[task], requisite_stage_ref_ids=set(after), **given
     )
+
+
+def flow(*stages: Any, name: str = "one", **more: Any) -> Workflow:
+    """A workflow of these stages."""
+    return Workflow.create("shop", name, list(stages), **more)
+
+
+def gate(ref_id: str = "gate", *after: str) -> StageExecution:
+    """A stage that waits for the signal `approve`."""
+    return stage(ref_id, *after, does="approval", context={"signal": "approve"})
+
+
+def started(site: Site, workflow: Workflow, **statuses: str) -> str:
+    """Start a workflow, wait until its stages have these statuses, and return its id."""
+    run = site.client.start(workflow)
+
+    def is_there() -> bool:
+        found = {one.ref_id: one.status.name for one in run.get().stages}
+        return all(found[ref] == status for ref, status in statuses.items())
+
+    eventually(is_there, 60)
+    return run.id
+
+
+def fits(value: Any, name: str) -> Any:
+    """Return a value of the API, which is as its document describes it."""
+    schemas = document("0")["components"]["schemas"]
+    root = {"components": {"schemas": schemas}, "$ref": f"#/components/schemas/{name}"}
+    jsonschema.Draft202012Validator(root).validate(value)
+    return value
 
 
 def order() -> Workflow:

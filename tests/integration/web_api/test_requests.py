@@ -2,50 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import socket
-import threading
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import httpx
-import jsonschema
 import pytest
 
 from stabilize_celery.client import Client
 from stabilize_celery.engine.steps import workflow_slot
 from stabilize_celery.models.multi_instance import MultiInstanceConfig
-from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.store.contract import Bury, Put, Transaction
 from stabilize_celery.web import WebSettings
-from stabilize_celery.web.openapi import document
 from stabilize_celery.web.service import Service
 from tests.integration.fleet import eventually
-from tests.integration.site import API, Site, order, served, site_with_a_worker, stage
+from tests.integration.site import API, Site, fits, flow, gate, order, served, stage, started
 from tests.servers import RedisServer
 
 pytestmark = pytest.mark.real
 TOKEN = "a token that is long enough"
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with site_with_a_worker(Path(tmp_path_factory.mktemp("web")), append_only=False) as site:
-        yield site
-
-
-def fits(value: Any, name: str) -> Any:
-    """The value, which is as the document describes it."""
-    schemas = document("0")["components"]["schemas"]
-    root = {"components": {"schemas": schemas}, "$ref": f"#/components/schemas/{name}"}
-    jsonschema.Draft202012Validator(root).validate(value)
-    return value
-
-
-def started(site: Site, workflow: Workflow) -> str:
-    return site.client.start(workflow).id
 
 
 def status_of(site: Site, workflow_id: str, ref: str) -> str:
@@ -56,21 +29,12 @@ def wait_for(site: Site, workflow_id: str, **statuses: str) -> None:
     eventually(lambda: all(status_of(site, workflow_id, ref) == status for ref, status in statuses.items()), 60)
 
 
-def flow(*stages: Any, name: str = "one") -> Workflow:
-    return Workflow.create("shop", name, list(stages))
-
-
-def gate(ref: str = "gate", *after: str) -> Any:
-    return stage(ref, *after, does="approval", context={"signal": "approve"})
-
-
 # -- looking -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_workflow_is_told_with_its_stages_errors_instances_and_history(site: Site) -> None:
     """One order: a borne failure, five instances folded into one line, a stage that waits for a signal."""
-    run = started(site, order())
-    wait_for(site, run, approve="SUSPENDED", weigh="SUCCEEDED", pack="SUCCEEDED")
+    run = started(site, order(), approve="SUSPENDED", weigh="SUCCEEDED", pack="SUCCEEDED")
 
     told = fits(site.get(f"/workflows/{run}"), "WorkflowState")
     stages = {one["ref_id"]: one for one in told["stages"]}
@@ -101,8 +65,7 @@ def test_a_workflow_is_told_with_its_stages_errors_instances_and_history(site: S
 
 def test_what_a_stream_reads_of_stages_is_what_the_whole_says(site: Site) -> None:
     """Stages read for themselves are as the reading of all tells them."""
-    run = started(site, order())
-    wait_for(site, run, approve="SUSPENDED", weigh="SUCCEEDED", pack="SUCCEEDED")
+    run = started(site, order(), approve="SUSPENDED", weigh="SUCCEEDED", pack="SUCCEEDED")
     service = Service(site.client)
 
     whole = {line.ref_id: line for line in service.workflow(run).stages}
@@ -220,8 +183,7 @@ def test_a_bad_definition_is_refused_with_every_problem_and_its_place(site: Site
 
 def test_pause_resume_signal_and_the_end(site: Site) -> None:
     """Each act is answered with whether it took effect; what it does is seen."""
-    run = started(site, flow(gate(), stage("after", "gate")))
-    wait_for(site, run, gate="SUSPENDED")
+    run = started(site, flow(gate(), stage("after", "gate")), gate="SUSPENDED")
 
     assert fits(site.post(f"/workflows/{run}/pause").json(), "Outcome")["took_effect"]
     assert site.get(f"/workflows/{run}")["status"] == "PAUSED"
@@ -238,8 +200,7 @@ def test_pause_resume_signal_and_the_end(site: Site) -> None:
 
 def test_cancel_tells_who_and_why_and_restart_runs_a_stage_again(site: Site) -> None:
     """The rest keeps its results; the stage has a second run."""
-    run = started(site, flow(stage("a"), gate("gate", "a")))
-    wait_for(site, run, gate="SUSPENDED")
+    run = started(site, flow(stage("a"), gate("gate", "a")), gate="SUSPENDED")
 
     site.post(f"/workflows/{run}/cancel", {"reason": "changed my mind"})
     told = site.get(f"/workflows/{run}")
@@ -254,8 +215,7 @@ def test_instances_are_added_and_completed(site: Site) -> None:
     """A dynamic stage takes more of them while it runs."""
     many = MultiInstanceConfig(count=2, allow_dynamic=True)
     waiting = stage("many", does="approval", mi_config=many, context={"signal": "go"})
-    run = started(site, flow(waiting))
-    wait_for(site, run, many="SUSPENDED")
+    run = started(site, flow(waiting), many="SUSPENDED")
 
     refused = site.post(f"/workflows/{run}/stages/many/add-instances", {"context": {"n": 10**30}})
     assert (refused.status_code, "beyond 64 bits" in refused.text) == (400, True)
@@ -268,8 +228,7 @@ def test_instances_are_added_and_completed(site: Site) -> None:
 
 def test_dead_letters_are_shown_replayed_and_dropped(site: Site) -> None:
     """A message that was set aside comes back to life, or takes its workflow to its end."""
-    run = started(site, flow(gate()))
-    wait_for(site, run, gate="SUSPENDED")
+    run = started(site, flow(gate()), gate="SUSPENDED")
     store = site.client.store
     with store.session(workflow_slot(run)) as session:
         letter = {"t": "SettleWorkflow", "a": b"\x80", "tries": 10, "error": "Traceback\nValueError: odd"}
@@ -283,6 +242,17 @@ def test_dead_letters_are_shown_replayed_and_dropped(site: Site) -> None:
     gone = site.http.get(f"{API}/dead/{run}/Settle")
     assert gone.status_code == 404
     assert not site.post(f"/dead/{run}/Settle/replay").json()["took_effect"]
+
+
+def test_a_users_name_stands_with_what_was_done(redis_url: str) -> None:
+    """Behind a proxy that signs people in, the history tells who paused."""
+    settings = WebSettings(user_header="X-Forwarded-User")
+    with Client(redis_url, redis_url) as client, served(client, settings) as site:
+        run = client.start(flow(gate())).id
+        assert site.http.get(f"{API}/workflows").status_code == 401
+        assert site.post(f"/workflows/{run}/pause", **{"x-forwarded-user": "ann"}).json()["took_effect"]
+        told = site.http.get(f"{API}/workflows/{run}", headers={"x-forwarded-user": "ann"}).json()
+        assert told["paused_by"] == "ann (web)"
 
 
 # -- mistakes ----------------------------------------------------------------------------------------------------------
@@ -330,162 +300,3 @@ def test_a_server_that_is_away_is_told_with_its_address(redis_url: str) -> None:
         assert str(server.port) in answer.json()["detail"]
         server.start()
         eventually(lambda: site.http.get(f"{API}/workflows").status_code == 200, 30)
-
-
-# -- live --------------------------------------------------------------------------------------------------------------
-
-
-class Stream:
-    """The events of a stream, heard on a thread of their own; a context, so that it ends before the page does."""
-
-    def __init__(self, site: Site, path: str, **headers: str) -> None:
-        self.heard: list[tuple[str, Any, str]] = []
-        self._site, self._path, self._headers = site, path, headers
-        self._thread = threading.Thread(target=self._listen, daemon=True)
-        self._answer: httpx.Response | None = None
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        connection = eventually(lambda: self._answer).extensions["network_stream"].get_extra_info("socket")
-        with contextlib.suppress(OSError):  # the page has ended what it refused
-            connection.shutdown(socket.SHUT_RDWR)
-        self._thread.join(20)
-
-    def _listen(self) -> None:
-        kind, name = "", ""
-        with (
-            contextlib.suppress(httpx.TransportError),
-            self._site.http.stream("GET", API + self._path, headers=self._headers, timeout=60) as self._answer,
-        ):
-            for line in self._answer.iter_lines():
-                if line.startswith("id:"):
-                    name = line[3:].strip()
-                if line.startswith("event:"):
-                    kind = line[6:].strip()
-                if line.startswith("data:"):
-                    self.heard.append((kind, json.loads(line[5:]), name))
-
-    @property
-    def status(self) -> int:
-        """Of the answer; 0: there is none yet."""
-        return 0 if self._answer is None else self._answer.status_code
-
-    def of(self, kind: str) -> list[Any]:
-        return [data for one, data, _ in list(self.heard) if one == kind]
-
-
-def test_a_stream_tells_what_changes_as_it_happens(site: Site) -> None:
-    """Stages with their new status, what happened in words; the whole is to be read again at the end."""
-    run = started(site, flow(gate(), stage("after", "gate", context={"sleep_s": 0.5})))
-    wait_for(site, run, gate="SUSPENDED")
-    position = site.get(f"/workflows/{run}")["position"]
-    with Stream(site, f"/streams/workflows/{run}?from={position}") as stream:
-        site.post(f"/workflows/{run}/stages/gate/signal", {"name": "approve"})
-
-        def statuses() -> list[tuple[str, str]]:
-            return [(line["ref_id"], line["status"]) for one in stream.of("change") for line in one["stages"]]
-
-        eventually(lambda: ("after", "RUNNING") in statuses(), 60)
-        eventually(lambda: stream.of("reload"), 60)
-    assert ("gate", "SUCCEEDED") in statuses()
-    assert any("got signal 'approve'" in line["told"] for one in stream.of("change") for line in one["told"])
-
-
-def test_a_stream_that_broke_goes_on_behind_the_last_event(site: Site) -> None:
-    """`Last-Event-ID` is what browsers send: nothing is told twice, nothing is left out."""
-    run = started(site, flow(gate()))
-    wait_for(site, run, gate="SUSPENDED")
-    events = site.get(f"/workflows/{run}/events")["items"]
-    with Stream(site, f"/streams/workflows/{run}", **{"last-event-id": events[-2]["id"]}) as stream:
-        [change] = eventually(lambda: stream.of("change"), 60)
-    assert [one["id"] for one in change["told"]] == [events[-1]["id"]]
-    assert stream.heard[0][2] == events[-1]["id"]
-
-
-@pytest.mark.parametrize("last", ["x", "-1", "18446744073709551616-0"])
-def test_who_goes_on_behind_no_event_is_told_so(site: Site, last: str) -> None:
-    """Redis is not asked: it would refuse it to all who listen to that partition."""
-    run = site.client.start(flow(gate()))
-    answer = site.http.get(f"{API}/streams/workflows/{run.id}", headers={"last-event-id": last})
-
-    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
-    assert "from" in fits(answer.json(), "Problem")["detail"]
-
-
-def test_the_events_of_one_stage(site: Site) -> None:
-    """Only its own, all of them, and none of a stage that there is not."""
-    run = started(site, flow(gate(), stage("after", "gate")))
-    wait_for(site, run, gate="SUSPENDED")
-    every = site.get(f"/workflows/{run}/events")["items"]
-
-    of_gate = site.get(f"/workflows/{run}/events", ref="gate")
-
-    assert of_gate == {"items": [one for one in every if one["ref_id"] == "gate"], "position": None}
-    assert of_gate["items"]
-    assert site.get(f"/workflows/{run}/events", ref="nobody")["items"] == []
-
-
-def test_the_list_tells_of_new_workflows_and_of_those_in_sight(site: Site) -> None:
-    """What is asked for by id is told, too, wherever in the list it stands."""
-    old = started(site, flow(gate(), name="watched-old"))
-    with Stream(site, f"/streams/workflows?name=watched-new&ids={old}") as stream:
-        eventually(lambda: stream.of("lines"), 30)
-        new = started(site, flow(gate(), name="watched-new"))
-        eventually(lambda: any(line["id"] == new for one in stream.of("lines") for line in one["newest"]), 30)
-        site.client.handle(old).cancel("test")
-        eventually(lambda: any(one["status"] == "CANCELED" for told in stream.of("lines") for one in told["shown"]), 30)
-
-
-def test_locks_and_fleet_are_told_once_and_then_when_they_change(site: Site) -> None:
-    """The first look comes at once; a lock that is taken is told within seconds."""
-    with Stream(site, "/streams/locks") as locks, Stream(site, "/streams/fleet") as fleet:
-        eventually(lambda: locks.of("locks") and fleet.of("fleet"), 30)
-        run = started(site, flow(stage("held", does="approval", mutex_key="told-live", context={"signal": "x"})))
-        eventually(lambda: any(lock["key"] == "told-live" for one in locks.of("locks") for lock in one["items"]), 30)
-    assert fleet.of("fleet")[0]["workers"]
-    site.client.handle(run).cancel("test")
-
-
-def test_only_so_many_streams_are_open_at_once(redis_url: str) -> None:
-    """One more is refused in words; a place is free again when one ends."""
-    settings = WebSettings(max_streams=1)
-    with Client(redis_url, redis_url) as client, served(client, settings) as site:
-        with Stream(site, "/streams/locks") as first:
-            eventually(lambda: first.of("locks"), 30)
-            refused = site.http.get(f"{API}/streams/locks")
-            assert refused.status_code == 503
-            assert "live views" in refused.json()["detail"]
-
-        def heard_again() -> bool:
-            with Stream(site, "/streams/locks") as second, contextlib.suppress(AssertionError):
-                return bool(eventually(lambda: second.of("locks"), 1))
-            return False
-
-        eventually(heard_again, 30)
-
-
-def test_many_that_ask_at_once_get_no_more_places_than_there_are(redis_url: str) -> None:
-    """As when a browser opens all its tabs again."""
-    with Client(redis_url, redis_url) as client, served(client, WebSettings(max_streams=2)) as site:
-        streams = [Stream(site, "/streams/locks") for _ in range(12)]
-        with contextlib.ExitStack() as stack:
-            for stream in streams:
-                stack.enter_context(stream)
-
-            statuses = [eventually(lambda s=stream: s.status, 30) for stream in streams]
-
-        assert sorted(statuses) == [200] * 2 + [503] * 10
-
-
-def test_a_users_name_stands_with_what_was_done(redis_url: str) -> None:
-    """Behind a proxy that signs people in, the history tells who paused."""
-    settings = WebSettings(user_header="X-Forwarded-User")
-    with Client(redis_url, redis_url) as client, served(client, settings) as site:
-        run = client.start(flow(gate())).id
-        assert site.http.get(f"{API}/workflows").status_code == 401
-        assert site.post(f"/workflows/{run}/pause", **{"x-forwarded-user": "ann"}).json()["took_effect"]
-        told = site.http.get(f"{API}/workflows/{run}", headers={"x-forwarded-user": "ann"}).json()
-        assert told["paused_by"] == "ann (web)"
