@@ -164,7 +164,7 @@ def _parse(variable: str, text: str, kind: str) -> Any:
     if "Mapping" in kind:
         pairs = [pair for pair in text.split(",") if pair.strip()]
         if wrong := [pair for pair in pairs if "=" not in pair]:
-            raise ValueError(f"{variable}: {wrong[0]!r} is no name=value; write name=value,name=value")
+            raise ValueError(f"{variable}: {wrong[0]!r} is not name=value; write name=value,name=value")
         return dict(pair.split("=", 1) for pair in pairs)
     if "int" not in kind:
         return text

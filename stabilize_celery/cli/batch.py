@@ -20,7 +20,7 @@ __all__ = ["start_batch"]
 _AT_ONCE = 100
 """Workflows whose messages are sent in one batch (count)."""
 _KEY = "idempotency_key"
-_AGAIN = "Given again, what had a key (--key, idempotency_key) is not started twice."
+_AGAIN = "Run it again: what has a key (--key, idempotency_key) is not started twice."
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def start_batch(
     except BaseException:
         if not session.as_json:
             most = min(started + _AT_ONCE, len(lines))
-            session.say(f"{started:,} to {most:,} of {plural(len(lines), 'workflow')} are started. {_AGAIN}")
+            session.say(f"{started:,} to {most:,} of {plural(len(lines), 'workflow')} were started. {_AGAIN}")
         raise
     if not session.as_json:
         session.print(f"Started {plural(started, 'workflow')} of {name}")
@@ -104,7 +104,7 @@ def _read(number: int, content: str, template: dict[str, Any] | None, key: str |
     except RecursionError:
         raise Mistake("this is nested too deeply") from None
     if not isinstance(found, dict):
-        raise Mistake("an object is needed on each line")
+        raise Mistake("each line must be a JSON object")
     own = found.pop(_KEY, None)
     if own is None and key:
         own = f"{key}/{number}"

@@ -60,13 +60,13 @@ def show(session: Session, letter_id: LetterId) -> int:
     """Show one message with its whole error."""
     letter = read_letter(session.client().store, _checked(letter_id))
     if letter is None:
-        raise Mistake(f"nothing is owed under {letter_id!r}; `stabilize-celery dead list` shows what is")
+        raise Mistake(f"there is no message {letter_id!r}; `stabilize-celery dead list` shows those that failed")
     if session.as_json:
         session.print_json(_object(letter))
     else:
         session.print(f"{letter.kind} of stage {letter.ref_id or '-'} of workflow {letter.workflow_id}")
         session.print(plural(letter.tries, "try", "tries"))
-        session.out.print(letter.error or "no error is known", markup=False, soft_wrap=True)
+        session.out.print(letter.error or "no error was recorded", markup=False, soft_wrap=True)
     return DONE
 
 
@@ -74,7 +74,8 @@ def _checked(letter_id: str) -> str:
     workflow_id, _, name = letter_id.partition("/")
     if not (workflow_id and name):
         raise Mistake(
-            f"{letter_id!r} names no message: write WORKFLOW/MESSAGE, as `stabilize-celery dead list` shows it"
+            f"{letter_id!r} is not the id of a message: write WORKFLOW/MESSAGE, as `stabilize-celery dead list` "
+            "shows it"
         )
     return letter_id
 

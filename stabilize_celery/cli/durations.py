@@ -34,7 +34,7 @@ def seconds_of(text: str) -> float:
         amounts = zip(parts.groups(), _UNITS_MS.values(), strict=True)
         found = sum(float(amount) * unit_ms for amount, unit_ms in amounts if amount) / 1000
     else:
-        raise ValueError(f"{text!r} is no duration: give {ALLOWED}")
+        raise ValueError(f"{text!r} is not a duration: give {ALLOWED}")
     if found > _MAX_S:
         raise ValueError(f"{text!r} is too long: give {ALLOWED}")
     return found

@@ -194,9 +194,7 @@ def _changed(session: Session, name: str, change: Callable[[Schedules, str], boo
 
 def _unknown(schedules: Schedules, name: str) -> Mistake:
     told = no_such_schedule(schedules, name)
-    return Mistake(
-        told if told.endswith("?") else f"{told}; `stabilize-celery schedule list` shows those that there are"
-    )
+    return Mistake(told if told.endswith("?") else f"{told}; `stabilize-celery schedule list` shows them all")
 
 
 def _object(kept: KeptSchedule) -> dict[str, Any]:

@@ -96,18 +96,18 @@ def _started(
 ) -> WorkflowHandle:
     if replaces is None:
         if delay_s:
-            raise Mistake("--delay is how long --replace waits: give both, or neither")
+            raise Mistake("--delay needs --replace, whose start it delays")
         return client.start(pipeline.definition, idempotency_key=key)
     if not replaces.strip():
         raise Mistake("--replace needs a key, which names the one workflow that may run at a time")
     if key is not None:
-        raise Mistake("--key starts one workflow once, --replace another one each time: use one of them")
+        raise Mistake("--key starts a workflow only once, --replace a new one each time: use one of them")
     return client.replace(pipeline.definition, replaces, delay_s=delay_s)
 
 
 def _check_timeout(timeout_s: float | None, *, wait: bool) -> None:
     if timeout_s is not None and not wait:
-        raise Mistake("--timeout bounds --wait: give both, or neither")
+        raise Mistake("--timeout needs --wait, which it limits")
 
 
 def _tell_started(session: Session, pipeline: PipelineFile, handle: WorkflowHandle) -> None:

@@ -63,7 +63,7 @@ class Client:
         chosen = replace(settings, **known) if settings else Settings.from_env(os.environ, **known)
         if store is None and not chosen.redis_url:
             raise ConfigurationError(
-                "where are workflows kept? Give Client(redis_url=...) or set STABILIZE_REDIS_URL, "
+                "no state server is given: pass Client(redis_url=...) or set STABILIZE_REDIS_URL, "
                 "such as redis://localhost:6379/0"
             )
         self.settings = chosen

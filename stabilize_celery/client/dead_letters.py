@@ -119,7 +119,7 @@ def _replaying(workflow_id: str, name: str) -> Handling:
     if (refused := _refusal(workflow_of(snapshot).exists, entry, name)) is not None:
         return refused
     if name in snapshot[look]:
-        return _answer(Decision(), took_effect=False, told=f"{name} is no dead letter: it is being handled")
+        return _answer(Decision(), took_effect=False, told=f"{name} is not a dead letter: it is being handled")
     decision = Decision(events=[Event("message.replayed", "", {"message": name})])
     decision.change(SetFields(key.key, ENTRY.encode(tries=0, error="", pub=0)))
     message = message_of(entry, workflow_id)
@@ -138,7 +138,7 @@ def _dropping(workflow_id: str, name: str) -> Handling:
         return refused
     is_in_trouble = entry.tries or entry.error or entry.parked or entry.t not in MESSAGE_TYPES
     if name in snapshot[look] and not is_in_trouble:
-        return _answer(Decision(), took_effect=False, told=f"{name} is no dead letter: it is being handled")
+        return _answer(Decision(), took_effect=False, told=f"{name} is not a dead letter: it is being handled")
     decision = Decision()
     if workflow.is_live:
         last = entry.error.strip().splitlines()[-1] if entry.error else "it was never handled"
@@ -156,7 +156,7 @@ def _refusal(has_workflow: bool, entry: Entry, name: str) -> Decision | None:
     if not has_workflow:
         return _answer(Decision(), took_effect=False, told=_NO_WORKFLOW)
     if not entry.exists:
-        return _answer(Decision(), took_effect=False, told=f"nothing is owed under the name {name!r}")
+        return _answer(Decision(), took_effect=False, told=f"there is no message {name!r}")
     return None
 
 

@@ -155,7 +155,9 @@ class RunNumbers:
 
     def __init__(self, from_id: str = "0") -> None:
         if from_id != "-" and not re.fullmatch(EVENT_ID, from_id):
-            raise ValueError(f"{from_id!r} is the id of no event: ids look like 1767225600000-0, and 0 is before all")
+            raise ValueError(
+                f"{from_id!r} is not the id of an event: ids look like 1767225600000-0, and 0 is before all"
+            )
         self._is_known = from_id in ("0", "0-0", "-")
         self._numbers: dict[tuple[str, str], int] = {}
         self._runs: Counter[str] = Counter()

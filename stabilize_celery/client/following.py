@@ -139,7 +139,7 @@ def wait(workflow_id: str, timeout_s: float | None) -> Following:
 
     """
     if timeout_s is not None and math.isnan(timeout_s):
-        raise ValueError("timeout_s is NaN, which no clock ever passes: give seconds, or None to wait for ever")
+        raise ValueError("timeout_s is NaN: give seconds, or None to wait for ever")
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     after, away_since = "", None
     while True:

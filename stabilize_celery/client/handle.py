@@ -139,7 +139,7 @@ class WorkflowHandle:
         if instance is not None:
             instance = checked_number(instance, f"signal {name!r}: instance")
         if instance is not None and not 0 <= instance <= MAX_INSTANCE:
-            raise ValueError(f"signal {name!r}: instance {instance} is none; 0 to {MAX_INSTANCE} are allowed")
+            raise ValueError(f"signal {name!r}: there is no instance {instance}; give one from 0 to {MAX_INSTANCE}")
         most = self._runtime.settings.max_output_bytes
         plain = checked_value(payload, "payload", f"signal {name!r}", most)
         return self._act(

@@ -60,7 +60,7 @@ def _exchange(store: Store, workflow: Workflow) -> str:
             changes = (SetFields(key, {"id": workflow.id}), Expire(key, _REMEMBERED_MS))
             if session.commit(Transaction(changes)) is not None:
                 return before
-    raise ConcurrencyError(f"workflow {workflow.id} waits: its key is taken by others all the time; try again")
+    raise ConcurrencyError(f"workflow {workflow.id} waits: other workflows keep taking its key; try again")
 
 
 def _key(workflow: Workflow) -> str:

@@ -107,7 +107,7 @@ def check_source(text: str, name: str) -> list[Finding]:
         tree = ast.parse(text)
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None) or 1
-        raise ConfigurationError(f"{name}, line {line}: this is no Python that can be read: {error}") from None
+        raise ConfigurationError(f"{name}, line {line}: this is not readable Python: {error}") from None
     reader = _Reader()
     reader.visit(tree)
     return sorted(set(reader.findings))

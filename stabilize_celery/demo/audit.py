@@ -133,7 +133,7 @@ def _audit_file(file: Path, name: str) -> FileFacts:
 
 def _read(file: Path) -> bytes:
     if not file.is_file():
-        message = "is no regular file, or a link to nothing"
+        message = "is not a regular file, or is a link to nothing"
         raise ValueError(message)
     if file.stat().st_size > MAX_FILE_BYTES:
         message = f"is larger than {MAX_FILE_BYTES // 1024 // 1024} MB"

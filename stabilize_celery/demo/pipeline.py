@@ -44,6 +44,6 @@ def _stage(ref_id: str, does: str, *, after: str = "") -> StageExecution:
 
 def _text(path: Path) -> str:
     if shown(path) != str(path):
-        message = f"{shown(path)} is no valid UTF-8; rename the folder or give another one"
+        message = f"{shown(path)} is not valid UTF-8; rename the folder or give another one"
         raise ValueError(message)
     return str(path)

@@ -75,9 +75,9 @@ def find_cron_flaw(expression: str) -> str:
     """Say what is wrong with an expression; empty: nothing."""
     try:
         if not any(CronSim(_fields(expression), dt.datetime(2000, 1, 1, tzinfo=dt.UTC))):
-            return f"{expression!r} has no time at all"
+            return f"{expression!r} names no time that ever comes"
     except (CronSimError, ValueError) as error:
-        return f"{expression!r} is no cron expression: {error}"
+        return f"{expression!r} is not a cron expression: {error}"
     return ""
 
 

@@ -55,7 +55,7 @@ def decode_workflow(raw: object, path: str, problems: list[Problem]) -> Workflow
 
     """
     if _nested_too_deep(raw):
-        message = f"inner workflows stand inside each other deeper than {MAX_SUB_WORKFLOW_NESTING} levels"
+        message = f"inner workflows are nested deeper than {MAX_SUB_WORKFLOW_NESTING} levels"
         problems.append(Problem(join_path(path, "sub_workflows"), message, SHAPE))
         return None
     try:
@@ -114,7 +114,7 @@ def _keep(values: dict[str, Any], name: str, read: _Reader, value: object, path:
 
 def _unknown_field(name: object, fields: Iterable[str], path: str) -> Problem:
     if name in _GIVEN_BY_ENGINE:
-        return Problem(join_path(path, str(name)), "is not part of a definition: the engine gives it", SHAPE)
+        return Problem(join_path(path, str(name)), "is not part of a definition: the engine sets it", SHAPE)
     alike = difflib.get_close_matches(str(name), list(fields), n=1)
     hint = f"; did you mean {alike[0]!r}?" if alike else ""
     return Problem(join_path(path, str(name)), f"unknown field{hint}", SHAPE)
@@ -158,7 +158,7 @@ def _choices_of(wanted: Any) -> list[str]:
 def _not_among(value: str, choices: list[str]) -> str:
     alike = difflib.get_close_matches(value.upper(), choices, n=1)
     hint = f"; did you mean {alike[0]!r}?" if alike else ""
-    return f"{shown(value)} is none of {', '.join(choices)}{hint}"
+    return f"{shown(value)} is not one of {', '.join(choices)}{hint}"
 
 
 def _out_of_bounds(value: object, bound: re.Match[str]) -> str:

@@ -130,7 +130,7 @@ def _circular(stuck: list[StageExecution]) -> CircularDependencyError:
         return CircularDependencyError(f"stages require each other: {text}", stuck)
     names = {stage.ref_id for stage in stuck}
     missing = sorted({ref_id for stage in stuck for ref_id in stage.requisite_stage_ref_ids} - names)
-    return CircularDependencyError(f"stages require others that are not there: {', '.join(missing)}", stuck)
+    return CircularDependencyError(f"stages require others that do not exist: {', '.join(missing)}", stuck)
 
 
 class StageGraphBuilder:

@@ -140,7 +140,7 @@ def apply_output_reducers(reducers: Mapping[str, str], branch_outputs: Sequence[
     for key, name in reducers.items():
         reducer = get_reducer(name)
         if reducer is None:
-            msg = f"output_reducers[{key!r}]: unknown reducer {name!r}; known are {', '.join(reducer_names())}"
+            msg = f"output_reducers[{key!r}]: unknown reducer {name!r}; use one of {', '.join(reducer_names())}"
             raise ValueError(msg)
         values = [outputs[key] for outputs in branch_outputs if key in outputs]
         if values:

@@ -120,14 +120,14 @@ def check_schedule(schedule: Schedule) -> None:
 
 
 def _flaws(schedule: Schedule) -> Iterator[tuple[str, str]]:
-    yield "name", "" if 0 < len(schedule.name) <= _MAX_NAME else f"text of 1 to {_MAX_NAME} characters is needed"
+    yield "name", "" if 0 < len(schedule.name) <= _MAX_NAME else f"must be 1 to {_MAX_NAME} characters long"
     yield "cron", _cron_flaw(schedule)
     yield "every_s", _every_flaw(schedule.every_s)
-    yield "timezone", "" if _is_zone(schedule.timezone) else f"no time zone {schedule.timezone!r} is known"
+    yield "timezone", "" if _is_zone(schedule.timezone) else f"there is no time zone {schedule.timezone!r}"
     for name, value, known in (("missed", schedule.missed, MISSED), ("overlap", schedule.overlap, OVERLAP)):
-        yield name, "" if value in known else f"{value!r} is none of {', '.join(known)}"
-    yield "max_missed", "" if 1 <= schedule.max_missed <= MAX_MISSED else f"1 to {MAX_MISSED} are allowed"
-    yield "start_ms", "" if 0 <= schedule.start_ms < _LAST_YEAR_MS else "epoch milliseconds are needed"
+        yield name, "" if value in known else f"{value!r} is not one of {', '.join(known)}"
+    yield "max_missed", "" if 1 <= schedule.max_missed <= MAX_MISSED else f"must be 1 to {MAX_MISSED}"
+    yield "start_ms", "" if 0 <= schedule.start_ms < _LAST_YEAR_MS else "must be a time in epoch milliseconds"
 
 
 def _cron_flaw(schedule: Schedule) -> str:
@@ -138,7 +138,7 @@ def _cron_flaw(schedule: Schedule) -> str:
 
 def _every_flaw(every_s: float | None) -> str:
     is_fit = every_s is None or _MIN_EVERY_S <= every_s < _LAST_YEAR_MS / 1000
-    return "" if is_fit else f"{_MIN_EVERY_S:g} s or more are needed"
+    return "" if is_fit else f"must be at least {_MIN_EVERY_S:g} s"
 
 
 def _is_zone(name: str) -> bool:

@@ -148,7 +148,8 @@ def _size_problems(definition: WorkflowDefinition, problems: list[Problem]) -> I
         yield from unstorable
         return
     if size > MAX_DEFINITION_BYTES and not problems:
-        message = f"the definition has {size} bytes as JSON, more than {MAX_DEFINITION_BYTES}; pass data by reference"
+        allowed = f"at most {MAX_DEFINITION_BYTES} are allowed: pass large data by reference"
+        message = f"the definition has {size} bytes as JSON; {allowed}"
         yield Problem("", message, "too_large")
 
 

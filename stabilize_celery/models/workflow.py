@@ -147,7 +147,7 @@ class Workflow:
         """
         position = self._by_id.position(self.stages, stage_id)
         if position is None:
-            msg = f"workflow {self.id} has no stage of id {stage_id!r}"
+            msg = f"workflow {self.id} has no stage with the id {stage_id!r}"
             raise ValueError(msg)
         return self.stages[position]
 

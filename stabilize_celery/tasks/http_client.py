@@ -116,9 +116,11 @@ def _parse(url: str) -> tuple[_Origin, str]:
         port = parts.port
         host = (parts.hostname or "").encode("idna").decode("ascii")
     except ValueError as error:
-        raise PermanentError(f"{url!r} is no URL that can be asked: {error}") from None
+        raise PermanentError(f"{url!r} is not a URL that can be asked: {error}") from None
     if parts.scheme not in _DEFAULT_PORTS or not host:
-        raise PermanentError(f"{url!r} is no URL that can be asked: it must start with http:// or https:// and a host")
+        raise PermanentError(
+            f"{url!r} is not a URL that can be asked: it must start with http:// or https:// and a host"
+        )
     if "@" in parts.netloc:
         raise PermanentError("the URL has a user name in it; give `auth` or `bearer_token` instead")
     target = quote(parts.path or "/", safe=_URL_SAFE) + (

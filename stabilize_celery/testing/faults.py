@@ -31,7 +31,7 @@ class Faults:
         """Refuse what is no probability."""
         for name in ("duplicate", "lose", "preempt", "die"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} is no probability: give a number from 0 to 1")
+                raise ValueError(f"{name}={getattr(self, name)} is not a probability: give a number from 0 to 1")
         if self.max_delay_ms < 0:
             raise ValueError(f"max_delay_ms={self.max_delay_ms} is negative: give milliseconds, 0 or more")
 

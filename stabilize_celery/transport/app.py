@@ -163,7 +163,7 @@ class Stabilize:
         if broker.startswith(_REDIS_SCHEMES):
             return broker
         raise ConfigurationError(
-            f"where are workflows to be kept? The broker {redact_url(broker)!r} is no Redis: give "
+            f"there is no place to keep workflows: the broker {redact_url(broker)!r} is not a Redis: give "
             "Stabilize(app, redis_url=...) or set STABILIZE_REDIS_URL"
         )
 

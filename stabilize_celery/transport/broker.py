@@ -91,7 +91,7 @@ def _require_usable(told: str, url: str) -> None:
     except ValueError:
         # Its text may show a part of the password, where that is not escaped.
         raise ConfigurationError(
-            f"Celery can't use the broker {shown(url)}: its port or its database is no number, or out of range; a "
+            f"Celery can't use the broker {shown(url)}: its port or its database is not a number, or out of range; a "
             "password is to be escaped (%2F for /)"
         ) from None
     except Exception as error:

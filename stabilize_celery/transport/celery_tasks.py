@@ -161,8 +161,8 @@ def split_task_id(task_id: str) -> tuple[str, str]:
     workflow_id, slash, name = task_id.partition("/")
     if not (workflow_id and slash and name):
         raise ForeignMessageError(
-            f"{task_id!r} is no ledger message: its Celery task id must be <workflow id>/<name>. Messages of workflows "
-            "are sent by this package only; to start a workflow send stabilize.SubmitWorkflow."
+            f"{task_id!r} is not a ledger message: its Celery task id must be <workflow id>/<name>. Messages of "
+            "workflows are sent by this package only; to start a workflow send stabilize.SubmitWorkflow."
         )
     return workflow_id, name
 

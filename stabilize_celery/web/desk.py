@@ -98,4 +98,4 @@ def query_of(request: Request, kind: type[S], over: Mapping[str, str] = MappingP
     try:
         return msgspec.convert({**request.query_params, **over}, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise BadRequestError(f"can't read the address behind the '?': {error}") from error
+        raise BadRequestError(f"can't read the query of the address: {error}") from error

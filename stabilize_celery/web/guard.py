@@ -95,7 +95,7 @@ class Guard:
             return _refused(HTTPStatus.FORBIDDEN, "The request came from another site.")
         if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             # A page of another site can't send this type without asking first, and nobody answers that.
-            told = "Send JSON: `Content-Type: application/json`, also where there is nothing to say (`{}`)."
+            told = "Send JSON: `Content-Type: application/json`, also for an empty body (`{}`)."
             return _refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, told)
         if self._settings.is_read_only and path != SESSION_PATH:
             return _refused(HTTPStatus.FORBIDDEN, "This page is read-only: use the command line, or another page.")

@@ -211,7 +211,7 @@ class Service:
         """Return one dead letter. Raises NotFoundError."""
         found = read_letter(self.store, letter_id)
         if found is None:
-            raise NotFoundError(f"nothing is owed under {letter_id!r}: it was handled, or dropped")
+            raise NotFoundError(f"there is no message {letter_id!r}: it was handled or dropped")
         return letter_line(found)
 
     def replay(self, letter_id: str) -> Outcome:

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.real
 HAS_COME = {
     "workflows": "1 workflow",
     "locks": "No mutex is held or waited for.",
-    "schedules": "There are none. `stabilize-celery schedule add` makes one.",
+    "schedules": "There are no schedules. `stabilize-celery schedule add` adds one.",
     "fleet": "No worker is running",
     "dead": "There are none.",
     "one workflow": "Time line",

@@ -136,7 +136,7 @@ REFUSED: dict[str, tuple[Any, list[str]]] = {
     "a stage that is a number": (defined(5), ["stages[0]"]),
     "a task that is text": (defined({**does("a"), "tasks": ["rm"]}), ["stages[0].tasks[0]"]),
     "an unknown field": (defined(does("a", contxt={})), ["stages[0].contxt", "did you mean 'context'?"]),
-    "a field of the engine": (defined(does("a", status="SUCCEEDED")), ["stages[0].status", "the engine gives it"]),
+    "a field of the engine": (defined(does("a", status="SUCCEEDED")), ["stages[0].status", "the engine sets it"]),
     "a name too long": (defined(does("r" * 201)), ["stages[0].ref_id", "201"]),
     "an empty name": (defined(does("")), ["stages[0].ref_id", "empty"]),
     "a call": (when("__import__('os').system('true')"), ["stageEnabled", "not allowed"]),

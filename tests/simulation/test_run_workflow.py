@@ -113,7 +113,7 @@ def test_a_seed_is_a_number(seed: Any) -> None:
 @pytest.mark.parametrize("share", [-0.1, 1.1, 10, float("nan")])
 def test_a_fault_is_a_probability(fault: str, share: float) -> None:
     """Not a percentage."""
-    with pytest.raises(ValueError, match=f"{fault}=.* is no probability"):
+    with pytest.raises(ValueError, match=f"{fault}=.* is not a probability"):
         Faults(**{fault: share})  # type: ignore[arg-type]
 
 
@@ -126,7 +126,7 @@ def test_a_delay_is_not_negative() -> None:
 @pytest.mark.parametrize(
     ("stages", "says"),
     [
-        ([], "there is no stage"),
+        ([], "there are no stages"),
         ([stage("a", "b")], "no stage has the ref_id 'b'"),
         ([stage("a", "b"), stage("b", "a")], "cycle a -> b -> a"),
         ([exclusive_choice(stage("a"), {"b": "open('x')"}), stage("b", "a")], "Call is not allowed in a condition"),

@@ -53,7 +53,7 @@ def queue_reason(facts: Facts, ref_id: str, entry: Entry, what: str) -> Reason:
 
 
 def _dead(facts: Facts, ref_id: str, name: str, entry: Entry, what: str) -> Reason:
-    last = entry.error.strip().splitlines()[-1] if entry.error else "no error is known"
+    last = entry.error.strip().splitlines()[-1] if entry.error else "no error was recorded"
     told = f"{what} is a dead letter after {plural(entry.tries, 'try', 'tries')}: {last}"
     advice = command_line("dead replay", f"{facts.view.id}/{name}")
     return Reason(ref_id, "dead_letter", told, advice=advice, traceback=entry.error)

@@ -135,7 +135,7 @@ class LLMClient:
         except (OSError, ValueError) as error:
             raise LLMError(f"{url} gave no answer: {error}") from error
         if not isinstance(found, dict):
-            raise LLMError(f"{url} answered with something that is no JSON object")
+            raise LLMError(f"{url} answered with something that is not a JSON object")
         return found
 
 

@@ -43,12 +43,12 @@ def requisites(view: View) -> Iterator[Problem]:
         for ref_id in dict.fromkeys(stage.requisite_stage_ref_ids):
             required = view.stage(ref_id)
             if ref_id == stage.ref_id:
-                message = f"stage {shown(ref_id)} requires itself; loops are made by jumps (jump_targets)"
+                message = f"stage {shown(ref_id)} requires itself; to repeat it, use a jump (jump_targets)"
                 yield view.problem(at, "requisite_stage_ref_ids", message, "self_edge")
             elif required is None:
                 yield view.unknown(at, "requisite_stage_ref_ids", ref_id)
             elif required.parent_stage_id != stage.parent_stage_id:
-                message = f"{shown(ref_id)} belongs to {_family(required)}, this stage to {_family(stage)}"
+                message = f"{shown(ref_id)} belongs to {_family(required)}, but this stage to {_family(stage)}"
                 yield view.problem(at, "requisite_stage_ref_ids", message, "foreign_requisite")
 
 
@@ -64,7 +64,7 @@ def cycles(view: View) -> Iterator[Problem]:
     }
     ordered = {stage.ref_id: required[stage.ref_id] for stage in view.stages if stage.ref_id in required}
     for circle in find_cycles(ordered):
-        message = f"cycle {_way(circle)}; loops are made by jumps (jump_targets), not by requisites"
+        message = f"cycle {_way(circle)}; to repeat stages, use a jump (jump_targets)"
         yield view.problem(view.positions[circle[0]], "requisite_stage_ref_ids", message, CYCLE)
 
 
@@ -99,7 +99,7 @@ def joins(view: View) -> Iterator[Problem]:
     for at, stage in view.numbered():
         branches = len(set(stage.requisite_stage_ref_ids))
         if stage.thread_merge is not None and branches > 1:
-            message = f"needs a stage with one requisite, this one has {branches}"
+            message = f"needs a stage with exactly one requisite; this one has {branches}"
             yield view.problem(at, "thread_merge", message, "contradiction")
         if stage.join_mode == JoinMode.CANCELLING and stage.join_type not in _CYCLE_JOINS:
             message = f"CANCELLING has no effect on join_type {stage.join_type}; it needs DISCRIMINATOR or N_OF_M"
@@ -132,5 +132,5 @@ def splits(view: View) -> Iterator[Problem]:
 def _edges_without_rule(view: View, at: int, stage: StageDefinition, below: list[str]) -> Iterator[Problem]:
     for ref_id in below:
         if ref_id and ref_id not in stage.split_conditions and ref_id != stage.split_default:
-            message = f"the edge to {shown(ref_id)} has neither a condition nor is it the split_default"
+            message = f"the edge to {shown(ref_id)} has no condition and is not the split_default: make it one of them"
             yield view.problem(at, "split_conditions", message, "edge_without_condition")

@@ -14,9 +14,11 @@ def size(view: View) -> Iterator[Problem]:
     """Require stages, and not too many."""
     count = len(view.stages)
     if count == 0:
-        yield view.problem(None, "stages", "there is no stage: nothing would run", "no_stages")
+        yield view.problem(None, "stages", "there are no stages: nothing would run", "no_stages")
     if count > MAX_STAGES:
-        yield view.problem(None, "stages", f"{count} stages are more than {MAX_STAGES}", "too_many_stages")
+        yield view.problem(
+            None, "stages", f"there are {count} stages; at most {MAX_STAGES} are allowed", "too_many_stages"
+        )
 
 
 GRAPH_RULES: tuple[Rule, ...] = (

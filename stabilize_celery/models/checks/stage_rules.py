@@ -38,7 +38,7 @@ def deferred_choices(view: View) -> Iterator[Problem]:
         first = first_of.setdefault(group, stage)
         offered_by = set(stage.requisite_stage_ref_ids)
         if len(offered_by) > 1:
-            message = f"a member of the choice {shown(group)} must have one requisite or none, this one has several"
+            message = f"a member of the choice {shown(group)} must have one requisite or none; this one has several"
             yield view.problem(at, "deferred_choice_group", message, "contradiction")
         elif offered_by != set(first.requisite_stage_ref_ids) or stage.parent_stage_id != first.parent_stage_id:
             message = f"members of the choice {shown(group)} must have the same requisite as {shown(first.ref_id)}"
@@ -55,7 +55,7 @@ def milestones(view: View) -> Iterator[Problem]:
             yield view.problem(at, "milestone_ref_id", "is missing beside milestone_status", "contradiction")
         if status is not None and status not in WorkflowStatus.__members__:
             hint = Suggester(list(WorkflowStatus.__members__)).suggest(status)
-            yield view.problem(at, "milestone_status", f"{shown(status)} is no status{hint}", "unknown_status")
+            yield view.problem(at, "milestone_status", f"{shown(status)} is not a status{hint}", "unknown_status")
         if ref_id is not None and ref_id not in view.positions:
             yield view.unknown(at, "milestone_ref_id", ref_id)
         elif ref_id is not None and ref_id == stage.ref_id:
@@ -70,7 +70,7 @@ def jumps(view: View) -> Iterator[Problem]:
             if target is None:
                 yield view.unknown(at, "jump_targets", ref_id)
             elif target.parent_stage_id is not None:
-                message = f"{shown(ref_id)} runs only as a part of {shown(target.parent_stage_id)}; jump there"
+                message = f"{shown(ref_id)} runs only as part of {shown(target.parent_stage_id)}: jump to that stage"
                 yield view.problem(at, "jump_targets", message, "contradiction")
         if stage.jump_targets and stage.mi_config is not None:
             yield view.problem(at, "jump_targets", "a stage with mi_config can't jump", "contradiction")
@@ -116,7 +116,7 @@ def _instances_of(view: View, at: int, config: MultiInstanceDefinition) -> Itera
         return
     for name in ("join_threshold", "completion_condition", "cancel_remaining"):
         if getattr(config, name):
-            message = "has no effect with sync_on_complete false: nobody waits for the instances"
+            message = "has no effect with sync_on_complete false: nothing waits for the instances"
             yield view.problem(at, ("mi_config", name), message, "contradiction")
 
 

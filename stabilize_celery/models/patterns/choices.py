@@ -47,7 +47,8 @@ def _split(
         raise ValueError(f"stage {stage.ref_id!r}: a choice needs conditions: {{downstream ref_id: expression}}")
     if stage.split_conditions:
         raise ValueError(
-            f"stage {stage.ref_id!r} has split_conditions already and makes one choice only; add a stage for this one"
+            f"stage {stage.ref_id!r} already has split_conditions, and a stage makes only one choice: "
+            "add a stage for this one"
         )
     stage.split_type = kind
     stage.split_conditions = dict(conditions)
@@ -72,9 +73,9 @@ def deferred_choice(
     """
     times = dict(choose_after_ms or {})
     if not stages:
-        raise ValueError(f"the choice {group!r} has no stages: give those that are offered")
+        raise ValueError(f"the choice {group!r} has no stages: give those that it offers")
     if strange := sorted(times.keys() - {stage.ref_id for stage in stages}):
-        raise ValueError(f"choose_after_ms names {strange[0]!r}, which is no stage of the choice {group!r}")
+        raise ValueError(f"choose_after_ms names {strange[0]!r}, which is not a stage of the choice {group!r}")
     for stage in stages:
         if after is not None:
             _put_behind(stage, after, group)

@@ -55,7 +55,7 @@ def while_loop(
 
     """
     if last is head:
-        raise ValueError(f"stage {head.ref_id!r}: a while loop's head is no part of its body; use repeat_until")
+        raise ValueError(f"stage {head.ref_id!r}: the head of a while loop can't be in its body; use repeat_until")
     if body == exit:
         raise ValueError(f"stage {head.ref_id!r}: the loop's body and exit are the same stage, {body!r}")
     exclusive_choice(head, {body: condition}, default=exit)
@@ -66,7 +66,7 @@ def while_loop(
 def _jump(stage: StageExecution, target: str, settings: dict[str, str]) -> StageExecution:
     if stage.mi_config is not None or stage.sub_workflow is not None:
         kind = "instances" if stage.mi_config is not None else "an inner workflow"
-        raise ValueError(f"stage {stage.ref_id!r} has {kind} and can't jump: add a stage behind it that ends the loop")
+        raise ValueError(f"stage {stage.ref_id!r} has {kind} and can't jump: add a stage after it that ends the loop")
     name = _free_name(stage, f"back to {target}")
     jumps = dict(stage.context.get("jumps", {}))
     stage.context["jumps"] = {**jumps, name: {"jump_to": target, **settings}}

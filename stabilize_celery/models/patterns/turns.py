@@ -92,7 +92,7 @@ def milestone(stage: StageExecution, while_stage: str, status: str = "RUNNING") 
     """
     if status not in WorkflowStatus.__members__:
         known = ", ".join(WorkflowStatus.__members__)
-        raise ValueError(f"stage {stage.ref_id!r}: {status!r} is no status; known are {known}")
+        raise ValueError(f"stage {stage.ref_id!r}: {status!r} is not a status; use one of {known}")
     stage.milestone_ref_id = while_stage
     stage.milestone_status = WorkflowStatus[status].name
     return stage

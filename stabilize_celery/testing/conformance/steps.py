@@ -48,7 +48,7 @@ def _action(action: Any, at: int) -> Iterator[Step]:
         verb, argument = next(iter(action.items()))
         yield Step(verb, argument)
     else:
-        raise ValueError(f"{action!r} is no action of a task")
+        raise ValueError(f"{action!r} is not an action of a task")
 
 
 def _is_sound(verb: str, argument: Any) -> bool:

@@ -139,7 +139,7 @@ def test_the_list_shows_dead_letters_and_priorities(still: Site, page: Page) -> 
     row.get_by_text("priority 6").wait_for()
     row.get_by_text("1 dead letter").click()
 
-    page.get_by_text("1 message that nobody handles").wait_for()
+    page.get_by_text("1 message that could not be handled").wait_for()
 
 
 def test_a_dead_letter_is_replayed_and_another_dropped(still: Site, page: Page) -> None:
@@ -148,11 +148,11 @@ def test_a_dead_letter_is_replayed_and_another_dropped(still: Site, page: Page) 
     for run in runs:
         bury_one(still, run.id)
     open_page(page, still, "/dead")
-    page.get_by_text("2 messages that nobody handles").wait_for()
+    page.get_by_text("2 messages that could not be handled").wait_for()
     page.get_by_text("KeyError: 'x'").first.wait_for()
     page.locator(".card", has_text=runs[0].id).get_by_role("button", name="Replay").click()
     page.get_by_role("dialog").get_by_role("button", name="Replay").click()
-    page.get_by_text("1 message that nobody handles").wait_for()
+    page.get_by_text("1 message that could not be handled").wait_for()
     page.get_by_role("button", name="Drop").click()
     page.get_by_role("dialog").get_by_role("button", name="Drop it").click()
 
@@ -183,7 +183,7 @@ def test_a_stage_that_no_worker_is_at_says_so(site: Site, page: Page) -> None:
     run = started(site, flow(stage("a", does="no such task")), a="RUNNING")
     open_page(page, site, f"/workflows/{run}/stages")
 
-    page.locator(".row", has_text="no such task").get_by_text("no worker at it").wait_for()
+    page.locator(".row", has_text="no such task").get_by_text("no worker runs it").wait_for()
     site.client.handle(run).cancel("seen")
 
 
@@ -312,7 +312,7 @@ def test_a_hundred_thousand_workflows_are_listed_searched_and_scrolled(
 def search_on(page: Page) -> bool:
     if page.locator(".row", has_text="needle").count():
         return True
-    button = page.get_by_role("button", name="Search on")
+    button = page.get_by_role("button", name="Keep searching")
     if button.is_visible():
         button.click()
     return False

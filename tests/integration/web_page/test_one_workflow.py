@@ -135,7 +135,7 @@ def test_nothing_is_cancelled_before_it_was_confirmed(site: Site, page: Page) ->
         page.get_by_role("dialog").wait_for(state="detached")
     assert site.client.handle(run).status().name == "RUNNING"
     page.get_by_role("button", name="Cancel", exact=True).click()
-    page.get_by_label("Why").fill("changed my mind")
+    page.get_by_label("Reason").fill("changed my mind")
     page.get_by_role("button", name="Cancel the workflow").click()
 
     chip(page, "CANCELED")

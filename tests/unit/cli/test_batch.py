@@ -76,7 +76,7 @@ def test_where_it_was_interrupted_is_told(
     said = served("start", "--batch", lines(tmp_path / "all.jsonl", *(definition(f"w{n}") for n in range(250))))
 
     assert said.code in (130, 3)
-    assert "100 to 200 of 250 workflows are started. Given again, what had a key" in said.text
+    assert "100 to 200 of 250 workflows were started. Run it again: what has a key" in said.text
 
 
 def test_all_lines_with_mistakes_are_told_at_once(served: Program, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_line_ends_where_json_lines_say(served: Program, tmp_path: Path) -> No
     ("bad", "told"),
     [
         ("{", "line 2    this is not JSON"),
-        ("[1]", "line 2    an object is needed"),
+        ("[1]", "line 2    each line must be a JSON object"),
         (json.dumps(definition("x", colour=1)), "line 2"),
         (json.dumps(definition("x", stages=[])), "line 2"),
         (json.dumps(definition("x", idempotency_key=5)), "line 2    idempotency_key: expected text, got 5"),

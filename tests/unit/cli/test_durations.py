@@ -52,7 +52,7 @@ def test_what_people_write_is_read(text: str, seconds: float) -> None:
     ],
 )
 def test_what_is_no_duration_is_refused_with_what_is_allowed(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is no duration: give 30s, 5m, 1h30m or 1d"):
+    with pytest.raises(ValueError, match=r"is not a duration: give 30s, 5m, 1h30m or 1d"):
         seconds_of(text)
 
 

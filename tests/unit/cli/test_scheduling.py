@@ -60,12 +60,12 @@ def test_a_misspelt_name_gets_the_right_one(served: Program, file: str, act: str
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--cron", "99 * * * *"], "--cron: '99 * * * *' is no cron expression"),
+        (["--cron", "99 * * * *"], "--cron: '99 * * * *' is not a cron expression"),
         ([], "Give --cron or --every, one of them"),
         (["--every", "5", "--cron", "0 3 * * *"], "Give --cron or --every, one of them"),
-        (["--every", "0.1"], "--every: 1 s or more are needed"),
+        (["--every", "0.1"], "--every: must be at least 1 s"),
         (["--every", "5", "--timezone", "Nowhere/Land"], "no time zone 'Nowhere/Land'"),
-        (["--every", "5", "--missed", "maybe"], "'maybe' is none of skip, once, all"),
+        (["--every", "5", "--missed", "maybe"], "'maybe' is not one of skip, once, all"),
     ],
 )
 def test_wrong_settings_are_told_and_nothing_is_added(

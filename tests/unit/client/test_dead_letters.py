@@ -121,7 +121,7 @@ def test_a_message_that_is_handled_as_it_should_is_not_dropped(world: World):
     outcome = drop(world.client.runtime, f"{handle.id}/Start:x")
 
     assert not outcome
-    assert "no dead letter" in outcome.told
+    assert "not a dead letter" in outcome.told
     assert handle.status() is WorkflowStatus.RUNNING
 
 

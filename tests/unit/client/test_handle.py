@@ -104,7 +104,7 @@ def test_a_payload_that_is_no_json_is_the_callers_mistake(world: World):
 @pytest.mark.parametrize("instance", [-1, 2**31, 10**30])
 def test_a_signal_for_what_is_no_instance_is_the_callers_mistake(world: World, instance: int):
     handle = world.start(gate())
-    with pytest.raises(ValueError, match=f"instance {instance} is none; 0 to"):
+    with pytest.raises(ValueError, match=f"there is no instance {instance}; give one from 0 to"):
         handle.signal("gate", "approve", instance=instance)
 
 

@@ -168,7 +168,7 @@ def test_a_program_of_neither_has_nothing_to_change() -> None:
 
 
 def test_what_is_no_python_is_told_with_its_line() -> None:
-    with pytest.raises(ConfigurationError, match=r"p\.py, line 2: this is no Python"):
+    with pytest.raises(ConfigurationError, match=r"p\.py, line 2: this is not readable Python"):
         check_source("a = 1\nfrom (\n", "p.py")
 
 

@@ -187,7 +187,7 @@ def test_a_client_speaks_both_dialects(
 
 
 @pytest.mark.parametrize(
-    ("status", "answer", "said"), [(429, "slow down", "429: slow down"), (200, "[]", "no JSON obj")]
+    ("status", "answer", "said"), [(429, "slow down", "429: slow down"), (200, "[]", "not a JSON obj")]
 )
 def test_a_refusal_says_what_the_server_said(server: Any, status: int, answer: str, said: str) -> None:
     """The task ends TERMINAL with it."""

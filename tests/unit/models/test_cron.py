@@ -110,4 +110,4 @@ def test_a_name_stands_for_its_fields(name: str, fields: str) -> None:
     "cron", ["@reboot", "", "* * * *", "60 * * * *", "0 0 30 2 *", f"{'9' * 5_000} * * * *", "٣ * * * *"]
 )
 def test_what_is_no_expression_is_said(cron: str) -> None:
-    assert f"{cron!r} is no cron expression" in find_cron_flaw(cron)
+    assert f"{cron!r} is not a cron expression" in find_cron_flaw(cron)

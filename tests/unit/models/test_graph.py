@@ -68,7 +68,7 @@ def test_a_circle_is_spelled_out() -> None:
 
 def test_a_requisite_that_is_not_there_is_named() -> None:
     """Sorting can't place a stage that waits for nobody."""
-    with pytest.raises(CircularDependencyError, match="not there: nobody"):
+    with pytest.raises(CircularDependencyError, match="not exist: nobody"):
         topological_sort([stage("a", "nobody")])
 
 

@@ -44,7 +44,7 @@ def test_a_choice_needs_conditions_and_is_made_once(build: Callable[..., StageEx
     """A second choice on a stage would silently replace the first."""
     with pytest.raises(ValueError, match="'a': a choice needs conditions"):
         build(stage("a"), {})
-    with pytest.raises(ValueError, match="'a' has split_conditions already"):
+    with pytest.raises(ValueError, match="'a' already has split_conditions"):
         build(build(stage("a"), {"b": "True"}), {"c": "True"})
 
 
@@ -68,7 +68,7 @@ def test_a_deferred_choice_leaves_what_it_was_not_told() -> None:
     ("build", "says"),
     [
         (lambda: deferred_choice("g"), "the choice 'g' has no stages"),
-        (lambda: deferred_choice("g", stage("a"), choose_after_ms={"b": 1}), "'b', which is no stage of the choice"),
+        (lambda: deferred_choice("g", stage("a"), choose_after_ms={"b": 1}), "'b', which is not a stage of the choice"),
         (lambda: deferred_choice("g", stage("a", "x", "y"), after="x"), "'a' waits for y; a member of the choice 'g'"),
     ],
 )
@@ -129,7 +129,7 @@ def test_a_milestone_names_a_stage_and_a_status() -> None:
 
     assert (made.milestone_ref_id, made.milestone_status) == ("m", "RUNNING")
     assert milestone(stage("a"), "m", "SUCCEEDED").milestone_status == "SUCCEEDED"
-    with pytest.raises(ValueError, match="'a': 'DONE' is no status; known are NOT_STARTED"):
+    with pytest.raises(ValueError, match="'a': 'DONE' is not a status; use one of NOT_STARTED"):
         milestone(stage("a"), "m", "DONE")
 
 
@@ -215,11 +215,14 @@ def test_a_while_loop_is_a_choice_at_its_head_and_a_jump_at_its_end() -> None:
         (lambda: repeat_until(stage("a"), "run()", "a"), "Call is not allowed"),
         (lambda: repeat_until(instances(stage("a"), count=2), "n", "a"), "'a' has instances and can't jump"),
         (lambda: repeat_until(stage("a", sub_workflow="w"), "n", "a"), "'a' has an inner workflow and can't jump"),
-        (lambda: while_loop(one := stage("a"), "n", body="a", exit="z", last=one), "head is no part of its body"),
+        (
+            lambda: while_loop(one := stage("a"), "n", body="a", exit="z", last=one),
+            "the head of a while loop can't be in its body",
+        ),
         (lambda: while_loop(stage("a"), "n", body="z", exit="z", last=stage("b")), "are the same stage, 'z'"),
         (
             lambda: while_loop(exclusive_choice(stage("a"), {"x": "n"}), "n", body="b", exit="z", last=stage("b")),
-            "has split_conditions already",
+            "already has split_conditions",
         ),
     ],
 )

@@ -65,12 +65,12 @@ def test_a_sound_definition_is_accepted(name: str) -> None:
         ({"timeout_ms": 0}, "timeout_ms: 0 is below 1"),
         ({"application": "a" * 201}, "application: text of 201 characters is longer than 200"),
         ({"name": 5}, "name: expected text, got 5"),
-        ({"type": "PIPE"}, "type: 'PIPE' is none of PIPELINE, ORCHESTRATION; did you mean 'PIPELINE'?"),
+        ({"type": "PIPE"}, "type: 'PIPE' is not one of PIPELINE, ORCHESTRATION; did you mean 'PIPELINE'?"),
         ({"trigger": {"usr": "me"}}, "trigger.usr: unknown field; did you mean 'user'?"),
         ({"trigger": {"artifacts": [{"a": print}]}}, "trigger.artifacts[0].a: object is not JSON: "),
         ({"context": {"a": {1, 2}}}, "context.a: object is not JSON: set; pass a sorted list"),
         ({"context": {"\ud800": 1}}, "context: text is not JSON: it holds half of a surrogate pair"),
-        ({"id": "x"}, "id: is not part of a definition: the engine gives it"),
+        ({"id": "x"}, "id: is not part of a definition: the engine sets it"),
     ],
 )
 def test_settings_of_the_workflow_are_checked(settings: dict[str, object], wanted: str) -> None:
@@ -82,7 +82,7 @@ def test_settings_of_the_workflow_are_checked(settings: dict[str, object], wante
 
 def test_no_stages_is_a_problem_whether_missing_or_empty() -> None:
     """A workflow that would run nothing is refused."""
-    assert told() == ["stages: there is no stage: nothing would run"]
+    assert told() == ["stages: there are no stages: nothing would run"]
     assert [str(problem) for problem in find_definition_problems({"name": "n"})] == ["stages: is missing"]
     assert [str(problem) for problem in find_definition_problems([])] == ["expected an object, got a list"]
     assert told(3) == ["stages[0]: expected an object, got 3"]
@@ -121,7 +121,7 @@ def test_inner_workflows_inside_themselves_come_to_an_end() -> None:
 
     for problems in (find_problems(flow), find_definition_problems(circle)):
         assert [str(problem) for problem in problems] == [
-            "sub_workflows: inner workflows stand inside each other deeper than 10 levels"
+            "sub_workflows: inner workflows are nested deeper than 10 levels"
         ]
 
 

@@ -83,7 +83,7 @@ def test_more_stages_than_the_limit_are_refused(monkeypatch: pytest.MonkeyPatch)
     """The limit is a constant of the module."""
     monkeypatch.setattr("stabilize_celery.models.checks.rules.MAX_STAGES", 2)
 
-    assert told(START, {"ref_id": "b"}, {"ref_id": "c"}) == ["stages: 3 stages are more than 2"]
+    assert told(START, {"ref_id": "b"}, {"ref_id": "c"}) == ["stages: there are 3 stages; at most 2 are allowed"]
 
 
 def test_a_text_of_very_many_problems_is_cut_but_the_list_is_not() -> None:

@@ -20,16 +20,11 @@ UNSOUND: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
     ),
     "a self edge": (
         [after("a", "a")],
-        ["stages[0].requisite_stage_ref_ids: stage 'a' requires itself; loops are made by jumps (jump_targets)"],
+        ["stages[0].requisite_stage_ref_ids: stage 'a' requires itself; to repeat it, use a jump (jump_targets)"],
     ),
     "a cycle": (
         [START, after("c", "d"), after("d", "c", "start")],
-        [
-            (
-                "stages[1].requisite_stage_ref_ids: cycle c -> d -> c; loops are made by jumps (jump_targets), "
-                "not by requisites"
-            )
-        ],
+        [("stages[1].requisite_stage_ref_ids: cycle c -> d -> c; to repeat stages, use a jump (jump_targets)")],
     ),
     "a join that can't be met": (
         [START, after("b", "start", join_type="N_OF_M", join_threshold=2)],
@@ -45,11 +40,11 @@ UNSOUND: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
     ),
     "a requisite of another parent": (
         [START, {"ref_id": "p", "parent_stage_id": "start", "synthetic_stage_owner": "STAGE_AFTER"}, after("x", "p")],
-        ["stages[2].requisite_stage_ref_ids: 'p' belongs to the parent 'start', this stage to the top level"],
+        ["stages[2].requisite_stage_ref_ids: 'p' belongs to the parent 'start', but this stage to the top level"],
     ),
     "a merge of several branches": (
         [START, {"ref_id": "b"}, after("c", "start", "b", thread_merge=2)],
-        ["stages[2].thread_merge: needs a stage with one requisite, this one has 2"],
+        ["stages[2].thread_merge: needs a stage with exactly one requisite; this one has 2"],
     ),
     "threads below one": (
         [{"ref_id": "a", "thread_split": 0, "thread_merge": 0, "mutex_limit": 0, "mutex_key": "k"}],
@@ -77,7 +72,9 @@ UNSOUND: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
     ),
     "an exclusive choice with a bare edge": (
         [{"ref_id": "x", "split_type": "XOR", "split_conditions": {"a": "t"}}, after("a", "x"), after("b", "x")],
-        ["stages[0].split_conditions: the edge to 'b' has neither a condition nor is it the split_default"],
+        [
+            "stages[0].split_conditions: the edge to 'b' has no condition and is not the split_default: make it one of them"
+        ],
     ),
     "conditions of an AND split": (
         [{"ref_id": "x", "split_conditions": {"a": "t"}}, after("a", "x")],
@@ -98,7 +95,7 @@ UNSOUND: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
         [
             "stages[3].deferred_choice_group: members of the choice 'g' must have the same requisite as 'a'",
             (
-                "stages[4].deferred_choice_group: a member of the choice 'g' must have one requisite or none, "
+                "stages[4].deferred_choice_group: a member of the choice 'g' must have one requisite or none; "
                 "this one has several"
             ),
         ],
@@ -116,7 +113,7 @@ UNSOUND: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
             {"ref_id": "d", "milestone_ref_id": "d", "milestone_status": "RUNNING"},
         ],
         [
-            "stages[1].milestone_status: 'SUCEEDED' is no status; did you mean 'SUCCEEDED'?",
+            "stages[1].milestone_status: 'SUCEEDED' is not a status; did you mean 'SUCCEEDED'?",
             "stages[1].milestone_ref_id: no stage has the ref_id 'frist'; did you mean 'first'?",
             "stages[2].milestone_status: is missing beside milestone_ref_id",
             "stages[3].milestone_ref_id: is missing beside milestone_status",
@@ -125,7 +122,7 @@ UNSOUND: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
     ),
     "a status in small letters": (
         [START, {"ref_id": "a", "milestone_ref_id": "start", "milestone_status": "running"}],
-        ["stages[1].milestone_status: 'running' is no status; did you mean 'RUNNING'?"],
+        ["stages[1].milestone_status: 'running' is not a status; did you mean 'RUNNING'?"],
     ),
     "jumps that can't be": (
         [
@@ -145,7 +142,7 @@ UNSOUND: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
             {"ref_id": "b"},
             {"ref_id": "s", "parent_stage_id": "b", "synthetic_stage_owner": "STAGE_BEFORE"},
         ],
-        ["stages[0].jump_targets: 's' runs only as a part of 'b'; jump there"],
+        ["stages[0].jump_targets: 's' runs only as part of 'b': jump to that stage"],
     ),
     "before stages that say where threads go": (
         [
@@ -182,7 +179,7 @@ UNSOUND: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
             ),
             (
                 "stages[1].mi_config.join_threshold: has no effect with sync_on_complete false: "
-                "nobody waits for the instances"
+                "nothing waits for the instances"
             ),
         ],
     ),
@@ -251,7 +248,7 @@ UNSOUND: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
         [{"ref_id": "a", "contxt": {}, "status": "RUNNING"}],
         [
             "stages[0].contxt: unknown field; did you mean 'context'?",
-            "stages[0].status: is not part of a definition: the engine gives it",
+            "stages[0].status: is not part of a definition: the engine sets it",
         ],
     ),
     "wrong types": (
@@ -270,7 +267,7 @@ UNSOUND: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
         ],
         [
             (
-                "stages[0].join_type: 'N_OFM' is none of AND, OR, MULTI_MERGE, DISCRIMINATOR, N_OF_M; "
+                "stages[0].join_type: 'N_OFM' is not one of AND, OR, MULTI_MERGE, DISCRIMINATOR, N_OF_M; "
                 "did you mean 'N_OF_M'?"
             ),
             "stages[0].tasks: expected a list, got an object",

@@ -183,7 +183,7 @@ def test_what_a_new_workflow_lacks_may_be_added() -> None:
     parent, before = stage("a"), stage("b")
     before.synthetic_stage_owner = SyntheticStageOwner.STAGE_BEFORE
     linked = Workflow.create("app", "n", [parent, before])
-    for unfinished, lack in [(empty, "there is no stage"), (linked, "without a parent_stage_id")]:
+    for unfinished, lack in [(empty, "there are no stages"), (linked, "without a parent_stage_id")]:
         with pytest.raises(InvalidWorkflowError, match=lack):
             unfinished.validate()
 

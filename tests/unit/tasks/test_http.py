@@ -434,7 +434,7 @@ def test_the_table_of_public_addresses(address: str, public: bool) -> None:
         ("ftp://example.org/", "it must start with http:// or https:// and a host"),
         ("file:///etc/passwd", "it must start with"),
         ("http:///x", "it must start with"),
-        ("http://host:port/", "is no URL that can be asked"),
+        ("http://host:port/", "is not a URL that can be asked"),
         ("http://ann:secret@example.org/", "has a user name in it"),
     ],
 )

@@ -57,7 +57,7 @@ def test_what_celery_cannot_use(url: str, told: str) -> None:
     [
         ("redis://:secret@host/0?visibility_timeout=40", "visibility_timeout"),
         ("redis://:secret@host/0?socket_timeout=soon", "can't read the Redis URL"),
-        ("redis://:secret@host/shop", "its database is no number"),
+        ("redis://:secret@host/shop", "its database is not a number"),
         ("redis://:secret@host:99999/0", "its port"),
         ("redis://:secret/x@host/0", "its port"),
         ("stabilize_celery.no_such_transport:Transport://:secret@host", "no_such_transport"),

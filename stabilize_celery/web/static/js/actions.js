@@ -15,21 +15,21 @@ export function workflowActions(model, onDone) {
   const ask = async (given) => (await confirm(given)) && onDone();
   const found = [];
   if (status === "RUNNING") {
-    const text = "What would begin is held back; what runs goes on to its end.";
+    const text = "Running tasks finish; nothing new starts.";
     found.push(button("Pause", () => ask({ title: `Pause ${name}?`, text, verb: "Pause", act: () => post(`${path}/pause`) })));
   }
   if (status === "PAUSED") {
-    const given = { title: `Resume ${name}?`, text: "What was held back begins.", verb: "Resume" };
+    const given = { title: `Resume ${name}?`, text: "What was held back starts now.", verb: "Resume" };
     found.push(button("Resume", () => ask({ ...given, act: () => post(`${path}/resume`) }), "first"));
   }
   if (!isEnded(status)) {
     for (const region of regions) {
-      const given = { title: `Cancel region ${region}?`, text: "What is in its stages now is taken away.", verb: "Cancel the region" };
+      const given = { title: `Cancel region ${region}?`, text: "Work that is in its stages now is withdrawn.", verb: "Cancel the region" };
       const act = () => post(`${path}/cancel-region`, { region });
       found.push(button(`Cancel region ${region}`, () => ask({ ...given, isGrave: true, act })));
     }
-    const given = { title: `Cancel ${name}?`, text: "Nothing new begins, and what runs is asked to stop.", verb: "Cancel the workflow" };
-    const fields = [{ name: "reason", label: "Why (shown with the workflow)" }];
+    const given = { title: `Cancel ${name}?`, text: "Nothing new starts, and running tasks are asked to stop.", verb: "Cancel the workflow" };
+    const fields = [{ name: "reason", label: "Reason (shown with the workflow)" }];
     found.push(button("Cancel", () => ask({ ...given, isGrave: true, fields, act: (values) => post(`${path}/cancel`, values) }), "grave"));
   }
   return found;
@@ -59,7 +59,7 @@ export function stageActions(model, stage, onDone) {
     const fields = [
       { name: "name", label: "Name", value: stage.waits, required: true },
       { name: "payload", label: "Payload (JSON, or nothing)", kind: "json" },
-      { name: "transient", label: "Don't keep it if nobody waits for it now", kind: "check" },
+      { name: "transient", label: "Don't keep it if no task waits for it now", kind: "check" },
     ];
     const act = (values) => post(`${path}/signal`, values);
     const text = stage.waits ? `It waits for ${stage.waits}.` : "It is kept until the stage asks for it.";
@@ -67,19 +67,19 @@ export function stageActions(model, stage, onDone) {
   }
   if (stage.runs === 0 || isEnded(stage.status)) return found;
   if (stage.can_multiply) {
-    const text = "Open instances are withdrawn, and the thread goes on.";
+    const text = "Unfinished instances are cancelled, and the branch continues.";
     add("Complete instances", { title: `End the instances of ${ref}?`, text, isGrave: true, act: plain("complete-instances") });
   }
   if (stage.is_dynamic) {
     const fields = [
       { name: "number", label: "How many", kind: "number", value: 1, required: true },
-      { name: "context", label: "More names that they see (JSON object, or nothing)", kind: "json" },
+      { name: "context", label: "Values that they see (a JSON object, or nothing)", kind: "json" },
     ];
     const act = ({ number, context }) => post(`${path}/add-instances`, { number, context: context ?? {} });
     add("Add instances", { title: `Add instances to ${ref}`, verb: "Add", fields, act });
   }
-  add("Skip", { title: `Skip ${ref}?`, text: "The thread goes on without the rest of its work.", isGrave: true, act: plain("skip") });
-  const text = "The thread in it is taken away; other branches go on.";
+  add("Skip", { title: `Skip ${ref}?`, text: "The branch continues without the rest of its work.", isGrave: true, act: plain("skip") });
+  const text = "Its branch ends; other branches continue.";
   add("Cancel stage", { title: `Cancel stage ${ref}?`, text, isGrave: true, act: plain("cancel") }, "grave");
   return found;
 }

@@ -20,11 +20,11 @@ export async function deadView({ main, life, service }) {
       h(
         "p",
         { class: "dim" },
-        items.length === 0 ? "There are none." : `${plural(items.length, "message")} that nobody handles any more.`,
+        items.length === 0 ? "There are none." : `${plural(items.length, "message")} that could not be handled.`,
       ),
       all.length > 1 && !service.read_only && h("div", { class: "buttons" }, replayAll),
       letters,
-      h("div", { class: "buttons wrap" }, h("button", { type: "button", onclick: show }, "Look again")),
+      h("div", { class: "buttons wrap" }, h("button", { type: "button", onclick: show }, "Refresh")),
     );
   };
   await show();
@@ -35,7 +35,7 @@ async function replay(letters, onDone) {
     for (const one of letters) await post(`${pathOf(one)}/replay`);
     return { told: `${plural(letters.length, "message")} handled again` };
   };
-  const text = "As if they had never failed. What made them fail should be mended first.";
+  const text = "They are handled as if they had never failed: fix first what made them fail.";
   if (await confirm({ title: `Replay ${plural(letters.length, "message")}?`, text, verb: "Replay", act })) onDone();
 }
 
@@ -53,7 +53,7 @@ function card(letter, isReadOnly, onDone) {
     { class: "card" },
     h("h2", {}, letter.kind, h("span", { class: "dim" }, ` ${letter.ref_id} · ${plural(letter.tries, "try").replace("trys", "tries")} · ${clock(letter.at_ms)}`)),
     h("p", {}, h("a", { href: `#/workflows/${part(letter.workflow_id)}` }, letter.workflow_id), h("code", {}, ` ${letter.name}`)),
-    letter.is_unknown && h("p", { class: "bad" }, "This version does not know the message type: is an older worker's release newer than the page?"),
+    letter.is_unknown && h("p", { class: "bad" }, "This version does not know the message type: perhaps the workers run a newer release than the page."),
     letter.error && h("details", {}, h("summary", {}, letter.error.trim().split("\n").pop()), h("pre", { tabindex: 0 }, letter.error)),
     !isReadOnly &&
       h(

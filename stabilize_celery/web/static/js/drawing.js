@@ -120,7 +120,7 @@ function moreOf(stage) {
   if (stage.instances) told.push(`${count(stage.instances.done)} of ${count(stage.instances.total)}`);
   if (stage.runs > 1) told.push(`run ${stage.runs}`);
   if (stage.attempts > 1) told.push(isEnded(stage.status) ? `${stage.attempts} attempts` : `attempt ${stage.attempts}`);
-  if (stage.is_idle) told.push("no worker at it");
+  if (stage.is_idle) told.push("no worker runs it");
   if (stage.status === "BUFFERED" && stage.mutex_key) told.push(`mutex ${stage.mutex_key}`);
   if (stage.status === "SUSPENDED" && stage.waits) told.push(`signal ${stage.waits}`);
   return told;

@@ -70,7 +70,7 @@ function workers(found) {
     one.version,
   ]);
   const nothing = "No worker is running: start one with `celery -A APP worker` or `stabilize-celery worker -A APP`.";
-  return table("Workers", ["", "Node", "Heard of", "Queues", "Knows", "Version"], rows, nothing);
+  return table("Workers", ["", "Node", "Last heard from", "Queues", "Knows", "Version"], rows, nothing);
 }
 
 function queues(found) {
@@ -79,13 +79,13 @@ function queues(found) {
     one.length < 0 ? "?" : count(one.length),
     one.workers === 0 ? h("span", { class: "bad" }, "⚠ nobody listens") : plural(one.workers, "worker"),
   ]);
-  return table("Queues", ["Queue", "Messages that wait", "Served by"], rows, "There are none.");
+  return table("Queues", ["Queue", "Waiting messages", "Served by"], rows, "There are none.");
 }
 
 function partitions(found) {
   const rows = found
     .filter((one) => one.due > 0)
     .map((one) => [String(one.number), count(one.due), duration(one.late_ms)]);
-  const nothing = `${plural(found.length, "partition")}, and in none of them anything is due.`;
+  const nothing = `${plural(found.length, "partition")}; nothing is due in any of them.`;
   return table("Partitions with messages due", ["Partition", "Messages due", "Oldest due since"], rows, nothing);
 }

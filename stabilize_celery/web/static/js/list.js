@@ -23,7 +23,7 @@ export async function listView({ main, life, query, setState }) {
   let lookedAt = 0;
 
   const told = h("p", { class: "dim", role: "status" });
-  const more = h("button", { type: "button", hidden: true, onclick: () => load() }, "Search on");
+  const more = h("button", { type: "button", hidden: true, onclick: () => load() }, "Keep searching");
   const list = new VirtualList({
     label: "Workflows",
     height: 38,

@@ -64,7 +64,7 @@ async function show() {
   } catch (error) {
     if (own.isOver || error.name === "AbortError" || error.status === 401) return;
     const isAway = error.status === 503 || error.status === 0;
-    const promise = isAway && h("p", { class: "dim" }, "It is asked again every few seconds; this page goes on by itself.");
+    const promise = isAway && h("p", { class: "dim" }, "The page tries again every few seconds and continues by itself.");
     fill(main, h("div", { class: "pad" }, h("h1", {}, "That did not work"), h("p", {}, error.message), promise));
     if (!("status" in error)) throw error;
     if (isAway) {

@@ -19,9 +19,9 @@ export async function schedulesView({ main, life, service }) {
     fill(
       place,
       h("h1", {}, "Schedules"),
-      items.length === 0 && h("p", { class: "dim" }, "There are none. `stabilize-celery schedule add` makes one."),
+      items.length === 0 && h("p", { class: "dim" }, "There are no schedules. `stabilize-celery schedule add` adds one."),
       items.length > 0 && h("table", {}, h("thead", {}, heads), h("tbody", {}, rows)),
-      h("div", { class: "buttons wrap" }, h("button", { type: "button", onclick: show }, "Look again")),
+      h("div", { class: "buttons wrap" }, h("button", { type: "button", onclick: show }, "Refresh")),
     );
   };
   await show();
@@ -51,9 +51,9 @@ function buttonsOf(one, onDone) {
     const { id } = await post(`${path}/start`);
     return { told: `Started ${id}` };
   };
-  const text = "One more workflow begins at once; its times stay as they are.";
+  const text = "A workflow starts now; the schedule's times stay as they are.";
   const other = one.is_paused
-    ? button("Resume", { title: `Resume ${one.name}?`, text: "It goes on with the next time from now.", verb: "Resume", act: () => post(`${path}/resume`) })
+    ? button("Resume", { title: `Resume ${one.name}?`, text: "It continues with its next time from now.", verb: "Resume", act: () => post(`${path}/resume`) })
     : button("Pause", { title: `Pause ${one.name}?`, text: "Nothing starts until it is resumed.", verb: "Pause", act: () => post(`${path}/pause`) });
   return [button("Start now", { title: `Start ${one.name} now?`, text, verb: "Start now", act: startNow }), other];
 }

@@ -153,7 +153,7 @@ function taskOf(task) {
     ),
     message && h("p", { class: isEnded(task.status) ? "bad lines" : "lines" }, [type, message].filter(Boolean).join(": ")),
     traceback && h("details", { dataset: { name: `trace ${task.name}` }, open: true }, h("summary", {}, "Traceback"), h("pre", { tabindex: 0 }, traceback)),
-    Object.keys(more).length > 0 && json("Error, whole", more),
+    Object.keys(more).length > 0 && json("Full error", more),
   );
 }
 
@@ -181,6 +181,6 @@ export function json(title, value, isOpen = false) {
   if (Object.keys(value).length === 0) return null;
   // Numbers stand beside each other.
   let text = shownJson(JSON.stringify(value, null, 2)).replace(/\[\s+([-\d.eE+,\s]+?)\s+\]/g, (_, inner) => `[${inner.replace(/\s+/g, " ")}]`);
-  if (text.length > LONGEST_JSON) text = `${text.slice(0, LONGEST_JSON)}\n… ${count(text.length - LONGEST_JSON)} characters more`;
+  if (text.length > LONGEST_JSON) text = `${text.slice(0, LONGEST_JSON)}\n… ${count(text.length - LONGEST_JSON)} more characters`;
   return h("details", { open: isOpen, dataset: { name: title } }, h("summary", {}, title), h("pre", { tabindex: 0 }, text));
 }

@@ -49,7 +49,7 @@ export async function startView({ main }) {
     "form",
     { class: "pad scroll start", onsubmit: (event) => void (event.preventDefault(), send()) },
     h("h1", {}, "Start a workflow"),
-    h("div", { class: "field" }, h("label", { for: "file" }, "Take a JSON file"), file),
+    h("div", { class: "field" }, h("label", { for: "file" }, "Load a JSON file"), file),
     h("div", { class: "field" }, h("label", { for: "definition" }, "Definition (JSON)"), text),
     h("div", { class: "field" }, h("label", { for: "key" }, "Idempotency key (optional: the same key starts one workflow)"), key),
     h("div", { class: "field" }, h("label", { for: "priority" }, "Priority (optional: 0 goes first, 9 last)"), priority),

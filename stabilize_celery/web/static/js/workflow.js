@@ -69,7 +69,7 @@ export async function workflowView({ main, life, parts, query, service, setState
       back: () => reload(),
       gone: () => {
         stop();
-        say("This workflow's retention is over: it is gone.", true);
+        say("This workflow is gone: its retention is over.", true);
       },
     },
     setState,
