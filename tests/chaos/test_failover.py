@@ -1,4 +1,4 @@
-"""A master is lost and its replica takes over: behind sentinels, and in a Redis Cluster."""
+"""A master is lost and its replica takes over, behind sentinels and in a Redis Cluster; slots move between its nodes."""
 
 from __future__ import annotations
 
@@ -7,23 +7,20 @@ from contextlib import ExitStack
 
 import pytest
 import redis
+from redis.crc import key_slot
 
 from stabilize_celery.client import Client
 from stabilize_celery.errors import ConfigurationError, UnreachableError
+from stabilize_celery.store import keys
 from tests.chaos.crowds import Crowd
 from tests.chaos.fleet import STATE_SERVER, ChaosFleet
+from tests.clusters import ask, cluster_of, meet
 from tests.integration.fleet import eventually
 from tests.servers import RedisServer
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 DOWN_AFTER_MS = 1_500
-
-
-def ask(server: RedisServer, *command: str | int) -> str:
-    """Carry out one command as an operator would."""
-    with redis.Redis.from_url(server.url, decode_responses=True) as client:
-        return str(client.execute_command(*command))
 
 
 def replication(server: RedisServer) -> dict[str, object]:
@@ -75,9 +72,9 @@ def watched() -> Iterator[tuple[str, RedisServer, RedisServer]]:
         sentinels = [stack.enter_context(RedisServer(sentinel=settings)) for _ in range(3)]
         eventually(lambda: follows(replica))
         for sentinel in sentinels:
-            eventually(lambda one=sentinel: "num-slaves" in (told := ask(one, "SENTINEL", "MASTER", "shop")) and told)
-            eventually(lambda one=sentinel: str(replica.port) in ask(one, "SENTINEL", "REPLICAS", "shop"))
-            eventually(lambda one=sentinel: ask(one, "SENTINEL", "SENTINELS", "shop").count("runid") == 2)
+            eventually(lambda one=sentinel: "num-slaves" in str(ask(one, "SENTINEL", "MASTER", "shop")))
+            eventually(lambda one=sentinel: str(replica.port) in str(ask(one, "SENTINEL", "REPLICAS", "shop")))
+            eventually(lambda one=sentinel: str(ask(one, "SENTINEL", "SENTINELS", "shop")).count("runid") == 2)
         hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels)
         yield f"sentinel://{hosts}/{{}}?master=shop", master, replica
 
@@ -91,7 +88,7 @@ def test_sentinels_promote_a_replica(
     worker = fleet.add_worker()
     crowd = Crowd(fleet, 44)
     crowd.wait_until_ended(12)
-    assert ask(master, "WAIT", 1, 5_000) == "1"
+    assert ask(master, "WAIT", 1, 5_000) == 1
     master.kill()
     eventually(lambda: is_master(replica) and is_reachable(fleet), 60)
 
@@ -107,27 +104,22 @@ def test_sentinels_promote_a_replica(
 @pytest.fixture
 def cluster() -> Iterator[list[RedisServer]]:
     """Three masters with a third of the slots each, and then their replicas, in the same order."""
-    options = (*STATE_SERVER, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
-    with ExitStack() as stack:
-        nodes = [
-            stack.enter_context(RedisServer(*options, append_only=True, extra_ports=("--cluster-port",)))
-            for _ in range(6)
+    options = (*STATE_SERVER, "--cluster-node-timeout", "2000")
+    with cluster_of(3, *options, append_only=True) as masters, ExitStack() as stack:
+        replicas = [
+            stack.enter_context(
+                RedisServer(*options, "--cluster-enabled", "yes", append_only=True, extra_ports=("--cluster-port",))
+            )
+            for _ in masters
         ]
-        for at, (first, last) in enumerate([(0, 5460), (5461, 10922), (10923, 16383)]):
-            ask(nodes[at], "CLUSTER", "ADDSLOTSRANGE", first, last)
-        for node in nodes[1:]:
-            ask(nodes[0], "CLUSTER", "MEET", "127.0.0.1", node.port, node.other_ports["--cluster-port"])
-        for node in nodes:
-            eventually(lambda one=node: "cluster_known_nodes:6" in ask(one, "CLUSTER", "INFO"))
-        for master, replica in zip(nodes[:3], nodes[3:], strict=True):
-            known = ask(master, "CLUSTER", "MYID")
-            eventually(lambda one=replica, known=known: known in ask(one, "CLUSTER", "NODES"))
+        meet(masters[0], *replicas)
+        for master, replica in zip(masters, replicas, strict=True):
+            known = node_id(master)
+            eventually(lambda one=replica, known=known: known in str(ask(one, "CLUSTER", "NODES")))
             ask(replica, "CLUSTER", "REPLICATE", known)
-        for node in nodes:
-            eventually(lambda one=node: "cluster_state:ok" in ask(one, "CLUSTER", "INFO"))
-        for replica in nodes[3:]:
+        for replica in replicas:
             eventually(lambda one=replica: follows(one))
-        yield nodes
+        yield [*masters, *replicas]
 
 
 def test_a_cluster_loses_a_node(
@@ -139,8 +131,8 @@ def test_a_cluster_loses_a_node(
     worker = fleet.add_worker()
     crowd = Crowd(fleet, 66)
     crowd.wait_until_ended(12)
-    assert all(int(ask(node, "DBSIZE")) for node in cluster[:3]), "not every master has keys"
-    assert ask(cluster[1], "WAIT", 1, 5_000) == "1"
+    assert all(ask(node, "DBSIZE") for node in cluster[:3]), "not every master has keys"
+    assert ask(cluster[1], "WAIT", 1, 5_000) == 1
     cluster[1].kill()
     eventually(lambda: is_master(cluster[4]) and is_whole(fleet), 60)
 
@@ -148,6 +140,63 @@ def test_a_cluster_loses_a_node(
     fleet.state_servers = [node.url for node in (cluster[0], cluster[4], cluster[2])]
     crowd.check(has_lost_writes=True)
     assert worker.process.poll() is None
+
+
+def test_partitions_move_to_another_node(
+    new_fleet: Callable[..., ChaosFleet], cluster: list[RedisServer], server: RedisServer
+) -> None:
+    """A few keys at a time, while their workflows run: what meets a slot on its way waits, and nothing is repaired."""
+    masters = cluster[:3]
+    fleet = new_fleet(state=f"redis+cluster://127.0.0.1:{masters[0].port}", broker=server.url)
+    fleet.state_servers = [node.url for node in masters]
+    worker = fleet.add_worker()
+    crowd = Crowd(fleet, 44)
+    moves = [Move(masters, key_slot(keys.partition_prefix("stabilize", number).encode())) for number in range(16)]
+    for move in moves:
+        move.carry(10)
+    eventually(lambda: "the keys are being moved" in worker.log)
+    for move in moves:
+        while move.carry(10):
+            pass
+        move.finish()
+
+    crowd.check()
+    assert "Traceback" not in worker.log, "a slot that moves was taken for a bug"
+
+
+class Move:
+    """A slot on its way to the next master, as `redis-cli --cluster reshard` does it."""
+
+    def __init__(self, masters: list[RedisServer], slot: int) -> None:
+        (at,) = (number for number, node in enumerate(masters) if owns(node, slot))
+        self.masters, self.slot = masters, slot
+        self.source, self.target = masters[at], masters[(at + 1) % len(masters)]
+        ask(self.target, "CLUSTER", "SETSLOT", slot, "IMPORTING", node_id(self.source))
+        ask(self.source, "CLUSTER", "SETSLOT", slot, "MIGRATING", node_id(self.target))
+
+    def carry(self, most: int) -> int:
+        """Carry some of its keys over; return how many there were to carry."""
+        with redis.Redis.from_url(self.source.url) as client:
+            found = client.cluster("GETKEYSINSLOT", self.slot, most)
+            if found:
+                client.migrate("127.0.0.1", self.target.port, found, 0, 5_000)
+        return len(found)
+
+    def finish(self) -> None:
+        """Tell all masters whose it is now."""
+        for node in (self.target, self.source, *self.masters):
+            ask(node, "CLUSTER", "SETSLOT", self.slot, "NODE", node_id(self.target))
+
+
+def node_id(node: RedisServer) -> str:
+    """Return its name within the cluster."""
+    return str(ask(node, "CLUSTER", "MYID"))
+
+
+def owns(node: RedisServer, slot: int) -> bool:
+    """Return whether a node has a slot, as far as it knows."""
+    with redis.Redis.from_url(node.url) as client:
+        return any(first <= slot <= last and who[1] == node.port for first, last, who, *_ in client.cluster("SLOTS"))
 
 
 def test_a_cluster_is_no_broker() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 import jsonschema
@@ -50,6 +52,48 @@ class Site:
 
     def post(self, path: str, body: Any = None, **headers: str) -> httpx.Response:
         return self.http.post(API + path, json={} if body is None else body, headers=headers)
+
+
+class Stream:
+    """The events of a stream, heard on a thread of their own; a context, so that it ends before the page does."""
+
+    def __init__(self, site: Site, path: str, **headers: str) -> None:
+        self.heard: list[tuple[str, Any, str]] = []
+        self._site, self._path, self._headers = site, path, headers
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._answer: httpx.Response | None = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        connection = eventually(lambda: self._answer).extensions["network_stream"].get_extra_info("socket")
+        with contextlib.suppress(OSError):  # the page has ended what it refused
+            connection.shutdown(socket.SHUT_RDWR)
+        self._thread.join(20)
+
+    def _listen(self) -> None:
+        kind, name = "", ""
+        with (
+            contextlib.suppress(httpx.TransportError),
+            self._site.http.stream("GET", API + self._path, headers=self._headers, timeout=60) as self._answer,
+        ):
+            for line in self._answer.iter_lines():
+                if line.startswith("id:"):
+                    name = line[3:].strip()
+                if line.startswith("event:"):
+                    kind = line[6:].strip()
+                if line.startswith("data:"):
+                    self.heard.append((kind, json.loads(line[5:]), name))
+
+    @property
+    def status(self) -> int:
+        """Of the answer; 0: there is none yet."""
+        return 0 if self._answer is None else self._answer.status_code
+
+    def of(self, kind: str) -> list[Any]:
+        return [data for one, data, _ in list(self.heard) if one == kind]
 
 
 @contextmanager

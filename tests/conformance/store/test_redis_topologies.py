@@ -4,7 +4,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from stabilize_celery.settings import Settings
 from stabilize_celery.store import keys
 from stabilize_celery.store.contract import Filter, Put, Store, Transaction
 from stabilize_celery.store.redis_store import RedisStore
+from tests.clusters import ask, cluster_of, wait_for
 from tests.conformance.store.registry_contract import LedgerContract, ReadingContract, begin, pages
 from tests.conformance.store.store_contract import SessionContract
 from tests.servers import RedisServer
@@ -32,47 +32,22 @@ pytestmark = pytest.mark.real
 W = workflow_slot("01HZY8QK6N")
 K = Hash("k")
 ADD_ONE = Transaction([Increment("k", "n", 1)])
-
-
-def ask(server: RedisServer, *command: str | int) -> object:
-    """Carry out one command as an operator would."""
-    with redis.Redis.from_url(server.url, decode_responses=True) as client:
-        return client.execute_command(*command)
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    """Wait until a server's own state is as wanted; there is nobody who could tell us."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
+_PATIENT = ("--cluster-node-timeout", "30000")
+"""A node that a test kills or freezes is not taken for lost by the other one."""
 
 
 # -- Cluster -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[tuple[RedisServer, RedisServer]]:
+def cluster() -> Iterator[list[RedisServer]]:
     """Two masters with half of the slots each."""
-    with _two_masters() as nodes:
+    with cluster_of(2, *_PATIENT) as nodes:
         yield nodes
 
 
-@contextmanager
-def _two_masters(*more: str) -> Iterator[tuple[RedisServer, RedisServer]]:
-    arguments = ("--cluster-enabled", "yes", "--cluster-node-timeout", "30000", *more)
-    bus = ("--cluster-port",)
-    with RedisServer(*arguments, extra_ports=bus) as one, RedisServer(*arguments, extra_ports=bus) as two:
-        ask(one, "CLUSTER", "ADDSLOTSRANGE", 0, 8191)
-        ask(two, "CLUSTER", "ADDSLOTSRANGE", 8192, 16383)
-        ask(one, "CLUSTER", "MEET", "127.0.0.1", two.port, two.other_ports["--cluster-port"])
-        for server in (one, two):
-            wait_for(lambda server=server: _covers(server), "the cluster does not form")  # type: ignore[misc]
-        yield one, two
-
-
 @pytest.fixture
-def cluster_store(cluster: tuple[RedisServer, RedisServer]) -> Iterator[RedisStore]:
+def cluster_store(cluster: list[RedisServer]) -> Iterator[RedisStore]:
     for server in cluster:
         ask(server, "FLUSHALL")
     store = RedisStore(f"redis+cluster://127.0.0.1:{cluster[0].port}")
@@ -92,7 +67,7 @@ class TestClusterStore(SessionContract, LedgerContract, ReadingContract):
         return lambda ms: time.sleep(ms / 1000)
 
 
-def test_keys_are_spread(cluster: tuple[RedisServer, RedisServer], cluster_store: RedisStore) -> None:
+def test_keys_are_spread(cluster: list[RedisServer], cluster_store: RedisStore) -> None:
     """Partitions and locks lie on both nodes."""
     for number in range(40):
         begin(cluster_store, number, 1_000)
@@ -104,7 +79,7 @@ def test_keys_are_spread(cluster: tuple[RedisServer, RedisServer], cluster_store
     assert len(pages(cluster_store, Filter(), 7)) == 40
 
 
-def test_a_slot_that_moves(cluster: tuple[RedisServer, RedisServer], cluster_store: RedisStore) -> None:
+def test_a_slot_that_moves(cluster: list[RedisServer], cluster_store: RedisStore) -> None:
     """A session whose slot moved meanwhile is in conflict; the next one finds the new node."""
     other = RedisStore(f"redis+cluster://127.0.0.1:{cluster[1].port}")
     partition = keys.partition_prefix("stabilize", other.partition_of(W.name))
@@ -128,7 +103,7 @@ def test_a_slot_that_moves(cluster: tuple[RedisServer, RedisServer], cluster_sto
     other.close()
 
 
-def test_a_look_at_a_slot_that_moved(cluster: tuple[RedisServer, RedisServer], cluster_store: RedisStore) -> None:
+def test_a_look_at_a_slot_that_moved(cluster: list[RedisServer], cluster_store: RedisStore) -> None:
     """Reads without a watch go on at the new node, in the same call."""
     partition = keys.partition_prefix("stabilize", cluster_store.partition_of(W.name))
     cluster_store.look(W, (K,))
@@ -140,7 +115,7 @@ def test_a_look_at_a_slot_that_moved(cluster: tuple[RedisServer, RedisServer], c
     assert cluster_store.events(W.name, "0", 10, 5) == []
 
 
-def test_a_node_that_is_away(cluster: tuple[RedisServer, RedisServer]) -> None:
+def test_a_node_that_is_away(cluster: list[RedisServer]) -> None:
     """One of the nodes in the URL is enough; none of them is an error that names them."""
     store = RedisStore(f"redis+cluster://127.0.0.1:1,127.0.0.1:{cluster[1].port}")
     assert store.look(W, (Hash("nowhere"),)).hash("nowhere") == {}
@@ -157,7 +132,7 @@ def test_a_node_lost_for_good_holds_up_nothing_but_its_own(lost: int) -> None:
 
     One of the two nodes has the clock, the probes and the list of workers for all: that one is lost, too.
     """
-    with _two_masters("--cluster-require-full-coverage", "no") as nodes:
+    with cluster_of(2, *_PATIENT, "--cluster-require-full-coverage", "no") as nodes:
         store = RedisStore(f"redis+cluster://{','.join(f'127.0.0.1:{node.port}' for node in nodes)}")
         publisher, settings = RecordingPublisher(), Settings()
         mine, gone = _workflow_on(store, nodes[1 - lost]), _workflow_on(store, nodes[lost])
@@ -198,7 +173,7 @@ def test_a_node_lost_for_good_holds_up_nothing_but_its_own(lost: int) -> None:
 def test_a_node_that_swallows_costs_one_time_out() -> None:
     """However many partitions lie on a node that takes connections and never answers: leases elsewhere are extended."""
     timeout_s = 0.5
-    with _two_masters("--cluster-require-full-coverage", "no") as nodes:
+    with cluster_of(2, *_PATIENT, "--cluster-require-full-coverage", "no") as nodes:
         # The silent one comes first: the map of slots is not asked of it again and again, either.
         store = RedisStore(
             f"redis+cluster://{','.join(f'127.0.0.1:{node.port}' for node in nodes)}", timeout_s=timeout_s
@@ -249,6 +224,31 @@ def _owe(store: RedisStore, workflow_id: str, name: str, **fields: Value) -> Non
         assert session.commit(Transaction(ledger=[Put(name, entry, 1)])) is not None
 
 
+@pytest.mark.xfail(reason="health() asks the one node that has the namespace's own keys")
+def test_settings_of_each_node_count(cluster: list[RedisServer], cluster_store: RedisStore) -> None:
+    """State lies on all of them: one that may forget it is told, whichever it is."""
+    for node in cluster:
+        ask(node, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        try:
+            assert cluster_store.health()["maxmemory_policy"] == "allkeys-lru"
+        finally:
+            ask(node, "CONFIG", "SET", "maxmemory-policy", "noeviction")
+
+
+@pytest.mark.xfail(reason="what a node refuses a command with is dropped, and a move of slots is assumed")
+def test_a_cluster_that_is_down_says_so() -> None:
+    """One that wants all slots covered serves none when a node is lost: that is no move of slots."""
+    with cluster_of(2, "--cluster-node-timeout", "500") as (one, two):
+        store = RedisStore(f"redis+cluster://127.0.0.1:{one.port}")
+        mine = _workflow_on(store, one)
+        two.kill()
+        wait_for(lambda: "cluster_state:fail" in str(ask(one, "CLUSTER", "INFO")), "nobody misses the other node")
+
+        with pytest.raises(UnreachableError, match="cluster is down"):
+            store.look(workflow_slot(mine), (K,))
+        store.close()
+
+
 def test_a_server_that_is_no_cluster(redis_url: str) -> None:
     """The server's own words tell what is wrong."""
     store = RedisStore(redis_url.replace("redis:", "redis+cluster:"))
@@ -258,12 +258,7 @@ def test_a_server_that_is_no_cluster(redis_url: str) -> None:
     store.close()
 
 
-def _covers(server: RedisServer) -> bool:
-    info = str(ask(server, "CLUSTER", "INFO"))
-    return "cluster_state:ok" in info and "cluster_known_nodes:2" in info
-
-
-def _move(cluster: tuple[RedisServer, RedisServer], partition: str) -> None:
+def _move(cluster: list[RedisServer], partition: str) -> None:
     """Give the slot of a partition, and what is in it, to the other node."""
     slot = int(str(ask(cluster[0], "CLUSTER", "KEYSLOT", partition)))
     ids = [str(ask(server, "CLUSTER", "MYID")) for server in cluster]

@@ -3,62 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import socket
-import threading
-from typing import Any, Self
 
-import httpx
 import pytest
 
 from stabilize_celery.client import Client
 from stabilize_celery.web import WebSettings
 from tests.integration.fleet import eventually
-from tests.integration.site import API, Site, fits, flow, gate, served, stage, started
+from tests.integration.site import API, Site, Stream, fits, flow, gate, served, stage, started
 
 pytestmark = pytest.mark.real
-
-
-class Stream:
-    """The events of a stream, heard on a thread of their own; a context, so that it ends before the page does."""
-
-    def __init__(self, site: Site, path: str, **headers: str) -> None:
-        self.heard: list[tuple[str, Any, str]] = []
-        self._site, self._path, self._headers = site, path, headers
-        self._thread = threading.Thread(target=self._listen, daemon=True)
-        self._answer: httpx.Response | None = None
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        connection = eventually(lambda: self._answer).extensions["network_stream"].get_extra_info("socket")
-        with contextlib.suppress(OSError):  # the page has ended what it refused
-            connection.shutdown(socket.SHUT_RDWR)
-        self._thread.join(20)
-
-    def _listen(self) -> None:
-        kind, name = "", ""
-        with (
-            contextlib.suppress(httpx.TransportError),
-            self._site.http.stream("GET", API + self._path, headers=self._headers, timeout=60) as self._answer,
-        ):
-            for line in self._answer.iter_lines():
-                if line.startswith("id:"):
-                    name = line[3:].strip()
-                if line.startswith("event:"):
-                    kind = line[6:].strip()
-                if line.startswith("data:"):
-                    self.heard.append((kind, json.loads(line[5:]), name))
-
-    @property
-    def status(self) -> int:
-        """Of the answer; 0: there is none yet."""
-        return 0 if self._answer is None else self._answer.status_code
-
-    def of(self, kind: str) -> list[Any]:
-        return [data for one, data, _ in list(self.heard) if one == kind]
 
 
 def test_a_stream_tells_what_changes_as_it_happens(site: Site) -> None:
