@@ -39,15 +39,20 @@ def worker(
         raise Mistake("--app needs the name of a module with a Celery app, as for celery -A")
     _require_module(app_name)
     settings = session.given_settings()
-    is_embedded = session.is_embedded and (session.shared.home is not None or not _has_broker(app_name))
+    takes_home = session.is_embedded and session.shared.home is not None
+    names_broker = not takes_home and _has_broker(app_name)
+    is_embedded = session.is_embedded and not names_broker
     if is_embedded:
         settings = session.settings(creates=True)
     argv = worker_argv(app_name, settings, control=control, tasks=tasks, extra=context.args)
     environ = environment(settings)
+    if not names_broker:
+        # Celery would look for one of its own on this machine.
+        environ["CELERY_BROKER_URL"] = environ["STABILIZE_BROKER_URL"]
     if not is_embedded:
         # Signals of a supervisor reach the worker directly.
         os.execve(argv[0], argv, environ)  # noqa: S606 - our own interpreter
-    return _supervised(argv, {"CELERY_BROKER_URL": settings.broker_url, **environ})
+    return _supervised(argv, environ)
 
 
 def _require_module(app_name: str) -> None:

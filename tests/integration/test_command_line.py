@@ -131,10 +131,25 @@ def test_an_app_that_names_its_broker_is_served_as_it_is(shell: Shell, redis_url
     assert "card declined" in told
 
 
+def test_an_app_that_names_no_broker_takes_the_one_that_is_given(shell: Shell, redis_url: str) -> None:
+    """Workers listen where producers with the same URL send to."""
+    (shell.folder / "plain.py").write_text(APP.format(broker=""))
+    (shell.folder / "p.yaml").write_text(PIPELINE)
+    shell.env["STABILIZE_REDIS_URL"] = redis_url
+    worker = shell.start("worker", "-A", "plain", "-c", "1", "--pool", "solo")
+    eventually(lambda: " ready." in shell.log())
+
+    told = shell.run("start", "p.yaml", "--set", "n=21", "--wait")
+    worker.terminate()
+
+    assert "SUCCEEDED" in told
+    assert worker.wait(30) == 0
+
+
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "gevent"])
 def test_ctrl_c_ends_a_worker_warm_and_is_no_failure(shell: Shell, redis_url: str, pool: str) -> None:
     """As SIGTERM does; Celery's own exit code would be 1."""
-    (shell.folder / "plain.py").write_text(APP.format(broker=f', broker="{redis_url}"'))
+    (shell.folder / "plain.py").write_text(APP.format(broker=""))
     worker = shell.start("worker", "-A", "plain", "-c", "1", "--pool", pool, "--redis-url", redis_url)
     eventually(lambda: " ready." in shell.log())
     os.killpg(worker.pid, signal.SIGINT)

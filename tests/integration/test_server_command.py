@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import redis
 
@@ -19,7 +21,8 @@ ENV = {name: value for name, value in os.environ.items() if not name.startswith(
 
 def started(home: Path) -> tuple[subprocess.Popen[str], str]:
     """The command, and the URL that it tells."""
-    process = subprocess.Popen([*COMMAND, "--home", str(home)], env=ENV, stdout=subprocess.PIPE, text=True)
+    command = [*COMMAND, "--home", str(home)]
+    process = subprocess.Popen(command, env=ENV, stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdout is not None
     with process.stdout:
         name, _, url = process.stdout.readline().strip().partition("=")
@@ -41,6 +44,24 @@ def test_it_runs_until_it_is_ended_and_keeps_what_it_holds(tmp_path: Path) -> No
 
     assert second.wait(20) == 0
     assert found == b"1"
+
+
+def test_ctrl_c_ends_it_while_somebody_listens(tmp_path: Path) -> None:
+    """A terminal sends the signal to all that it runs; the server of the data folder ends in order all the same."""
+    process, url = started(tmp_path / "home")
+    with redis.Redis.from_url(url) as client, client.pubsub() as listening:
+        client.set("kept", 1)
+        listening.subscribe("news")
+        os.killpg(process.pid, signal.SIGINT)
+
+        assert process.wait(20) == 0
+    assert not is_running(tmp_path / "home")
+
+
+def is_running(home: Path) -> bool:
+    """Whether a server holds the data folder."""
+    told = json.loads((home / "server.json").read_text())
+    return psutil.pid_exists(told["pid"])
 
 
 def test_it_is_not_run_beside_a_server_that_is_given(tmp_path: Path) -> None:
