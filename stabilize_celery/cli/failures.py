@@ -23,6 +23,7 @@ __all__ = [
     "code_of",
     "failure_object",
     "sentence_of",
+    "told_by_system",
     "without_endless",
 ]
 
@@ -68,6 +69,13 @@ def failure_object(error: StabilizeError | TimeoutError | str, code: int) -> dic
 def without_endless(text: str) -> str:
     """Cut what somebody gave and no terminal wants back whole: a payload, an id; paths and URLs are shorter."""
     return _ENDLESS.sub(lambda found: f"{found[0][:100]}…{found[0][-1]}", text)
+
+
+def told_by_system(error: OSError) -> str:
+    """Return why the system refused something, and what: `Permission denied: '/etc/x'`."""
+    if error.strerror is None:
+        return str(error)
+    return error.strerror if error.filename is None else f"{error.strerror}: {str(error.filename)!r}"
 
 
 def sentence_of(error: StabilizeError | TimeoutError) -> str:

@@ -73,7 +73,9 @@ def _sources_in(folder: Path) -> Iterator[Path]:
 def _checked(path: Path) -> list[Finding]:
     try:
         return check_source(path.read_text(), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise Mistake(f"{path} can't be read: {error}") from None
+    except UnicodeDecodeError as error:
+        raise Mistake(f"{path}: can't be read: it is not UTF-8 text ({error.reason} at byte {error.start})") from None
+    except OSError as error:
+        raise Mistake(f"{path}: can't be read: {error.strerror or error}") from None
     except ConfigurationError as error:
         raise Mistake(str(error)) from None

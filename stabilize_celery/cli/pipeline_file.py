@@ -110,7 +110,7 @@ def text_of(path: Path) -> tuple[str, str]:
     except UnicodeDecodeError as error:
         raise Mistake(f"{path}: can't be read: it is not UTF-8 text ({error.reason} at byte {error.start})") from None
     except OSError as error:
-        raise Mistake(f"{path}: can't be read: {error}") from None
+        raise Mistake(f"{path}: can't be read: {error.strerror or error}") from None
 
 
 def _standard_input() -> str:

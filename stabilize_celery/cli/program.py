@@ -23,6 +23,7 @@ from stabilize_celery.cli.failures import (
     code_of,
     failure_object,
     sentence_of,
+    told_by_system,
     without_endless,
 )
 from stabilize_celery.cli.locking import add_locking
@@ -101,7 +102,7 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         # A full disk, a file without rights: nothing that a traceback would help with.
         print_nowhere()
-        return _fail(f"Can't go on: {without_endless(str(error))}", MISTAKE, as_json=as_json)
+        return _fail(f"Can't go on: {without_endless(told_by_system(error))}", MISTAKE, as_json=as_json)
     return ended if isinstance(ended, int) else 0
 
 

@@ -152,4 +152,4 @@ class Session:
         try:
             return self.stack.enter_context(server).url
         except OSError as error:
-            raise Mistake(f"{home} can't be the data folder of an embedded server: {error}") from None
+            raise Mistake(f"the embedded server can't keep its data in {home}: {error.strerror or error}") from None

@@ -253,6 +253,16 @@ def test_a_file_is_named_as_it_is_written(program: Program, tmp_path: Path, name
     assert program("validate", name).err.startswith(f"{name}: ")
 
 
+@pytest.mark.parametrize("line", ["start sound.yaml --home things", "migrate-check binary.yaml", "demo --path things"])
+def test_a_path_within_a_sentence_keeps_its_letters(program: Program, tmp_path: Path, line: str) -> None:
+    """Only a word of our own is made the beginning of a sentence."""
+    write_files(tmp_path)
+    (tmp_path / "things").write_text("")
+    said = program(*line.split())
+
+    assert (said.code, "Things" in said.text, "Binary" in said.text) == (2, False, False), said
+
+
 @pytest.mark.parametrize("command", ["start -", "validate -", "graph -", "start --batch -"])
 @pytest.mark.parametrize(
     ("given", "words"),
@@ -279,12 +289,13 @@ def test_what_can_t_be_written_is_told(served: Program, monkeypatch: pytest.Monk
     """A full disk, of which the system says it."""
 
     def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(28, "No space left on device", "log")
 
     monkeypatch.setattr(Session, "print_json", full)
     told = served("list", "--json")
 
-    assert (told.code, "No space left" in json.loads(told.err)["error"]["message"]) == (2, True)
+    assert told.code == 2
+    assert json.loads(told.err)["error"]["message"] == "Can't go on: No space left on device: 'log'"
 
 
 @pytest.mark.parametrize(
