@@ -1,11 +1,11 @@
-"""A handler that stalls before a commit while the world goes on."""
+"""A handler that stalls before a commit, or between two looks, while the world goes on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from stabilize_celery.engine.steps import Slot
+from stabilize_celery.engine.steps import Query, Slot, Snapshot
 from stabilize_celery.store.contract import Session, Transaction
 from stabilize_celery.testing import Simulation
 
@@ -13,11 +13,22 @@ __all__ = ["Stalled"]
 
 
 class Stalled:
-    """Makes the first handler stall that is about to commit to such a slot: `meanwhile` happens before its commit."""
+    """Makes the first handler stall that is about to commit to such a slot: `meanwhile` happens before its commit.
+
+    Args:
+        before: Stall before a look at this instead.
+
+    """
 
     def __init__(
-        self, simulation: Simulation, is_meant: Callable[[Slot], bool], meanwhile: Callable[[], object]
+        self,
+        simulation: Simulation,
+        is_meant: Callable[[Slot], bool],
+        meanwhile: Callable[[], object],
+        *,
+        before: Query | None = None,
     ) -> None:
+        self.before = before
         self.is_meant = is_meant
         self.meanwhile: Callable[[], object] | None = meanwhile
         self.open = simulation.store.session
@@ -36,6 +47,15 @@ class Stalled:
 
     def about_to_commit(self, slot: Slot) -> None:
         """Stall, if this is the one."""
+        if self.before is None:
+            self._stall(slot)
+
+    def about_to_look(self, slot: Slot, queries: Sequence[Query]) -> None:
+        """Stall, if this is the one."""
+        if self.before in queries:
+            self._stall(slot)
+
+    def _stall(self, slot: Slot) -> None:
         if self.meanwhile is not None and self.is_meant(slot):
             act, self.meanwhile = self.meanwhile, None
             act()
@@ -49,6 +69,10 @@ class _StalledSession:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
+
+    def read(self, queries: Sequence[Query], watch: Sequence[str] = ()) -> Snapshot:
+        self.stalled.about_to_look(self.slot, queries)
+        return self.inner.read(queries, watch)
 
     def commit(self, transaction: Transaction) -> Any:
         self.stalled.about_to_commit(self.slot)

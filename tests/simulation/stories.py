@@ -1,10 +1,14 @@
 """Short ways to write workflows, and to see what became of them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from stabilize_celery.engine import outside
+from stabilize_celery.engine import outside, places
+from stabilize_celery.engine.ledger import message_of
+from stabilize_celery.engine.state import ENTRY
+from stabilize_celery.engine.steps import Hash, workflow_slot
+from stabilize_celery.models.messages import Message
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.task import TaskExecution
@@ -66,6 +70,21 @@ class Story:
         answer = self.simulation.ask(self.id, lambda: event(self.id, f"event-{self._events}", *args, **more))
         assert isinstance(answer, outside.Answer)
         return answer
+
+    def handle(self, kind: str, ref_id: str) -> None:
+        """Deliver what is owed of this kind (the start of its name) to a stage now, and only that."""
+        store, slot = self.simulation.store, workflow_slot(self.id)
+
+        def owed() -> Iterator[Message]:
+            for workflow_id, name in store.owed():
+                if workflow_id == self.id and name.startswith(kind):
+                    entry = Hash(places.ledger(name))
+                    message = message_of(ENTRY.decode(store.look(slot, (entry,))[entry]), self.id)
+                    if message is not None and getattr(message, "ref_id", "") == ref_id:
+                        yield message
+
+        (message,) = store.calmly(lambda: list(owed()))
+        self.simulation.runtime.handle(message)
 
     @property
     def workflow(self) -> Workflow:

@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
-from stabilize_celery.engine import outside
+from stabilize_celery.engine import outside, places
 from stabilize_celery.engine.restart import restart
+from stabilize_celery.engine.steps import Members, Slot, workflow_slot
 from stabilize_celery.models.result import TaskResult
-from stabilize_celery.models.stage.enums import JoinType, SplitType
+from stabilize_celery.models.stage.enums import JoinMode, JoinType, SplitType
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.tasks.call import current_call
+from tests.simulation.stalling import Stalled
 from tests.simulation.stories import ROUGH, Story, stage
 
 SEEDS = range(12)
@@ -272,3 +274,31 @@ def test_an_and_join_in_a_loop_fires_once_per_pass(seed: int) -> None:
 
     assert story.status == "SUCCEEDED"
     assert story.events("stage.started").count("j") == 3
+
+
+@pytest.mark.xfail(
+    reason="what arrives between the looks at the join and at the live runs is neither used nor given up"
+)
+def test_case_10_a_cancelling_join_takes_all_that_came_before_it_fired() -> None:
+    """J=cancelling DISCRIMINATOR(B,C,D): D comes before its look commits, C between two looks of its second try."""
+    branches = [gate(ref, "a") for ref in "bcd"]
+    story = Story().start(stage("a"), *branches, stage("j", *"bcd", join_type=ONE, join_mode=JoinMode.CANCELLING))
+    story.run()
+    for ref in "bcd":
+        story.ask(outside.signal, ref, ref, None)
+        story.handle("Run:", ref)
+    story.handle("Done:", "b")
+
+    def loses_its_first_try() -> None:
+        story.handle("Done:", "d")
+        Stalled(story.simulation, is_its, lambda: story.handle("Done:", "c"), before=Members(places.LIVE))
+
+    def is_its(slot: Slot) -> bool:
+        return slot == workflow_slot(story.id)
+
+    Stalled(story.simulation, is_its, loses_its_first_try)
+    story.handle("Eval:", "j")
+    story.run()
+
+    assert story.status == "SUCCEEDED"
+    assert story.events("join.fired") == ["j"]
