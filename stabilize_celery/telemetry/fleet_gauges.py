@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
 
 from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import Fields, Query
@@ -24,8 +23,8 @@ _KEEP_S = 2.0
 """Scrapes within this time get the same answer (s)."""
 _KEEP_LOCKS_S = 60.0
 """Locks are found by a walk over all keys: seldom (s)."""
-_WORK = frozenset({"StartWorkflow", "StartStage", "RunTask", "CompleteStage", "EvaluateJoin", "ContinueStage"})
-"""Messages that wait for nothing but a worker."""
+_WORK = frozenset({"Begin", "Start", "Run", "Done", "Eval", "Continue"})
+"""How the names of messages begin that wait for nothing but a worker, once they are due."""
 
 Lengths = Callable[[Sequence[str]], Mapping[str, int]]
 
@@ -102,11 +101,11 @@ class FleetGauges:
     def _oldest_s(self, now_ms: int, due: Mapping[int, Sequence[DueEntry]]) -> float:
         """Return the age of the oldest message that waits for a worker (s).
 
-        One that was published stands in `due` with the time of the next look at it: that is soon.
+        One that was published stands in `due` with the time of the next look at it: the longer it has waited, the later
+        that is. So names tell what to read, not times.
         """
-        soon = now_ms + self._settings.republish_ms
         requests = [
-            (partition_slot(number), [_fields(entry) for entry in islice(entries, _SAMPLE) if entry.due_ms <= soon])
+            (partition_slot(number), [_fields(entry) for entry in entries if entry.name.partition(":")[0] in _WORK])
             for number, entries in due.items()
         ]
         oldest = now_ms
@@ -114,7 +113,7 @@ class FleetGauges:
             for _, found in snapshot.answers():
                 entry = ENTRY.decode(found)
                 since_ms = entry.nb or entry.pub
-                if entry.t in _WORK and not entry.own and not entry.parked and since_ms:
+                if not entry.own and not entry.parked and since_ms:
                     oldest = min(oldest, since_ms)
         return (now_ms - oldest) / 1000
 
@@ -130,4 +129,4 @@ class FleetGauges:
 
 
 def _fields(entry: DueEntry) -> Query:
-    return Fields(entry_key(entry.workflow_id, entry.name), ("t", "nb", "pub", "own", "parked"))
+    return Fields(entry_key(entry.workflow_id, entry.name), ("nb", "pub", "own", "parked"))

@@ -153,3 +153,29 @@ def test_the_oldest_owed_message_is_told_by_when_it_became_due() -> None:
 
     assert 89 < found["stabilize_oldest_owed_seconds"] < 92
     assert found["stabilize_overdue_seconds"] > 80
+
+
+def test_a_message_that_stays_in_its_queue_gets_older_at_every_look(monkeypatch: Any) -> None:
+    """The keeper looks at it more and more seldom; its age is told all the time, as an alert asks for minutes of it."""
+    simulation = Simulation(1, {"work": lambda _: {}})
+    monkeypatch.setattr(simulation, "publish", lambda _: None)
+    simulation.start(workflow(stage("a")))
+    simulation.pass_time(310_000)
+    gauges = FleetGauges(simulation.store, simulation.settings, lambda _: {}, clock=lambda: simulation.now_ms / 1000)
+    ages = []
+    for _ in range(60):
+        simulation.pass_time(5_000)
+        ages += [value for name, _, value in gauges.read() if name == "stabilize_oldest_owed_seconds"]
+
+    assert min(ages) > 300
+    assert ages == sorted(ages)
+
+
+def test_a_timer_is_nothing_that_waits_for_a_worker() -> None:
+    """Nor is what is to be forgotten, or looked at, at a time of its own."""
+    simulation, _ = counted(workflow(stage("a")), {"work": lambda _: {}})
+    simulation.start(workflow(stage("a", does="wait", context={"seconds": 3_600})))
+    simulation.pass_time(60_000)
+    gauges = FleetGauges(simulation.store, simulation.settings, lambda _: {})
+
+    assert [value for name, _, value in gauges.read() if name == "stabilize_oldest_owed_seconds"] == [0.0]
