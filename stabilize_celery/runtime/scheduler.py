@@ -14,7 +14,7 @@ from stabilize_celery.engine.handler import workflow_of
 from stabilize_celery.engine.ids import keyed_workflow_id
 from stabilize_celery.engine.places import WORKFLOW
 from stabilize_celery.engine.steps import Hash, Ranked, SetFields, Unrank, workflow_slot
-from stabilize_celery.errors import IdempotencyConflictError, UnreachableError
+from stabilize_celery.errors import CommitConflictError, IdempotencyConflictError, UnreachableError
 from stabilize_celery.models.schedule import Schedule
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
@@ -83,7 +83,11 @@ class Scheduler:
             record = RECORD.decode(fields)
             if record.is_paused or not 0 < record.next_ms <= snapshot.now_ms:
                 return 0
-            return self._start_due(session, key, record, snapshot.now_ms)
+            try:
+                return self._start_due(session, key, record, snapshot.now_ms)
+            except CommitConflictError:
+                # Others are at the same one: it is still due, and the next round looks again.
+                return 0
 
     def _start_due(self, session: Session, key: str, record: ScheduleRecord, now_ms: int) -> int:
         """Start what is due, then note it; a conflict means that somebody else did, or changed it."""
@@ -116,7 +120,7 @@ class Scheduler:
         except IdempotencyConflictError:
             # It was started before the schedule's definition was replaced.
             return ""
-        except UnreachableError:
+        except (UnreachableError, CommitConflictError):
             raise
         except Exception as error:
             logger.exception("schedule %s: the workflow for %d could not be started", schedule.name, at_ms)

@@ -259,7 +259,7 @@ class Runtime:
         if not done.is_applied:
             done = self.unit.run(slot, lambda _: _creating(creation))
         if not done.is_applied:
-            raise CommitConflictError(f"workflow {chosen} was not started: others were first at each try; try again")
+            raise CommitConflictError(f"workflow {chosen} was not started: others were first at each try; try again.")
         if done.decision.call != creation.digest:
             told = f"idempotency key {idempotency_key!r}" if idempotency_key else f"workflow id {chosen!r}"
             raise IdempotencyConflictError(

@@ -11,7 +11,7 @@ from celery import Celery, Task
 from celery.exceptions import Reject
 from celery.utils.saferepr import saferepr
 
-from stabilize_celery.errors import IdempotencyConflictError, UnreachableError
+from stabilize_celery.errors import CommitConflictError, IdempotencyConflictError, UnreachableError
 from stabilize_celery.models.messages import MESSAGE_TYPES, Message
 from stabilize_celery.models.problems import InvalidWorkflowError
 from stabilize_celery.runtime.lanes import shown
@@ -230,7 +230,7 @@ def _submit(
     except _REFUSALS as error:
         logger.error("%s %s was refused, nothing was started: %s", self.name, self.request.id, error)  # noqa: TRY400 -- the sender's mistake: its text, not our traceback
         raise
-    except UnreachableError as error:
+    except (UnreachableError, CommitConflictError) as error:
         logger.warning("%s %s: %s It goes back to its queue.", self.name, self.request.id, error)
         # Nothing stands in the ledger yet: the message is all there is. The pause keeps it from spinning.
         time.sleep(_REQUEUE_PAUSE_S)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stabilize_celery.engine.outside import cancel
-from stabilize_celery.errors import UnreachableError
+from stabilize_celery.errors import CommitConflictError, UnreachableError
 from stabilize_celery.models.schedule import Schedule
 from stabilize_celery.runtime.schedule_book import ScheduleBook
 from stabilize_celery.runtime.scheduler import Scheduler, scheduled_id
@@ -99,6 +99,20 @@ def test_a_crash_after_the_start_does_not_start_it_again(clock: Clock) -> None:
 
     assert clock.step() == 1
     assert len(clock.started()) == 1
+
+
+def test_a_start_whose_commits_were_lost_is_still_due(clock: Clock) -> None:
+    """Nothing was written: the next round starts it, and the schedule notes no error."""
+    clock.add()
+
+    def submit(definition: Any, *, workflow_id: str) -> str:
+        raise CommitConflictError("others were first")
+
+    clock.now_ms += 10_000
+    assert clock.another(submit).step(range(clock.store.partitions())) == 0
+
+    assert clock.step() == 1
+    assert [kept.error for kept in clock.book.all()] == [""]
 
 
 @pytest.mark.parametrize(("missed", "starts"), [("skip", 6), ("once", 6), ("all", 30)])

@@ -14,7 +14,7 @@ from celery import Celery
 from celery.exceptions import Reject
 from kombu.transport.virtual import Message as Delivery
 
-from stabilize_celery.errors import UnreachableError
+from stabilize_celery.errors import CommitConflictError, UnreachableError
 from stabilize_celery.models.messages import MESSAGE_TYPES, AcquireLock, Message, RunTask
 from stabilize_celery.models.problems import Problem, refusal
 from stabilize_celery.runtime.ports import outgoing
@@ -143,11 +143,14 @@ def test_a_bad_definition_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, ca
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(refused)
 
 
-def test_a_submission_while_redis_is_away_goes_back_to_its_queue(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing stands in the ledger yet: the message is all there is."""
+@pytest.mark.parametrize("error", [AWAY, CommitConflictError("others were first")])
+def test_a_submission_that_may_succeed_later_goes_back_to_its_queue(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Redis is away, or others were first. Nothing stands in the ledger yet: the message is all there is."""
     monkeypatch.setattr(celery_tasks, "_REQUEUE_PAUSE_S", 0.0)
     with pytest.raises(Reject) as caught:
-        deliver(FakeRuntime(AWAY), monkeypatch, "SubmitWorkflow", "id-1", definition={})
+        deliver(FakeRuntime(error), monkeypatch, "SubmitWorkflow", "id-1", definition={})
     assert caught.value.requeue
 
 
