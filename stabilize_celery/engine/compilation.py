@@ -220,12 +220,14 @@ def _stage_plans(workflow: Workflow) -> list[StagePlan]:
             jumped_from[target].append(ref)
     synthetic = _synthetic(workflow.stages)
     views = foresight(workflow)
+    ends = [stage.ref_id for stage in workflow.stages if stage.parent_stage_id is None and not edges[stage.ref_id]]
     parents = {stage.id: stage.ref_id for stage in workflow.stages}
     return [
         msgspec.structs.replace(
             _stage_plan(workflow, stage, parents, synthetic),
             requisites=positions[ref],
             edges=edges[ref],
+            is_only_end=ends == [ref],
             jumps=[graph.edge(stages[target], -1) for target in stage.jump_targets],
             jumped_from=jumped_from[ref],
             is_milestone=ref in graph.milestones,

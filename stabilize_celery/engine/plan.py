@@ -84,6 +84,8 @@ class StagePlan(msgspec.Struct, frozen=True, omit_defaults=True):
     tasks: list[TaskPlan] = []
     requisites: list[str] = []
     edges: list[Edge] = []
+    is_only_end: bool = False
+    """No other stage is without a way on: when this one ends, most likely nothing else moves."""
     jumps: list[Edge] = []
     jumped_from: list[str] = []
     component: str = ""

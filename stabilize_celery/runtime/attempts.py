@@ -13,7 +13,7 @@ import msgspec
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.handler import Rules, stage_fields
-from stabilize_celery.engine.handlers import cancel_task, run_task
+from stabilize_celery.engine.handlers import cancel_task, run_task, settle_workflow
 from stabilize_celery.engine.handlers.run_task import ClaimedTask, ClaimTerms
 from stabilize_celery.engine.hooks import ON_CANCEL, ON_TIMEOUT
 from stabilize_celery.engine.ledger import message_of
@@ -21,10 +21,10 @@ from stabilize_celery.engine.moves import Frame, task_list
 from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.results import TaskReturned, TooLate, position_of, reads_of_result
 from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD
-from stabilize_celery.engine.steps import Event, Handling, Hash, Query, Slot, Snapshot, workflow_slot
+from stabilize_celery.engine.steps import Event, Handling, Hash, Query, Read, Slot, Snapshot, workflow_slot
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.evaluation import EvaluationError
-from stabilize_celery.models.messages import CancelTask, Message, RunTask
+from stabilize_celery.models.messages import CancelTask, Message, RunTask, SettleWorkflow
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
@@ -196,8 +196,12 @@ class Attempts:
     def reads_of_result(self, claimed: ClaimedTask) -> tuple[list[Query], list[str]]:
         """Return what the result will be decided on, read with the claim: while nothing changes, no more is."""
         first = reads_of_result(claimed.message)
-        ahead = [] if self.fusion is None else _ahead(claimed)
-        return [*first.queries, *context_queries(claimed.frame), *ahead], list(first.watch)
+        queries, watch = [*first.queries, *context_queries(claimed.frame)], list(first.watch)
+        if self.fusion is not None:
+            ahead = _ahead(claimed)
+            queries += [query for query in ahead.queries if query not in queries]
+            watch += [key for key in ahead.watch if key not in watch]
+        return queries, watch
 
     def terms(self, task_type: str) -> ClaimTerms:
         """Return the terms on which this process claims a task of a type, under an owner's name used once."""
@@ -443,10 +447,16 @@ def _is_overdue(body: RunningBody, took_us: int) -> bool:
     return body.limit_s is not None and took_us > body.limit_s * 1_000_000
 
 
-def _ahead(claimed: ClaimedTask) -> list[Query]:
-    """Return the stages that come next, if they are few: in fused mode they start in the commit of the result."""
-    direct = [edge.target for edge in claimed.frame.plan.edges if edge.is_direct]
-    return [stage_fields(target) for target in direct] if len(direct) <= _FEW else []
+def _ahead(claimed: ClaimedTask) -> Read:
+    """Return what else the commit of the result is decided on in fused mode: stages that come next, if they are few.
+
+    Behind the only end of a workflow comes the look at whether it has ended.
+    """
+    plan = claimed.frame.plan
+    if plan.is_only_end:
+        return settle_workflow.reads(SettleWorkflow(workflow_id=claimed.message.workflow_id))
+    direct = [edge.target for edge in plan.edges if edge.is_direct]
+    return Read(tuple(map(stage_fields, direct)) if len(direct) <= _FEW else ())
 
 
 _FEW = 4

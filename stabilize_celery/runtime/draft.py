@@ -7,6 +7,7 @@ from typing import Any
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.steps import (
+    Add,
     Append,
     Change,
     Delete,
@@ -16,8 +17,10 @@ from stabilize_celery.engine.steps import (
     Increment,
     Index,
     Look,
+    Members,
     Position,
     Query,
+    Remove,
     SetFields,
     Snapshot,
     Value,
@@ -67,6 +70,10 @@ class Draft:
         self._pending: dict[str, list[Change]] = defaultdict(list)
         """Changes per key, to be laid over what is read of it."""
         self._changes: list[Change] = []
+        self._results: list[int | None] = []
+        """Of each change, as far as it can be told before the EXEC."""
+        self._untold: set[int] = set()
+        """Which of them have a result that only the EXEC tells."""
         self._ledger: dict[str, list[LedgerChange]] = {}
         """By name; nothing for an entry that came and went."""
         self._unwritten: set[str] = set()
@@ -130,18 +137,29 @@ class Draft:
         first = len(self._changes)
         for at, change in enumerate(transaction.changes):
             self._changes.append(self._joined(change, joining[at]) if at in joining else change)
+            self._results.append(None)
             match change:
                 case Delete(keys):
                     for key in keys:
                         self._lay_over(key, change)
                 case Index():
                     pass
+                case Increment(key, name, _):
+                    self._lay_over(key, change)
+                    self._results[-1] = self._counted(key, name)
+                case Append(key, _):
+                    self._lay_over(key, change)
+                    self._untold.add(len(self._results) - 1)
                 case _:
                     self._lay_over(change.key, change)
         for entry in transaction.ledger:
             self._owe(entry)
         self._events += transaction.events
         return slice(first, len(self._changes))
+
+    def told(self, where: slice) -> Sequence[int | None] | None:
+        """Return the results of changes that were taken; None: only the EXEC tells them all."""
+        return None if self._untold.intersection(range(where.start, where.stop)) else self._results[where]
 
     def written(self) -> Transaction:
         """Return all of it as one transaction. The results of its changes are those of the decisions' in order."""
@@ -179,9 +197,12 @@ class Draft:
             return _UNREAD
         if type(query) is Position and self.appended(query) is not None:
             return None  # EXEC tells: see `appended`
-        if query.key in self._pending:
+        told = self._known(query, stale)
+        if query.key not in self._pending:
+            return told
+        if type(query) is not Members:
             raise UnfitError(f"{query} of a key that the draft changes")
-        return self._known(query, stale)
+        return told if told is _UNREAD else _gathered(told, self._pending[query.key])
 
     def _known(self, query: Query, stale: AbstractSet[str]) -> Any:
         return _UNREAD if query.key in stale else self._answers.get(query, _UNREAD)
@@ -229,11 +250,20 @@ class Draft:
             self._hashes[key] = _applied(change, known)
         self._pending[key].append(change)
 
+    def _counted(self, key: str, field: str) -> int | None:
+        """Return what a counter that was changed last will be, if nobody else can have changed it."""
+        if key in self._watched and key in self._hashes:
+            return int(self._hashes[key][field])
+        self._untold.add(len(self._results) - 1)
+        return None
+
     def _owe(self, change: LedgerChange) -> None:
         name, key = change.name, places.ledger(change.name)
         drafted = self._ledger.setdefault(name, [])
         match change:
             case Put():
+                if not drafted and key in self._watched and not self._hashes.get(key, _UNKNOWN):
+                    self._unwritten.add(name)
                 self._note_put(key, change)
                 drafted.append(change)
             case Drop():
@@ -258,6 +288,8 @@ class Draft:
 
 _NOTHING: Mapping[str, bytes] = {}
 _UNREAD = object()
+_UNKNOWN: Mapping[str, bytes] = {"": b""}
+"""Stands for a hash that was not read: it may hold something."""
 _ENTRY = places.ledger("")
 _RUN = places.run("")
 _KINDS: Mapping[type, int] = {Drop: 0, Put: 1}
@@ -270,6 +302,21 @@ def _kind_of(change: LedgerChange) -> int:
 
 def _of(whole: Mapping[str, bytes], fields: Sequence[str]) -> dict[str, bytes]:
     return {name: whole[name] for name in fields if name in whole}
+
+
+def _gathered(told: AbstractSet[str], changes: Sequence[Change]) -> AbstractSet[str]:
+    """Return a set as it will be after changes."""
+    for change in changes:
+        match change:
+            case Add(_, members):
+                told = told | frozenset(members)
+            case Remove(_, members):
+                told = told - frozenset(members)
+            case Delete():
+                told = frozenset()
+            case _:
+                raise UnfitError(f"{change} of what is read as a set")
+    return told
 
 
 def _stored(fields: Mapping[str, Value]) -> dict[str, bytes]:

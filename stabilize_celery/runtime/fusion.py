@@ -282,8 +282,13 @@ class _Fused:
         where = self.draft.add(prepared.transaction)
         for one in prepared.publishes:
             if one.wanted is not always:
-                self._maybe.append((one, where))
-            elif isinstance(one.message, _USER_CODE):
+                results = self.draft.told(where)
+                if results is None:
+                    self._maybe.append((one, where))
+                    continue
+                if not one.wanted(results):
+                    continue
+            if isinstance(one.message, _USER_CODE):
                 self._tasks.append(one)
             else:
                 self._agenda.append(one)

@@ -26,7 +26,7 @@ from stabilize_celery.engine.state import RUN, WorkflowRecord
 from stabilize_celery.engine.steps import Decision, Fields, Handling, Hash, Members, Read, Snapshot
 from stabilize_celery.models.messages import SettleWorkflow
 
-__all__ = ["handle"]
+__all__ = ["handle", "reads"]
 
 _GRAPH = Fields(places.DEFINITION, ("joins", "meta"))
 _COUNTERS = Hash(places.COUNTERS)
@@ -34,10 +34,15 @@ _FAILURES = Hash(places.FAILURES)
 _LIVE = Members(places.LIVE)
 
 
+def reads(message: SettleWorkflow) -> Read:
+    """Return what the look at a standstill begins with."""
+    watch = [places.COUNTERS, places.FAILURES, places.LIVE]
+    return opening(message, _COUNTERS, _GRAPH, _FAILURES, _LIVE, watch=watch)
+
+
 def handle(message: SettleWorkflow, _rules: Rules, _attempt: int) -> Handling:
     """Decide what a standstill means."""
-    watch = [places.COUNTERS, places.FAILURES, places.LIVE]
-    snapshot = yield opening(message, _COUNTERS, _GRAPH, _FAILURES, _LIVE, watch=watch)
+    snapshot = yield reads(message)
     if (early := guard(message, snapshot)) is not None:
         return early
     if int(snapshot[_COUNTERS].get("act", b"0")) > 0:

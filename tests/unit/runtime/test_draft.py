@@ -11,13 +11,16 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.plan import StagePlan
 from stabilize_celery.engine.steps import (
+    Add,
     Append,
     DeleteFields,
     Fields,
     Hash,
     Increment,
     Items,
+    Members,
     Position,
+    Remove,
     SetFields,
     workflow_slot,
 )
@@ -156,6 +159,47 @@ def test_a_merge_message_is_read_though_it_is_drafted(draft: Draft, session: Ses
     draft.add(Transaction(ledger=[Put("Settle", ENTRY, 10, keep_earlier=True)]))
 
     assert draft.read((Hash(places.ledger("Settle")),)).hash(places.ledger("Settle"))["tries"] == b"4"
+
+
+def test_a_counter_under_watch_tells_what_it_will_be(draft: Draft) -> None:
+    """Nobody else can have changed it when the draft is written."""
+    draft.read((Hash("h"),), ("h",))
+
+    first = draft.add(Transaction([Increment("h", "n", -4), SetFields("other", {"x": "1"})]))
+    second = draft.add(Transaction([Increment("h", "n", -1)]))
+
+    assert draft.told(first) == [1, None]
+    assert draft.told(second) == [0]
+
+
+@pytest.mark.parametrize("change", [Increment("h", "n", 1), Append("l", "x")], ids=["counter", "list"])
+def test_a_result_that_others_may_change_is_told_by_the_commit(draft: Draft, change: Increment | Append) -> None:
+    """Read, but not under WATCH."""
+    draft.read((Hash("h"), Items("l")))
+
+    assert draft.told(draft.add(Transaction([change]))) is None
+
+
+@pytest.mark.parametrize("reads_before", [True, False])
+def test_a_set_is_read_as_it_will_be(draft: Draft, session: Session, reads_before: bool) -> None:
+    """Whoever ends the last run of a workflow finds that nothing lives in it."""
+    session.commit(Transaction([Add("lv", ("a", "b"))]))
+    if reads_before:
+        draft.read((Members("lv"),), ("lv",))
+    draft.add(Transaction([Remove("lv", ("a", "b")), Add("lv", ("c",))]))
+
+    assert draft.read((Members("lv"),), ("lv",))[Members("lv")] == {"c"}
+
+
+def test_a_message_whose_name_stood_for_nothing_is_never_written(draft: Draft) -> None:
+    """Others may owe it, too, but under WATCH nobody has."""
+    key = places.ledger("Settle")
+    draft.read((Hash(key),), (key,))
+
+    draft.add(Transaction(ledger=[Put("Settle", ENTRY, 10, keep_earlier=True)]))
+    draft.add(Transaction(ledger=[Drop("Settle")]))
+
+    assert draft.written().ledger == []
 
 
 def test_what_only_the_server_can_tell_is_not_guessed(draft: Draft) -> None:

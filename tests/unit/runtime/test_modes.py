@@ -64,6 +64,7 @@ class World:
         self.simulation.observers.append(self._noticed)
         self.sent: Counter[str] = Counter()
         self.told: list[tuple[str, str]] = []
+        self.last_commit: list[str] = []
         self.commits = self.runs = 0
         publish = self.simulation.publish
 
@@ -83,9 +84,11 @@ class World:
 
     def _noticed(self, slot: Slot, transaction: Transaction) -> None:
         self.commits += slot.kind == "workflow"
+        self.last_commit = []
         for event in transaction.events:
             data = unpack(event["data"])  # type: ignore[arg-type]
-            self.told.append((f"{event['kind']!s} {data.get('task', '')}", str(event["ref"])))
+            self.last_commit.append(f"{event['kind']!s} {data.get('task', '')}")
+            self.told.append((self.last_commit[-1], str(event["ref"])))
 
     def run(self, stages: Sequence[StageExecution], **more: Any) -> Workflow:
         workflow = Workflow(application="modes", name="modes", stages=list(stages), **more)
@@ -147,6 +150,21 @@ def test_a_stage_costs_two_commits_when_fused_and_one_when_continued() -> None:
     assert costs[PER_MESSAGE] > 4
     assert costs[FUSED] < 2.3
     assert costs[CONTINUATION] < 1.3
+
+
+@pytest.mark.parametrize("mode", [FUSED, CONTINUATION])
+@pytest.mark.parametrize("shape", [chain, fan_out])
+def test_a_workflow_ends_in_the_commit_of_its_last_result(shape: Callable[[], list[StageExecution]], mode: str) -> None:
+    """Where all ways end in one stage, what the end is decided on was read with its claim."""
+    world = World(mode)
+
+    world.run(shape())
+
+    assert [kind.split()[0] for kind in world.last_commit] == [
+        "task.completed",
+        "stage.completed",
+        "workflow.succeeded",
+    ]
 
 
 def test_a_process_goes_on_with_its_workflow() -> None:
