@@ -10,7 +10,7 @@ import msgspec
 from stabilize_celery.engine.steps import Value
 from stabilize_celery.models.json_values import as_plain
 
-__all__ = ["RecordCodec", "pack", "unpack"]
+__all__ = ["Encoded", "RecordCodec", "pack", "unpack"]
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -21,6 +21,24 @@ pack: Callable[[Any], bytes] = _ENCODER.encode
 """Return a value as msgpack."""
 unpack: Callable[[bytes], Any] = msgspec.msgpack.Decoder().decode
 """Return what `pack` was given (tuples as lists, structs as dicts or lists)."""
+
+
+class Encoded(dict[str, Value]):
+    """Hash fields that were made of fields of a record, and remember what they were made of."""
+
+    __slots__ = ("codec", "given")
+
+    codec: "RecordCodec[Any]"
+    given: dict[str, Any]
+
+    def __init__(self, fields: dict[str, Value], codec: "RecordCodec[Any]", given: dict[str, Any]) -> None:
+        super().__init__(fields)
+        self.codec = codec
+        self.given = given
+
+    def then(self, later: "Encoded") -> "Encoded":
+        """Return these fields with others of the same record laid over."""
+        return Encoded({**self, **later}, self.codec, {**self.given, **later.given})
 
 
 class RecordCodec(Generic[R]):
@@ -39,6 +57,10 @@ class RecordCodec(Generic[R]):
         self._latest: tuple[Mapping[str, bytes], R] | None = None
         """What was decoded last: decisions in a row look at the same workflow."""
         self._plain = {name for name in record.__struct_fields__ if _is_plain(hints[name])}
+        self._bare_values = {name for name in self._plain if _unwrapped(hints[name]) is not bool}
+        """Fields that are the same in Python as they are stored, but for numbers, which are stored in decimal."""
+        self._exact = {name for name in record.__struct_fields__ if not _is_loose(hints[name])}
+        """Fields whose values come back from bytes as they were. In others a tuple comes back as a list."""
         self._bare = {
             item.name: None if item.default is msgspec.NODEFAULT else item.default
             for item in msgspec.structs.fields(record)
@@ -54,17 +76,33 @@ class RecordCodec(Generic[R]):
         self._latest = fields, found
         return found
 
-    def encode(self, **values: Any) -> dict[str, Value]:
+    def encode(self, **values: Any) -> Encoded:
         """Return hash fields for some of the record's fields. An unknown name is a programming error (KeyError)."""
         plain = self._plain
-        return {
+        fields = {
             name: (int(value) if value is True or value is False else value)
             if name in plain
             else self._packed(name, value)
             for name, value in values.items()
         }
+        return Encoded(fields, self, values)
 
-    def encode_all(self, record: R) -> dict[str, Value]:
+    def applied(self, fields: Encoded, record: R | None = None) -> R:
+        """Return the record (none: that of an empty hash) as it is once these fields of it are written.
+
+        It is what `decode` would return then, without the way over bytes.
+        """
+        values = {
+            name: value if name in self._exact else self._decoders[name](fields[name])  # type: ignore[arg-type]
+            for name, value in fields.given.items()
+        }
+        return self._record(**values) if record is None else msgspec.structs.replace(record, **values)
+
+    def of_plain(self, fields: Mapping[str, Value]) -> R | None:
+        """Return the record that a hash with these fields holds; None: that takes decoding."""
+        return self._record(**fields) if fields.keys() <= self._bare_values else None
+
+    def encode_all(self, record: R) -> Encoded:
         """Return hash fields for every field that differs from its default."""
         changed: dict[str, Any] = {}
         for name, bare in self._bare.items():
@@ -81,6 +119,10 @@ class RecordCodec(Generic[R]):
 
 def _is_plain(kind: Any) -> bool:
     return _unwrapped(kind) in (str, int, bool, bytes)
+
+
+def _is_loose(kind: Any) -> bool:
+    return kind is Any or any(map(_is_loose, get_args(kind)))
 
 
 def _unwrapped(kind: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from stabilize_celery.engine import places
+from stabilize_celery.engine.codec import Encoded
 from stabilize_celery.engine.ids import thread_id
 from stabilize_celery.engine.past import Past
 from stabilize_celery.engine.plan import StagePlan, TaskPlan
@@ -128,8 +129,8 @@ def set_run(decision: Decision, thread: str, **values: Any) -> None:
     """Write fields of a run; what is written of it in a row is one change."""
     key, fields = places.run(thread), RUN.encode(**values)
     last = decision.changes[-1] if decision.changes else None
-    if type(last) is SetFields and last.key == key:
-        decision.changes[-1] = SetFields(key, {**last.fields, **fields})
+    if type(last) is SetFields and last.key == key and type(last.fields) is Encoded:
+        decision.changes[-1] = SetFields(key, last.fields.then(fields))
     else:
         decision.changes.append(SetFields(key, fields))
 

@@ -336,13 +336,15 @@ class UndeclaredReadError(Exception):
 class Snapshot:
     """What a `Read` answered. Asking for anything else raises `UndeclaredReadError`."""
 
-    __slots__ = ("_answers", "_records", "now_us")
+    __slots__ = ("_answers", "_made", "_records", "now_us")
 
     _answers: Mapping[Query, Any]
 
-    def __init__(self, answers: Mapping[Query, Any], now_us: int) -> None:
+    def __init__(self, answers: Mapping[Query, Any], now_us: int, records: dict[str, Any] | None = None) -> None:
+        """Keep answers. `records`: hashes that are decoded already, by key; those that are asked for are added."""
         self._answers = answers
-        self._records: dict[str, Any] = {}
+        self._records: dict[str, Any] = {} if records is None else records
+        self._made: dict[str, Any] = {}
         self.now_us = now_us
 
     @property
@@ -364,9 +366,9 @@ class Snapshot:
         """Return all queries with their answers."""
         return self._answers.items()
 
-    def hash(self, key: str) -> dict[str, bytes]:
+    def hash(self, key: str) -> Mapping[str, bytes]:
         """Return a whole hash; empty if absent."""
-        found: dict[str, bytes] = self[Hash(key)]
+        found: Mapping[str, bytes] = self[Hash(key)]
         return found
 
     def record(self, key: str, decode: Callable[[Mapping[str, bytes]], R]) -> R:
@@ -377,10 +379,10 @@ class Snapshot:
         return found
 
     def once(self, name: str, make: Callable[[], R]) -> R:
-        """Return what `make` made of this snapshot the first time; `name` is no key, and always for the same thing."""
-        found: R | None = self._records.get(name)
+        """Return what `make` made of this snapshot the first time; `name` is always for the same thing."""
+        found: R | None = self._made.get(name)
         if found is None:
-            found = self._records[name] = make()
+            found = self._made[name] = make()
         return found
 
     def later(self, by_us: int) -> "Snapshot":

@@ -6,12 +6,13 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from stabilize_celery.engine import places
+from stabilize_celery.engine.codec import Encoded
+from stabilize_celery.engine.state import ENTRY, Entry, WorkflowRecord
 from stabilize_celery.engine.steps import (
     Add,
     Append,
     Change,
     Delete,
-    DeleteFields,
     Fields,
     Hash,
     Increment,
@@ -26,9 +27,9 @@ from stabilize_celery.engine.steps import (
     Value,
 )
 from stabilize_celery.runtime.definitions import Definitions, Parts
+from stabilize_celery.runtime.drafted_hash import DraftedHash
 from stabilize_celery.runtime.lanes import Urgency
 from stabilize_celery.store.contract import Drop, Due, LedgerChange, Put, Session, Transaction
-from stabilize_celery.store.values import value_of
 
 __all__ = ["Draft", "UnfitError"]
 
@@ -62,7 +63,9 @@ class Draft:
         """The server's time, carried on from the last reply to the last read by the own clock."""
         self._watched: set[str] = set()
         self._hashes: dict[str, Mapping[str, bytes]] = {}
-        """Whole hashes, as they will be. A change makes a new dict: those given away stay as they were."""
+        """Whole hashes, as they will be. A change makes a new one: those given away stay as they were."""
+        self._records: dict[str, Any] = {}
+        """What is decoded of them, by key, for those who read: a change of fields of a record changes it, too."""
         self._answers: dict[Query, object] = {}
         """What else was read, without what this draft changes."""
         self._parts: Parts = {}
@@ -82,8 +85,8 @@ class Draft:
 
     def urgency(self, own: str) -> Urgency:
         """Return how urgent is what follows from the message `own`."""
-        hashes = self._hashes
-        return Urgency.told_by(hashes.get(places.WORKFLOW, _NOTHING), hashes.get(places.ledger(own), _NOTHING))
+        record, entry = self._records.get(places.WORKFLOW), self._records.get(places.ledger(own))
+        return Urgency.of(WorkflowRecord() if record is None else record, Entry() if entry is None else entry)
 
     @property
     def is_empty(self) -> bool:
@@ -97,6 +100,7 @@ class Draft:
         for query, answer in snapshot.answers():
             if type(query) is Hash:
                 self._hashes[query.key] = self._laid_over(query.key, answer)
+                self._records.pop(query.key, None)
             else:
                 self._answers[query] = answer
         if not self._parts and (digest := self._hashes.get(places.WORKFLOW, _NOTHING).get("digest")):
@@ -113,8 +117,7 @@ class Draft:
 
         """
         unread = [key for key in watch if key not in self._watched]
-        asked = {query.key for query in queries} if unread else frozenset[str]()
-        stale = asked.difference(self._watched).union(unread)
+        stale = {query.key for query in queries}.difference(self._watched).union(unread) if unread else _NONE
         answers = {query: self._answer(query, stale) for query in queries}
         missing = [query for query, answer in answers.items() if answer is _UNREAD]
         if missing or unread or not self._seen_us:
@@ -124,7 +127,7 @@ class Draft:
             for query in missing:
                 answers[query] = self._answer(query, frozenset())
         self.now_us = self._seen_us + self._clock_us() - self._at_us
-        return Snapshot(answers, self.now_us)
+        return Snapshot(answers, self.now_us, self._records)
 
     def add(self, transaction: Transaction) -> slice:
         """Take a decision's writes into the draft; return where its changes will have their results.
@@ -217,6 +220,7 @@ class Draft:
         """Take nothing for true that was read of these keys before now."""
         for key in stale:
             self._hashes.pop(key, None)
+            self._records.pop(key, None)
         self._answers = {query: answer for query, answer in self._answers.items() if query.key not in stale}
 
     # -- drafting ------------------------------------------------------------------------------------------------------
@@ -248,7 +252,16 @@ class Draft:
             self._watched.add(key)
         if known is not None:
             self._hashes[key] = _applied(change, known)
+            self._note(key, known, change)
         self._pending[key].append(change)
+
+    def _note(self, key: str, known: Mapping[str, bytes], change: Change) -> None:
+        """Keep the record of a hash, if there is one, as the change makes it."""
+        record = self._records.pop(key, None)
+        if type(change) is not SetFields or type(fields := change.fields) is not Encoded:
+            return
+        if record is not None or known is _NOTHING:
+            self._records[key] = fields.codec.applied(fields, record)
 
     def _counted(self, key: str, field: str) -> int | None:
         """Return what a counter that was changed last will be, if nobody else can have changed it."""
@@ -269,7 +282,8 @@ class Draft:
             case Drop():
                 # What was drafted under this name is over; what may stand on the server goes too.
                 drafted[:] = [] if name in self._unwritten else [change]
-                self._hashes[key] = {}
+                self._hashes[key] = _NOTHING
+                self._records.pop(key, None)
                 self._watched.add(key)
             case Due(_, due_ms) if drafted and type(put := drafted[-1]) is Put and not put.keep_earlier:
                 drafted[-1] = Put(put.name, put.fields, due_ms)
@@ -279,11 +293,14 @@ class Draft:
     def _note_put(self, key: str, put: Put) -> None:
         # Only a merge message is owed by several under one name, and only a timer by several decisions in turn.
         if not put.keep_earlier and key not in self._hashes:
-            self._hashes[key] = {}
+            self._hashes[key] = _NOTHING
             self._watched.add(key)
             if not put.fields.get("nb"):
                 self._unwritten.add(put.name)
+        is_new = self._hashes.get(key) is _NOTHING
         self._lay_over(key, SetFields(key, put.fields))
+        if is_new and (record := ENTRY.of_plain(put.fields)) is not None:
+            self._records[key] = record
 
 
 _NOTHING: Mapping[str, bytes] = {}
@@ -298,6 +315,16 @@ _KINDS: Mapping[type, int] = {Drop: 0, Put: 1}
 def _kind_of(change: LedgerChange) -> int:
     """Return where a change of the ledger stands among those of other names: neighbours share a command."""
     return _KINDS.get(type(change), len(_KINDS))
+
+
+_NONE: AbstractSet[str] = frozenset()
+
+
+def _applied(change: Change, to: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    """Return a hash as it is after a change."""
+    if type(change) is Append:
+        raise UnfitError(f"{change} of what is read as a hash")
+    return DraftedHash(to, change)
 
 
 def _of(whole: Mapping[str, bytes], fields: Sequence[str]) -> dict[str, bytes]:
@@ -317,34 +344,3 @@ def _gathered(told: AbstractSet[str], changes: Sequence[Change]) -> AbstractSet[
             case _:
                 raise UnfitError(f"{change} of what is read as a set")
     return told
-
-
-def _stored(fields: Mapping[str, Value]) -> dict[str, bytes]:
-    # Nearly all are plain: no function is called for those.
-    return {
-        name: value
-        if type(value) is bytes
-        else value.encode()
-        if type(value) is str
-        else b"%d" % value
-        if type(value) is int
-        else value_of(value, name)
-        for name, value in fields.items()
-    }
-
-
-def _applied(change: Change, to: Mapping[str, bytes]) -> Mapping[str, bytes]:
-    """Return a hash as it is after a change."""
-    match change:
-        case SetFields(_, fields):
-            return {**to, **_stored(fields)}
-        case DeleteFields(_, fields):
-            return {name: value for name, value in to.items() if name not in fields}
-        case Increment(_, name, by):
-            return {**to, name: b"%d" % (int(to.get(name, b"0")) + by)}
-        case Delete():
-            return {}
-        case Append():
-            raise UnfitError(f"{change} of what is read as a hash")
-        case _:
-            return to

@@ -5,12 +5,12 @@ queue's with a separator and the number of its step. A ledger entry says which l
 probes of its own. Brokers other than Redis have one lane per queue.
 """
 
-from collections.abc import Mapping
 from functools import lru_cache
 
 import msgspec
 
 from stabilize_celery.engine import places
+from stabilize_celery.engine.state import ENTRY, WORKFLOW_RECORD, Entry, WorkflowRecord
 from stabilize_celery.engine.steps import Hash, Snapshot
 from stabilize_celery.models.limits import DEFAULT_PRIORITY
 from stabilize_celery.models.messages import Message
@@ -23,7 +23,6 @@ BURST = 64
 """So many messages of one decision go into its own lane (count); what it owes beyond goes into the next one."""
 _STEP_OF = [max(step for step in STEPS if step <= priority) for priority in range(10)]
 _SEPARATOR, _STEP = "\x06\x16", 3
-_RECORD = Hash(places.WORKFLOW)
 
 
 @lru_cache(maxsize=1024)
@@ -63,25 +62,30 @@ class Urgency(msgspec.Struct, frozen=True):
     """Of the message that is decided about."""
 
     @classmethod
-    def told_by(cls, record: Mapping[str, bytes], entry: Mapping[str, bytes]) -> "Urgency":
-        """Read it off the hashes of the workflow and of the ledger entry, each empty if unknown."""
-        priority, queue = record.get("priority"), entry.get("q", b"")
-        _, step = queue_and_step(queue.decode(errors="replace"))
-        return cls(DEFAULT_PRIORITY if priority is None else int(priority), step)
+    def of(cls, record: WorkflowRecord, entry: Entry) -> "Urgency":
+        """Return that of what follows from a message; a workflow or an entry that was not read is an empty one."""
+        return _urgency(record.priority, entry.q)
 
     @classmethod
     def seen_in(cls, snapshot: Snapshot | None, own: str | None) -> "Urgency":
         """Read it off what a handler has read; `own`: ledger name of its message, None for an outside event."""
         if snapshot is None:
             return cls()
-        entry = snapshot.get(Hash(places.ledger(own)), {}) if own is not None else {}
-        return cls.told_by(snapshot.get(_RECORD, {}), entry)
+        key = places.ledger(own) if own is not None else None
+        is_read = key is not None and snapshot.get(Hash(key), None) is not None
+        entry = snapshot.record(str(key), ENTRY.decode) if is_read else Entry()
+        return cls.of(snapshot.record(places.WORKFLOW, WORKFLOW_RECORD.decode), entry)
 
     def lane(self, queue: str, message: Message, before: int) -> str:
         """Return the lane of a message that is owed; `before`: how many the same decision has owed before it."""
         priority = self.workflow if message.is_merge else max(self.workflow, self.handled)
         # One step down, and not to the end: an urgent workflow's burst is no less urgent than others' usual work.
         return lane_of(queue, priority if before < BURST else priority + _STEP)
+
+
+@lru_cache(maxsize=1024)
+def _urgency(priority: int, queue: str) -> Urgency:
+    return Urgency(priority, queue_and_step(queue)[1])
 
 
 NOT_URGENT = Urgency()
