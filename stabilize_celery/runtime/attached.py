@@ -1,6 +1,7 @@
 """The workflow that a task's stage is attached to: its name at once, its stages only when code looks at them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
 from typing import Any
 
 from stabilize_celery.models.stage.stage import StageExecution
@@ -14,13 +15,10 @@ def _read_when_asked(name: str) -> Any:
     """Return a property for what is read with the rest of the workflow, when code asks for it."""
 
     def get(workflow: "AttachedWorkflow") -> Any:
-        return vars(workflow)[name] if workflow._load is None else getattr(workflow._read(), name)  # noqa: SLF001
+        return getattr(workflow._read(), name)  # noqa: SLF001
 
     def put(workflow: "AttachedWorkflow", value: Any) -> None:
-        if workflow._load is None:  # noqa: SLF001
-            vars(workflow)[name] = value
-        else:
-            setattr(workflow._read(), name, value)  # noqa: SLF001
+        setattr(workflow._read(), name, value)  # noqa: SLF001
 
     return property(get, put, doc=f"The workflow's `{name}`.")
 
@@ -28,13 +26,21 @@ def _read_when_asked(name: str) -> Any:
 class AttachedWorkflow(Workflow):
     """A workflow seen from one of its stages; navigation reads the rest, once, when it is asked for."""
 
+    _stages: list[StageExecution] | None
+    _load: Callable[[], Workflow]
+    _loaded: Workflow | None
+
     def __init__(self, workflow_id: str, application: str, name: str, load: Callable[[], Workflow]) -> None:
-        self._stages: list[StageExecution] | None = []
-        self._load: Callable[[], Workflow] | None = None
-        super().__init__(id=workflow_id, application=application, name=name, status=WorkflowStatus.RUNNING)
-        self._stages = None
-        self._load = load
-        self._loaded: Workflow | None = None
+        # Not as a dataclass makes its own: most tasks look at nothing, and what they look at is made then.
+        self.id, self.application, self.name, self.status = workflow_id, application, name, WorkflowStatus.RUNNING
+        self._stages, self._load, self._loaded = None, load, None
+
+    def __getattr__(self, name: str) -> Any:
+        make = _MADE_ANEW.get(name)
+        if make is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        vars(self)[name] = made = make()
+        return made
 
     @property
     def stages(self) -> list[StageExecution]:
@@ -55,6 +61,12 @@ class AttachedWorkflow(Workflow):
     start_time = _read_when_asked("start_time")
 
     def _read(self) -> Workflow:
-        if self._loaded is None and self._load is not None:
+        if self._loaded is None:
             self._loaded = self._load()
-        return self._loaded or self
+        return self._loaded
+
+
+_MADE_ANEW: Mapping[str, Callable[[], Any]] = {
+    field.name: field.default_factory for field in fields(Workflow) if field.default_factory is not MISSING
+}
+"""Fields of a workflow that have no default which all share."""

@@ -141,20 +141,15 @@ class Draft:
         for at, change in enumerate(transaction.changes):
             self._changes.append(self._joined(change, joining[at]) if at in joining else change)
             self._results.append(None)
-            match change:
-                case Delete(keys):
-                    for key in keys:
-                        self._lay_over(key, change)
-                case Index():
-                    pass
-                case Increment(key, name, _):
+            if isinstance(change, Delete):
+                for key in change.keys:
                     self._lay_over(key, change)
-                    self._results[-1] = self._counted(key, name)
-                case Append(key, _):
-                    self._lay_over(key, change)
+            elif not isinstance(change, Index):
+                self._lay_over(change.key, change)
+                if isinstance(change, Increment):
+                    self._results[-1] = self._counted(change.key, change.field)
+                elif isinstance(change, Append):
                     self._untold.add(len(self._results) - 1)
-                case _:
-                    self._lay_over(change.key, change)
         for entry in transaction.ledger:
             self._owe(entry)
         self._events += transaction.events

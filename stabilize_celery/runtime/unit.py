@@ -235,7 +235,7 @@ class UnitOfWork:
         for name, at_ms in decision.defers.items():
             if not any(message.name == name for message in decision.nudges):
                 ledger.append(Due(name, at_ms))
-        ledger += map(Undue, decision.parks)
+        ledger += [Undue(name) for name in decision.parks]
         events = [event_fields(event, now_ms) for event in decision.events]
         return Prepared(Transaction(changes, ledger, events), publishes)
 

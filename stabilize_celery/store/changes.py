@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from itertools import chain, groupby
 from typing import Any, NoReturn, TypeAlias
 
+from stabilize_celery.engine.state import Entry, Run, WorkflowRecord
 from stabilize_celery.engine.steps import (
     Add,
     Append,
@@ -121,22 +122,20 @@ def _plan_changes(planned: Plan, address: Address, changes: Sequence[Change]) ->
     begun: list[tuple[int, str, dict[str, Value]]] = []
     commands, places = planned.commands, planned.places
     for change in changes:
+        if type(change) is SetFields:
+            places.append(None)
+            key, fields = change.key, change.fields
+            if key in setting:
+                setting[key].update(fields)
+            elif fields:
+                setting[key] = dict(fields)
+                begun.append((len(commands), key, setting[key]))
+                commands.append(())
+            continue
         places.append(len(commands) if type(change) in _COUNTED else None)
-        match change:
-            case SetFields(key, fields):
-                if key in setting:
-                    setting[key].update(fields)
-                elif fields:
-                    setting[key] = dict(fields)
-                    begun.append((len(commands), key, setting[key]))
-                    commands.append(())
-            case Delete(keys):
-                for key in keys:
-                    setting.pop(key, None)
-                commands += _change(address, change)
-            case _:
-                setting.pop(getattr(change, "key", ""), None)
-                commands += _change(address, change)
+        for key in change.keys if type(change) is Delete else (getattr(change, "key", ""),):
+            setting.pop(key, None)
+        commands += _change(address, change)  # type: ignore[arg-type]  # all others have commands of their own
     for at, key, fields in begun:
         commands[at] = ("HSET", address.key(key), *_flat(fields, key))
 
@@ -291,12 +290,20 @@ def _flat(fields: Mapping[str, Value], what: str) -> list[bytes | str | int]:
     given: Mapping[str, Any] = fields
     for name, value in given.items():
         # Nearly all are plain; what is not is looked at closely.
-        is_name = type(name) is str and name.isascii() and name
-        flat.append(name if is_name else name_of(name, f"a field of {what}"))
         kind = type(value)
-        is_plain = kind is bytes or (value.isascii() if kind is str else kind is int and -_LARGE < value < _LARGE)
-        flat.append(value if is_plain else value_of(value, f"{what}.{name}"))
+        if (name in _COMMON or name_of(name, f"a field of {what}")) and (
+            kind is bytes or (value.isascii() if kind is str else kind is int and -_LARGE < value < _LARGE)
+        ):
+            flat += (name, value)
+        else:
+            flat += (name, value_of(value, f"{what}.{name}"))
     return flat
+
+
+_COMMON = frozenset(name for record in (WorkflowRecord, Run, Entry) for name in record.__struct_fields__) | frozenset(
+    {"kind", "ref", "at", "data"}
+)
+"""Names of fields that are written all the time."""
 
 
 _LARGE = 2**62
