@@ -26,7 +26,7 @@ from stabilize_celery.models.encode import encode_workflow
 from stabilize_celery.models.messages import StartWorkflow, TimeOut
 from stabilize_celery.models.multi_instance import MultiInstanceConfig
 from stabilize_celery.models.problems import refusal
-from stabilize_celery.models.recent import Recent, mark_of
+from stabilize_celery.models.recent import Mark, Recent, mark_of
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.trigger import Trigger
@@ -74,14 +74,15 @@ class Creation:
         """
         workflow = definition if isinstance(definition, Workflow) else from_definition(definition)
         raw = encode_workflow(workflow)
-        problems = [*find_id_problems(workflow), *find_definition_problems(raw)]
+        mark = mark_of(raw)
+        problems = [*find_id_problems(workflow), *find_definition_problems(raw, mark)]
         if fails_closed:
             problems = [problem for problem in problems if problem.code not in _MET_WHILE_IT_RUNS]
         if problems:
             raise refusal(problems, workflow.name)
         if not _is_of_models(workflow):
             workflow = from_definition(raw, workflow_id=workflow.id)
-        compiled = _compiled(workflow, raw, retention_ms)
+        compiled = _compiled(workflow, raw, mark, retention_ms)
         fields, meta = compiled.fields_for(workflow), compiled.meta
         return cls(workflow_id, compiled.digest, fields, meta, retention_ms, **more)
 
@@ -99,14 +100,13 @@ def _is_of_models(workflow: Any) -> bool:
 _COMPILED: Recent[Compiled] = Recent(64)
 
 
-def _compiled(workflow: Workflow, raw: Mapping[str, Any], retention_ms: int) -> Compiled:
+def _compiled(workflow: Workflow, raw: Mapping[str, Any], mark: Mark | None, retention_ms: int) -> Compiled:
     """Compile a valid workflow, encoded as `raw`, or return what was compiled of late of the same definition."""
-    mark = mark_of((raw, retention_ms))
-    found = _COMPILED.get(mark)
+    found = _COMPILED.get(mark, retention_ms)
     if found is None:
         plain = plain_definition(raw)
         found = compile_definition(workflow, plain, definition_digest(plain), retention_ms)
-        _COMPILED.keep(mark, found)
+        _COMPILED.keep(mark, found, retention_ms)
     return found
 
 

@@ -2,18 +2,27 @@
 
 import hashlib
 import marshal
-from typing import Any, Generic, TypeVar
+import threading
+from collections.abc import Hashable
+from typing import Any, Generic, NamedTuple, TypeVar
 
-__all__ = ["Recent", "mark_of"]
+__all__ = ["Mark", "Recent", "mark_of"]
 
 V = TypeVar("V")
-LARGEST_BYTES = 65_536
+LARGEST_BYTES = 1_048_576
 """Values that are larger have no mark: they would fill the memory, and are rare."""
-_MOST_PARTS = 8_192
+_MOST_PARTS = 131_072
 """Nor have those of more parts (count), each counted wherever it stands: one that has itself in it has no end."""
 
 
-def mark_of(value: object) -> bytes | None:
+class Mark(NamedTuple):
+    """What two values share if they are the same in every way that counts; `size`: of one of them (bytes)."""
+
+    digest: bytes
+    size: int
+
+
+def mark_of(value: object) -> Mark | None:
     """Return a mark of plain JSON-like data, the same only for data of the same types, values and order.
 
     None: it is large, has no end, or has something else in it.
@@ -25,7 +34,9 @@ def mark_of(value: object) -> bytes | None:
         written = marshal.dumps(value, 2)  # type: ignore[arg-type]  # that it can't is one of its answers
     except ValueError:
         return None
-    return hashlib.blake2b(written, digest_size=16).digest() if len(written) <= LARGEST_BYTES else None
+    if len(written) > LARGEST_BYTES:
+        return None
+    return Mark(hashlib.blake2b(written, digest_size=16).digest(), len(written))
 
 
 def _has_few_parts(value: object) -> bool:
@@ -47,20 +58,34 @@ _NESTS = frozenset({dict, list, tuple})
 
 
 class Recent(Generic[V]):
-    """Values by mark, the oldest forgotten first. `most`: how many (count). Any thread may use it."""
+    """Values by mark, the oldest forgotten first. Any thread may use it.
 
-    def __init__(self, most: int) -> None:
+    Args:
+        most: How many are kept (count).
+        most_bytes: How large all together may be that they were made of (bytes).
+
+    """
+
+    def __init__(self, most: int, most_bytes: int = LARGEST_BYTES) -> None:
         self._most = most
-        self._values: dict[bytes, V] = {}
+        self._most_bytes = most_bytes
+        self._values: dict[tuple[Mark, Hashable], V] = {}
+        self._lock = threading.Lock()
+        self._bytes = 0
 
-    def get(self, mark: bytes | None) -> V | None:
-        """Return what was kept under a mark."""
-        return None if mark is None else self._values.get(mark)
+    def get(self, mark: Mark | None, terms: Hashable = None) -> V | None:
+        """Return what was kept under a mark, and made on these terms."""
+        return None if mark is None else self._values.get((mark, terms))
 
-    def keep(self, mark: bytes | None, value: V) -> None:
-        """Keep a value, if it has a mark."""
+    def keep(self, mark: Mark | None, value: V, terms: Hashable = None) -> None:
+        """Keep a value, if it has a mark. `terms`: what it was made of besides."""
         if mark is None:
             return
-        self._values[mark] = value
-        while len(self._values) > self._most:
-            self._values.pop(next(iter(self._values)), None)
+        with self._lock:
+            if (mark, terms) not in self._values:
+                self._bytes += mark.size
+            self._values[mark, terms] = value
+            while len(self._values) > self._most or self._bytes > self._most_bytes:
+                oldest = next(iter(self._values))
+                del self._values[oldest]
+                self._bytes -= oldest[0].size

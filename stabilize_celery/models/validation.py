@@ -27,7 +27,7 @@ from stabilize_celery.models.problems import (
     refusal,
     shown,
 )
-from stabilize_celery.models.recent import Recent, mark_of
+from stabilize_celery.models.recent import Mark, Recent, mark_of
 from stabilize_celery.models.schema import WorkflowDefinition
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.task import TaskExecution
@@ -77,12 +77,12 @@ def find_problems(workflow: Workflow) -> list[Problem]:
     return [*find_id_problems(workflow), *find_definition_problems(encode_workflow(workflow))]
 
 
-_SOUND: Recent[bool] = Recent(4_096)
+_SOUND: Recent[bool] = Recent(4_096, most_bytes=2**40)
 
 
-def find_definition_problems(raw: object) -> list[Problem]:
-    """Return everything that is wrong with a definition as it came over the wire."""
-    mark = mark_of(raw)
+def find_definition_problems(raw: object, mark: Mark | None = None) -> list[Problem]:
+    """Return everything that is wrong with a definition as it came over the wire; `mark`: its mark, if it is known."""
+    mark = mark or mark_of(raw)
     if _SOUND.get(mark):
         return []
     _definition, problems = read_definition(raw)

@@ -33,7 +33,7 @@ __all__ = ["Plan", "plan"]
 
 _COUNTED = (Increment, Append)
 """Changes whose reply is their result."""
-_Single: TypeAlias = Add | Append | Delete | DeleteFields | Expire | Increment | Index | Rank | Remove | Unrank
+_Single: TypeAlias = Append | Delete | DeleteFields | Expire | Increment | Index | Rank | Remove | Unrank
 """Changes that have commands of their own."""
 
 
@@ -117,36 +117,45 @@ def _there(command: Command, databases: tuple[int, int]) -> Sequence[Command]:
 
 
 def _plan_changes(planned: Plan, address: Address, changes: Sequence[Change]) -> None:
-    """Add commands of changes; fields set of a hash join the HSET that it has, if nothing else came between."""
-    setting: dict[str, dict[str, Value]] = {}
-    begun: list[tuple[int, str, dict[str, Value]]] = []
+    """Add commands of changes.
+
+    What is set of a hash joins the HSET that it has, and what comes into a set its SADD, if nothing else came between.
+    """
+    joined: dict[str, list[SetFields | Add]] = {}
+    begun: list[tuple[int, list[SetFields | Add]]] = []
     commands, places = planned.commands, planned.places
     for change in changes:
-        if type(change) is SetFields:
-            places.append(None)
-            key, fields = change.key, change.fields
-            if key in setting:
-                setting[key].update(fields)
-            elif fields:
-                setting[key] = dict(fields)
-                begun.append((len(commands), key, setting[key]))
-                commands.append(())
-            continue
         places.append(len(commands) if type(change) in _COUNTED else None)
-        for key in change.keys if type(change) is Delete else (getattr(change, "key", ""),):
-            setting.pop(key, None)
-        commands += _change(address, change)  # type: ignore[arg-type]  # all others have commands of their own
-    for at, key, fields in begun:
-        commands[at] = ("HSET", address.key(key), *_flat(fields, key))
+        if not isinstance(change, SetFields | Add):
+            for key in change.keys if isinstance(change, Delete) else (getattr(change, "key", ""),):
+                joined.pop(key, None)
+            commands += _change(address, change)
+        elif (together := joined.get(change.key)) is not None:
+            together.append(change)
+        elif change.fields if isinstance(change, SetFields) else change.members:
+            joined[change.key] = together = [change]
+            begun.append((len(commands), together))
+            commands.append(())
+    for at, together in begun:
+        commands[at] = _together(address, together)
 
 
-def _change(address: Address, change: _Single) -> Iterable[Command]:  # noqa: C901, PLR0911 - one row per kind
+def _together(address: Address, changes: Sequence[SetFields | Add]) -> Command:
+    """Return the command of changes of one key that set fields, or add members."""
+    key = changes[0].key
+    hashes = [change.fields for change in changes if isinstance(change, SetFields)]
+    if hashes:
+        fields = hashes[0] if len(hashes) == 1 else {name: value for one in hashes for name, value in one.items()}
+        return ("HSET", address.key(key), *_flat(fields, key))
+    members = chain.from_iterable(change.members for change in changes if isinstance(change, Add))
+    return ("SADD", address.key(key), *_names(members, f"a member of {key}"))
+
+
+def _change(address: Address, change: _Single) -> Iterable[Command]:  # noqa: PLR0911 - one row per kind
     match change:
         case Increment(key, name, by):
             step = number_of(by, f"the increment of {key}.{name}")
             return (("HINCRBY", address.key(key), name_of(name, f"a field of {key}"), step),)
-        case Add(key, members):
-            return (("SADD", address.key(key), *_names(members, f"a member of {key}")),) if members else ()
         case Remove(key, members):
             return (("SREM", address.key(key), *_names(members, f"a member of {key}")),) if members else ()
         case Append(key, item):

@@ -60,3 +60,22 @@ def test_the_oldest_is_forgotten() -> None:
     recent.keep(None, 7)
 
     assert [recent.get(mark) for mark in (mark_of(0), mark_of(1), mark_of(2), None)] == [None, 1, 2, None]
+
+
+def test_what_was_made_of_much_makes_room_sooner() -> None:
+    """A few large definitions, or many small ones."""
+    texts = ["x" * 400, "y" * 400, "z" * 400]
+    recent: Recent[str] = Recent(10, most_bytes=1_000)
+    for text in texts:
+        recent.keep(mark_of(text), text)
+
+    assert [recent.get(mark_of(text)) for text in texts] == [None, texts[1], texts[2]]
+
+
+def test_what_was_made_on_other_terms_is_another_value() -> None:
+    """The same definition, kept for another time."""
+    recent: Recent[str] = Recent(10)
+    recent.keep(mark_of("a"), "for a day", 1)
+
+    assert recent.get(mark_of("a"), 1) == "for a day"
+    assert recent.get(mark_of("a"), 7) is None
