@@ -13,7 +13,7 @@ from stabilize_celery.client.words import plural
 from stabilize_celery.engine.creation import Creation
 from stabilize_celery.models.limits import MAX_LISTED_PROBLEMS
 from stabilize_celery.models.problems import InvalidWorkflowError
-from stabilize_celery.runtime.service import find_key_problem
+from stabilize_celery.runtime.submission import find_key_problem
 
 __all__ = ["start_batch"]
 

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import repeat
 from types import TracebackType
@@ -129,7 +129,10 @@ class Client:
         *,
         idempotency_keys: Iterable[str | None] | None = None,
     ) -> Handles:
-        """Start several workflows, each for itself; their messages go to the broker in one batch at the end.
+        """Start several workflows, each for itself.
+
+        Those of a list share round trips, up to 16 at a time; those that come one by one are started one by one.
+        Messages that are not sent in the commits go to the broker in one batch at the end.
 
         Args:
             workflows: Each a `Workflow`, or its definition as JSON has it.
@@ -146,7 +149,11 @@ class Client:
         try:
             trace = current_traceparent()
             keyed = zip(workflows, idempotency_keys or repeat(None), strict=idempotency_keys is not None)
-            handles.extend(self.handle(runtime.submit(workflow, key, trace=trace)) for workflow, key in keyed)
+            if isinstance(workflows, Sequence):
+                ids = runtime.submissions.many(keyed, trace=trace)
+            else:
+                ids = (runtime.submit(workflow, key, trace=trace) for workflow, key in keyed)
+            handles.extend(map(self.handle, ids))
         finally:
             try:
                 batch.flush()

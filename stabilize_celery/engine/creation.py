@@ -53,6 +53,11 @@ class Creation:
     """Calling workflow, thread and stage, of an inner workflow."""
     depth: int = 0
 
+    @property
+    def size(self) -> int:
+        """How large its definition is as it is stored (bytes)."""
+        return sum(len(value) for value in self.fields.values() if isinstance(value, bytes))
+
     @classmethod
     def of(
         cls,

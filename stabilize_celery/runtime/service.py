@@ -10,15 +10,12 @@ from functools import partial
 from typing import Any, ClassVar
 
 from stabilize_celery.engine import places
-from stabilize_celery.engine.creation import Creation, create_workflow
 from stabilize_celery.engine.handler import Rules
-from stabilize_celery.engine.ids import keyed_workflow_id
 from stabilize_celery.engine.outside import Answer
 from stabilize_celery.engine.registry import HANDLERS
-from stabilize_celery.engine.state import ENTRY, WORKFLOW_RECORD
+from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import (
     Change,
-    Decision,
     DeleteFields,
     Handling,
     Hash,
@@ -27,11 +24,8 @@ from stabilize_celery.engine.steps import (
     SetFields,
     workflow_slot,
 )
-from stabilize_celery.errors import CommitConflictError, IdempotencyConflictError, UnreachableError
-from stabilize_celery.models.json_values import copy_json
-from stabilize_celery.models.limits import MAX_IDEMPOTENCY_KEY_LENGTH
+from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.messages import CancelTask, FinalizeStage, Message, RunTask
-from stabilize_celery.models.problems import Problem, refusal, shown
 from stabilize_celery.models.redaction import Redaction
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.attempts import AttemptFailedError, Attempts
@@ -43,13 +37,14 @@ from stabilize_celery.runtime.planning import plan_stage
 from stabilize_celery.runtime.ports import Body, Claim, Publisher, TaskRunner
 from stabilize_celery.runtime.reading import read_workflow
 from stabilize_celery.runtime.recording import Recorder
+from stabilize_celery.runtime.submission import Submissions
 from stabilize_celery.runtime.unit import UnitOfWork
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Bury, Due, Store, Transaction
 from stabilize_celery.tasks.builders import NoOpStageBuilder, WaitStageBuilder
 from stabilize_celery.tasks.registry import TaskRegistry
 
-__all__ = ["Runtime", "find_key_problem"]
+__all__ = ["Runtime"]
 
 logger = logging.getLogger("stabilize_celery")
 
@@ -100,6 +95,7 @@ class Runtime:
         self.serves: frozenset[str] = frozenset()
         """Queues that this process gets messages from, as far as is known."""
         self.unit = UnitOfWork(store, publisher, settings, self._plan, pause_ms, observer)
+        self.submissions = Submissions(self.unit, settings)
         self.executor = executor or TaskExecutor(settings.max_output_bytes, redaction=Redaction(settings.redact_keys))
         self._rules = Rules(
             lease_ms=settings.lease_ms,
@@ -239,34 +235,7 @@ class Runtime:
             CommitConflictError: others were first at every try; nothing was written.
 
         """
-        if idempotency_key is not None:
-            if problem := find_key_problem(idempotency_key):
-                raise refusal([Problem("idempotency_key", problem)])
-            workflow_id = keyed_workflow_id(self.settings.namespace, idempotency_key)
-        elif isinstance(definition, Workflow):
-            workflow_id = workflow_id or definition.id
-        chosen = workflow_id or Workflow().id
-        creation = Creation.of(
-            chosen,
-            definition,
-            retention_ms=self.settings.retention_ms,
-            fails_closed=fails_closed,
-            key=idempotency_key or "",
-            trace=trace,
-        )
-        slot = workflow_slot(chosen)
-        done = self.unit.run(slot, lambda _: _creating(creation))
-        if not done.is_applied:
-            done = self.unit.run(slot, lambda _: _creating(creation))
-        if not done.is_applied:
-            raise CommitConflictError(f"workflow {chosen} was not started: others were first at each try; try again.")
-        if done.decision.call != creation.digest:
-            told = f"idempotency key {idempotency_key!r}" if idempotency_key else f"workflow id {chosen!r}"
-            raise IdempotencyConflictError(
-                f"{told} stands for another definition already; nothing was started. "
-                "Use another key, or the same definition"
-            )
-        return chosen
+        return self.submissions.one(definition, idempotency_key, workflow_id, trace=trace, fails_closed=fails_closed)
 
     def ask(self, workflow_id: str, event: Callable[[], Handling]) -> Answer:
         """Apply an outside event (engine/outside.py); a conflict that lasts is asked again by the caller."""
@@ -278,25 +247,3 @@ class Runtime:
     def read(self, workflow_id: str) -> Workflow:
         """Return a workflow as users know it. Raises WorkflowNotFoundError."""
         return read_workflow(self.store, workflow_id)
-
-
-def find_key_problem(key: object) -> str:
-    """Return what is wrong with an idempotency key, which may have come over the wire."""
-    if not isinstance(key, str):
-        return f"expected text, got {shown(key)}"
-    if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY_LENGTH:
-        return f"text of {len(key)} characters; 1 to {MAX_IDEMPOTENCY_KEY_LENGTH} are allowed"
-    problems: list[Problem] = []
-    copy_json(key, "idempotency_key", problems)
-    return problems[0].message if problems else ""
-
-
-def _creating(creation: Creation) -> Handling:
-    key = Hash(places.WORKFLOW)
-    snapshot = yield Read((key,), (places.WORKFLOW,))
-    record = WORKFLOW_RECORD.decode(snapshot[key])
-    if record.status:
-        return Decision(keeps_entry=True, call=record.digest)
-    decision = Decision(call=creation.digest)
-    create_workflow(decision, creation, snapshot.now_us)
-    return decision

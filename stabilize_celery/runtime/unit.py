@@ -154,6 +154,44 @@ class UnitOfWork:
                 return WorkDone(decision, tries=attempt + 1)
         return WorkDone(not_committed(), tries=self._settings.commit_tries)
 
+    def run_together(self, slots: Sequence[Slot], handlers: Sequence[Callable[[], Handling]]) -> list[WorkDone]:
+        """Run handlers that read the same, and once, each on its slot: what one EXEC can span is one unit of work.
+
+        Where others have been faster, or something large has to be read, each is run by itself.
+        """
+        own = dict(zip(slots, handlers, strict=True))
+        done: dict[Slot, WorkDone] = {}
+        for group in self._store.groups(slots):
+            found = self._together(group, [own[slot] for slot in group]) if len(group) > 1 else None
+            if found is None:
+                found = [self.run(slot, lambda _, handler=own[slot]: handler()) for slot in group]  # type: ignore[misc]
+            done |= zip(group, found, strict=True)
+        return [done[slot] for slot in slots]
+
+    def _together(self, slots: Sequence[Slot], handlers: Sequence[Callable[[], Handling]]) -> list[WorkDone] | None:
+        handlings = [handler() for handler in handlers]
+        first, *_ = [next(handling) for handling in handlings]
+        assert isinstance(first, Read)  # noqa: S101 - narrows for the type checker
+        with self._store.group(slots) as session:
+            snapshots = session.read(first.queries, first.watch)
+            if snapshots is None:
+                return None
+            decisions = [_decided(*pair) for pair in zip(handlings, snapshots, strict=True)]
+            prepared = [
+                self.riding(self.prepare(decision, snapshot.now_ms, None, NOT_URGENT))
+                for decision, snapshot in zip(decisions, snapshots, strict=True)
+            ]
+            results = session.commit([one.transaction for one in prepared])
+        for slot, snapshot, one in zip(slots, snapshots, prepared, strict=True):
+            if self.observer is not None:
+                self.observer.saw(slot, snapshot)
+                tell_of_commit(self.observer, slot, one.transaction, is_written=results is not None)
+        if results is None:
+            return None
+        for one, found in zip(prepared, results, strict=True):
+            self.publish(one.to_publish(found))
+        return [WorkDone(decision) for decision in decisions]
+
     def sessions(self, stack: ExitStack) -> "Sessions":
         """Return the sessions of one unit of work, to be closed with `stack`."""
         return Sessions(self._store, stack, self.observer, self.definitions)
@@ -377,6 +415,16 @@ class Sessions:
         del self._open[slot]
         following.begin(HeadStart(message, session, self._entered.pop(slot), read, answer[1]))
         return answer[0]
+
+
+def _decided(handling: Handling, snapshot: Snapshot) -> Decision:
+    """Return what a handler decides that reads once."""
+    try:
+        handling.send(snapshot)
+    except StopIteration as stop:
+        decision: Decision = stop.value
+        return decision
+    raise AssertionError("a handler that is run together with others reads once")
 
 
 def event_fields(event: Event, now_ms: int) -> dict[str, Value]:

@@ -23,6 +23,8 @@ class ClusterPools(Pools):
     and what lies on healthy nodes would wait for all of them.
     """
 
+    is_sharded = True
+
     def __init__(
         self,
         make: Callable[[Node], ConnectionPool],

@@ -10,11 +10,19 @@ import msgpack
 from stabilize_celery.engine.steps import Query, Slot, Snapshot, Value, workflow_slot
 from stabilize_celery.store import keys
 from stabilize_celery.store.addresses import Address, address_of
-from stabilize_celery.store.contract import DueEntry, Filter, Kind, LockState, Page, Session, StoredEvent
+from stabilize_celery.store.contract import DueEntry, Filter, Group, Kind, LockState, Page, Session, StoredEvent
 from stabilize_celery.store.errors import StoreError
 from stabilize_celery.store.listing import Listing
 from stabilize_celery.store.queries import bytes_of, int_of, list_of, pairs_of, scored, text_of, time_us, whole
-from stabilize_celery.store.session import READ_TRIES, PackedSession, Reading, lost_blob, refusal, unreachable
+from stabilize_celery.store.session import (
+    READ_TRIES,
+    PackedGroup,
+    PackedSession,
+    Reading,
+    lost_blob,
+    refusal,
+    unreachable,
+)
 from stabilize_celery.store.values import name_of, number_of, score_of, value_of
 from stabilize_celery.store.vault import PLAIN, Vault
 from stabilize_celery.store.wire import MAX_BLOCK_MS, Batch, Command, LinkLostError, Refused, Reply, Wire
@@ -72,6 +80,20 @@ class CommandStore:
     def session(self, slot: Slot) -> AbstractContextManager[Session]:
         """Check a connection out for one unit of work; what is still watched at the end is unwatched."""
         return PackedSession(self._wire, self._address(slot), self._vault)
+
+    def groups(self, slots: Sequence[Slot]) -> list[list[Slot]]:
+        """Return the slots in groups that one EXEC can span: all in one but on a cluster, where keys lie apart."""
+        if not self._wire.is_sharded:
+            return [list(slots)] if slots else []
+        found: dict[str, list[Slot]] = {}
+        for slot in slots:
+            address = self._address(slot)
+            found.setdefault(address.partition or address.prefix, []).append(slot)
+        return list(found.values())
+
+    def group(self, slots: Sequence[Slot]) -> AbstractContextManager[Group]:
+        """Check a connection out for one unit of work on all slots of a group."""
+        return PackedGroup(self._wire, [self._address(slot) for slot in slots], self._vault)
 
     def close(self) -> None:
         """Close all connections."""

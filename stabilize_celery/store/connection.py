@@ -74,6 +74,11 @@ class RedisWire:
         self._make = make
         self._own = _Here(make)
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether one EXEC can't span any two keys."""
+        return self.here().pools.is_sharded
+
     def link(self, key: str) -> "_RedisLink":
         """Check out a connection to the server that has `key`."""
         pool = self.pool_for(key, self.here().pools)

@@ -20,6 +20,7 @@ __all__ = [
     "Due",
     "DueEntry",
     "Filter",
+    "Group",
     "Kind",
     "LedgerChange",
     "Listed",
@@ -144,6 +145,18 @@ class Session(Protocol):
         ...
 
 
+class Group(Protocol):
+    """WATCH, reads and one EXEC on several slots of one server. Not shared between threads."""
+
+    def read(self, queries: Sequence[Query], watch: Sequence[str] = ()) -> list[Snapshot] | None:
+        """WATCH and read the same of each slot: one round trip. None: there are large values, to be read one by one."""
+        ...
+
+    def commit(self, transactions: Sequence[Transaction]) -> list[list[int | None]] | None:
+        """EXEC of a transaction for each slot, all or none; the results as of `Session.commit`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class DueEntry:
     """A member of a partition's `due` set."""
@@ -214,6 +227,14 @@ class Store(Protocol):
 
     def session(self, slot: Slot) -> AbstractContextManager[Session]:
         """Check a connection out for one unit of work; what is still watched at the end is unwatched."""
+        ...
+
+    def groups(self, slots: Sequence[Slot]) -> list[list[Slot]]:
+        """Return the slots in groups that one EXEC can span: all in one but on a cluster, where keys lie apart."""
+        ...
+
+    def group(self, slots: Sequence[Slot]) -> AbstractContextManager[Group]:
+        """Check a connection out for one unit of work on all slots of a group."""
         ...
 
     # -- the keeper's and the fleet's side ---------------------------------------------------------------------------

@@ -43,6 +43,8 @@ class _MemoryWire:
         self._database = MemoryDatabase(clock_us)
         self._changed = threading.Condition()
 
+    is_sharded = False
+
     def link(self, _key: str) -> "_MemoryLink":
         return _MemoryLink(self)
 

@@ -21,6 +21,8 @@ _MANY = 100_000
 class Pools:
     """The pool of one server. `ClusterPools` is the other kind."""
 
+    is_sharded = False
+
     def __init__(self, make: Callable[[], ConnectionPool]) -> None:
         self._pool = make()
 

@@ -1,6 +1,7 @@
 """WATCH, reads and one EXEC, each step one packed send (PROTOCOL section 4)."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ from stabilize_celery.store.queries import Answer, list_of, question, time_us
 from stabilize_celery.store.vault import PLAIN, Vault
 from stabilize_celery.store.wire import MISROUTED, Command, Link, LinkLostError, Refused, Reply, Wire
 
-__all__ = ["READ_TRIES", "PackedSession", "Reading", "lost_blob", "refusal", "unreachable"]
+__all__ = ["READ_TRIES", "PackedGroup", "PackedSession", "Reading", "lost_blob", "refusal", "unreachable"]
 
 READ_TRIES = 4
 """So often something is read that moves meanwhile (count)."""
@@ -79,14 +80,13 @@ class Reading:
         return Snapshot(answers, time_us(replies[-1]))
 
 
-class PackedSession:
-    """A unit of work on one connection. Not shared between threads."""
+class Conversation:
+    """One connection from its first WATCH to its EXEC; what it watches is lost with it. Not shared between threads."""
 
-    def __init__(self, wire: Wire, address: Address, vault: Vault = PLAIN) -> None:
+    def __init__(self, wire: Wire, key: str) -> None:
         self._wire = wire
-        self._address = address
-        self._vault = vault
-        self._shelf = Shelf()
+        self._key = key
+        """Any key of the server that it is held with."""
         self._link: Link | None = None
         self._is_watching = False
         self._has_lost_watches = False
@@ -98,6 +98,82 @@ class PackedSession:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._hang_up()
+
+    def _ask(self, commands: Sequence[Command]) -> Sequence[Reply]:
+        failure = LinkLostError("the keys are being moved to another node", was_stale=False)
+        for _ in range(READ_TRIES):
+            try:
+                replies = self._open().exchange(commands)
+            except LinkLostError as lost:
+                self._forget_link()
+                if self._has_lost_watches or not lost.was_stale:
+                    raise unreachable(self._wire, lost) from None
+                failure = lost
+                continue
+            if not self._is_misrouted(replies):
+                return _accepted(replies)
+            # The keys are elsewhere now, and what was watched here says nothing any more.
+            self._has_lost_watches = self._has_lost_watches or self._is_watching
+            self._hang_up()
+        raise unreachable(self._wire, failure)
+
+    def _execute(self, commands: Sequence[Command], behind: Sequence[Command]) -> list[Reply] | None:
+        """Send commands as one transaction, and others behind it; None: what was watched is lost, or the answer is."""
+        if self._has_lost_watches:
+            self._hang_up()
+            self._has_lost_watches = False
+            return None
+        try:
+            replies = self._open().exchange([("MULTI",), *commands, ("EXEC",), *behind])
+        except LinkLostError:
+            self._forget_link()
+            self._has_lost_watches = False
+            return None
+        self._is_watching = False
+        return replies
+
+    def _executed(self, replies: Sequence[Reply]) -> list[Reply] | None:
+        """Return the replies of a transaction's commands; None: nothing was written. Raises as `commit` does."""
+        if self._is_misrouted(replies):
+            self._hang_up()
+            return None
+        _accepted(replies)
+        executed = replies[-1]
+        return None if executed is None else list_of(executed)
+
+    def _is_misrouted(self, replies: Sequence[Reply]) -> bool:
+        if Refused not in map(type, replies):
+            return False
+        refused = next((reply for reply in replies if type(reply) is Refused and reply.code in MISROUTED), None)
+        if refused is not None:
+            self._wire.redirected(refused)
+        return refused is not None
+
+    def _open(self) -> Link:
+        if self._link is None:
+            self._link = self._wire.link(self._key)
+        return self._link
+
+    def _forget_link(self) -> None:
+        self._has_lost_watches = self._has_lost_watches or self._is_watching
+        self._is_watching = False
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._link is not None:
+            self._link.close(watching=self._is_watching)
+            self._link = None
+        self._is_watching = False
+
+
+class PackedSession(Conversation):
+    """A unit of work on one slot."""
+
+    def __init__(self, wire: Wire, address: Address, vault: Vault = PLAIN) -> None:
+        super().__init__(wire, address.prefix)
+        self._address = address
+        self._vault = vault
+        self._shelf = Shelf()
 
     def read(self, queries: Sequence[Query], watch: Sequence[str] = ()) -> Snapshot:
         """WATCH the keys, answer the queries, take TIME: one round trip. Watches add up.
@@ -121,7 +197,7 @@ class PackedSession:
         """
         sealed, shelf = self._vault.sealed(self._address, transaction, self._shelf)
         planned = plan(self._address, sealed)
-        replies = self._execute(planned, [])
+        replies = self._execute(planned.commands, [])
         results = None if replies is None else self._outcome(planned, replies)
         return None if results is None else self._written(transaction, results, shelf)
 
@@ -137,7 +213,7 @@ class PackedSession:
         sealed, shelf = self._vault.sealed(self._address, transaction, self._shelf)
         planned = plan(self._address, sealed)
         reading, opening = self._reading(queries, watch, shelf)
-        replies = self._execute(planned, [*opening, *reading.commands])
+        replies = self._execute(planned.commands, [*opening, *reading.commands])
         if replies is None:
             return None
         # Whatever became of EXEC, the WATCH behind it stands.
@@ -171,69 +247,54 @@ class PackedSession:
         keys = [self._address.key(key) for key in watch]
         return Reading(self._address, queries, self._vault, shelf), [("WATCH", *keys)] if keys else []
 
-    def _ask(self, commands: Sequence[Command]) -> Sequence[Reply]:
-        failure = LinkLostError("the keys are being moved to another node", was_stale=False)
-        for _ in range(READ_TRIES):
-            try:
-                replies = self._open().exchange(commands)
-            except LinkLostError as lost:
-                self._forget_link()
-                if self._has_lost_watches or not lost.was_stale:
-                    raise unreachable(self._wire, lost) from None
-                failure = lost
-                continue
-            if not self._is_misrouted(replies):
-                return _accepted(replies)
-            # The keys are elsewhere now, and what was watched here says nothing any more.
-            self._has_lost_watches = self._has_lost_watches or self._is_watching
-            self._hang_up()
-        raise unreachable(self._wire, failure)
-
-    def _execute(self, planned: Plan, behind: Sequence[Command]) -> list[Reply] | None:
-        if self._has_lost_watches:
-            self._hang_up()
-            self._has_lost_watches = False
-            return None
-        try:
-            replies = self._open().exchange([("MULTI",), *planned.commands, ("EXEC",), *behind])
-        except LinkLostError:
-            self._forget_link()
-            self._has_lost_watches = False
-            return None
-        self._is_watching = False
-        return replies
-
     def _outcome(self, planned: Plan, replies: Sequence[Reply]) -> list[int | None] | None:
-        if self._is_misrouted(replies):
-            self._hang_up()
+        executed = self._executed(replies)
+        return None if executed is None else planned.results(executed)
+
+
+class PackedGroup(Conversation):
+    """A unit of work on several slots of one server."""
+
+    def __init__(self, wire: Wire, addresses: Sequence[Address], vault: Vault = PLAIN) -> None:
+        super().__init__(wire, addresses[0].prefix)
+        self._addresses = addresses
+        self._vault = vault
+
+    def read(self, queries: Sequence[Query], watch: Sequence[str] = ()) -> list[Snapshot] | None:
+        """WATCH and read the same of each slot: one round trip. None: there are large values, to be read one by one.
+
+        Raises:
+            StoreError: a key holds something else.
+            UnreachableError: no server answered; nothing is watched any more.
+
+        """
+        readings = [Reading(address, queries, self._vault) for address in self._addresses]
+        keys = [address.key(key) for address in self._addresses for key in watch]
+        opening: list[Command] = [("WATCH", *keys)] if keys else []
+        replies = self._ask([*opening, *(command for reading in readings for command in reading.commands)])
+        self._is_watching = self._is_watching or bool(watch)
+        rest = iter(replies[len(opening) :])
+        snapshots = [reading.snapshot(list(islice(rest, len(reading.commands)))) for reading in readings]
+        return None if any(reading.fetching for reading in readings) else snapshots
+
+    def commit(self, transactions: Sequence[Transaction]) -> list[list[int | None]] | None:
+        """One EXEC with a transaction for each slot; None: a watched key moved, or the answer was lost.
+
+        Raises:
+            StoreError: a value can't be stored, or the server refuses to write; nothing was written.
+
+        """
+        pairs = list(zip(self._addresses, transactions, strict=True))
+        plans = [plan(address, self._vault.sealed(address, one, Shelf())[0]) for address, one in pairs]
+        replies = self._execute([command for planned in plans for command in planned.commands], [])
+        executed = None if replies is None else self._executed(replies)
+        if executed is None:
             return None
-        _accepted(replies)
-        executed = replies[-1]
-        return None if executed is None else planned.results(list_of(executed))
-
-    def _is_misrouted(self, replies: Sequence[Reply]) -> bool:
-        if Refused not in map(type, replies):
-            return False
-        refused = next((reply for reply in replies if type(reply) is Refused and reply.code in MISROUTED), None)
-        if refused is not None:
-            self._wire.redirected(refused)
-        return refused is not None
-
-    def _open(self) -> Link:
-        if self._link is None:
-            self._link = self._wire.link(self._address.prefix)
-        return self._link
-
-    def _forget_link(self) -> None:
-        self._has_lost_watches = self._has_lost_watches or self._is_watching
-        self._is_watching = False
-        self._hang_up()
-
-    def _hang_up(self) -> None:
-        if self._link is not None:
-            self._link.close(watching=self._is_watching)
-            self._link = None
-        self._is_watching = False
+        for address, transaction in pairs:
+            self._vault.written(address, transaction)
+        rest = iter(executed)
+        results = [planned.results(list(islice(rest, len(planned.commands)))) for planned in plans]
+        return [found[: len(one.changes)] for found, one in zip(results, transactions, strict=True)]
 
 
 def _accepted(replies: Sequence[Reply]) -> Sequence[Reply]:

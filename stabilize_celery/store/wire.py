@@ -78,6 +78,11 @@ class Wire(Protocol):
         """Packed sends so far, in this process."""
         ...
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether one EXEC can't span any two keys: they may lie on several servers."""
+        ...
+
     def link(self, key: str) -> Link:
         """Check out a connection to the server that has `key`.
 

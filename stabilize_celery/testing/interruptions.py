@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from stabilize_celery.engine.steps import Query, Slot, Snapshot
-from stabilize_celery.store.contract import Session, Transaction
+from stabilize_celery.store.contract import Group, Session, Transaction
 from stabilize_celery.store.memory import MemoryStore
 
 __all__ = ["InterruptedStore", "Interrupting"]
@@ -46,6 +46,15 @@ class InterruptedStore(MemoryStore):
         with super().session(slot) as session:
             yield _InterruptedSession(slot, session, self._simulation)
 
+    def group(self, slots: Sequence[Slot]) -> AbstractContextManager[Group]:
+        """Check several slots out that can be interrupted."""
+        return self._interrupted_group(slots)
+
+    @contextmanager
+    def _interrupted_group(self, slots: Sequence[Slot]) -> Iterator[Group]:
+        with super().group(slots) as group:
+            yield _InterruptedGroup(slots, group, self._simulation)
+
     def calmly(self, look: Callable[[], Any]) -> Any:
         """Look without moving the clock."""
         before = self._simulation.now_us
@@ -80,3 +89,22 @@ class _InterruptedSession:
         self.simulation.noticed(self.slot, transaction, answer)
         self.simulation.interrupt()
         return answer
+
+
+@dataclass(frozen=True, slots=True)
+class _InterruptedGroup:
+    slots: Sequence[Slot]
+    inner: Group
+    simulation: Interrupting
+
+    def read(self, queries: Sequence[Query], watch: Sequence[str] = ()) -> list[Snapshot] | None:
+        self.simulation.interrupt()
+        return self.inner.read(queries, watch)
+
+    def commit(self, transactions: Sequence[Transaction]) -> list[list[int | None]] | None:
+        self.simulation.interrupt()
+        results = self.inner.commit(transactions)
+        for at, (slot, transaction) in enumerate(zip(self.slots, transactions, strict=True)):
+            self.simulation.noticed(slot, transaction, None if results is None else results[at])
+        self.simulation.interrupt()
+        return results

@@ -60,3 +60,15 @@ class RoundTripContract:
         store.first_due(partitions, 10)
 
         assert store.round_trips - before == 1
+
+    def test_several_slots_cost_as_much_as_one(self, store: CommandStore) -> None:
+        """On one server: WATCH and reads, EXEC."""
+        slots = [workflow_slot(f"wf{number}") for number in range(16)]
+        store.partitions()
+        before = store.round_trips
+        (group,) = store.groups(slots)
+        with store.group(group) as session:
+            session.read((Hash("h"),), ("h",))
+            session.commit([Transaction([Append("l", "x")]) for _ in group])
+
+        assert store.round_trips - before == 2

@@ -101,6 +101,39 @@ class SessionContract:
         assert (whole | payloads, fields | payloads) == ({**payloads, **others}, {**payloads, "tasks": others["tasks"]})
         assert store.look(W, queries)[queries[0]] == {**payloads, **others}
 
+    def test_several_slots_are_written_at_once(self, store: Store) -> None:
+        """Each has its own changes and results; what one EXEC can't span is another group."""
+        slots = [workflow_slot(f"wf{number}") for number in range(40)]
+        for group in store.groups(slots):
+            with store.group(group) as session:
+                found = session.read((Hash("h"),), ("h",))
+                results = session.commit(
+                    [
+                        Transaction([SetFields("h", {"is": slot.name}), Append("l", "x")], [Put("n", {"t": 1}, 5)])
+                        for slot in group
+                    ]
+                )
+            assert found is not None
+            assert [seen.hash("h") for seen in found] == [{}] * len(group)
+            assert results == [[None, 1]] * len(group)
+
+        assert sorted(slot.name for group in store.groups(slots) for slot in group) == sorted(
+            slot.name for slot in slots
+        )
+        assert [store.look(slot, (Hash("h"),)).hash("h") for slot in slots] == [{"is": s.name.encode()} for s in slots]
+        assert store.groups([]) == []
+
+    def test_where_one_of_several_slots_has_moved_nothing_is_written(self, store: Store) -> None:
+        """All or none, as in one slot."""
+        slots = next(iter(store.groups([workflow_slot(f"wf{number}") for number in range(40)])))
+        with store.group(slots) as session:
+            session.read((), ("h",))
+            write(store, SetFields("h", {"is": "other"}), slot=slots[-1])
+
+            assert session.commit([Transaction([SetFields("h", {"is": "mine"})]) for _ in slots]) is None
+        assert store.look(slots[0], (Hash("h"),)).hash("h") == {}
+        assert store.look(slots[-1], (Hash("h"),)).hash("h") == {"is": b"other"}
+
     def test_absent_things_are_empty(self, store: Store) -> None:
         """What is not there reads as empty, and asking for nothing is no error."""
         queries = (

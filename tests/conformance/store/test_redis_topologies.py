@@ -79,6 +79,18 @@ def test_keys_are_spread(cluster: list[RedisServer], cluster_store: RedisStore) 
     assert len(pages(cluster_store, Filter(), 7)) == 40
 
 
+def test_what_lies_in_one_partition_is_written_at_once(cluster_store: RedisStore) -> None:
+    """Keys of several partitions may lie on several nodes, and no EXEC spans them."""
+    slots = [workflow_slot(f"wf{number}") for number in range(60)]
+
+    groups = cluster_store.groups(slots)
+
+    assert [{cluster_store.partition_of(slot.name) for slot in group} for group in groups] == [
+        {cluster_store.partition_of(group[0].name)} for group in groups
+    ]
+    assert len(groups) == len({cluster_store.partition_of(slot.name) for slot in slots})
+
+
 def test_a_slot_that_moves(cluster: list[RedisServer], cluster_store: RedisStore) -> None:
     """A session whose slot moved meanwhile is in conflict; the next one finds the new node."""
     other = RedisStore(f"redis+cluster://127.0.0.1:{cluster[1].port}")

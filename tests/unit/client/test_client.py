@@ -1,12 +1,14 @@
 """Starting workflows and finding them again."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import pytest
 import redis
 
 from stabilize_celery.client import Client
+from stabilize_celery.engine.steps import Query, Slot, Snapshot
 from stabilize_celery.errors import (
     ConfigurationError,
     IdempotencyConflictError,
@@ -20,6 +22,9 @@ from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.lanes import lane_of
 from stabilize_celery.settings import Settings
+from stabilize_celery.store.contract import Group, Transaction
+from stabilize_celery.store.redis_store import RedisStore
+from stabilize_celery.store.vault import Vault
 from tests.servers import free_port
 from tests.unit.client.world import World, gate, stage, workflow
 from tests.unit.runtime.world import RecordingPublisher
@@ -78,6 +83,94 @@ def test_many_start_with_one_batch():
 
     assert [len(batch) for batch in publisher.batches] == [20]
     assert {handle.status() for handle in handles} == {WorkflowStatus.RUNNING}
+
+
+def test_many_of_a_list_share_round_trips(world: World):
+    """Sixteen at a time, in order, each for itself."""
+    flows = [workflow(stage("a"), name=f"n{number}") for number in range(40)]
+    store = world.client.store
+    store.partitions()
+    before = store.round_trips
+
+    handles = world.client.start_many(flows)
+
+    assert store.round_trips - before == 6
+    assert [handle.id for handle in handles] == [flow.id for flow in flows]
+    world.settle()
+    assert {handle.status() for handle in handles} == {WorkflowStatus.SUCCEEDED}
+
+
+def test_one_of_many_may_have_been_started_before(world: World):
+    """By somebody else, by its key, or twice in one list."""
+    first, again = workflow(stage("a")), workflow(stage("a"))
+    world.client.start(first)
+
+    handles = world.client.start_many([first, again, again], idempotency_keys=[None, "k", "k"])
+
+    assert handles[0].id == first.id
+    assert handles[1].id == handles[2].id != again.id
+    assert len(world.client.list().items) == 2
+
+
+def test_one_of_many_that_stands_for_another_definition_leaves_those_before_it_started(world: World):
+    """And nothing of those that come after it in the list is lost: they were started together."""
+    taken = workflow(stage("a"))
+    world.client.start(taken)
+    other = workflow(stage("b"))
+    other.id = taken.id
+    good = workflow(stage("a"))
+
+    with pytest.raises(IdempotencyConflictError, match=taken.id):
+        world.client.start_many([good, other])
+
+    assert world.client.handle(good.id).status() is WorkflowStatus.RUNNING
+
+
+def test_many_with_large_values_keep_them_apart(redis_url: str):
+    """As one that is started by itself does."""
+    with Client(redis_url, store=RedisStore(redis_url, vault=Vault(blob_bytes=1_000))) as client:
+        flows = [workflow(stage("a", context={"page": letter * 5_000})) for letter in "abc"]
+
+        handles = client.start_many(flows)
+
+        assert [handle.get().stages[0].context["page"] for handle in handles] == [letter * 5_000 for letter in "abc"]
+        with redis.Redis.from_url(redis_url) as server:
+            assert {key.decode().rsplit(":", 2)[1] for key in server.scan_iter("*:b")} == {flow.id for flow in flows}
+
+
+@dataclass
+class Overtaken:
+    """A unit of work between whose reads and EXEC something happens."""
+
+    inner: Group
+    happens: Callable[[], object]
+
+    def read(self, queries: Sequence[Query], watch: Sequence[str] = ()) -> list[Snapshot] | None:
+        return self.inner.read(queries, watch)
+
+    def commit(self, transactions: Sequence[Transaction]) -> list[list[int | None]] | None:
+        self.happens()
+        return self.inner.commit(transactions)
+
+
+def test_many_that_somebody_else_starts_at_the_same_time_are_started_one_by_one():
+    """What both start is one workflow; all others are started."""
+    world = World()
+    flows = [workflow(stage("a")) for _ in range(5)]
+    rival = Client(settings=Settings(), store=world.fleet.store, publisher=RecordingPublisher())
+    store = world.client.store
+    group = store.group
+
+    @contextmanager
+    def overtaken(slots: Sequence[Slot]) -> Iterator[Group]:
+        with group(slots) as session:
+            yield Overtaken(session, lambda: rival.start(flows[2]))
+
+    store.group = overtaken  # type: ignore[method-assign]
+    handles = world.client.start_many(flows)
+
+    assert [handle.id for handle in handles] == [flow.id for flow in flows]
+    assert len(world.client.list().items) == 5
 
 
 def test_many_are_sent_in_their_commits_where_those_can_send(redis_url: str):
