@@ -16,16 +16,20 @@ from stabilize_celery.client import Client
 from stabilize_celery.client.dead_letters import dead_letters
 from stabilize_celery.client.why.fleet import Fleet
 from stabilize_celery.client.words import duration, plural
-from stabilize_celery.errors import PayloadError, QueueError, redact_url
+from stabilize_celery.errors import PayloadError, QueueError, WritesRefusedError, redact_url
 from stabilize_celery.runtime.findings import Finding
 from stabilize_celery.runtime.survey import survey, unreadable
 from stabilize_celery.settings import Settings
+from stabilize_celery.store.contract import Store
+from stabilize_celery.store.errors import StoreError
 from stabilize_celery.transport.process import vault_of
 from stabilize_celery.transport.producer import ProducerPublisher
 from stabilize_celery.transport.publish import names_of_its_own
 
 __all__ = ["Check", "add_doctor", "check_findings", "check_server", "told_findings"]
 
+_NOBODY = "doctor"
+"""A listener that does not exist: its bell is forgotten after a minute."""
 _OVERDUE_MS = 5_000
 _LOOKED_AT = 100
 _OLDEST = (6, 2)
@@ -57,7 +61,13 @@ def doctor(
     Checks every workflow, so it takes a while if there are many.
     """
     client = session.client()
-    checks = [*check_server(client.store.health()), *_check_fleet(client), *_check_work(client), _check_broker(client)]
+    checks = [
+        *check_server(client.store.health()),
+        *_check_writes(client.store),
+        *_check_fleet(client),
+        *_check_work(client),
+        _check_broker(client),
+    ]
     try:
         findings = _survey(client, mends=repair)
         checks.append(check_findings(findings, mends=repair))
@@ -126,6 +136,20 @@ def check_server(health: Mapping[str, str]) -> Iterator[Check]:
     is_kept = policy in ("noeviction", "unknown")
     told = f"maxmemory-policy is {policy}" + ("" if is_kept else ": state can vanish.")
     yield Check("maxmemory_policy", is_kept, told, "" if is_kept else "Set it to noeviction (deploy/redis.conf).")
+
+
+def _check_writes(store: Store) -> Iterator[Check]:
+    """Yield whether every partition takes writes: a server that answers may be full, or miss its replicas."""
+    try:
+        for number in range(store.partitions()):
+            store.ring(number, _NOBODY)
+    except WritesRefusedError as error:
+        yield Check("writes", False, f"no workflow moves: {error}", "Workers go on by themselves afterwards.")
+    except StoreError:
+        # This user may only read: whether the workers may write is not known here.
+        return
+    else:
+        yield Check("writes", True, "writes are taken")
 
 
 def _check_fleet(client: Client) -> Iterator[Check]:

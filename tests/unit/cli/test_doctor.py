@@ -3,6 +3,7 @@
 import base64
 
 import pytest
+import redis
 from celery import Celery
 
 from stabilize_celery.cli.doctor import check_agreement, check_server
@@ -10,6 +11,7 @@ from stabilize_celery.client import Client
 from stabilize_celery.settings import Settings
 from stabilize_celery.transport.process import vault_of
 from stabilize_celery.transport.publish import names_of_its_own
+from tests.servers import RedisServer
 from tests.unit.cli.conftest import Program
 from tests.unit.client.world import stage, workflow
 
@@ -49,6 +51,20 @@ def test_a_finding_says_what_to_change(changed, found, advice):
 def test_what_a_managed_server_does_not_tell_is_no_finding():
     unknown = dict.fromkeys(("redis_version", "appendonly", "appendfsync", "maxmemory_policy"), "unknown")
     assert all(check.ok for check in check_server({**HEALTHY, **unknown}))
+
+
+def test_a_server_that_takes_no_writes_is_a_problem(program: Program) -> None:
+    """It answers every question all the same: too few replicas, memory or disk full."""
+    with RedisServer(append_only=True) as server:
+        place = ("--redis-url", server.url)
+        healthy = program("doctor", *place)
+        with redis.Redis.from_url(server.url) as client:
+            client.config_set("min-replicas-to-write", 1)
+        ill = program("doctor", *place)
+
+    assert "✔ writes are taken" in healthy.out
+    assert ill.code == 1
+    assert "✘ no workflow moves: too few replicas of this Redis answer" in ill.text
 
 
 # -- do producers and workers agree? -----------------------------------------------------------------------------------
