@@ -1,15 +1,13 @@
 """TaskRegistry, whose task types this process finds again: a program may start a workflow before it has a processor."""
 
 from collections.abc import Iterator
-from itertools import count
-from weakref import WeakValueDictionary
 
+from stabilize_celery.compat.made import Made
 from stabilize_celery.tasks import registry
 
 __all__ = ["TaskRegistry"]
 
-_MADE: WeakValueDictionary[int, "TaskRegistry"] = WeakValueDictionary()
-_NUMBERS = count()
+_MADE: Made["TaskRegistry"] = Made()
 
 
 class TaskRegistry(registry.TaskRegistry):
@@ -17,9 +15,9 @@ class TaskRegistry(registry.TaskRegistry):
 
     def __init__(self, *, ready_made: bool = True) -> None:
         super().__init__(ready_made=ready_made)
-        _MADE[next(_NUMBERS)] = self
+        _MADE.add(self)
 
     @staticmethod
     def made() -> Iterator["TaskRegistry"]:
         """Yield those of this process, the newest first."""
-        yield from reversed(list(_MADE.values()))
+        yield from reversed(_MADE)

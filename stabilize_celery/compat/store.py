@@ -4,16 +4,16 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from copy import deepcopy
-from itertools import count, islice
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self
-from weakref import WeakValueDictionary
 
 from stabilize_celery.client.client import Client
 from stabilize_celery.client.handle import WorkflowHandle
 from stabilize_celery.client.outcomes import Outcome
 from stabilize_celery.compat.jumps import declare_jumps
 from stabilize_celery.compat.list_outputs import join_list_outputs
+from stabilize_celery.compat.made import Made
 from stabilize_celery.compat.registry import TaskRegistry
 from stabilize_celery.compat.retold import retold
 from stabilize_celery.compat.transactions import StoreTransaction, transaction
@@ -50,9 +50,7 @@ class _Kept:
 
 _NAMED: dict[str, _Kept] = {}
 """Stores in memory that have a name: as long as this process."""
-_MADE: WeakValueDictionary[int, "RedisWorkflowStore"] = WeakValueDictionary()
-"""The stores of this process, in the order in which they were made."""
-_NUMBERS = count()
+_MADE: Made["RedisWorkflowStore"] = Made()
 
 
 class RedisWorkflowStore:
@@ -94,7 +92,7 @@ class RedisWorkflowStore:
         """The task types of the processor in this process, if there is one yet."""
         self.drafts, self._owners = self._kept.drafts, self._kept.owners
         """Workflows that wait for their start, by id."""
-        _MADE[next(_NUMBERS)] = self
+        _MADE.add(self)
 
     def __enter__(self) -> Self:
         return self
@@ -111,17 +109,17 @@ class RedisWorkflowStore:
     @staticmethod
     def holding(workflow_id: str) -> "RedisWorkflowStore | None":
         """Return the store of this process in which a workflow waits for its start, if there is one."""
-        return next((store for store in list(_MADE.values()) if workflow_id in store.drafts), None)
+        return next((store for store in _MADE if workflow_id in store.drafts), None)
 
     @staticmethod
     def newest() -> "RedisWorkflowStore | None":
         """Return the store of this process that was made last, if there is one."""
-        return next(reversed(list(_MADE.values())), None)
+        return next(reversed(_MADE), None)
 
     @staticmethod
     def knowing(workflow_id: str) -> "RedisWorkflowStore | None":
         """Return a store of this process that has a workflow, started or not, if there is one."""
-        return next((store for store in list(_MADE.values()) if store.exists(workflow_id)), None)
+        return next((store for store in _MADE if store.exists(workflow_id)), None)
 
     def publish_to(self, publisher: Publisher) -> None:
         """Send what this store's workflows owe there, from now on."""
