@@ -96,8 +96,14 @@ def fire_cancelling(
 
     Returns the change of `act`, and the rest of the region is to be judged by another look; None: there is none.
     """
-    for ref, place in region.places.items():
-        if place.plan.upstream and (firings := region.judge(ref)):
+    for ref, before in region.places.items():
+        if not before.plan.upstream or not any(before.waiting.values()):
+            continue
+        # What has arrived is read behind the WATCH of what lives: each thread is there in one of them.
+        yield Read((_LIVE,), (places.LIVE,))
+        seen = yield Read(place_queries(ref), (places.arrivals(ref), places.join(ref)))
+        place = read_places(seen, [ref], {f"r:{ref}": b"%d" % before.runs})[ref]
+        if firings := Region({**region.places, ref: place}).judge(ref):
             moves = yield from apply_firings(decision, workflow_id, Region({ref: place}), firings)
             told = f"the join {ref!r} has fired without it"
             cleared = yield from clear_stages(decision, workflow_id, record, place.plan.upstream, told)

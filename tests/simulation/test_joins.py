@@ -276,9 +276,6 @@ def test_an_and_join_in_a_loop_fires_once_per_pass(seed: int) -> None:
     assert story.events("stage.started").count("j") == 3
 
 
-@pytest.mark.xfail(
-    reason="what arrives between the looks at the join and at the live runs is neither used nor given up"
-)
 def test_case_10_a_cancelling_join_takes_all_that_came_before_it_fired() -> None:
     """J=cancelling DISCRIMINATOR(B,C,D): D comes before its look commits, C between two looks of its second try."""
     branches = [gate(ref, "a") for ref in "bcd"]
