@@ -238,13 +238,13 @@ _OUTSIDE = (
     ),
     (
         "creation does not watch for a twin",
-        "runtime/service.py",
+        "runtime/submission.py",
         "    snapshot = yield Read((key,), (places.WORKFLOW,))\n",
         "    snapshot = yield Read((key,), ())\n",
     ),
     (
         "creation does not look for a twin",
-        "runtime/service.py",
+        "runtime/submission.py",
         "    if record.status:\n        return Decision(keeps_entry=True, call=record.digest)\n",
         "",
     ),
@@ -309,14 +309,32 @@ _SHARING = (
     (
         "what was read before a WATCH began is taken for true",
         "runtime/draft.py",
-        "stale = asked.difference(self._watched).union(unread)",
+        "stale = {query.key for query in queries}.difference(self._watched).union(unread) if unread else _NONE",
         "stale = frozenset(unread)",
     ),
     (
         "what was read of a key before its WATCH began is taken for true later",
         "runtime/draft.py",
-        "stale = asked.difference(self._watched).union(unread)",
-        "stale = asked.difference(self._watched)",
+        "stale = {query.key for query in queries}.difference(self._watched).union(unread) if unread else _NONE",
+        "stale = {query.key for query in queries}.difference(self._watched) if unread else _NONE",
+    ),
+    (
+        "a draft tells a counter that others may change",
+        "runtime/draft.py",
+        "        if key in self._watched and key in self._hashes:\n            return int",
+        "        if key in self._hashes:\n            return int",
+    ),
+    (
+        "the end of a workflow is judged by counters that are not WATCHed",
+        "engine/handlers/settle_workflow.py",
+        "watch = [places.COUNTERS, places.FAILURES, places.LIVE]",
+        "watch = [places.FAILURES, places.LIVE]",
+    ),
+    (
+        "a record in a draft stays as it was when fields of its hash are deleted",
+        "runtime/draft.py",
+        "record = self._records.pop(key, None)",
+        "record = self._records.get(key)",
     ),
     (
         "a process does not go on with the task that it kept",

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import count
+from collections.abc import Iterator, Sequence
+from itertools import count, permutations
 
 import pytest
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import pack
-from stabilize_celery.engine.plan import StagePlan
+from stabilize_celery.engine.plan import StagePlan, TaskPlan
+from stabilize_celery.engine.state import RUN, Room, TaskState
 from stabilize_celery.engine.steps import (
     Add,
     Append,
+    Delete,
     DeleteFields,
     Fields,
     Hash,
@@ -159,6 +161,41 @@ def test_a_merge_message_is_read_though_it_is_drafted(draft: Draft, session: Ses
     draft.add(Transaction(ledger=[Put("Settle", ENTRY, 10, keep_earlier=True)]))
 
     assert draft.read((Hash(places.ledger("Settle")),)).hash(places.ledger("Settle"))["tries"] == b"4"
+
+
+RUN_OF = places.run("t")
+CHANGES_OF_A_RUN = {
+    "plain fields": SetFields(RUN_OF, RUN.encode(status="RUNNING", started_ms=7, code_runs=True)),
+    "what tasks give": SetFields(
+        RUN_OF, RUN.encode(context={"a": (1, 2)}, planned={"tasks": [TaskPlan("1", "n", "t")]})
+    ),
+    "structs": SetFields(RUN_OF, RUN.encode(tasks=[TaskState(status="RUNNING")], rooms=[Room("t", "s")])),
+    "nothing in place of something": SetFields(RUN_OF, RUN.encode(sub=None)),
+    "fields that are gone": DeleteFields(RUN_OF, ("signal", "payload", "status")),
+    "fields of nobody's making": SetFields(RUN_OF, {"status": "BUFFERED", "later_versions": "x"}),
+    "the hash itself": Delete((RUN_OF,)),
+}
+
+
+@pytest.mark.parametrize("changes", list(permutations(CHANGES_OF_A_RUN, 2)), ids=" then ".join)
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_record_is_what_its_hash_will_say(
+    draft: Draft, session: Session, changes: Sequence[str], is_new: bool
+) -> None:
+    """Whoever reads it gets it from the draft without decoding, and must not notice."""
+    born = SetFields(RUN_OF, RUN.encode(ref="a", status="SUSPENDED", created_us=1, signal="go", payload={"n": 1}))
+    if is_new:
+        draft.read((), ())
+        draft.add(Transaction([born]))
+    else:
+        session.commit(Transaction([born]))
+
+    for change in (None, *changes):
+        if change is not None:
+            draft.add(Transaction([CHANGES_OF_A_RUN[change]]))
+        seen = draft.read((Hash(RUN_OF),), (RUN_OF,))
+
+        assert repr(seen.record(RUN_OF, RUN.decode)) == repr(RUN.decode(dict(seen.hash(RUN_OF))))
 
 
 def test_a_counter_under_watch_tells_what_it_will_be(draft: Draft) -> None:
