@@ -165,19 +165,19 @@ def test_a_merge_message_is_read_though_it_is_drafted(draft: Draft, session: Ses
 
 RUN_OF = places.run("t")
 CHANGES_OF_A_RUN = {
-    "plain fields": SetFields(RUN_OF, RUN.encode(status="RUNNING", started_ms=7, code_runs=True)),
-    "what tasks give": SetFields(
+    "plain-fields": SetFields(RUN_OF, RUN.encode(status="RUNNING", started_ms=7, code_runs=True)),
+    "what-tasks-give": SetFields(
         RUN_OF, RUN.encode(context={"a": (1, 2)}, planned={"tasks": [TaskPlan("1", "n", "t")]})
     ),
     "structs": SetFields(RUN_OF, RUN.encode(tasks=[TaskState(status="RUNNING")], rooms=[Room("t", "s")])),
-    "nothing in place of something": SetFields(RUN_OF, RUN.encode(sub=None)),
-    "fields that are gone": DeleteFields(RUN_OF, ("signal", "payload", "status")),
-    "fields of nobody's making": SetFields(RUN_OF, {"status": "BUFFERED", "later_versions": "x"}),
-    "the hash itself": Delete((RUN_OF,)),
+    "nothing-in-place-of-something": SetFields(RUN_OF, RUN.encode(sub=None)),
+    "fields-that-are-gone": DeleteFields(RUN_OF, ("signal", "payload", "status")),
+    "fields-of-nobodys-making": SetFields(RUN_OF, {"status": "BUFFERED", "later_versions": "x"}),
+    "the-hash-itself": Delete((RUN_OF,)),
 }
 
 
-@pytest.mark.parametrize("changes", list(permutations(CHANGES_OF_A_RUN, 2)), ids=" then ".join)
+@pytest.mark.parametrize("changes", list(permutations(CHANGES_OF_A_RUN, 2)), ids="-then-".join)
 @pytest.mark.parametrize("is_new", [True, False])
 def test_a_record_is_what_its_hash_will_say(
     draft: Draft, session: Session, changes: Sequence[str], is_new: bool
