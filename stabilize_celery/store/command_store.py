@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 
 import msgpack
 
@@ -332,23 +333,22 @@ class CommandStore:
         return {name: count for name, count in zip(keys.STATUSES, sums, strict=False) if count}, sums[-1]
 
     def health(self) -> dict[str, str]:
-        """Return what `doctor` looks at; what the server does not tell is `unknown`."""
-        key = keys.partitions(self.namespace)
+        """Return what `doctor` looks at; what the server does not tell is `unknown`.
+
+        Of a cluster's nodes that one counts which is most likely to lose something: each has a part of the state.
+        """
         self.time_ms()
         began = time.perf_counter()
         self.time_ms()
         ping_ms = (time.perf_counter() - began) * 1000
         commands: list[Command] = [("INFO",), *(("CONFIG", "GET", name) for name in _SETTINGS)]
         try:
-            ((info, *configured),) = self._wire.gather([Batch(key, commands)])
+            servers = self._wire.survey(commands)
         except LinkLostError as lost:
             raise unreachable(self._wire, lost) from None
-        told = _info(info)
-        settings = {name.replace("-", "_"): _setting(reply) for name, reply in zip(_SETTINGS, configured, strict=True)}
-        # A managed Redis may refuse CONFIG, and tells most of it in INFO.
-        settings["appendonly"] = settings["appendonly"] or {"0": "no", "1": "yes"}.get(told.get("aof_enabled", ""), "")
-        settings["maxmemory_policy"] = settings["maxmemory_policy"] or told.get("maxmemory_policy", "")
-        found = {"redis_version": told.get("redis_version", ""), **settings, "ping_ms": f"{ping_ms:.2f}"}
+        told = [_told_of(info, configured) for info, *configured in servers]
+        found = {name: min((one[name] for one in told), key=partial(_trust, name)) for name in told[0]}
+        found["ping_ms"] = f"{ping_ms:.2f}"
         return {name: value or "unknown" for name, value in found.items()} | {"url": self._wire.url}
 
     # -- asking --------------------------------------------------------------------------------------------------------
@@ -432,6 +432,26 @@ def _partition_count(key: str, stored: bytes) -> int:
             "keys of this namespace. Put the number back that it was made with, or use another namespace"
         )
     return int(stored)
+
+
+def _told_of(info: Reply, configured: Sequence[Reply]) -> dict[str, str]:
+    """Return what a server says of itself; what it does not tell is empty."""
+    told = _info(info)
+    settings = {name.replace("-", "_"): _setting(reply) for name, reply in zip(_SETTINGS, configured, strict=True)}
+    # A managed Redis may refuse CONFIG, and tells most of it in INFO.
+    settings["appendonly"] = settings["appendonly"] or {"0": "no", "1": "yes"}.get(told.get("aof_enabled", ""), "")
+    settings["maxmemory_policy"] = settings["maxmemory_policy"] or told.get("maxmemory_policy", "")
+    return {"redis_version": told.get("redis_version", ""), **settings}
+
+
+_SAFEST = {"appendonly": "yes", "appendfsync": "always", "maxmemory_policy": "noeviction"}
+
+
+def _trust(name: str, value: str) -> tuple[object, ...]:
+    """Return a key that is the smallest for what is most likely to lose something, or for the oldest version."""
+    if name == "redis_version":
+        return tuple(int(part) if part.isdecimal() else 0 for part in value.split("."))
+    return (value == _SAFEST[name], value == "everysec", value)
 
 
 def _setting(reply: Reply) -> str:

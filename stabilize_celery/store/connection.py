@@ -13,7 +13,16 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from stabilize_celery.store.pools import Pools
 from stabilize_celery.store.resp import packed, received
-from stabilize_celery.store.wire import MAX_BLOCK_MS, MISROUTED, Batch, Command, LinkLostError, Refused, Reply
+from stabilize_celery.store.wire import (
+    MAX_BLOCK_MS,
+    Batch,
+    Command,
+    LinkLostError,
+    Refused,
+    Reply,
+    misrouting,
+    nobody_serves,
+)
 
 __all__ = ["PoolsFactory", "RedisWire"]
 
@@ -114,6 +123,14 @@ class RedisWire:
                 if cursor == b"0":
                     break
 
+    def survey(self, commands: Sequence[Command]) -> list[list[Reply]]:
+        """Ask each server the same; what may be asked twice."""
+        try:
+            pools = self.here().pools.everywhere()
+        except RedisError as error:
+            raise self.lost(error, was_stale=False) from None
+        return [self.converse(pool, commands) for pool in pools]
+
     def gather(self, batches: Sequence[Batch]) -> list[list[Reply]]:
         """Carry out what may be done twice; a connection that the server had closed is replaced once."""
         gathered = _Gathered(self, batches)
@@ -136,19 +153,22 @@ class RedisWire:
 
     def wait(self, batch: Batch, block_ms: int) -> list[Reply]:  # noqa: ARG002 - all patient sockets wait long enough
         """Carry out commands of which one blocks, on a connection that is patient enough."""
+        failure = LinkLostError("no node takes them over", was_stale=False)
         for _ in range(_GATHER_TRIES):
             pool = self.pool_for(batch.key, self.here().patient_pools)
             try:
                 replies = self.converse(pool, batch.commands)
-            except LinkLostError:
+            except LinkLostError as lost:
                 if self._other_than(pool, batch.key, self.here().patient_pools) is None:
                     raise
+                failure = lost
                 continue
-            refused = _misrouting(replies)
+            refused = misrouting(replies)
             if refused is None:
                 return replies
             self.here().patient_pools.redirected(refused)
-        raise LinkLostError("the keys are being moved to another node", was_stale=False)
+            failure = nobody_serves(refused)
+        raise failure
 
     def close(self) -> None:
         """Close all connections."""
@@ -221,6 +241,8 @@ class _Gathered:
         self._open = [at for at, batch in enumerate(batches) if batch.commands]
         self._tries = 0
         self.replies: list[list[Reply]] = [[] for _ in batches]
+        self._failures: dict[int, LinkLostError] = {}
+        """Why batches are asked for again."""
         self.lost: dict[int, LinkLostError] = {}
         """Positions of batches whose server does not answer, and what its connection said."""
 
@@ -229,16 +251,16 @@ class _Gathered:
         if not self._open:
             return False
         if self._tries == _GATHER_TRIES:
-            gone = LinkLostError("the keys are being moved to another node", was_stale=False)
-            self.lost |= dict.fromkeys(self._open, gone)
+            self.lost |= {at: self._failures[at] for at in self._open}
             self._open = []
             return False
         self._tries += 1
         asked, self._open = self._open, []
         for pool, here in self._by_pool(asked).items():
             self._ask(pool, here)
-        refusals = {at: found for at in asked if at not in self.lost and (found := _misrouting(self.replies[at]))}
+        refusals = {at: found for at in asked if at not in self.lost and (found := misrouting(self.replies[at]))}
         if refusals:
+            self._failures |= {at: nobody_serves(refused) for at, refused in refusals.items()}
             self._open += [at for at in refusals if at not in self._open]
             self._wire.redirected(next(iter(refusals.values())))
         return True
@@ -256,6 +278,7 @@ class _Gathered:
     def _taken_over(self, pool: ConnectionPool, here: Sequence[int], lost: LinkLostError) -> list[int]:
         """Return what lies on another node by now, as the map, read anew, says: a replica may have taken over."""
         now = self._by_pool(here)
+        self._failures |= dict.fromkeys(here, lost)
         self.lost |= dict.fromkeys(now.pop(pool, ()), lost)
         return [at for positions in now.values() for at in positions]
 
@@ -324,7 +347,3 @@ def _taken(connections: deque[Connection]) -> Connection | None:
         return connections.pop()
     except IndexError:
         return None
-
-
-def _misrouting(replies: Sequence[Reply]) -> Refused | None:
-    return next((reply for reply in replies if isinstance(reply, Refused) and reply.code in MISROUTED), None)

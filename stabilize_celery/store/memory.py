@@ -56,6 +56,9 @@ class _MemoryWire:
             found = list(self._database.matching(pattern))
         yield from found
 
+    def survey(self, commands: Sequence[Command]) -> list[list[Reply]]:
+        return self.gather([Batch("", commands)])
+
     def gather(self, batches: Sequence[Batch]) -> list[list[Reply]]:
         with self._changed:
             self.round_trips += 1

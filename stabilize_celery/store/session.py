@@ -15,7 +15,7 @@ from stabilize_celery.store.contract import Transaction
 from stabilize_celery.store.errors import StoreError, WrongKindError
 from stabilize_celery.store.queries import Answer, list_of, question, time_us
 from stabilize_celery.store.vault import PLAIN, Vault
-from stabilize_celery.store.wire import MISROUTED, Command, Link, LinkLostError, Refused, Reply, Wire
+from stabilize_celery.store.wire import Command, Link, LinkLostError, Refused, Reply, Wire, misrouting, nobody_serves
 
 __all__ = ["READ_TRIES", "PackedGroup", "PackedSession", "Reading", "lost_blob", "refusal", "unreachable"]
 
@@ -100,7 +100,7 @@ class Conversation:
         self._hang_up()
 
     def _ask(self, commands: Sequence[Command]) -> Sequence[Reply]:
-        failure = LinkLostError("the keys are being moved to another node", was_stale=False)
+        failure = LinkLostError("nobody answers", was_stale=False)
         for _ in range(READ_TRIES):
             try:
                 replies = self._open().exchange(commands)
@@ -110,8 +110,10 @@ class Conversation:
                     raise unreachable(self._wire, lost) from None
                 failure = lost
                 continue
-            if not self._is_misrouted(replies):
+            refused = self._misrouted(replies)
+            if refused is None:
                 return _accepted(replies)
+            failure = nobody_serves(refused)
             # The keys are elsewhere now, and what was watched here says nothing any more.
             self._has_lost_watches = self._has_lost_watches or self._is_watching
             self._hang_up()
@@ -134,20 +136,19 @@ class Conversation:
 
     def _executed(self, replies: Sequence[Reply]) -> list[Reply] | None:
         """Return the replies of a transaction's commands; None: nothing was written. Raises as `commit` does."""
-        if self._is_misrouted(replies):
+        if self._misrouted(replies) is not None:
             self._hang_up()
             return None
         _accepted(replies)
         executed = replies[-1]
         return None if executed is None else list_of(executed)
 
-    def _is_misrouted(self, replies: Sequence[Reply]) -> bool:
-        if Refused not in map(type, replies):
-            return False
-        refused = next((reply for reply in replies if type(reply) is Refused and reply.code in MISROUTED), None)
+    def _misrouted(self, replies: Sequence[Reply]) -> Refused | None:
+        """Learn who has the keys, if they are not there."""
+        refused = misrouting(replies)
         if refused is not None:
             self._wire.redirected(refused)
-        return refused is not None
+        return refused
 
     def _open(self) -> Link:
         if self._link is None:
@@ -220,7 +221,7 @@ class PackedSession(Conversation):
         self._is_watching = bool(watch)
         executed = len(planned.commands) + 2
         results = self._outcome(planned, replies[:executed])
-        if results is None or self._is_misrouted(replies[executed:]):
+        if results is None or self._misrouted(replies[executed:]) is not None:
             self._hang_up()
             return None
         results = self._written(transaction, results, shelf)

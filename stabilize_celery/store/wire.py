@@ -7,7 +7,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-__all__ = ["MAX_BLOCK_MS", "MISROUTED", "Batch", "Command", "Link", "LinkLostError", "Refused", "Reply", "Wire"]
+__all__ = [
+    "MAX_BLOCK_MS",
+    "MISROUTED",
+    "Batch",
+    "Command",
+    "Link",
+    "LinkLostError",
+    "Refused",
+    "Reply",
+    "Wire",
+    "misrouting",
+    "nobody_serves",
+]
 
 Command: TypeAlias = tuple[bytes | str | int, ...]
 """Name and arguments."""
@@ -38,6 +50,20 @@ class LinkLostError(Exception):
         self.reason = reason
         self.was_stale = was_stale
         """Whether a fresh connection may well work: the old one had been closed by the server."""
+
+
+def misrouting(replies: Sequence[Reply]) -> Refused | None:
+    """Return the first refusal that says that the keys are not there, or not now."""
+    if Refused not in map(type, replies):
+        return None
+    return next((reply for reply in replies if isinstance(reply, Refused) and reply.code in MISROUTED), None)
+
+
+def nobody_serves(refused: Refused) -> LinkLostError:
+    """Return the error for keys that no node of a cluster serves, as its last `MISROUTED` refusal says."""
+    is_down = refused.code == "CLUSTERDOWN"
+    told = f"the cluster is down: {refused.text}" if is_down else "the keys are being moved to another node"
+    return LinkLostError(told, was_stale=False)
 
 
 class Link(Protocol):
@@ -101,6 +127,15 @@ class Wire(Protocol):
 
         Raises:
             LinkLostError: a connection broke.
+
+        """
+        ...
+
+    def survey(self, commands: Sequence[Command]) -> list[list[Reply]]:
+        """Ask each server the same, what may be asked twice; one list of replies per server.
+
+        Raises:
+            LinkLostError: one does not answer.
 
         """
         ...

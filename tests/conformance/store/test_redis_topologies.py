@@ -236,7 +236,6 @@ def _owe(store: RedisStore, workflow_id: str, name: str, **fields: Value) -> Non
         assert session.commit(Transaction(ledger=[Put(name, entry, 1)])) is not None
 
 
-@pytest.mark.xfail(reason="health() asks the one node that has the namespace's own keys")
 def test_settings_of_each_node_count(cluster: list[RedisServer], cluster_store: RedisStore) -> None:
     """State lies on all of them: one that may forget it is told, whichever it is."""
     for node in cluster:
@@ -247,7 +246,6 @@ def test_settings_of_each_node_count(cluster: list[RedisServer], cluster_store: 
             ask(node, "CONFIG", "SET", "maxmemory-policy", "noeviction")
 
 
-@pytest.mark.xfail(reason="what a node refuses a command with is dropped, and a move of slots is assumed")
 def test_a_cluster_that_is_down_says_so() -> None:
     """One that wants all slots covered serves none when a node is lost: that is no move of slots."""
     with cluster_of(2, "--cluster-node-timeout", "500") as (one, two):
