@@ -32,7 +32,10 @@ def test_a_broker_url_in_kombus_words(url: str, told: str) -> None:
     assert broker_settings(url, 5.0)["broker_url"] == told
 
 
-@pytest.mark.xfail(reason="the clients that ask the sentinels have redis-py's retries: each that is away costs seconds")
+@pytest.mark.xfail(
+    reason="the clients that ask the sentinels have redis-py's retries: each that is away costs seconds",
+    strict=False,  # how many is drawn at random, rarely below one
+)
 def test_a_sentinel_that_is_away_costs_a_connection_no_time() -> None:
     """The next one is asked at once: a machine that is lost takes its sentinel with it, often beside the master."""
     with RedisServer() as master, RedisServer(sentinel=[f"monitor shop 127.0.0.1 {master.port} 1"]) as sentinel:
