@@ -5,7 +5,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -103,14 +103,13 @@ class LocalClaims:
         if self._is_ending():
             raise SystemExit
 
-    @contextmanager
-    def going_on(self, message: Message) -> Iterator[None]:
+    def going_on(self, message: Message) -> AbstractContextManager[None]:
         """Make a message known that Celery has not delivered: to the main process, and to who watches with Flower."""
+        if self._turns is None:
+            return nullcontext() if self._events is None else self._events.around(message)
         task_id, task_type = f"{message.workflow_id}/{message.name}", getattr(message, "task_type", "")
-        known = self._turns.going_on(task_id, task_type, type(message).__name__) if self._turns else nullcontext()
-        seen = self._events.around(message) if self._events else nullcontext()
-        with known, seen:
-            yield
+        known = self._turns.going_on(task_id, task_type, type(message).__name__)
+        return known if self._events is None else _inside(known, self._events.around(message))
 
     def look(self, older_than_s: float = 0.0) -> list[Claim]:
         """Look at the bodies that run for longer; ask those to stop whose claim is gone or time is over, return them.
@@ -186,6 +185,12 @@ class LocalClaims:
     def _first_end(self) -> float:
         ends = (watched.ends_s for watched in list(self._bodies.values()))
         return min((end for end in ends if end is not None), default=float("inf"))
+
+
+@contextmanager
+def _inside(outer: AbstractContextManager[None], inner: AbstractContextManager[None]) -> Iterator[None]:
+    with outer, inner:
+        yield
 
 
 def _has_ended(fields: Mapping[str, bytes]) -> bool:

@@ -60,25 +60,12 @@ class Turns:
         self._threads: dict[int, Going] = {}
         self._main_pid = os.getpid()
 
-    @contextmanager
-    def going_on(self, task_id: str, task_type: str, kind: str) -> Iterator[None]:
+    def going_on(self, task_id: str, task_type: str, kind: str) -> AbstractContextManager[None]:
         """Make a message of a kind known, inside; `task_type` is that of the task that it is about, if any."""
         going = Going(task_id, task_type, kind, os.getpid(), time.time())
-        if os.getpid() == self._main_pid:
-            thread = threading.get_ident()
-            self._threads[thread] = going
-            try:
-                yield
-            finally:
-                # Another one may have begun inside, after this one had ended.
-                self._threads.pop(thread, None)
-            return
-        at = _SIZE * (getattr(current_process(), "index", going.pid) % _SLOTS)
-        self._write(at, going)
-        try:
-            yield
-        finally:
-            self._shared[at : at + 2] = b"\0\0"
+        if going.pid == self._main_pid:
+            return _GoingOnHere(self._threads, going)
+        return _GoingOnInChild(self._shared, _SIZE * (getattr(current_process(), "index", going.pid) % _SLOTS), going)
 
     def all(self) -> list[Going]:
         """Return what goes on now. Called in the main process."""
@@ -97,13 +84,6 @@ class Turns:
                 self._shared[at : at + 2] = b"\0\0"
         return found
 
-    def _write(self, at: int, going: Going) -> None:
-        text = f"{going.task_id}\n{going.task_type}\n{going.kind}".encode()[: _SIZE - _HEAD.size]
-        # The length comes last: who reads meanwhile sees nothing, and looks again at the next heartbeat.
-        self._shared[at : at + 2] = b"\0\0"
-        self._shared[at + _HEAD.size : at + _HEAD.size + len(text)] = text
-        self._shared[at : at + _HEAD.size] = _HEAD.pack(len(text), going.pid, going.since_s)
-
     def _read(self, at: int) -> Going | None:
         length, pid, since_s = _HEAD.unpack_from(self._shared, at)
         if not length:
@@ -111,6 +91,42 @@ class Turns:
         text = self._shared[at + _HEAD.size : at + _HEAD.size + length].decode(errors="replace")
         task_id, task_type, kind = (*text.split("\n"), "", "")[:3]
         return Going(task_id, task_type, kind, pid, since_s)
+
+
+class _GoingOnHere(AbstractContextManager[None]):
+    """What a thread of the main process goes on with."""
+
+    def __init__(self, threads: dict[int, Going], going: Going) -> None:
+        self._threads = threads
+        self._going = going
+        self._thread = threading.get_ident()
+
+    def __enter__(self) -> None:
+        self._threads[self._thread] = self._going
+
+    def __exit__(self, *_: object) -> None:
+        # Another one may have begun inside, after this one had ended.
+        self._threads.pop(self._thread, None)
+
+
+class _GoingOnInChild(AbstractContextManager[None]):
+    """What a child goes on with, written where its main process looks."""
+
+    def __init__(self, shared: mmap.mmap, at: int, going: Going) -> None:
+        self._shared = shared
+        self._at = at
+        self._going = going
+
+    def __enter__(self) -> None:
+        shared, at, going = self._shared, self._at, self._going
+        text = f"{going.task_id}\n{going.task_type}\n{going.kind}".encode()[: _SIZE - _HEAD.size]
+        # The length comes last: who reads meanwhile sees nothing, and looks again at the next heartbeat.
+        shared[at : at + 2] = b"\0\0"
+        shared[at + _HEAD.size : at + _HEAD.size + len(text)] = text
+        shared[at : at + _HEAD.size] = _HEAD.pack(len(text), going.pid, going.since_s)
+
+    def __exit__(self, *_: object) -> None:
+        self._shared[self._at : self._at + 2] = b"\0\0"
 
 
 class TaskEvents:
