@@ -36,9 +36,10 @@ class Encoded(dict[str, Value]):
         self.codec = codec
         self.given = given
 
-    def then(self, later: "Encoded") -> "Encoded":
-        """Return these fields with others of the same record laid over."""
-        return Encoded({**self, **later}, self.codec, {**self.given, **later.given})
+    def add(self, later: "Encoded") -> None:
+        """Lay others of the same record over."""
+        self.update(later)
+        self.given.update(later.given)
 
 
 class RecordCodec(Generic[R]):

@@ -158,6 +158,7 @@ def frame_of(message: Message, snapshot: Snapshot, ref_id: str, thread: str) -> 
 def _frame(workflow_id: str, snapshot: Snapshot, ref_id: str, thread: str) -> Frame:
     fields = snapshot[stage_fields(ref_id)]
     run = snapshot.record(places.run(thread), RUN.decode)
+    context, counts = unpack(fields[f"x:{ref_id}"]), snapshot.get(zone_fields(ref_id), None)
     return Frame(
         workflow_id=workflow_id,
         now_us=snapshot.now_us,
@@ -165,8 +166,8 @@ def _frame(workflow_id: str, snapshot: Snapshot, ref_id: str, thread: str) -> Fr
         plan=decode_plan(fields[f"s:{ref_id}"]),
         thread=thread,
         run=run,
-        context={**unpack(fields[f"x:{ref_id}"]), **run.context},
-        zone={name: int(count) for name, count in snapshot.get(zone_fields(ref_id), {}).items()},
+        context={**context, **run.context} if run.context else context,
+        zone={name: int(count) for name, count in counts.items()} if counts else {},
     )
 
 

@@ -130,7 +130,7 @@ def set_run(decision: Decision, thread: str, **values: Any) -> None:
     key, fields = places.run(thread), RUN.encode(**values)
     last = decision.changes[-1] if decision.changes else None
     if type(last) is SetFields and last.key == key and type(last.fields) is Encoded:
-        decision.changes[-1] = SetFields(key, last.fields.then(fields))
+        last.fields.add(fields)
     else:
         decision.changes.append(SetFields(key, fields))
 
