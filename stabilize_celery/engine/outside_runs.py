@@ -127,6 +127,8 @@ def add_instances(
     if not 1 <= count <= MAX_INSTANCES:
         return refuse(f"{count} instances can't be added; add 1 to {MAX_INSTANCES} at once")
     total = crowd.total
+    if not total:
+        return refuse(f"the instances of {ref_id!r} have not begun yet; ask again when they have")
     if not crowd.is_open:
         return refuse(f"the instances of {ref_id!r} are closed: {crowd.ended} of {total} have ended")
     decision = Decision()

@@ -10,6 +10,7 @@ from redis.connection import Connection, ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.sentinel import MasterNotFoundError
 
 from stabilize_celery.store.pools import Pools
 from stabilize_celery.store.resp import packed, received
@@ -185,7 +186,11 @@ class RedisWire:
         here.give_back_all()
         here.pools.lost()
         here.patient_pools.lost()
-        return LinkLostError(str(error).rstrip("."), was_stale=was_stale)
+        told = str(error)
+        if isinstance(error, MasterNotFoundError):
+            # Behind the name redis-py shows its connections to the sentinels, as objects.
+            told = f"{told.partition(' : ')[0]}: no sentinel that answers knows one"
+        return LinkLostError(told.rstrip("."), was_stale=was_stale)
 
     def here(self) -> _Here:
         """Return what belongs to this process."""

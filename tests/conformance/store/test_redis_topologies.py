@@ -317,7 +317,6 @@ def test_a_fail_over(sentinels: tuple[RedisServer, RedisServer, RedisServer]) ->
     store.close()
 
 
-@pytest.mark.xfail(reason="redis-py's own words are passed on, with the innards of its connections")
 def test_sentinels_that_name_no_master_are_told_in_words() -> None:
     """As during a fail-over: the text names the sentinels and the master, and shows no object."""
     with RedisServer(sentinel=["resolve-hostnames no"]) as sentinel:

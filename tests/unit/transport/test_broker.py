@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from unittest.mock import ANY
 
 import pytest
 from kombu import Connection
@@ -32,10 +33,6 @@ def test_a_broker_url_in_kombus_words(url: str, told: str) -> None:
     assert broker_settings(url, 5.0)["broker_url"] == told
 
 
-@pytest.mark.xfail(
-    reason="the clients that ask the sentinels have redis-py's retries: each that is away costs seconds",
-    strict=False,  # how many is drawn at random, rarely below one
-)
 def test_a_sentinel_that_is_away_costs_a_connection_no_time() -> None:
     """The next one is asked at once: a machine that is lost takes its sentinel with it, often beside the master."""
     with RedisServer() as master, RedisServer(sentinel=[f"monitor shop 127.0.0.1 {master.port} 1"]) as sentinel:
@@ -54,7 +51,10 @@ def test_sentinels() -> None:
     assert found["broker_url"] == "sentinel://me:p%40ss@a:1/4;sentinel://me:p%40ss@b:26379/4"
     assert found["broker_use_ssl"] is True
     options = found["broker_transport_options"]
-    assert options == SOCKET | {"master_name": "shop", "sentinel_kwargs": SOCKET | {"password": "other"}}
+    assert options == SOCKET | {"master_name": "shop", "sentinel_kwargs": ANY}
+    asking = options["sentinel_kwargs"]
+    assert asking == SOCKET | {"password": "other", "retry": asking["retry"]}
+    assert asking["retry"].get_retries() == 0
 
 
 @pytest.mark.parametrize(
