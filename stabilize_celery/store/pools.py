@@ -12,7 +12,7 @@ from stabilize_celery.store.errors import StoreError
 from stabilize_celery.store.redis_url import Options, Place
 from stabilize_celery.store.wire import Refused
 
-__all__ = ["Pools", "connection_options", "new_pool", "sentinel_pool"]
+__all__ = ["Pools", "connection_options", "new_pool", "no_retries", "sentinel_pool"]
 
 _MANY = 100_000
 """Connections per pool: as many as there are threads or greenlets; a limit would only make them fail."""
@@ -58,6 +58,11 @@ class Pools:
         self._pool.disconnect()
 
 
+def no_retries() -> Retry:
+    """Return what keeps redis-py from trying again by itself: who asks knows better what to ask next."""
+    return Retry(NoBackoff(), 0)
+
+
 def connection_options(place: Place, timeout_s: float, patience_s: float) -> Options:
     """Return the arguments of a connection; `patience_s` is how much longer than usual a reply may take.
 
@@ -72,7 +77,7 @@ def connection_options(place: Place, timeout_s: float, patience_s: float) -> Opt
     if options["socket_timeout"] is not None:
         options["socket_timeout"] += patience_s
     # redis-py's retries replay writes whose answer was lost, which HINCRBY and XADD don't bear.
-    forced = {"retry": Retry(NoBackoff(), 0), "retry_on_timeout": False, "retry_on_error": []}
+    forced = {"retry": no_retries(), "retry_on_timeout": False, "retry_on_error": []}
     options |= forced | {"decode_responses": False, "encoding": "utf-8", "protocol": 2}
     named = dict(options)
     try:

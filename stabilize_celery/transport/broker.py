@@ -6,11 +6,10 @@ from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit
 
 from kombu.connection import Connection
 from kombu.transport import TRANSPORT_ALIASES
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from stabilize_celery.errors import ConfigurationError, StabilizeError, redact_url
 from stabilize_celery.models.problems import Suggester
+from stabilize_celery.store.pools import no_retries
 from stabilize_celery.store.redis_url import Place, read_url, shown
 
 __all__ = ["broker_settings"]
@@ -43,7 +42,7 @@ def broker_settings(url: str, timeout_s: float, options: str = "") -> dict[str, 
     socket = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "socket_keepalive": True}
     if scheme == "sentinel":
         place = _sentinels(url)
-        asking = {**socket, "retry": Retry(NoBackoff(), 0), **place.sentinel_options}
+        asking = {**socket, "retry": no_retries(), **place.sentinel_options}
         more = {"master_name": place.master, "sentinel_kwargs": asking}
         found |= {"broker_url": _kombu_sentinels(place), "broker_transport_options": socket | more}
         if "connection_class" in place.options:
