@@ -141,7 +141,9 @@ class Draft:
         for at, change in enumerate(transaction.changes):
             self._changes.append(self._joined(change, joining[at]) if at in joining else change)
             self._results.append(None)
-            if isinstance(change, Delete):
+            if isinstance(change, SetFields):
+                self._lay_over(change.key, change)
+            elif isinstance(change, Delete):
                 for key in change.keys:
                     self._lay_over(key, change)
             elif not isinstance(change, Index):

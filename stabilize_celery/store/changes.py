@@ -33,6 +33,8 @@ __all__ = ["Plan", "plan"]
 
 _COUNTED = (Increment, Append)
 """Changes whose reply is their result."""
+_JOINING = (SetFields, Add)
+"""Changes of which several of one key are one command."""
 _Single: TypeAlias = Append | Delete | DeleteFields | Expire | Increment | Index | Rank | Remove | Unrank
 """Changes that have commands of their own."""
 
@@ -126,7 +128,7 @@ def _plan_changes(planned: Plan, address: Address, changes: Sequence[Change]) ->
     commands, places = planned.commands, planned.places
     for change in changes:
         places.append(len(commands) if type(change) in _COUNTED else None)
-        if not isinstance(change, SetFields | Add):
+        if not isinstance(change, _JOINING):
             for key in change.keys if isinstance(change, Delete) else (getattr(change, "key", ""),):
                 joined.pop(key, None)
             commands += _change(address, change)

@@ -21,7 +21,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from stabilize_celery.store.wire import Command, Refused, Reply
+from stabilize_celery.store.wire import EXEC, Command, Refused, Reply
 
 _pack: Callable[[Command], bytes] | None = None
 _NOTHING_YET: object = None
@@ -68,13 +68,13 @@ def received(connection: Connection, commands: Sequence[Command]) -> list[Reply]
         replies = [_read(connection) for _ in commands]
     else:
         replies = _got(gets, parser, len(commands))
-    kinds = list(map(type, replies))
-    if not _PLAIN.issuperset(kinds):
+    if not _PLAIN.issuperset(map(type, replies)):
         replies = [_told(reply) if isinstance(reply, RedisError) else reply for reply in replies]
-    if list in kinds:
-        for at, reply in enumerate(replies):
-            if type(reply) is list and commands[at][0] == "EXEC" and not _PLAIN.issuperset(map(type, reply)):
-                replies[at] = [_refused(item) if isinstance(item, ResponseError) else item for item in reply]
+    if EXEC in commands:
+        at = commands.index(EXEC)
+        executed = replies[at]
+        if type(executed) is list and not _PLAIN.issuperset(map(type, executed)):
+            replies[at] = [_refused(item) if isinstance(item, ResponseError) else item for item in executed]
     return replies
 
 

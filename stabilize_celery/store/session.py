@@ -15,13 +15,24 @@ from stabilize_celery.store.contract import Transaction
 from stabilize_celery.store.errors import StoreError, WrongKindError
 from stabilize_celery.store.queries import Answer, list_of, question, time_us
 from stabilize_celery.store.vault import PLAIN, Vault
-from stabilize_celery.store.wire import Command, Link, LinkLostError, Refused, Reply, Wire, misrouting, nobody_serves
+from stabilize_celery.store.wire import (
+    EXEC,
+    Command,
+    Link,
+    LinkLostError,
+    Refused,
+    Reply,
+    Wire,
+    misrouting,
+    nobody_serves,
+)
 
 __all__ = ["READ_TRIES", "PackedGroup", "PackedSession", "Reading", "lost_blob", "refusal", "unreachable"]
 
 READ_TRIES = 4
 """So often something is read that moves meanwhile (count)."""
 _TIME: Command = ("TIME",)
+_MULTI: Command = ("MULTI",)
 _HASHES = (Hash, Fields)
 
 
@@ -126,7 +137,7 @@ class Conversation:
             self._has_lost_watches = False
             return None
         try:
-            replies = self._open().exchange([("MULTI",), *commands, ("EXEC",), *behind])
+            replies = self._open().exchange([_MULTI, *commands, EXEC, *behind])
         except LinkLostError:
             self._forget_link()
             self._has_lost_watches = False

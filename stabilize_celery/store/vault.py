@@ -129,12 +129,12 @@ class Vault:
     def _has_large(self, changes: Sequence[Change]) -> bool:
         """Whether any value is large: of nearly all commits none is, so it is found out in one go."""
         least = self._blob_bytes
-        return any(
-            type(value) is bytes and len(value) >= least
-            for change in changes
-            if type(change) is SetFields
-            for value in change.fields.values()
-        )
+        for change in changes:
+            if type(change) is SetFields:
+                for value in change.fields.values():
+                    if type(value) is bytes and len(value) >= least:
+                        return True
+        return False
 
     def _is_large(self, value: Value) -> TypeGuard[bytes]:
         return type(value) is bytes and len(value) >= self._blob_bytes

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 __all__ = [
+    "EXEC",
     "MAX_BLOCK_MS",
     "MISROUTED",
     "Batch",
@@ -31,6 +32,10 @@ class Refused:
 
     code: str
     text: str
+
+
+EXEC: Command = ("EXEC",)
+"""Ends a transaction; of several commands that are sent at once one at most is this."""
 
 
 Reply: TypeAlias = "int | bytes | Refused | list[Reply] | None"
