@@ -21,6 +21,11 @@ class Made(Generic[T]):
         """Remember one that is being made."""
         self._objects[next(self._numbers)] = one
 
+    def forget(self, one: T) -> None:
+        """Find one no more: the program has closed it."""
+        for number in [number for number, found in self._objects.items() if found is one]:
+            del self._objects[number]
+
     def __iter__(self) -> Iterator[T]:
         """Yield all, the oldest first."""
         yield from list(self._objects.values())

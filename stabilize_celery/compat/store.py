@@ -104,6 +104,7 @@ class RedisWorkflowStore:
 
     def close(self) -> None:
         """Close all connections."""
+        _MADE.forget(self)
         self.client.close()
 
     @staticmethod

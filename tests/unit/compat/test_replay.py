@@ -29,11 +29,13 @@ from stabilize_celery.compat import (
     reset_event_bus,
     reset_event_migrator,
 )
+from stabilize_celery.errors import WorkflowNotFoundError
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.tasks.registry import TaskRegistry
+from tests.servers import free_port
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 META = EventMetadata("w", actor="tester")
@@ -173,3 +175,13 @@ def test_a_reset_bus_is_a_new_one() -> None:
     assert get_event_bus() is not before
     before.publish(create_workflow_event(EventType.WORKFLOW_COMPLETED, "w", 1, {}, META))
     assert seen == []
+
+
+def test_a_store_that_was_closed_is_not_asked_any_more() -> None:
+    """Its server may be gone: histories are looked for in those that the program still uses."""
+    gone = RedisWorkflowStore(f"redis://127.0.0.1:{free_port()}/0")
+    gone.close()
+
+    with pytest.raises(WorkflowNotFoundError):
+        SqliteEventStore().get_events_for_workflow("nobody's")
+    gone.close()
