@@ -120,11 +120,14 @@ def _owe_look(decision: Decision, workflow_id: str, edge: Edge, *, arrived: int 
     In a loop what matters are threads elsewhere, too: it is always published.
     """
     hint = places.waiting(edge.target)
-    counts = [Increment(hint, "n", arrived), Increment(hint, "x", closed), Increment(hint, "f", 0)]
+    counts = [Increment(hint, "n", arrived), Increment(hint, "x", closed)]
+    if closed or edge.need < edge.width:
+        # One that needs them all has not fired while it waits for one.
+        counts.append(Increment(hint, "f", 0))
     at = [decision.change(count) for count in counts]
 
     def may_matter(results: Sequence[int | None]) -> bool:
-        came, gone, has_fired = (results[position] or 0 for position in at)
+        came, gone, has_fired = (*(results[position] or 0 for position in at), 0)[:3]
         surplus = came - edge.need if arrived else gone - edge.bears - 1
         begins = not has_fired and 0 <= surplus < ENOUGH_LOOKS
         return begins or came + gone >= edge.width or not edge.is_alone
