@@ -275,6 +275,9 @@ def _move(cluster: list[RedisServer], partition: str) -> None:
     count = [int(str(ask(server, "CLUSTER", "COUNTKEYSINSLOT", slot))) for server in cluster]
     owner = next(at for at, server in enumerate(cluster) if _owns(server, slot))
     assert count == [0, 0], "only empty slots are moved here"
+    # Only what a node imports is its own by a new epoch: else what the nodes tell each other may undo the move.
+    ask(cluster[1 - owner], "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[owner])
+    ask(cluster[owner], "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1 - owner])
     for server in (cluster[1 - owner], cluster[owner]):
         ask(server, "CLUSTER", "SETSLOT", slot, "NODE", ids[1 - owner])
 
