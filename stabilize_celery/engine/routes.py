@@ -127,9 +127,9 @@ def _owe_look(decision: Decision, workflow_id: str, edge: Edge, *, arrived: int 
     at = [decision.change(count) for count in counts]
 
     def may_matter(results: Sequence[int | None]) -> bool:
-        came, gone, has_fired = (*(results[position] or 0 for position in at), 0)[:3]
+        came, gone, *fired = (results[position] or 0 for position in at)
         surplus = came - edge.need if arrived else gone - edge.bears - 1
-        begins = not has_fired and 0 <= surplus < ENOUGH_LOOKS
+        begins = not any(fired) and 0 <= surplus < ENOUGH_LOOKS
         return begins or came + gone >= edge.width or not edge.is_alone
 
     message = EvaluateJoin(workflow_id=workflow_id, ref_id=edge.component or edge.target)

@@ -294,13 +294,9 @@ class Draft:
             self._watched.add(key)
             if not put.fields.get("nb"):
                 self._unwritten.add(put.name)
-        known, change = self._hashes.get(key), SetFields(key, put.fields)
-        self._pending[key].append(change)
-        if known is None:
-            return
-        self._hashes[key] = DraftedHash(known, change)
-        self._records.pop(key, None)
-        if known is _NOTHING and (record := ENTRY.of_plain(put.fields)) is not None:
+        is_new = self._hashes.get(key) is _NOTHING
+        self._lay_over(key, SetFields(key, put.fields))
+        if is_new and (record := ENTRY.of_plain(put.fields)) is not None:
             self._records[key] = record
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from stabilize_celery.engine.steps import Change, Delete, DeleteFields, Increment, SetFields, Value
 from stabilize_celery.store.values import value_of
 
-__all__ = ["DraftedHash", "stored"]
+__all__ = ["DraftedHash"]
 
 
 class DraftedHash(Mapping[str, bytes]):
@@ -50,7 +50,7 @@ class DraftedHash(Mapping[str, bytes]):
 def _apply(change: Change, fields: dict[str, bytes]) -> None:
     match change:
         case SetFields(_, values):
-            fields.update(stored(values))
+            fields.update(_stored(values))
         case DeleteFields(_, names):
             for name in names:
                 fields.pop(name, None)
@@ -62,7 +62,7 @@ def _apply(change: Change, fields: dict[str, bytes]) -> None:
             pass
 
 
-def stored(fields: Mapping[str, Value]) -> dict[str, bytes]:
+def _stored(fields: Mapping[str, Value]) -> dict[str, bytes]:
     """Return fields as they are read back."""
     # Nearly all are plain: no function is called for those.
     return {

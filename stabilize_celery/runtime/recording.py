@@ -5,13 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stabilize_celery.engine.results import TaskReturned, TooLate, record
-from stabilize_celery.engine.steps import Decision, Handling, Snapshot, workflow_slot
+from stabilize_celery.engine.steps import Decision, workflow_slot
 from stabilize_celery.errors import PayloadError, UnreachableError, WritesRefusedError
 from stabilize_celery.models.messages import RunTask
 from stabilize_celery.runtime.fusion import Fusion, GoingOn, Kept, Seed
 from stabilize_celery.runtime.ports import TaskRunner
 from stabilize_celery.runtime.running import RunningBody
-from stabilize_celery.runtime.unit import Conflict, NotCommitted, UnitOfWork
+from stabilize_celery.runtime.unit import Conflict, NotCommitted, UnitOfWork, decided_on
 
 __all__ = ["Recorder"]
 
@@ -75,7 +75,9 @@ class Recorder:
         assert snapshot is not None  # noqa: S101 - narrows for the type checker
         try:
             sessions.saw(slot, snapshot)
-            decision = _fed(record(message, returned), snapshot)
+            handling = record(message, returned)
+            next(handling)
+            decision = decided_on(handling, snapshot)
             if decision is not None:
                 # Behind what came too late an `on_cancel` may be called.
                 is_last = not isinstance(decision.call, TooLate)
@@ -151,15 +153,3 @@ def _committed(decision: Decision) -> Decision:
     if isinstance(decision.call, NotCommitted):
         raise WritesRefusedError("the state server answers, but no commit came through: nothing was written.")
     return decision
-
-
-def _fed(handling: Handling, snapshot: Snapshot) -> Decision | None:
-    """Return what a handler decides on a snapshot taken before; None if it wants to read more."""
-    next(handling)
-    try:
-        handling.send(snapshot)
-    except StopIteration as stop:
-        decision: Decision = stop.value
-        return decision
-    handling.close()
-    return None

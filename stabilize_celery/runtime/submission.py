@@ -59,13 +59,17 @@ class Submissions:
 
         """
         waiting: list[Creation] = []
+        in_all = 0
         try:
             for definition, idempotency_key in requests:
                 creation = self._creation(definition, idempotency_key, trace=trace)
-                if not _fits(creation, waiting):
-                    ready, waiting = waiting, []
+                size = creation.size
+                is_twin = any(one.workflow_id == creation.workflow_id for one in waiting)
+                if is_twin or len(waiting) >= _MOST_TOGETHER or in_all + size > _MOST_BYTES:
+                    ready, waiting, in_all = waiting, [], 0
                     yield from self._all_created(ready)
                 waiting.append(creation)
+                in_all += size
         except Exception:
             yield from self._all_created(waiting)
             raise
@@ -119,13 +123,6 @@ class Submissions:
                 "Use another key, or the same definition"
             )
         return creation.workflow_id
-
-
-def _fits(creation: Creation, waiting: Sequence[Creation]) -> bool:
-    """Return whether a workflow can be started together with those that wait."""
-    if len(waiting) >= _MOST_TOGETHER or any(one.workflow_id == creation.workflow_id for one in waiting):
-        return False
-    return sum(one.size for one in (creation, *waiting)) <= _MOST_BYTES
 
 
 def find_key_problem(key: object) -> str:

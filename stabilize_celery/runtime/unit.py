@@ -47,6 +47,7 @@ __all__ = [
     "Sessions",
     "UnitOfWork",
     "WorkDone",
+    "decided_on",
     "event_fields",
     "not_committed",
 ]
@@ -157,7 +158,7 @@ class UnitOfWork:
     def run_together(self, slots: Sequence[Slot], handlers: Sequence[Callable[[], Handling]]) -> list[WorkDone]:
         """Run handlers that read the same, and once, each on its slot: what one EXEC can span is one unit of work.
 
-        Where others have been faster, or something large has to be read, each is run by itself.
+        Where others have been faster, or more has to be read, each is run by itself.
         """
         own = dict(zip(slots, handlers, strict=True))
         done: dict[Slot, WorkDone] = {}
@@ -176,7 +177,10 @@ class UnitOfWork:
             snapshots = session.read(first.queries, first.watch)
             if snapshots is None:
                 return None
-            decisions = [_decided(*pair) for pair in zip(handlings, snapshots, strict=True)]
+            found = [decided_on(*pair) for pair in zip(handlings, snapshots, strict=True)]
+            decisions = [decision for decision in found if decision is not None]
+            if len(decisions) < len(slots):
+                return None
             prepared = [
                 self.riding(self.prepare(decision, snapshot.now_ms, None, NOT_URGENT))
                 for decision, snapshot in zip(decisions, snapshots, strict=True)
@@ -188,8 +192,8 @@ class UnitOfWork:
                 tell_of_commit(self.observer, slot, one.transaction, is_written=results is not None)
         if results is None:
             return None
-        for one, found in zip(prepared, results, strict=True):
-            self.publish(one.to_publish(found))
+        for one, own in zip(prepared, results, strict=True):
+            self.publish(one.to_publish(own))
         return [WorkDone(decision) for decision in decisions]
 
     def sessions(self, stack: ExitStack) -> "Sessions":
@@ -417,14 +421,15 @@ class Sessions:
         return answer[0]
 
 
-def _decided(handling: Handling, snapshot: Snapshot) -> Decision:
-    """Return what a handler decides that reads once."""
+def decided_on(handling: Handling, snapshot: Snapshot) -> Decision | None:
+    """Return what a handler, which has asked for its first read, decides on the answer; None: it wants more."""
     try:
         handling.send(snapshot)
     except StopIteration as stop:
         decision: Decision = stop.value
         return decision
-    raise AssertionError("a handler that is run together with others reads once")
+    handling.close()
+    return None
 
 
 def event_fields(event: Event, now_ms: int) -> dict[str, Value]:
