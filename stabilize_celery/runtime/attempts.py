@@ -21,7 +21,7 @@ from stabilize_celery.engine.moves import Frame, task_list
 from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.results import TaskReturned, TooLate, position_of, reads_of_result
 from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD
-from stabilize_celery.engine.steps import Event, Handling, Hash, Query, Read, Slot, Snapshot, workflow_slot
+from stabilize_celery.engine.steps import Event, Hash, Query, Read, Slot, Snapshot, workflow_slot
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.evaluation import EvaluationError
 from stabilize_celery.models.messages import CancelTask, Message, RunTask, SettleWorkflow
@@ -403,10 +403,10 @@ class _GoingOn:
         registry = self._attempts.registry
         return registry.has(message.task_type) and registry.options(message.task_type).rate_per_s is None
 
-    def claim(self, message: RunTask) -> Handling:
+    def terms(self, message: RunTask) -> ClaimTerms:
         terms = self._attempts.terms(message.task_type)
         self._owner = terms.owner
-        return run_task.handle(message, self._attempts.rules, 0, terms)
+        return terms
 
     def reads(self, claimed: ClaimedTask) -> tuple[list[Query], list[str]]:
         return self._attempts.reads_of_result(claimed)

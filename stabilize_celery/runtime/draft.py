@@ -7,6 +7,7 @@ from typing import Any
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import Encoded
+from stabilize_celery.engine.handler import stage_fields
 from stabilize_celery.engine.state import ENTRY, Entry, WorkflowRecord
 from stabilize_celery.engine.steps import (
     Add,
@@ -70,6 +71,8 @@ class Draft:
         """What else was read, without what this draft changes."""
         self._parts: Parts = {}
         """What is known of the workflow's definition, once the workflow was read."""
+        self._lone: Transaction | None = None
+        """The first decision's writes: nothing is laid over anything until somebody asks."""
         self._pending: dict[str, list[Change]] = defaultdict(list)
         """Changes per key, to be laid over what is read of it."""
         self._changes: list[Change] = []
@@ -91,7 +94,7 @@ class Draft:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to write."""
-        return not (self._changes or self._ledger or self._events)
+        return self._lone is None and not (self._changes or self._ledger or self._events)
 
     def seed(self, snapshot: Snapshot, watched: Sequence[str]) -> None:
         """Know what the session has read already under WATCH."""
@@ -116,6 +119,7 @@ class Draft:
             UnfitError: the draft changes something that is no hash, and is asked about it.
 
         """
+        self._lay_lone_over()
         unread = [key for key in watch if key not in self._watched]
         stale = {query.key for query in queries}.difference(self._watched).union(unread) if unread else _NONE
         answers = {query: self._answer(query, stale) for query in queries}
@@ -136,6 +140,18 @@ class Draft:
             UnfitError: it changes an entry that the draft forgets or moves; nothing was taken.
 
         """
+        if self.is_empty:
+            self._lone = transaction
+            return slice(0, len(transaction.changes))
+        self._lay_lone_over()
+        return self._added(transaction)
+
+    def _lay_lone_over(self) -> None:
+        if self._lone is not None:
+            lone, self._lone = self._lone, None
+            self._added(lone)
+
+    def _added(self, transaction: Transaction) -> slice:
         joining = self._joining(transaction.changes) if self._ledger else {}
         first = len(self._changes)
         for at, change in enumerate(transaction.changes):
@@ -159,20 +175,37 @@ class Draft:
 
     def told(self, where: slice) -> Sequence[int | None] | None:
         """Return the results of changes that were taken; None: only the EXEC tells them all."""
+        self._lay_lone_over()
         return None if self._untold.intersection(range(where.start, where.stop)) else self._results[where]
 
     def written(self) -> Transaction:
         """Return all of it as one transaction. The results of its changes are those of the decisions' in order."""
+        if self._lone is not None:
+            return self._lone
         ledger = [change for changes in self._ledger.values() for change in changes]
         ledger.sort(key=_kind_of)
         return Transaction(self._changes, ledger, self._events)
 
     def appended(self, query: Position) -> int | None:
         """Return which change of the draft appends the item asked for: its result is the position, from 1."""
+        self._lay_lone_over()
         for change in self._pending.get(query.key, ()):
             if type(change) is Append and change.item == query.item:
                 return next(at for at, one in enumerate(self._changes) if one is change)
         return None
+
+    # -- at hand (engine/following.py) ---------------------------------------------------------------------------------
+
+    def record(self, key: str) -> Any:
+        """Return what a WATCHed hash was read as, if it was, as it will be."""
+        self._lay_lone_over()
+        return self._records.get(key) if key in self._watched else None
+
+    def stage(self, ref_id: str) -> Mapping[str, bytes] | None:
+        """Return the fields with a stage's plan and context, if they are known."""
+        self._lay_lone_over()
+        answer = self._answer(stage_fields(ref_id), _NONE)
+        return None if answer is _UNREAD or not answer else answer
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

@@ -7,24 +7,28 @@ process dies, is owed in the ledger like any message.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
+from stabilize_celery.engine import places
+from stabilize_celery.engine.following import claim, follow, sole_message
 from stabilize_celery.engine.handler import Rules
-from stabilize_celery.engine.handlers.run_task import ClaimedTask
+from stabilize_celery.engine.handlers import run_task
+from stabilize_celery.engine.handlers.run_task import ClaimedTask, ClaimTerms
 from stabilize_celery.engine.registry import HANDLERS
 from stabilize_celery.engine.results import TooLate, position_of
+from stabilize_celery.engine.state import Run, WorkflowRecord
 from stabilize_celery.engine.steps import Decision, Handling, Plan, Query, Read, Slot, Snapshot, always, workflow_slot
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.messages import CancelTask, FinalizeStage, Message, RunTask
 from stabilize_celery.runtime.draft import Draft, UnfitError
 from stabilize_celery.runtime.lanes import NOT_URGENT
 from stabilize_celery.runtime.next_message import has_next
-from stabilize_celery.runtime.ports import outgoing
+from stabilize_celery.runtime.ports import outgoing, queue_of
 from stabilize_celery.runtime.unit import Conflict, Prepared, Publishing, Sessions, UnitOfWork, not_committed
 from stabilize_celery.settings import Settings
 
@@ -60,8 +64,8 @@ class GoingOn(Protocol):
         """Whether this process can execute a task."""
         ...
 
-    def claim(self, message: RunTask) -> Handling:
-        """Return the handler that claims it for this process."""
+    def terms(self, message: RunTask) -> ClaimTerms:
+        """Return the terms on which this process claims it."""
         ...
 
     def reads(self, claimed: ClaimedTask) -> tuple[list[Query], list[str]]:
@@ -153,6 +157,7 @@ class Fusion:
     ) -> tuple[Decision, list[Publishing], Kept | None]:
         """Decide, commit and send; return the first decision, control messages that wait now, and the task kept."""
         beside = list(beside)
+        claimer = going_on if seed is not None else None
         for attempt in range(self.settings.commit_tries):
             if attempt:
                 self.unit.rest(attempt)
@@ -163,7 +168,7 @@ class Fusion:
                     fused.draft.seed(seed.snapshot, seed.watched)
                 try:
                     # After a conflict alone: what it WATCHes is then as little as can be.
-                    decision = fused.decide(message, first(attempt), 1 if attempt else MOST_DECISIONS)
+                    decision = fused.decide(message, first(attempt), 1 if attempt else MOST_DECISIONS, claimer)
                     # Behind what came too late an `on_cancel` may be called; what stands beside comes after this.
                     is_last = not (isinstance(decision.call, TooLate) or (attempt and beside))
                     waiting, kept = fused.commit(going_on, may_claim=seed is not None, is_last=is_last)
@@ -187,11 +192,19 @@ class _Fused:
         """Messages before which users' code runs: they are for the broker, or for who goes on."""
         self._maybe: list[tuple[Publishing, slice]] = []
         """What the results of changes tell whether to send, and where those will stand."""
+        self._workflow_id = workflow_id
+        self._claim: tuple[ClaimedTask, int] | None = None
+        """A claim that is in the draft, and the position of the change that tells its run's number."""
         self.draft = Draft(workflow_id, self._session, fusion.clock_us, fusion.unit.definitions)
 
-    def decide(self, message: Message, first: Handling, most: int) -> Decision:
-        """Take the decision of `first`, and of what follows, up to `most`, into the draft."""
+    def decide(self, message: Message, first: Handling, most: int, going_on: GoingOn | None) -> Decision:
+        """Take the decision of `first`, and of what follows, up to `most`, into the draft.
+
+        `going_on`: claims a task with which the thread goes on.
+        """
         decision = self._drive(first)
+        if most > 1:
+            self._follow(decision, message, most, going_on)
         self._take(decision, message.name)
         for number in range(1, most):
             if not self._agenda:
@@ -226,10 +239,12 @@ class _Fused:
         """
         if self.draft.is_empty:
             return [], None
-        kept = self._kept(going_on) if going_on is not None else None
-        claimed = self._claimed(going_on, kept) if going_on and kept and may_claim else None
+        claimed = self._claim[0] if self._claim is not None else None
+        kept = self._kept(going_on) if going_on is not None and claimed is None else None
+        if claimed is None and going_on and kept and may_claim:
+            claimed = self._claimed(going_on, kept)
         prepared = self._unit.riding(Prepared(self.draft.written(), [one for one in self._tasks if one is not kept]))
-        is_end = is_last and kept is None and not self._agenda
+        is_end = is_last and kept is None and claimed is None and not self._agenda
         results, taken = self._written(prepared, going_on, claimed, is_end=is_end)
         publishes, waiting = list(prepared.publishes), {one.message.name: one for one in self._agenda}
         for one, where in self._maybe:
@@ -254,7 +269,7 @@ class _Fused:
         answer = self._session.commit_and_read(prepared.transaction, queries, watch)
         if answer is None:
             raise Conflict
-        started = self.draft.appended(position_of(claimed.message))
+        started = self._claim[1] if self._claim is not None else self.draft.appended(position_of(claimed.message))
         number = claimed.run_number if started is None else answer[0][started] or 0
         return answer[0], Taken(msgspec.structs.replace(claimed, run_number=number), answer[1], watch)
 
@@ -266,13 +281,58 @@ class _Fused:
         if not isinstance(kept.message, RunTask):
             return None
         try:
-            decision = self._drive(going_on.claim(kept.message))
+            terms = going_on.terms(kept.message)
+            decision = self._drive(run_task.handle(kept.message, self._rules, 0, terms))
             if not isinstance(decision.call, ClaimedTask):
                 return None
             self._take(decision, kept.message.name)
         except UnfitError:
             return None
         return decision.call
+
+    # -- what follows at once (engine/following.py) --------------------------------------------------------------------
+
+    def _follow(self, decision: Decision, message: Message, most: int, going_on: GoingOn | None) -> None:
+        """Take what follows from the first decision into it, and the claim of the task that it comes to."""
+        follow(decision, self._workflow_id, self, most)
+        owed = sole_message(decision) if going_on is not None else None
+        if owed is None or going_on is None or not isinstance(owed.message, RunTask):
+            return
+        queue = queue_of(owed.message, self._unit.settings)
+        if not going_on.wants(Publishing(owed.message, queue, always)):
+            return
+        lane = self.draft.urgency(message.name).lane(queue, owed.message, 0)
+        placed = msgspec.structs.replace(owed, queue=lane)
+        decision.owes[decision.owes.index(owed)] = placed
+        self._claim = claim(decision, placed, self, self._rules, going_on.terms(owed.message))
+
+    @property
+    def now_us(self) -> int:
+        """Time of the slot's server (us)."""
+        return self.draft.now_us
+
+    def workflow(self) -> WorkflowRecord | None:
+        """Return the workflow's record, if it was read."""
+        found: WorkflowRecord | None = self.draft.record(places.WORKFLOW)
+        return found
+
+    def run(self, thread: str) -> Run | None:
+        """Return a run that was read."""
+        found: Run | None = self.draft.record(places.run(thread))
+        return found
+
+    def stage(self, ref_id: str) -> Mapping[str, bytes] | None:
+        """Return the fields with a stage's plan and context, if they are known."""
+        return self.draft.stage(ref_id)
+
+    def planned(self, step: Plan) -> dict[str, Any] | None:
+        """Answer a step; None: users' code would."""
+        if self._is_code(step):
+            return None
+        answer: dict[str, Any] = self._unit.answer(step, self._slot, self._sessions)
+        return answer
+
+    # -- one by one ----------------------------------------------------------------------------------------------------
 
     def _take(self, decision: Decision, own: str) -> None:
         if decision.is_empty and decision.keeps_entry:

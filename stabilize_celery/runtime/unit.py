@@ -125,7 +125,7 @@ class UnitOfWork:
         self.definitions = Definitions()
         self._publisher = publisher
         self._rider = publisher if isinstance(publisher, RidingPublisher) else None
-        self._settings = settings
+        self.settings = settings
         self._planner = planner
         self._pause_ms = pause_ms
         self._random = Random()  # noqa: S311 - jitter
@@ -142,7 +142,7 @@ class UnitOfWork:
 
         `is_last`: nothing is done after it for the same delivery (see `Sessions.commit_last`).
         """
-        for attempt in range(self._settings.commit_tries):
+        for attempt in range(self.settings.commit_tries):
             if attempt:
                 self.rest(attempt)
             with ExitStack() as stack:
@@ -153,7 +153,7 @@ class UnitOfWork:
                 except Conflict:
                     continue
                 return WorkDone(decision, tries=attempt + 1)
-        return WorkDone(not_committed(), tries=self._settings.commit_tries)
+        return WorkDone(not_committed(), tries=self.settings.commit_tries)
 
     def run_together(self, slots: Sequence[Slot], handlers: Sequence[Callable[[], Handling]]) -> list[WorkDone]:
         """Run handlers that read the same, and once, each on its slot: what one EXEC can span is one unit of work.
@@ -264,24 +264,27 @@ class UnitOfWork:
             ledger.append(Drop(own))
         changes: list[Change] = list(decision.changes)
         publishes: list[Publishing] = []
+        defers = decision.defers
         for owed in decision.owes:
-            queue = owed.queue or urgency.lane(queue_of(owed.message, self._settings), owed.message, len(publishes))
-            ledger.append(self._entry(owed, queue, now_ms))
-            if owed.not_before_ms <= now_ms:
+            queue = owed.queue or urgency.lane(queue_of(owed.message, self.settings), owed.message, len(publishes))
+            looked_at_ms = defers.get(owed.message.name)
+            ledger.append(self._entry(owed, queue, now_ms, looked_at_ms))
+            if owed.not_before_ms <= now_ms and looked_at_ms is None:
                 publishes.append(Publishing(owed.message, queue, owed.publish))
         for message in decision.nudges:
-            queue = urgency.lane(queue_of(message, self._settings), message, len(publishes))
+            queue = urgency.lane(queue_of(message, self.settings), message, len(publishes))
             changes.append(SetFields(places.ledger(message.name), ENTRY.encode(pub=now_ms, nb=0, q=queue)))
-            ledger.append(Due(message.name, now_ms + self._settings.republish_ms))
+            ledger.append(Due(message.name, now_ms + self.settings.republish_ms))
             publishes.append(Publishing(message, queue, always))
-        for name, at_ms in decision.defers.items():
-            if not any(message.name == name for message in decision.nudges):
-                ledger.append(Due(name, at_ms))
+        if defers:
+            placed = {message.name for message in (*decision.nudges, *(owed.message for owed in decision.owes))}
+            ledger += [Due(name, at_ms) for name, at_ms in defers.items() if name not in placed]
         ledger += [Undue(name) for name in decision.parks]
         events = [event_fields(event, now_ms) for event in decision.events]
         return Prepared(Transaction(changes, ledger, events), publishes)
 
-    def _entry(self, owed: Owed, queue: str, now_ms: int) -> Put:
+    def _entry(self, owed: Owed, queue: str, now_ms: int, looked_at_ms: int | None) -> Put:
+        """Return the entry of an owed message; `looked_at_ms`: its lease, if who owes it has claimed it at once."""
         is_later = owed.not_before_ms > now_ms
         fields: dict[str, Value] = {
             "t": type(owed.message).__name__,
@@ -292,7 +295,7 @@ class UnitOfWork:
             "q": queue,
             **owed.fields,
         }
-        due_ms = owed.not_before_ms if is_later else now_ms + self._settings.republish_ms
+        due_ms = looked_at_ms or (owed.not_before_ms if is_later else now_ms + self.settings.republish_ms)
         return Put(owed.message.name, fields, due_ms, keep_earlier=owed.message.is_merge)
 
     def publish(self, batch: Sequence[Outgoing]) -> None:

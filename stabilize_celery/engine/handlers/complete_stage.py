@@ -27,7 +27,7 @@ from stabilize_celery.engine.state import Run
 from stabilize_celery.engine.steps import Decision, Fields, Handling, Hash, Increment, Plan, Read, Snapshot
 from stabilize_celery.models.messages import CompleteStage
 
-__all__ = ["handle"]
+__all__ = ["decide", "handle"]
 
 
 def handle(message: CompleteStage, _rules: Rules, _attempt: int) -> Handling:
@@ -38,7 +38,11 @@ def handle(message: CompleteStage, _rules: Rules, _attempt: int) -> Handling:
     )
     if (early := guard(message, snapshot)) is not None:
         return early
-    frame = frame_of(message, snapshot, message.ref_id, message.thread)
+    return (yield from decide(frame_of(message, snapshot, message.ref_id, message.thread)))
+
+
+def decide(frame: Frame) -> Handling:
+    """Decide how a run ends whose work is done."""
     if frame.run.is_ended:
         return Decision(note=f"the run is {frame.run.status or 'gone'}")
     if frame.run.instance is not None:

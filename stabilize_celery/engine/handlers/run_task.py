@@ -33,7 +33,7 @@ from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Plan,
 from stabilize_celery.engine.telling import whose
 from stabilize_celery.models.messages import CancelTask, RunTask
 
-__all__ = ["ClaimTerms", "ClaimedTask", "handle", "park"]
+__all__ = ["ClaimTerms", "ClaimedTask", "claim", "handle", "park"]
 
 
 class ClaimTerms(msgspec.Struct, frozen=True):
@@ -96,7 +96,7 @@ def handle(message: RunTask, rules: Rules, _attempt: int, terms: ClaimTerms | No
         if "error" in limit:
             return end_attempt(message, frame, entry, TaskReturned(entry.att, "TERMINAL", error=limit["error"]))
         terms = msgspec.structs.replace(terms, timeout_ms=limit.get("timeout_ms", terms.timeout_ms))
-    return _claim(message, frame, entry, rules, terms, number)
+    return claim(message, frame, entry, rules, terms, number)
 
 
 def _not_to_run(message: RunTask, snapshot: Snapshot, entry: Entry) -> Decision | None:
@@ -116,7 +116,8 @@ def _not_to_run(message: RunTask, snapshot: Snapshot, entry: Entry) -> Decision 
     return None
 
 
-def _claim(message: RunTask, frame: Frame, entry: Entry, rules: Rules, terms: ClaimTerms, number: int) -> Decision:
+def claim(message: RunTask, frame: Frame, entry: Entry, rules: Rules, terms: ClaimTerms, number: int) -> Decision:
+    """Claim a task that waits for nothing; `number`: of its run among those of its stage, from 1."""
     task_name = task_list(frame.plan, frame.run.planned)[message.task_index].name
     before = frame.run.tasks[message.task_index]
     state = msgspec.structs.replace(

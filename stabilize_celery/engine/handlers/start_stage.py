@@ -33,7 +33,7 @@ from stabilize_celery.models.evaluation import EvaluationError
 from stabilize_celery.models.expressions import evaluate_condition, names_in
 from stabilize_celery.models.messages import AcquireLock, StartStage
 
-__all__ = ["handle"]
+__all__ = ["decide", "handle"]
 
 
 def handle(message: StartStage, _rules: Rules, _attempt: int) -> Handling:
@@ -44,7 +44,11 @@ def handle(message: StartStage, _rules: Rules, _attempt: int) -> Handling:
     )
     if (early := guard(message, snapshot)) is not None:
         return early
-    frame = frame_of(message, snapshot, message.ref_id, message.thread)
+    return (yield from decide(message, frame_of(message, snapshot, message.ref_id, message.thread)))
+
+
+def decide(message: StartStage, frame: Frame) -> Handling:
+    """Decide whether and how an enabled run starts."""
     if frame.run.status != "NOT_STARTED":
         return Decision(note=f"the run is {frame.run.status or 'gone'}")
     if (frame.plan.scheduled_ms or 0) > frame.now_ms:
