@@ -75,9 +75,7 @@ def follow(decision: Decision, workflow_id: str, hand: Hand, most: int) -> int:
     return most
 
 
-def claim(
-    decision: Decision, owed: Owed, hand: Hand, rules: Rules, terms: ClaimTerms
-) -> Claimed | None:
+def claim(decision: Decision, owed: Owed, hand: Hand, rules: Rules, terms: ClaimTerms) -> Claimed | None:
     """Take the claim of a task into the decision that owes it, which begins the task's run.
 
     Args:

@@ -33,12 +33,13 @@ from stabilize_celery.runtime.executor import TaskExecutor
 from stabilize_celery.runtime.fusion import Fusion, Kept, Seed, Taken
 from stabilize_celery.runtime.hydrate import context_queries, stage_of, visible_context
 from stabilize_celery.runtime.lanes import NOT_URGENT, queue_and_step
+from stabilize_celery.runtime.next_message import nothing_waits, with_peek
 from stabilize_celery.runtime.ports import Claim, TaskRunner, queue_of
 from stabilize_celery.runtime.rates import RATE_LIMIT, wait_for_turn_ms
 from stabilize_celery.runtime.recording import Recorder
 from stabilize_celery.runtime.running import RunningBody, call_on_cancel
 from stabilize_celery.runtime.unit import Conflict, Publishing, Sessions, UnitOfWork, event_fields
-from stabilize_celery.settings import CONTINUATION, Settings
+from stabilize_celery.settings import CONTINUATION, FUSED, Settings
 from stabilize_celery.store.contract import Transaction
 from stabilize_celery.tasks.cancellation import CANCELLED, CLAIM_LOST, CancellationToken, bind_token
 from stabilize_celery.tasks.options import TaskOptions
@@ -55,6 +56,8 @@ MOST_IN_TURN = 100
 """Tasks that one process executes without the broker at most, before others get their turn."""
 _ONE_MORE_US = 1_000_000
 """In fused mode: how long after a stage was started its first task may be executed in the same visit (us)."""
+_SHORT_US = 50_000
+"""How long after a look at the broker's lists nothing is taken to wait there (us)."""
 UNKNOWN_HERE_MS = 500
 """How soon a task is tried again whose type another live worker knows: the broker may hand it to that one."""
 
@@ -264,7 +267,8 @@ class Attempts:
                     return Taken(decision.call, sessions.read(slot, queries, watch), watch)
                 urgency = sessions.urgency(slot, message.name) if decision.sends else NOT_URGENT
                 prepared = self.unit.prepare(decision, sessions.now_ms(slot), message.name, urgency)
-                answer = sessions.of(slot).commit_and_read(prepared.transaction, queries, watch)
+                transaction = with_peek(prepared.transaction) if self._is_fused else prepared.transaction
+                answer = sessions.of(slot).commit_and_read(transaction, queries, watch)
             except Conflict:
                 continue
             if answer is not None:
@@ -285,12 +289,20 @@ class Attempts:
         overdue = body if isinstance(body, RunningBody) and _is_overdue(body, took_us) else None
         seed = Seed(sessions, taken.snapshot.later(took_us), taken.watched)
         going_on = None
-        if self.fusion is not None and turn.goes_on(self.fusion.clock_us()):
+        if self.fusion is not None and (turn.goes_on(self.fusion.clock_us()) or self._is_free(took_us)):
             going_on = _GoingOn(self, (queue_of(message, self.settings),))
         decision, kept = self.recorder.record(message, returned, seed, going_on, overdue)
         if isinstance(decision.call, TooLate) and isinstance(body, RunningBody):
             body.came_too_late()
         return decision.note or returned.status, going_on.following(kept) if going_on is not None else None
+
+    @property
+    def _is_fused(self) -> bool:
+        return self.settings.mode == FUSED
+
+    def _is_free(self, took_us: int) -> bool:
+        """Whether this process, once it has recorded what took so long, would wait for a message (decision 021)."""
+        return self._is_fused and took_us < _SHORT_US and nothing_waits()
 
     def _watched(self, claim: Claim, body: RunningBody) -> TaskReturned:
         runner = self.runner()

@@ -27,10 +27,10 @@ from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.messages import CancelTask, FinalizeStage, Message, RunTask
 from stabilize_celery.runtime.draft import Draft, UnfitError
 from stabilize_celery.runtime.lanes import NOT_URGENT
-from stabilize_celery.runtime.next_message import has_next
+from stabilize_celery.runtime.next_message import has_next, with_peek
 from stabilize_celery.runtime.ports import outgoing, queue_of
 from stabilize_celery.runtime.unit import Conflict, Prepared, Publishing, Sessions, UnitOfWork, not_committed
-from stabilize_celery.settings import Settings
+from stabilize_celery.settings import FUSED, Settings
 
 __all__ = ["Fusion", "GoingOn", "Kept", "Seed", "Taken"]
 
@@ -184,6 +184,7 @@ class _Fused:
 
     def __init__(self, fusion: Fusion, workflow_id: str, sessions: Sessions, beside: Iterable[Publishing]) -> None:
         self._unit, self._rules, self._is_code = fusion.unit, fusion.rules, fusion.is_code
+        self._is_fused = fusion.settings.mode == FUSED
         self._slot: Slot = workflow_slot(workflow_id)
         self._sessions = sessions
         self._session = sessions.of(self._slot)
@@ -266,7 +267,8 @@ class _Fused:
                 raise Conflict
             return results, None
         queries, watch = going_on.reads(claimed)
-        answer = self._session.commit_and_read(prepared.transaction, queries, watch)
+        transaction = with_peek(prepared.transaction) if self._is_fused else prepared.transaction
+        answer = self._session.commit_and_read(transaction, queries, watch)
         if answer is None:
             raise Conflict
         started = self._claim[1] if self._claim is not None else self.draft.appended(position_of(claimed.message))

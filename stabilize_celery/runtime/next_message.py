@@ -8,11 +8,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 
+import msgspec
+
 from stabilize_celery.engine.steps import Query, Read, Slot, Snapshot, workflow_slot
 from stabilize_celery.models.messages import Message
-from stabilize_celery.store.contract import Session, Take, Transaction
+from stabilize_celery.store.contract import Peek, Session, Take, Transaction
 
-__all__ = ["HeadStart", "NextMessage", "current_next", "has_next", "head_start_on", "taking_next"]
+__all__ = [
+    "HeadStart",
+    "NextMessage",
+    "current_next",
+    "has_next",
+    "head_start_on",
+    "nothing_waits",
+    "taking_next",
+    "with_peek",
+]
 
 Opening = Callable[[Message], Read | None]
 """Returns what the handling of a message reads first; None: it is not to be read ahead."""
@@ -79,6 +90,7 @@ class NextMessage:
         self._begun = begun
         self._opening = opening
         self._take: Take | None = None
+        self._peek: Peek | None = None
         self.sent: Message | None = None
         """The first message that the commit has sent which takes the next one."""
         self._head_start: HeadStart | None = None
@@ -94,6 +106,17 @@ class NextMessage:
             return None
         self._take = self._wants()
         return self._take
+
+    def peek(self) -> Peek | None:
+        """Return what to look at now, to know whether anything waits that could be taken; None: nothing may be."""
+        take = self._wants() if self.taken is None else None
+        self._peek = None if take is None else Peek(take.lists, take.databases)
+        return self._peek
+
+    def nothing_waits(self) -> bool:
+        """Whether nothing waited at the last look, and something might still be taken."""
+        seen = self._peek is not None and self._peek.nothing_waits
+        return seen and self.taken is None and self._wants() is not None
 
     def expected(self, slot: Slot, sent: Sequence[Message]) -> tuple[Message, Read] | None:
         """Return what will be taken if nothing else waits, and what to read for it on a slot; None: nothing.
@@ -167,6 +190,19 @@ def has_next() -> bool:
     """Whether the next message has been taken already."""
     message = _next.get()
     return message is not None and message.taken is not None
+
+
+def with_peek(transaction: Transaction) -> Transaction:
+    """Let a commit look whether anything waits that this thread could take, if it may take anything."""
+    message = _next.get()
+    peek = message.peek() if message is not None else None
+    return transaction if peek is None else msgspec.structs.replace(transaction, peek=peek)
+
+
+def nothing_waits() -> bool:
+    """Whether this thread may take messages, and none waited when it looked last."""
+    message = _next.get()
+    return message is not None and message.nothing_waits()
 
 
 def head_start_on(slot: Slot) -> HeadStart | None:

@@ -23,7 +23,7 @@ from stabilize_celery.engine.steps import (
 )
 from stabilize_celery.store import keys
 from stabilize_celery.store.addresses import Address
-from stabilize_celery.store.contract import Bury, Drop, Due, LedgerChange, Put, Take, Transaction, Undue
+from stabilize_celery.store.contract import Bury, Drop, Due, LedgerChange, Peek, Put, Take, Transaction, Undue
 from stabilize_celery.store.errors import StoreError
 from stabilize_celery.store.queries import bytes_of, int_of, list_of
 from stabilize_celery.store.values import MAX_SCORE, name_of, number_of, score_of, value_of
@@ -45,9 +45,8 @@ class Plan:
 
     commands: list[Command] = field(default_factory=list)
     places: list[int | None] = field(default_factory=list)
-    take: Take | None = None
-    took_at: int = 0
-    """Which reply is what was taken."""
+    beside: list[tuple[int, Take | Peek]] = field(default_factory=list)
+    """Which replies are no change's, and who takes note of them."""
 
     def results(self, reply: Reply) -> list[int | None]:
         """Return one result per change from EXEC's reply.
@@ -57,19 +56,12 @@ class Plan:
 
         """
         replies = list_of(reply)
-        if self.take is not None:
-            replies = self._without_taken(replies, self.take)
+        for at, told in self.beside:
+            # That nothing could be taken, or seen, is no reason to doubt what was written.
+            replies = [*replies[:at], None, *replies[at + 1 :]] if _note(told, replies[at]) else replies
         if Refused in map(type, replies):
             self._tell(replies)
         return [None if place is None else int_of(replies[place]) for place in self.places]
-
-    def _without_taken(self, replies: Sequence[Reply], take: Take) -> list[Reply]:
-        """Note what was taken. That nothing could be is no reason to doubt what was written."""
-        taken = replies[self.took_at]
-        if isinstance(taken, list):
-            name, item = taken
-            take.taken = bytes_of(name).decode(), bytes_of(item)
-        return [*replies[: self.took_at], None, *replies[self.took_at + 1 :]]
 
     def _tell(self, replies: Sequence[Reply]) -> NoReturn:
         command, text = next(
@@ -81,6 +73,16 @@ class Plan:
             f"{command[0]!s} {command[1]!s} failed inside EXEC ({text}); the rest of that transaction "
             "was written. A key holds something else than this version expects"
         )
+
+
+def _note(beside: Take | Peek, reply: Reply) -> bool:
+    """Take note of a reply; return whether it may be what looks like a failure."""
+    if isinstance(beside, Peek):
+        beside.nothing_waits = reply == 0
+    elif isinstance(reply, list):
+        name, item = reply
+        beside.taken = bytes_of(name).decode(), bytes_of(item)
+    return isinstance(reply, Refused)
 
 
 def plan(address: Address, transaction: Transaction) -> Plan:
@@ -102,10 +104,16 @@ def plan(address: Address, transaction: Transaction) -> Plan:
     for post in transaction.posts:
         commands += _there(("LPUSH", post.queue, *post.payloads), post.databases)
     if (take := transaction.take) is not None:
-        taking = _there(("BRPOP", *take.lists, _NO_WAIT), take.databases)
-        planned.take, planned.took_at = take, len(commands) + len(taking) // 2
-        commands += taking
+        _add_beside(planned, take, ("BRPOP", *take.lists, _NO_WAIT))
+    if (peek := transaction.peek) is not None:
+        _add_beside(planned, peek, ("EXISTS", *peek.lists))
     return planned
+
+
+def _add_beside(planned: Plan, told: Take | Peek, command: Command) -> None:
+    commands = _there(command, told.databases)
+    planned.beside.append((len(planned.commands) + len(commands) // 2, told))
+    planned.commands += commands
 
 
 _NO_WAIT = "0.001"

@@ -26,6 +26,7 @@ __all__ = [
     "Listed",
     "LockState",
     "Page",
+    "Peek",
     "Post",
     "Put",
     "Session",
@@ -114,14 +115,30 @@ class Take(msgspec.Struct):
     taken: tuple[str, bytes] | None = None
 
 
+class Peek(msgspec.Struct):
+    """EXISTS of the broker's lists after all else was written, where the broker is the same server.
+
+    Args:
+        lists: Whole keys of lists.
+        databases: As of a `Post`.
+        nothing_waits: Whether all of them are empty, once that is known.
+
+    """
+
+    lists: Sequence[str]
+    databases: tuple[int, int] = (0, 0)
+    nothing_waits: bool = False
+
+
 class Transaction(msgspec.Struct, frozen=True):
-    """One EXEC, written in this order: changes, ledger, events (each a flat mapping, one XADD to `ev`), posts, take."""
+    """One EXEC, in this order: changes, ledger, events (each a flat mapping, one XADD to `ev`), posts, take, peek."""
 
     changes: Sequence[Change] = ()
     ledger: Sequence[LedgerChange] = ()
     events: Sequence[Mapping[str, Value]] = ()
     posts: Sequence[Post] = ()
     take: Take | None = None
+    peek: Peek | None = None
 
 
 class Session(Protocol):
