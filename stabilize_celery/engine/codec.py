@@ -60,6 +60,8 @@ class RecordCodec(Generic[R]):
         self._plain = {name for name in record.__struct_fields__ if _is_plain(hints[name])}
         self._bare_values = {name for name in self._plain if _unwrapped(hints[name]) is not bool}
         """Fields that are the same in Python as they are stored, but for numbers, which are stored in decimal."""
+        self._is_constant = len(self._plain) == len(hints)
+        """Whether nothing in a record can be changed: then equal ones may be one."""
         self._exact = {name for name in record.__struct_fields__ if not _is_loose(hints[name])}
         """Fields whose values come back from bytes as they were. In others a tuple comes back as a list."""
         self._bare = {
@@ -70,7 +72,7 @@ class RecordCodec(Generic[R]):
     def decode(self, fields: Mapping[str, bytes]) -> R:
         """Return the record that a hash holds. What it is given is not to be changed afterwards."""
         latest = self._latest
-        if latest is not None and latest[0] is fields:
+        if latest is not None and (latest[0] is fields or (self._is_constant and latest[0] == fields)):
             return latest[1]
         decoders = self._decoders
         found = self._record(**{name: decoders[name](data) for name, data in fields.items() if name in decoders})

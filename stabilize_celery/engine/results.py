@@ -192,7 +192,7 @@ def end_attempt(message: RunTask, frame: Frame, entry: Entry, returned: TaskRetu
         kind = "an instance" if frame.run.instance is not None else "a before or after stage"
         told = f"jump to {returned.target!r}: {kind} cannot jump (wcp 1.9)"
         returned = TaskReturned(returned.attempt, "TERMINAL", error={"type": "RedirectError", "message": told})
-    decision = Decision(forgets=[timer_name("task", message.thread, message.instance, message.task_index)])
+    decision = Decision(forgets=_deadlines(message, frame, entry))
     if frame.run.held:
         decision.change(DeleteFields(places.run(frame.thread), ("held",)))
     status = "SUCCEEDED" if returned.status == "REDIRECT" else returned.status
@@ -252,7 +252,7 @@ def _suspend(message: RunTask, frame: Frame, entry: Entry, returned: TaskReturne
     taken = next((kept for kept in box.kept if _may_use(frame.run, kept, returned.signal)), None)
     if taken is not None:
         return _take_kept(message, frame, entry, returned, box.kept, taken)
-    decision = Decision(forgets=[timer_name("task", message.thread, message.instance, message.task_index)])
+    decision = Decision(forgets=_deadlines(message, frame, entry))
     _merge(decision, frame, message.task_index, returned, "SUSPENDED")
     deadline_ms = 0
     if returned.deadline_ms is not None:
@@ -303,6 +303,13 @@ def _take_kept(
     decision.nudges.append(message)
     decision.events.append(Event("stage.signaled", frame.plan.ref, {"signal": taken.name, **whose(frame.thread)}))
     return decision
+
+
+def _deadlines(message: RunTask, frame: Frame, entry: Entry) -> list[str]:
+    """Return the name of the time-out of all attempts of a task, if one may be owed."""
+    state = frame.run.tasks[message.task_index]
+    is_owed = state.has_deadline or ON_TIMEOUT in state.hooks or bool(entry.to)
+    return [timer_name("task", message.thread, message.instance, message.task_index)] if is_owed else []
 
 
 def _merge(decision: Decision, frame: Frame, index: int, returned: TaskReturned, status: str) -> None:

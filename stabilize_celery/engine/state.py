@@ -86,6 +86,8 @@ class TaskState(msgspec.Struct, frozen=True, omit_defaults=True):
     error: dict[str, Any] = {}
     hooks: tuple[str, ...] = ()
     """Which of `on_cancel`, `on_timeout` its type has, as the worker said that executed it last."""
+    has_deadline: bool = False
+    """Its first claim has owed a time-out for all its attempts."""
     queue: str = ""
     """Where its RunTask went, kept if it has such hooks: they go to the workers that know it."""
 

@@ -32,7 +32,7 @@ from stabilize_celery.runtime.attached import AttachedWorkflow
 from stabilize_celery.runtime.executor import TaskExecutor
 from stabilize_celery.runtime.fusion import Fusion, Kept, Seed, Taken
 from stabilize_celery.runtime.hydrate import context_queries, stage_of, visible_context
-from stabilize_celery.runtime.lanes import NOT_URGENT, queue_and_step
+from stabilize_celery.runtime.lanes import queue_and_step
 from stabilize_celery.runtime.next_message import nothing_waits, with_peek
 from stabilize_celery.runtime.ports import Claim, TaskRunner, queue_of
 from stabilize_celery.runtime.rates import RATE_LIMIT, wait_for_turn_ms
@@ -265,8 +265,8 @@ class Attempts:
                 queries, watch = self.reads_of_result(decision.call)
                 if decision.is_empty:
                     return Taken(decision.call, sessions.read(slot, queries, watch), watch)
-                urgency = sessions.urgency(slot, message.name) if decision.sends else NOT_URGENT
-                prepared = self.unit.prepare(decision, sessions.now_ms(slot), message.name, urgency)
+                handled = sessions.handled(slot, message.name)
+                prepared = self.unit.prepare(decision, sessions.now_ms(slot), message.name, handled)
                 transaction = with_peek(prepared.transaction) if self._is_fused else prepared.transaction
                 answer = sessions.of(slot).commit_and_read(transaction, queries, watch)
             except Conflict:

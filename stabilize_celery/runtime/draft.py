@@ -29,7 +29,7 @@ from stabilize_celery.engine.steps import (
 )
 from stabilize_celery.runtime.definitions import Definitions, Parts
 from stabilize_celery.runtime.drafted_hash import DraftedHash
-from stabilize_celery.runtime.lanes import Urgency
+from stabilize_celery.runtime.unit import Handled
 from stabilize_celery.store.contract import Drop, Due, LedgerChange, Put, Session, Transaction
 
 __all__ = ["Draft", "UnfitError"]
@@ -86,10 +86,10 @@ class Draft:
         """Names of entries that this draft makes: there is none on the server, and nobody else makes one."""
         self._events: list[Mapping[str, Value]] = []
 
-    def urgency(self, own: str) -> Urgency:
-        """Return how urgent is what follows from the message `own`."""
+    def handled(self, own: str) -> Handled:
+        """Return what was read of the message `own`."""
         record, entry = self._records.get(places.WORKFLOW), self._records.get(places.ledger(own))
-        return Urgency.of(WorkflowRecord() if record is None else record, Entry() if entry is None else entry)
+        return Handled(WorkflowRecord() if record is None else record, Entry() if entry is None else entry)
 
     @property
     def is_empty(self) -> bool:
@@ -271,7 +271,7 @@ class Draft:
     def _joined(self, change: Any, drafted: list[LedgerChange]) -> Change:
         """Make a change part of the entry that was drafted last; return what is left of it: its place."""
         put: Any = drafted[-1]
-        drafted[-1] = Put(put.name, {**put.fields, **change.fields}, put.due_ms, put.keep_earlier)
+        drafted[-1] = Put(put.name, {**put.fields, **change.fields}, put.due_ms, put.keep_earlier, put.is_well)
         return SetFields(change.key, {})
 
     def _lay_over(self, key: str, change: Change) -> None:
@@ -316,7 +316,7 @@ class Draft:
                 self._records.pop(key, None)
                 self._watched.add(key)
             case Due(_, due_ms) if drafted and type(put := drafted[-1]) is Put and not put.keep_earlier:
-                drafted[-1] = Put(put.name, put.fields, due_ms)
+                drafted[-1] = Put(put.name, put.fields, due_ms, is_well=put.is_well)
             case _:
                 drafted.append(change)
 

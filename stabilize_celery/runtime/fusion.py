@@ -26,7 +26,7 @@ from stabilize_celery.engine.steps import Decision, Handling, Plan, Query, Read,
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.messages import CancelTask, FinalizeStage, Message, RunTask
 from stabilize_celery.runtime.draft import Draft, UnfitError
-from stabilize_celery.runtime.lanes import NOT_URGENT
+from stabilize_celery.runtime.lanes import Urgency
 from stabilize_celery.runtime.next_message import has_next, with_peek
 from stabilize_celery.runtime.ports import outgoing, queue_of
 from stabilize_celery.runtime.unit import Conflict, Prepared, Publishing, Sessions, UnitOfWork, not_committed
@@ -303,7 +303,8 @@ class _Fused:
         queue = queue_of(owed.message, self._unit.settings)
         if not going_on.wants(Publishing(owed.message, queue, always)):
             return
-        lane = self.draft.urgency(message.name).lane(queue, owed.message, 0)
+        handled = self.draft.handled(message.name)
+        lane = Urgency.of(handled.record, handled.entry).lane(queue, owed.message, 0)
         placed = msgspec.structs.replace(owed, queue=lane)
         decision.owes[decision.owes.index(owed)] = placed
         self._claim = claim(decision, placed, self, self._rules, going_on.terms(owed.message))
@@ -339,8 +340,7 @@ class _Fused:
     def _take(self, decision: Decision, own: str) -> None:
         if decision.is_empty and decision.keeps_entry:
             return
-        urgency = self.draft.urgency(own) if decision.sends else NOT_URGENT
-        prepared = self._unit.prepare(decision, self.draft.now_us // 1000, own, urgency)
+        prepared = self._unit.prepare(decision, self.draft.now_us // 1000, own, self.draft.handled(own))
         where = self.draft.add(prepared.transaction)
         for one in prepared.publishes:
             if one.wanted is not always:

@@ -9,13 +9,11 @@ from functools import lru_cache
 
 import msgspec
 
-from stabilize_celery.engine import places
-from stabilize_celery.engine.state import ENTRY, WORKFLOW_RECORD, Entry, WorkflowRecord
-from stabilize_celery.engine.steps import Hash, Snapshot
+from stabilize_celery.engine.state import Entry, WorkflowRecord
 from stabilize_celery.models.limits import DEFAULT_PRIORITY
 from stabilize_celery.models.messages import Message
 
-__all__ = ["BURST", "NOT_URGENT", "STEPS", "Urgency", "lane_of", "lanes", "queue_and_step", "shown"]
+__all__ = ["BURST", "STEPS", "Urgency", "lane_of", "lanes", "queue_and_step", "shown"]
 
 STEPS = (0, 3, 6, 9)
 """Where lanes begin, as kombu has them: priorities 0 to 2 share the first."""
@@ -66,16 +64,6 @@ class Urgency(msgspec.Struct, frozen=True):
         """Return that of what follows from a message; a workflow or an entry that was not read is an empty one."""
         return _urgency(record.priority, entry.q)
 
-    @classmethod
-    def seen_in(cls, snapshot: Snapshot | None, own: str | None) -> "Urgency":
-        """Read it off what a handler has read; `own`: ledger name of its message, None for an outside event."""
-        if snapshot is None:
-            return cls()
-        key = places.ledger(own) if own is not None else None
-        is_read = key is not None and snapshot.get(Hash(key), None) is not None
-        entry = snapshot.record(str(key), ENTRY.decode) if is_read else Entry()
-        return cls.of(snapshot.record(places.WORKFLOW, WORKFLOW_RECORD.decode), entry)
-
     def lane(self, queue: str, message: Message, before: int) -> str:
         """Return the lane of a message that is owed; `before`: how many the same decision has owed before it."""
         priority = self.workflow if message.is_merge else max(self.workflow, self.handled)
@@ -86,7 +74,3 @@ class Urgency(msgspec.Struct, frozen=True):
 @lru_cache(maxsize=1024)
 def _urgency(priority: int, queue: str) -> Urgency:
     return Urgency(priority, queue_and_step(queue)[1])
-
-
-NOT_URGENT = Urgency()
-"""Of decisions that send nothing."""

@@ -11,7 +11,7 @@ import msgspec
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.ledger import arguments_of
-from stabilize_celery.engine.state import ENTRY
+from stabilize_celery.engine.state import ENTRY, WORKFLOW_RECORD, Entry, WorkflowRecord
 from stabilize_celery.engine.steps import (
     Change,
     Commit,
@@ -30,9 +30,9 @@ from stabilize_celery.engine.steps import (
     always,
 )
 from stabilize_celery.errors import QueueError
-from stabilize_celery.models.messages import LEDGER_VERSION, Message
+from stabilize_celery.models.messages import LEDGER_VERSION, CompleteStage, Message, RunTask, StartStage
 from stabilize_celery.runtime.definitions import Definitions, KnowingSession
-from stabilize_celery.runtime.lanes import NOT_URGENT, Urgency
+from stabilize_celery.runtime.lanes import Urgency
 from stabilize_celery.runtime.next_message import HeadStart, current_next, head_start_on
 from stabilize_celery.runtime.observing import ObservedSession, Observer, tell_of_commit
 from stabilize_celery.runtime.ports import Outgoing, Publisher, RidingPublisher, outgoing, queue_of
@@ -41,6 +41,7 @@ from stabilize_celery.store.contract import Drop, Due, LedgerChange, Put, Sessio
 
 __all__ = [
     "Conflict",
+    "Handled",
     "NotCommitted",
     "Prepared",
     "Publishing",
@@ -57,6 +58,9 @@ logger = logging.getLogger("stabilize_celery")
 _RECORD = Hash(places.WORKFLOW)
 
 Results = Sequence[int | None]
+
+_OWED_ONCE = (StartStage, RunTask, CompleteStage)
+"""What is owed under a name that nothing was owed under before, or nothing is any more: it is no dead letter."""
 
 
 class Conflict(Exception):  # noqa: N818 - a signal between this module's own functions
@@ -82,6 +86,13 @@ class WorkDone(msgspec.Struct, frozen=True):
     def is_applied(self) -> bool:
         """Whether it was written; False: other workers won every try."""
         return not isinstance(self.decision.call, NotCommitted)
+
+
+class Handled(msgspec.Struct, frozen=True):
+    """The message that is decided about, as far as was read: its workflow's record and its entry."""
+
+    record: WorkflowRecord = WorkflowRecord()
+    entry: Entry = Entry()
 
 
 class Publishing(msgspec.Struct, frozen=True):
@@ -182,7 +193,7 @@ class UnitOfWork:
             if len(decisions) < len(slots):
                 return None
             prepared = [
-                self.riding(self.prepare(decision, snapshot.now_ms, None, NOT_URGENT))
+                self.riding(self.prepare(decision, snapshot.now_ms, None, Handled()))
                 for decision, snapshot in zip(decisions, snapshots, strict=True)
             ]
             results = session.commit([one.transaction for one in prepared])
@@ -236,8 +247,8 @@ class UnitOfWork:
         """Write a decision and publish what it owes; `is_last` as in `run`. Raises Conflict if a watched key moved."""
         if decision.is_empty and (decision.keeps_entry or own is None):
             return
-        urgency = sessions.urgency(slot, own) if decision.sends else NOT_URGENT
-        prepared = self.riding(self.prepare(decision, sessions.now_ms(slot), own, urgency))
+        handled = sessions.handled(slot, own)
+        prepared = self.riding(self.prepare(decision, sessions.now_ms(slot), own, handled))
         results = sessions.commit(slot, prepared, is_last=is_last)
         if results is None:
             raise Conflict
@@ -255,13 +266,16 @@ class UnitOfWork:
         riding = [one.message for one in sure]
         return Prepared(msgspec.structs.replace(prepared.transaction, posts=posts), rest, riding)
 
-    def prepare(self, decision: Decision, now_ms: int, own: str | None, urgency: Urgency) -> Prepared:
+    def prepare(self, decision: Decision, now_ms: int, own: str | None, handled: Handled) -> Prepared:
         """Return the transaction that a decision means; `own` is forgotten unless it keeps its entry."""
+        urgency = Urgency.of(handled.record, handled.entry)
         if decision.priority is not None:
             urgency = Urgency(decision.priority)
-        ledger: list[LedgerChange] = [Drop(name) for name in decision.forgets]
-        if own is not None and not decision.keeps_entry and own not in decision.forgets:
-            ledger.append(Drop(own))
+        # What has failed so often that it was set aside says so.
+        is_well = handled.entry.exists and not handled.entry.error
+        ledger: list[LedgerChange] = [Drop(name) for name in decision.forgets if name != own]
+        if own is not None and (own in decision.forgets or not decision.keeps_entry):
+            ledger.append(Drop(own, is_well))
         changes: list[Change] = list(decision.changes)
         publishes: list[Publishing] = []
         defers = decision.defers
@@ -278,7 +292,11 @@ class UnitOfWork:
             publishes.append(Publishing(message, queue, always))
         if defers:
             placed = {message.name for message in (*decision.nudges, *(owed.message for owed in decision.owes))}
-            ledger += [Due(name, at_ms) for name, at_ms in defers.items() if name not in placed]
+            ledger += [
+                Due(name, at_ms, is_well=is_well and name == own)
+                for name, at_ms in defers.items()
+                if name not in placed
+            ]
         ledger += [Undue(name) for name in decision.parks]
         events = [event_fields(event, now_ms) for event in decision.events]
         return Prepared(Transaction(changes, ledger, events), publishes)
@@ -296,7 +314,8 @@ class UnitOfWork:
             **owed.fields,
         }
         due_ms = looked_at_ms or (owed.not_before_ms if is_later else now_ms + self.settings.republish_ms)
-        return Put(owed.message.name, fields, due_ms, keep_earlier=owed.message.is_merge)
+        message = owed.message
+        return Put(message.name, fields, due_ms, keep_earlier=message.is_merge, is_well=isinstance(message, _OWED_ONCE))
 
     def publish(self, batch: Sequence[Outgoing]) -> None:
         """Publish what a commit owes; a broker that is away is the keeper's business."""
@@ -354,9 +373,16 @@ class Sessions:
         """Return the time of the latest read of a slot."""
         return self._now_ms[slot]
 
-    def urgency(self, slot: Slot, own: str | None) -> Urgency:
-        """Return how urgent is what follows from the message `own`, as far as was read."""
-        return Urgency.seen_in(self._openings.get(slot), own)
+    def handled(self, slot: Slot, own: str | None) -> Handled:
+        """Return what was read of the message `own`; None: it is an outside event."""
+        snapshot = self._openings.get(slot)
+        if snapshot is None:
+            return Handled()
+        record = snapshot.record(places.WORKFLOW, WORKFLOW_RECORD.decode)
+        key = None if own is None else places.ledger(own)
+        if key is None or snapshot.get(Hash(key), None) is None:
+            return Handled(record)
+        return Handled(record, snapshot.record(key, ENTRY.decode))
 
     def of(self, slot: Slot) -> Session:
         """Return the session of a slot, opened when first asked for."""

@@ -23,8 +23,9 @@ from stabilize_celery.engine.steps import (
 )
 from stabilize_celery.store import keys
 from stabilize_celery.store.addresses import Address
-from stabilize_celery.store.contract import Bury, Drop, Due, LedgerChange, Peek, Put, Take, Transaction, Undue
+from stabilize_celery.store.contract import Bury, Drop, Due, LedgerChange, Peek, Put, Take, Transaction
 from stabilize_celery.store.errors import StoreError
+from stabilize_celery.store.event_stream import entries_of
 from stabilize_celery.store.queries import bytes_of, int_of, list_of
 from stabilize_celery.store.values import MAX_SCORE, name_of, number_of, score_of, value_of
 from stabilize_celery.store.wire import Command, Refused, Reply
@@ -100,7 +101,7 @@ def plan(address: Address, transaction: Transaction) -> Plan:
     if transaction.events:
         address.of_workflow()
         stream = keys.events(address.prefix)
-        commands += [("XADD", stream, "*", *_flat(event, "an event")) for event in transaction.events]
+        commands += [("XADD", stream, "*", *told) for told in _told(transaction.events)]
     for post in transaction.posts:
         commands += _there(("LPUSH", post.queue, *post.payloads), post.databases)
     if (take := transaction.take) is not None:
@@ -114,6 +115,16 @@ def _add_beside(planned: Plan, told: Take | Peek, command: Command) -> None:
     commands = _there(command, told.databases)
     planned.beside.append((len(planned.commands) + len(commands) // 2, told))
     planned.commands += commands
+
+
+def _told(events: Sequence[Mapping[str, Value]]) -> list[list[bytes | str | int]]:
+    try:
+        return [_flat(entry, "an event") for entry in entries_of(events)]
+    except (ValueError, TypeError, OverflowError):
+        # Which value it is, one by one: the first of them raises.
+        for event in events:
+            _flat(event, "an event")
+        raise
 
 
 _NO_WAIT = "0.001"
@@ -202,7 +213,6 @@ def _plan_ledger(commands: list[Command], address: Address, changes: Sequence[Le
             commands.append(("ZREM", due, *names))
         elif kind is Due:
             commands += _dues(together, names, due)  # type: ignore[arg-type]
-            names = [name for change, name in zip(together, names, strict=True) if not change.only_if_due]  # type: ignore[union-attr]
         else:
             commands.append(("ZREM", due, *names))
         if kind is Bury:
@@ -210,10 +220,20 @@ def _plan_ledger(commands: list[Command], address: Address, changes: Sequence[Le
             commands.append(("ZADD", buried, *chain.from_iterable(zip(scores, names, strict=True))))
             for name in names:
                 revived.pop(name, None)
-        elif kind is not Undue:
-            revived |= dict.fromkeys(names)
+        else:
+            revived |= {name: None for change, name in zip(together, names, strict=True) if _may_revive(change)}
     if revived:
         commands.append(("ZREM", buried, *revived))
+
+
+def _may_revive(change: LedgerChange) -> bool:
+    """Return whether a change takes its entry out of the dead letters, if it is one."""
+    match change:
+        case Put() | Drop():
+            return not change.is_well
+        case Due():
+            return not (change.is_well or change.only_if_due)
+    return False
 
 
 def _puts(changes: Sequence[Put], members: Sequence[tuple[str, str]], due: str) -> list[Command]:
@@ -320,7 +340,7 @@ def _flat(fields: Mapping[str, Value], what: str) -> list[bytes | str | int]:
 
 
 _COMMON = frozenset(name for record in (WorkflowRecord, Run, Entry) for name in record.__struct_fields__) | frozenset(
-    {"kind", "ref", "at", "data"}
+    {"kind", "ref", "at", "data", "all"}
 )
 """Names of fields that are written all the time."""
 

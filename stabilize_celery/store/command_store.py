@@ -13,6 +13,7 @@ from stabilize_celery.store import keys
 from stabilize_celery.store.addresses import Address, address_of
 from stabilize_celery.store.contract import DueEntry, Filter, Group, Kind, LockState, Page, Session, StoredEvent
 from stabilize_celery.store.errors import StoreError
+from stabilize_celery.store.event_stream import events_of, reading_from, stands_behind
 from stabilize_celery.store.listing import Listing
 from stabilize_celery.store.queries import bytes_of, int_of, list_of, pairs_of, scored, text_of, time_us, whole
 from stabilize_celery.store.session import (
@@ -260,7 +261,8 @@ class CommandStore:
     def events(self, workflow_id: str, after: str, block_ms: int | None, limit: int) -> list[StoredEvent]:
         """Return events after the stream id `after`; waits up to `block_ms` for the first."""
         key = keys.events(self._address(workflow_slot(workflow_id)).prefix)
-        return self._streams({key: after}, block_ms or 0, limit).get(key, [])
+        found = self._streams({key: reading_from(after)}, block_ms or 0, limit).get(key, [])
+        return [event for event in found if stands_behind(event, after)][:limit]
 
     def first_events(
         self, partition: int, after: Mapping[str, str], listener: str, block_ms: int, limit: int
@@ -268,10 +270,15 @@ class CommandStore:
         """Return new events of workflows of one partition, by workflow id; waits for the first, or for the bell."""
         bell = keys.bell(self._prefix(partition), listener)
         streams = {keys.events(self._address(workflow_slot(name)).prefix): name for name in after}
-        found = self._streams({bell: "0", **{key: after[name] for key, name in streams.items()}}, block_ms, limit)
+        starts = {key: reading_from(after[name]) for key, name in streams.items()}
+        found = self._streams({bell: "0", **starts}, block_ms, limit)
         if found.pop(bell, None):
             self._one(bell, ("UNLINK", bell))
-        return {streams[key]: events for key, events in found.items()}
+        news = {
+            (name := streams[key]): [event for event in events if stands_behind(event, after[name])][:limit]
+            for key, events in found.items()
+        }
+        return {name: events for name, events in news.items() if events}
 
     def ring(self, partition: int, listener: str) -> None:
         """End the `first_events` of a listener: the one that waits now, else the next one."""
@@ -297,12 +304,16 @@ class CommandStore:
         if isinstance(reply, Refused):
             raise refusal(reply)
         streams = (list_of(stream) for stream in list_of(reply))
-        return {text_of(key): [self._event(text_of(key), one) for one in list_of(entries)] for key, entries in streams}
+        return {
+            text_of(key): [event for one in list_of(entries) for event in self._events(text_of(key), one)]
+            for key, entries in streams
+        }
 
-    def _event(self, key: str, entry: Reply) -> StoredEvent:
+    def _events(self, key: str, entry: Reply) -> Iterator[StoredEvent]:
         identity, fields = list_of(entry)
         stored = {text_of(name): bytes_of(value) for name, value in pairs_of(fields)}
-        return StoredEvent(text_of(identity), self._vault.opened(key, stored))
+        for event in events_of(text_of(identity), stored):
+            yield StoredEvent(event.id, self._vault.opened(key, event.fields))
 
     def locks(self) -> list[LockState]:
         """Return every lock that is held or waited for."""

@@ -45,18 +45,23 @@ def partition_slot(partition: int) -> Slot:
 
 
 class Put(msgspec.Struct, frozen=True):
-    """HSET m:<name> and ZADD due. `keep_earlier`: never later than it is due already (merge messages, ZADD LT)."""
+    """HSET m:<name> and ZADD due. `keep_earlier`: never later than it is due already (merge messages, ZADD LT).
+
+    `is_well`, also below: the entry is known to be no dead letter. Else its name leaves those.
+    """
 
     name: str
     fields: Mapping[str, Value]
     due_ms: int
     keep_earlier: bool = False
+    is_well: bool = False
 
 
 class Drop(msgspec.Struct, frozen=True):
     """DEL m:<name>, ZREM due (and from the dead letters)."""
 
     name: str
+    is_well: bool = False
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -65,6 +70,7 @@ class Due(msgspec.Struct, frozen=True):
     name: str
     due_ms: int
     only_if_due: bool = False
+    is_well: bool = False
 
 
 class Undue(msgspec.Struct, frozen=True):

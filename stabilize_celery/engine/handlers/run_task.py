@@ -120,19 +120,21 @@ def claim(message: RunTask, frame: Frame, entry: Entry, rules: Rules, terms: Cla
     """Claim a task that waits for nothing; `number`: of its run among those of its stage, from 1."""
     task_name = task_list(frame.plan, frame.run.planned)[message.task_index].name
     before = frame.run.tasks[message.task_index]
+    is_first = not before.started_ms
     state = msgspec.structs.replace(
         before,
         status="RUNNING",
         started_ms=before.started_ms or frame.now_ms,
         attempts=before.attempts + 1,
         hooks=terms.hooks,
+        has_deadline=before.has_deadline or (is_first and terms.timeout_ms is not None),
         queue=entry.q if terms.hooks else "",
     )
     decision = Decision(keeps_entry=True)
     decision.change(SetFields(places.ledger(message.name), ENTRY.encode(own=terms.owner, att=entry.att + 1, parked="")))
     decision.defers[message.name] = frame.now_ms + rules.lease_ms
     set_task(decision, frame, message.task_index, state)
-    if not before.started_ms and terms.timeout_ms is not None:
+    if is_first and terms.timeout_ms is not None:
         decision.owes.append(deadline(message, "task", frame, frame.now_ms + terms.timeout_ms))
     told = {"task": task_name, "attempt": state.attempts, "worker": terms.owner.rsplit("/", 1)[0]}
     decision.events.append(Event("task.started", frame.plan.ref, told | whose(frame.thread)))

@@ -391,6 +391,32 @@ class ReadingContract:
         assert store.events(W.name, "0", None, 2) == found[:2]
         assert store.events(W.name, found[-1].id, 0, 5) == []
 
+    @pytest.mark.parametrize("together", [1, 2, 3, 256, 257, 600])
+    def test_a_commits_events_are_read_on_from_any_of_them(self, store: Store, together: int) -> None:
+        """However many one commit tells, and however few a reader takes at once; behind the last one it waits."""
+        for commit in range(2):
+            with store.session(W) as session:
+                events = [{"n": together * commit + number, "kind": "k"} for number in range(together)]
+                session.commit(Transaction(events=events))
+        found = store.events(W.name, "0", None, 10_000)
+        ids = [event.id for event in found]
+
+        assert [int(event.fields["n"]) for event in found] == list(range(2 * together))
+        assert ids == sorted(set(ids), key=lambda one: tuple(map(int, one.split("-"))))
+        for at in {0, 1, together - 2, together - 1, together, 2 * together - 2} & set(range(2 * together - 1)):
+            assert store.events(W.name, ids[at], None, 10_000) == found[at + 1 :]
+            assert store.events(W.name, ids[at], 10_000, 1) == found[at + 1 : at + 2]
+            partition = store.partition_of(W.name)
+            assert store.first_events(partition, {W.name: ids[at]}, "me", 10_000, 1) == {W.name: found[at + 1 : at + 2]}
+        assert store.events(W.name, ids[-1], 20, 5) == []
+
+    def test_an_event_that_cannot_be_stored_is_named(self, store: Store) -> None:
+        """Alone or among others; nothing of the commit is written."""
+        for events in ([{"kind": "\ud800"}], [{"kind": "k"}, {"kind": "\ud800"}]):
+            with store.session(W) as session, pytest.raises(StoreError, match=r"an event\.kind"):
+                session.commit(Transaction([SetFields("k", {"a": 1})], events=events))
+        assert store.look(W, [Hash("k")]).hash("k") == {}
+
     def test_waiting_for_an_event_in_vain(self, store: Store) -> None:
         """After the time it answers nothing."""
         assert store.events(W.name, "0", 30, 5) == []

@@ -154,9 +154,41 @@ def test_a_result_counts_if_the_attempt_is_still_the_last() -> None:
         decision = returned(at_work(world(own=own, att=1)), outputs={"o": 1}, context={"c": 2})
         assert not decision.keeps_entry
         assert owed_names(decision) == ["Run:t..1"]
-        assert decision.forgets == ["TO:task:t..0"]
         run = run_fields(decision)
         assert (run["outputs"], run["context"], run["task_index"]) == ({"o": 1}, {"c": 2}, 1)
+
+
+@pytest.mark.parametrize(
+    ("state", "entry", "is_forgotten"),
+    [
+        (TaskState("RUNNING", 1), {}, False),
+        (TaskState("RUNNING", 1, has_deadline=True), {}, True),
+        (TaskState("RUNNING", 1, hooks=("on_timeout",)), {}, True),
+        (TaskState("RUNNING", 1, hooks=("on_cancel",)), {}, False),
+        (TaskState("RUNNING", 1), {"to": "its time is over"}, True),
+    ],
+    ids=["no limit", "a limit", "may ask for the last time-out", "cannot ask", "has asked"],
+)
+@pytest.mark.parametrize("status", ["SUCCEEDED", "TERMINAL"])
+def test_an_ended_task_forgets_the_time_out_that_it_may_owe(
+    state: TaskState, entry: dict[str, str], is_forgotten: bool, status: str
+) -> None:
+    """Its own limit's, or that of the answer which its `on_timeout` was asked for; else there is none."""
+    given = at_work(world(own="me/1", att=1, **entry), tasks=[state, TaskState()])
+
+    decision = returned(given, status, is_time_out="to" in entry)
+
+    assert ("TO:task:t..0" in decision.forgets) is is_forgotten
+
+
+def test_a_limit_is_remembered_over_all_claims() -> None:
+    """Whoever ends the task knows of the time-out that its first claim has owed."""
+    first = claim(at_work(world()))
+    again = claim(at_work(world(), tasks=[TaskState("RUNNING", NOW_MS - 5, has_deadline=True), TaskState()]))
+    without = at_work(world()).decide(handle(MESSAGE, RULES, 0, ClaimTerms("me/1", 3)))
+
+    deadlines = [decision.call.state.has_deadline for decision in (first, again, without)]
+    assert deadlines == [True, True, False]
 
 
 def test_a_result_of_an_attempt_that_lost_its_claim_changes_nothing() -> None:
