@@ -13,6 +13,7 @@ from stabilize_celery.engine import outside
 from stabilize_celery.engine.restart import restart
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage.stage import StageExecution
+from stabilize_celery.settings import Settings
 from stabilize_celery.testing import Faults, Simulation
 from tests.simulation.laws import Laws
 from tests.simulation.random_graphs import TAME, TASKS, WILD, definitions
@@ -37,9 +38,10 @@ def looking(examples: int) -> Any:
 class Play:
     """One simulated run of a definition, watched by the laws."""
 
-    def __init__(self, definition: dict[str, Any], seed: int, faults: Faults) -> None:
+    def __init__(self, definition: dict[str, Any], seed: int, faults: Faults, settings: Settings | None = None) -> None:
         self.random = Random(seed)
-        self.simulation = Simulation(seed, {**TASKS, "gate": self.gate, "slow": self.slow}, faults=faults)
+        tasks = {**TASKS, "gate": self.gate, "slow": self.slow}
+        self.simulation = Simulation(seed, tasks, faults=faults, settings=settings)
         self.laws = Laws(self.simulation)
         self.id = self.simulation.start(definition)
         self.asked = 0
