@@ -8,6 +8,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -27,7 +28,7 @@ from stabilize_celery.testing.conformance.simulator_backend import run_simulated
 from tests.conformance.test_scenarios import SCENARIOS
 from tests.simulation.random_graphs import WILD, definitions
 from tests.simulation.stories import ROUGH
-from tests.simulation.test_random_graphs import Play, looking
+from tests.simulation.test_random_graphs import EVENTS, Play, looking
 
 _OWNER = re.compile(r"simulated/[0-9a-f]{12}")
 
@@ -201,14 +202,17 @@ def test_it_is_the_same_in_every_pattern(twice: Twice, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", [FUSED, CONTINUATION])
 def test_it_is_the_same_in_whatever_is_defined(twice: Twice, mode: str) -> None:
-    """Joins, splits, failures, retries, locks, jumps, threads, synthetic stages, on a rough fleet."""
+    """Joins, splits, failures, retries, locks, jumps, threads, synthetic stages, pauses, on a rough fleet."""
 
     @looking(100)
-    @given(definitions(WILD), st.integers(0, 2**32))
-    def runs(definition: dict[str, Any], seed: int) -> None:
+    @given(definitions(WILD), st.integers(0, 2**32), st.lists(st.sampled_from(sorted(EVENTS)), max_size=3))
+    def runs(definition: dict[str, Any], seed: int, events: list[str]) -> None:
         twice.different.clear()
         play = Play(definition, seed, ROUGH, Settings(mode=mode))
         play.simulation.runtime.serves = frozenset({play.simulation.settings.work_queue})
+        for event in events:
+            ref_id = play.random.choice(definition["stages"])["ref_id"]
+            play.later(partial(play.ask, *EVENTS[event](ref_id)))
         play.run()
         assert not twice.different
 
