@@ -80,15 +80,21 @@ class NextMessage:
         wants: Says what may be taken at that moment; None: nothing.
         begun: What was read already for the message that is handled.
         opening: Says what to read of a message that is sent, if that is likely to be what is taken.
+        peeks: Says where to look whether anything waits; None: nothing may be taken.
 
     """
 
     def __init__(
-        self, wants: Callable[[], Take | None], begun: HeadStart | None = None, opening: Opening = lambda _: None
+        self,
+        wants: Callable[[], Take | None],
+        begun: HeadStart | None = None,
+        opening: Opening = lambda _: None,
+        peeks: Callable[[], Peek | None] = lambda: None,
     ) -> None:
         self._wants = wants
         self._begun = begun
         self._opening = opening
+        self._peeks = peeks
         self._take: Take | None = None
         self._peek: Peek | None = None
         self.sent: Message | None = None
@@ -109,14 +115,13 @@ class NextMessage:
 
     def peek(self) -> Peek | None:
         """Return what to look at now, to know whether anything waits that could be taken; None: nothing may be."""
-        take = self._wants() if self.taken is None else None
-        self._peek = None if take is None else Peek(take.lists, take.databases)
+        self._peek = self._peeks() if self.taken is None else None
         return self._peek
 
     def nothing_waits(self) -> bool:
         """Whether nothing waited at the last look, and something might still be taken."""
         seen = self._peek is not None and self._peek.nothing_waits
-        return seen and self.taken is None and self._wants() is not None
+        return seen and self.taken is None and self._peeks() is not None
 
     def expected(self, slot: Slot, sent: Sequence[Message]) -> tuple[Message, Read] | None:
         """Return what will be taken if nothing else waits, and what to read for it on a slot; None: nothing.

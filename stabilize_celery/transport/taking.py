@@ -22,7 +22,7 @@ from stabilize_celery.errors import EngineError, UnreachableError
 from stabilize_celery.models.messages import MESSAGE_TYPES, Message
 from stabilize_celery.runtime.lanes import STEPS, lane_of
 from stabilize_celery.runtime.next_message import HeadStart, NextMessage, taking_next
-from stabilize_celery.store.contract import Take
+from stabilize_celery.store.contract import Peek, Take
 from stabilize_celery.store.lists import Lists
 from stabilize_celery.transport.celery_tasks import ForeignMessageError, message_of
 from stabilize_celery.transport.publish import task_name
@@ -124,7 +124,7 @@ class Taking:
 
     def _handled(self, message: Message, turn: Turn, begun: HeadStart | None) -> NextMessage | None:
         """Handle a message, for which something may be read already; return what its commit took of the lists."""
-        following = NextMessage(lambda: self._wanted(turn), begun, self._opening)
+        following = NextMessage(lambda: self._wanted(turn), begun, self._opening, lambda: self._peek(turn))
         try:
             with self._going_on(message), taking_next(following):
                 self._runtime.handle(message)
@@ -143,9 +143,17 @@ class Taking:
         return following
 
     def _wanted(self, turn: Turn) -> Take | None:
-        if self._databases is None or not (self._may_take and self._queues) or turn.is_over():
+        if self._databases is None or not self._may_go_on(turn):
             return None
         return Take(self._in_order(), self._databases)
+
+    def _peek(self, turn: Turn) -> Peek | None:
+        if self._databases is None or not self._may_go_on(turn):
+            return None
+        return Peek(self._urgent_first[0], self._databases)
+
+    def _may_go_on(self, turn: Turn) -> bool:
+        return self._may_take and bool(self._queues) and not turn.is_over()
 
     def _begin(self, delivered: Delivered | None) -> Turn:
         turn = Turn(self._clock_s, self._turn_s, self._waits)

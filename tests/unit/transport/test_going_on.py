@@ -1,0 +1,155 @@
+"""In fused mode a process goes on with the next task where nothing waits that it could take (decision 021)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from stabilize_celery.models.stage import StageExecution
+from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.runtime.lanes import lane_of
+from stabilize_celery.settings import FUSED, PER_MESSAGE
+from tests.unit.transport.child import Child, chain, statuses
+
+
+class Clock:
+    """A clock that stands still but where a body takes time."""
+
+    def __init__(self) -> None:
+        self.now_us = 1
+
+    def __call__(self) -> int:
+        return self.now_us
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def child(redis_url: str, clock: Clock) -> Iterator[Child]:
+    made = Child(redis_url, FUSED, clock)
+    yield made
+    made.close()
+
+
+def delivered(child: Child) -> int:
+    """How many tasks came over the broker."""
+    return len(child.costs_of("RunTask"))
+
+
+def done(workflow: Workflow) -> bool:
+    return set(statuses(workflow)) == {"SUCCEEDED"}
+
+
+def test_a_chain_that_nobody_is_beside_costs_one_round_trip_a_stage(child: Child) -> None:
+    """Its first task comes over the broker; each of the others is claimed in the commit of the one before."""
+    (workflow,) = child.run(chain(6))
+
+    assert done(workflow)
+    assert child.costs_of("RunTask") == [2 + 6]
+
+
+def test_its_events_are_those_of_deliveries(child: Child, redis_url: str) -> None:
+    """Nobody can tell from a workflow's history how its tasks came."""
+    other = Child(redis_url, PER_MESSAGE)
+    try:
+        handles = [one.client.start(chain(3)) for one in (child, other)]
+        child.go_on()
+        told = [[(event.kind, event.ref_id) for event in handle.events()] for handle in handles]
+    finally:
+        other.close()
+
+    assert told[0] == told[1]
+
+
+def test_where_others_wait_each_task_goes_over_the_broker(child: Child) -> None:
+    """Two chains side by side: neither goes on by itself until the other has ended."""
+    bodies: list[str] = []
+    child.in_bodies = lambda stage: bodies.append(stage.execution.id)
+
+    workflows = child.run(chain(5), chain(5))
+
+    assert all(map(done, workflows))
+    assert delivered(child) >= 8
+    assert len({*bodies[:5]}) == 2
+
+
+def test_one_message_in_the_least_urgent_lane_is_enough(child: Child, redis_url: str) -> None:
+    """It would be the next but for what is more urgent: it gets its turn as ever."""
+    with redis.Redis.from_url(redis_url) as server:
+
+        def put_one(stage: StageExecution) -> None:
+            if stage.ref_id == "s1":
+                server.lpush(lane_of("stabilize.work", 9), "what Celery is to have")
+
+        child.in_bodies = put_one
+        (workflow,) = child.run(chain(6))
+
+    assert done(workflow)
+    # The look in the commit behind s1 has seen it: from s3 on each comes over the broker.
+    assert delivered(child) == 1 + 3
+
+
+def test_a_look_at_the_lists_counts_for_a_short_body_only(child: Child, clock: Clock) -> None:
+    """While a long one runs others may have come."""
+
+    def take_long(stage: StageExecution) -> None:
+        clock.now_us += 60_000 if stage.ref_id == "s2" else 10
+
+    child.in_bodies = take_long
+
+    (workflow,) = child.run(chain(6))
+
+    assert done(workflow)
+    assert delivered(child) == 2
+
+
+def test_a_turn_that_is_to_end_ends_behind_the_body(child: Child, redis_url: str) -> None:
+    """The next task is on the broker's list, for whoever comes first."""
+
+    def end(stage: StageExecution) -> None:
+        if stage.ref_id == "s2":
+            child.waiting.end_turns()
+
+    child.in_bodies = end
+
+    (workflow,) = child.run(chain(6))
+
+    assert statuses(workflow)[1:] == ["SUCCEEDED"] * 3 + ["RUNNING"] + ["NOT_STARTED"] * 2
+    with redis.Redis.from_url(redis_url) as server:
+        assert server.llen(lane_of("stabilize.work", 5)) == 1
+    child.go_on()
+    assert done(child.runtime.read(workflow.id))
+
+
+def test_what_others_do_meanwhile_counts(child: Child) -> None:
+    """A workflow that is cancelled while a body runs begins nothing more."""
+
+    def cancel(stage: StageExecution) -> None:
+        if stage.ref_id == "s2":
+            handle.cancel()
+
+    child.in_bodies = cancel
+    handle = child.client.start(chain(6))
+
+    child.go_on()
+
+    told = [event.kind for event in handle.events()]
+    assert "task.started" not in told[told.index("workflow.canceled") :]
+    assert handle.get().status.name == "CANCELED"
+
+
+def test_the_message_by_message_mode_does_not_go_on(redis_url: str) -> None:
+    """Each task is a message of its own there, whoever waits."""
+    child = Child(redis_url, PER_MESSAGE)
+    try:
+        (workflow,) = child.run(chain(4))
+    finally:
+        child.close()
+
+    assert done(workflow)
+    assert delivered(child) == 4
