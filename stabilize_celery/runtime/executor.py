@@ -162,7 +162,7 @@ class TaskExecutor:
             changes["error"] = {"message": truncate_error(told, MAX_TOLD_BYTES)}
         elif result.status.name not in ("SUCCEEDED", "SKIPPED", "CANCELED"):
             return _failed(claimed, "ResultError", f"{result.status.name} is no result of a task")
-        return TaskReturned(answer.attempt, answer.status, answer.context, answer.outputs, **changes)
+        return msgspec.structs.replace(answer, **changes) if changes else answer
 
     def _poll_ms(self, claimed: ClaimedTask, task: Task, stage: StageExecution) -> int:
         asked = task.poll_after_ms(stage)
@@ -188,7 +188,7 @@ class TaskExecutor:
 
     def _too_large(self, context: Mapping[str, Any], outputs: Mapping[str, Any]) -> str:
         for kind, values in (("outputs", outputs), ("context", context)):
-            size = len(pack(values))
+            size = len(pack(values)) if values else 0
             if size > self.max_output_bytes:
                 largest = max(values, key=lambda name: len(pack(values[name])))
                 most = self.max_output_bytes

@@ -117,6 +117,19 @@ class LedgerContract:
 
         assert (due_of(store), store.dead_letters()) == ([("n", 6)], [])
 
+    def test_what_is_known_to_be_well_is_not_looked_for_among_the_dead(self, store: Store) -> None:
+        """Whoever says so has read it; of names that share a command each counts by itself."""
+        for change in (
+            Put("n", {"a": 1}, 6, is_well=True),
+            Due("n", 6, is_well=True),
+            Drop("n", is_well=True),
+        ):
+            keep(store, Put("n", {"a": 1}, 5), Put("other", {"a": 1}, 5))
+            keep(store, Bury("n", 77), Bury("other", 78))
+            keep(store, change, Drop("other"))
+
+            assert [letter.name for letter in store.dead_letters()] == ["n"]
+
     def test_counts_of_workflows_and_dead_letters(self, store: Store) -> None:
         """Over all partitions; a status that nothing is in does not appear."""
         assert store.counts() == ({}, 0)

@@ -61,6 +61,10 @@ class ListsDatabase(MemoryDatabase):
         message = self._broker.pop([lane.decode() for lane in lanes])
         return None if message is None else [message.queue.encode(), text_of(message).encode()]
 
+    def _cmd_exists(self, arguments: list[bytes]) -> Reply:
+        there = {message.queue for message in self._broker.waiting}
+        return len(there.intersection(lane.decode() for lane in arguments))
+
 
 class SimulatedWaiting(Waiting):
     """What the processes of a worker see of it: it calls them back now and then, as a matter of course."""

@@ -48,6 +48,7 @@ _RESULTS = "engine/results.py"
 _LOCKS = "engine/locks.py"
 _UNIT = "runtime/unit.py"
 _TAKING = "transport/taking.py"
+_FOLLOWING = "engine/following.py"
 _KEEPER = "runtime/keeper.py"
 _VERDICTS = "runtime/verdicts.py"
 _LEASES = "runtime/leases.py"
@@ -55,12 +56,12 @@ _LEASES = "runtime/leases.py"
 _UNIT_OF_WORK = (
     ("a duplicate is handled again", _HANDLER, "    if not entry.exists:\n", "    if False:\n"),
     ("what has ended is handled all the same", _HANDLER, "if not workflow.is_live and", "if False and"),
-    ("the own entry stays", _UNIT, "if own is not None and not decision.keeps_entry and", "if False and"),
+    ("the own entry stays", _UNIT, "if own is not None and (own in decision.forgets or not", "if False and (not"),
     (
         "what follows is published, but not owed",
         _UNIT,
-        "ledger.append(self._entry(owed, queue, now_ms))",
-        "self._entry(owed, queue, now_ms)",
+        "ledger.append(self._entry(owed, queue, now_ms, looked_at_ms))",
+        "self._entry(owed, queue, now_ms, looked_at_ms)",
     ),
     (
         "what is owed has no time at which somebody looks",
@@ -377,6 +378,48 @@ _SHARING = (
         _UNIT,
         "session.commit_and_read(transaction, read.queries, read.watch)",
         "session.commit_and_read(transaction, read.queries)",
+    ),
+    (
+        "what follows at once begins in a paused workflow",
+        _FOLLOWING,
+        "following = None if frame.workflow.holds_back else",
+        "following = None if False else",
+    ),
+    (
+        "a run that is followed at once is the one that was read",
+        _FOLLOWING,
+        "run = RUN.applied(fields, run)",
+        "run = run or RUN.applied(fields, run)",
+    ),
+    (
+        "a claim that a decision takes in has no lease",
+        _FOLLOWING,
+        "    decision.defers |= following.defers\n",
+        "",
+    ),
+    (
+        "a message that is owed and handled at once is forgotten, too",
+        _FOLLOWING,
+        "known = {*decision.forgets, owed.message.name}",
+        "known = {*decision.forgets}",
+    ),
+    (
+        "a process goes on with its workflow whoever waits",
+        "store/changes.py",
+        "beside.nothing_waits = reply == 0",
+        "beside.nothing_waits = True",
+    ),
+    (
+        "what is handled stays a dead letter",
+        "store/changes.py",
+        "            return not change.is_well\n",
+        "            return False\n",
+    ),
+    (
+        "the last event of a commit is read again and again",
+        "store/event_stream.py",
+        "first + (at if at < last else PER_ENTRY - 1)",
+        "first + at",
     ),
     (
         "each keeper that fires a schedule starts a workflow of its own",

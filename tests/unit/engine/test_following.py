@@ -93,15 +93,15 @@ def test_it_goes_no_further_than_it_is_told() -> None:
         (Hand(plans={**Hand().plans, "b": plan_of("b", "shell", scheduled_ms=NOW_MS + 1)}), "Start:"),
     ],
     ids=[
-        "the workflow was not read",
-        "the run was not read",
-        "its stage is not known",
-        "the next stage is not known",
-        "its threads are counted",
-        "its milestone must be read",
-        "users' code plans it",
-        "the workflow is paused",
-        "it is not yet time",
+        "the-workflow-was-not-read",
+        "the-run-was-not-read",
+        "its-stage-is-not-known",
+        "the-next-stage-is-not-known",
+        "its-threads-are-counted",
+        "its-milestone-must-be-read",
+        "users-code-plans-it",
+        "the-workflow-is-paused",
+        "it-is-not-yet-time",
     ],
 )
 def test_what_is_not_at_hand_is_left_to_a_message(hand: Hand, kept: str) -> None:
@@ -175,7 +175,7 @@ def test_what_waits_for_a_result_finds_its_own() -> None:
         lambda decision: decision.owes.__setitem__(0, Owed(DONE, fields={"att": 2})),
         lambda decision: decision.owes.__setitem__(0, Owed(DONE, NOW_MS)),
     ],
-    ids=["another", "a nudge", "parked", "deferred", "perhaps", "with fields", "later"],
+    ids=["another", "a-nudge", "parked", "deferred", "perhaps", "with-fields", "later"],
 )
 def test_only_a_message_that_is_alone_is_followed(change: Any) -> None:
     """What else is decided beside it may matter for it."""
@@ -214,7 +214,7 @@ def test_a_task_that_its_run_begins_with_is_claimed_where_it_is_owed() -> None:
         (ClaimTerms("me/1", 3, asks_timeout=True), Hand()),
         (TERMS, Hand(runs={"t": Run(ref="a", status="RUNNING", created_us=1)})),
     ],
-    ids=["its code says how long it may take", "it is not the first of its run"],
+    ids=["its-code-says-how-long-it-may-take", "it-is-not-the-first-of-its-run"],
 )
 def test_other_claims_are_made_on_their_own(terms: ClaimTerms, hand: Hand) -> None:
     """Nothing is taken into the decision."""

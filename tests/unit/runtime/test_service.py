@@ -25,8 +25,8 @@ from stabilize_celery.runtime import recording
 from stabilize_celery.runtime.attempts import UNKNOWN_HERE_MS
 from stabilize_celery.runtime.ports import Body, Claim, Outgoing
 from stabilize_celery.runtime.service import Runtime
-from stabilize_celery.settings import Settings
-from stabilize_celery.store.contract import Transaction
+from stabilize_celery.settings import FUSED, PER_MESSAGE, Settings
+from stabilize_celery.store.contract import Bury, Transaction
 from stabilize_celery.store.memory import MemoryStore
 from stabilize_celery.tasks.builders import StageDefinitionBuilder
 from stabilize_celery.tasks.registry import TaskRegistry
@@ -237,6 +237,25 @@ def test_a_handler_that_raises_is_tried_again_later_and_then_a_dead_letter(monke
     assert "our bug" in process.entry(workflow_id, name).error
     assert [letter.name for letter in process.store.dead_letters()] == [name]
     assert "nothing is owed" in process.runtime.handle(StartStage(workflow_id="w9", ref_id="a", thread="t"))
+
+
+@pytest.mark.parametrize("mode", [PER_MESSAGE, FUSED])
+def test_a_dead_letter_that_is_handled_all_the_same_is_none_any_more(mode: str) -> None:
+    """A delivery that was under way when it was buried, by a worker that has no such bug."""
+    process = Process(mode=mode)
+    workflow_id = process.runtime.submit(workflow(stage("a")))
+    (start,) = process.publisher.take()
+    name = start.task_id.split("/", 1)[1]
+    with process.store.session(workflow_slot(workflow_id)) as session:
+        fields = ENTRY.encode(tries=3, error="their bug")
+        session.commit(Transaction([SetFields(places.ledger(name), fields)], [Bury(name, process.now_ms)]))
+    assert [letter.name for letter in process.store.dead_letters()] == [name]
+
+    process.deliver(start)
+
+    assert process.store.dead_letters() == []
+    process.deliver_all()
+    assert process.runtime.read(workflow_id).status.name == "SUCCEEDED"
 
 
 def test_a_result_that_we_cannot_record_is_our_failure_and_no_loss_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
