@@ -56,8 +56,6 @@ MOST_IN_TURN = 100
 """Tasks that one process executes without the broker at most, before others get their turn."""
 _ONE_MORE_US = 1_000_000
 """In fused mode: how long after a stage was started its first task may be executed in the same visit (us)."""
-_SHORT_US = 50_000
-"""How long after a look at the broker's lists nothing is taken to wait there (us)."""
 UNKNOWN_HERE_MS = 500
 """How soon a task is tried again whose type another live worker knows: the broker may hand it to that one."""
 
@@ -267,7 +265,9 @@ class Attempts:
                     return Taken(decision.call, sessions.read(slot, queries, watch), watch)
                 handled = sessions.handled(slot, message.name)
                 prepared = self.unit.prepare(decision, sessions.now_ms(slot), message.name, handled)
-                transaction = with_peek(prepared.transaction) if self._is_fused else prepared.transaction
+                transaction = prepared.transaction
+                if self.settings.mode == FUSED:
+                    transaction = with_peek(transaction, self.clock_us())
                 answer = sessions.of(slot).commit_and_read(transaction, queries, watch)
             except Conflict:
                 continue
@@ -285,24 +285,21 @@ class Attempts:
         began_us = self.clock_us()
         body = self._body(message, taken.claimed, taken.snapshot)
         returned = body if isinstance(body, TaskReturned) else self._watched(claim, body)
-        took_us = self.clock_us() - began_us
+        now_us = self.clock_us()
+        took_us = now_us - began_us
         overdue = body if isinstance(body, RunningBody) and _is_overdue(body, took_us) else None
         seed = Seed(sessions, taken.snapshot.later(took_us), taken.watched)
         going_on = None
-        if self.fusion is not None and (turn.goes_on(self.fusion.clock_us()) or self._is_free(took_us)):
+        if self.fusion is not None and (turn.goes_on(now_us) or self._is_free(now_us)):
             going_on = _GoingOn(self, (queue_of(message, self.settings),))
         decision, kept = self.recorder.record(message, returned, seed, going_on, overdue)
         if isinstance(decision.call, TooLate) and isinstance(body, RunningBody):
             body.came_too_late()
         return decision.note or returned.status, going_on.following(kept) if going_on is not None else None
 
-    @property
-    def _is_fused(self) -> bool:
-        return self.settings.mode == FUSED
-
-    def _is_free(self, took_us: int) -> bool:
-        """Whether this process, once it has recorded what took so long, would wait for a message (decision 021)."""
-        return self._is_fused and took_us < _SHORT_US and nothing_waits()
+    def _is_free(self, now_us: int) -> bool:
+        """Whether this process would wait for a message, once it has recorded its result (decision 021)."""
+        return self.settings.mode == FUSED and nothing_waits(now_us)
 
     def _watched(self, claim: Claim, body: RunningBody) -> TaskReturned:
         runner = self.runner()

@@ -184,7 +184,7 @@ class _Fused:
 
     def __init__(self, fusion: Fusion, workflow_id: str, sessions: Sessions, beside: Iterable[Publishing]) -> None:
         self._unit, self._rules, self._is_code = fusion.unit, fusion.rules, fusion.is_code
-        self._is_fused = fusion.settings.mode == FUSED
+        self._is_fused, self._clock_us = fusion.settings.mode == FUSED, fusion.clock_us
         self._slot: Slot = workflow_slot(workflow_id)
         self._sessions = sessions
         self._session = sessions.of(self._slot)
@@ -267,7 +267,9 @@ class _Fused:
                 raise Conflict
             return results, None
         queries, watch = going_on.reads(claimed)
-        transaction = with_peek(prepared.transaction) if self._is_fused else prepared.transaction
+        transaction = prepared.transaction
+        if self._is_fused:
+            transaction = with_peek(transaction, self._clock_us())
         answer = self._session.commit_and_read(transaction, queries, watch)
         if answer is None:
             raise Conflict

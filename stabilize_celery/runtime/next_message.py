@@ -25,6 +25,8 @@ __all__ = [
     "with_peek",
 ]
 
+PEEK_AGAIN_US, PEEK_COUNTS_US = 5_000, 10_000
+"""How old a look at the broker's lists may be that is not made again, and that still counts (us)."""
 Opening = Callable[[Message], Read | None]
 """Returns what the handling of a message reads first; None: it is not to be read ahead."""
 Opened = AbstractContextManager[Session]
@@ -80,7 +82,8 @@ class NextMessage:
         wants: Says what may be taken at that moment; None: nothing.
         begun: What was read already for the message that is handled.
         opening: Says what to read of a message that is sent, if that is likely to be what is taken.
-        peeks: Says where to look whether anything waits; None: nothing may be taken.
+        peeks: Says where to look whether anything waits; None: nothing is ever taken.
+        may_take: Whether anything may be taken at that moment.
 
     """
 
@@ -90,13 +93,16 @@ class NextMessage:
         begun: HeadStart | None = None,
         opening: Opening = lambda _: None,
         peeks: Callable[[], Peek | None] = lambda: None,
+        may_take: Callable[[], bool] = lambda: False,
     ) -> None:
         self._wants = wants
         self._begun = begun
         self._opening = opening
         self._peeks = peeks
+        self._may_take = may_take
         self._take: Take | None = None
         self._peek: Peek | None = None
+        self._peeked_us = 0
         self.sent: Message | None = None
         """The first message that the commit has sent which takes the next one."""
         self._head_start: HeadStart | None = None
@@ -113,15 +119,23 @@ class NextMessage:
         self._take = self._wants()
         return self._take
 
-    def peek(self) -> Peek | None:
-        """Return what to look at now, to know whether anything waits that could be taken; None: nothing may be."""
+    def peek(self, now_us: int) -> Peek | None:
+        """Return where to look now whether anything waits; None: nothing may be taken, or it is known well enough."""
+        if self.nothing_waited and now_us - self._peeked_us < PEEK_AGAIN_US:
+            return None
         self._peek = self._peeks() if self.taken is None else None
+        self._peeked_us = now_us
         return self._peek
 
-    def nothing_waits(self) -> bool:
-        """Whether nothing waited at the last look, and something might still be taken."""
-        seen = self._peek is not None and self._peek.nothing_waits
-        return seen and self.taken is None and self._peeks() is not None
+    @property
+    def nothing_waited(self) -> bool:
+        """Whether nothing waited at the last look."""
+        return self._peek is not None and self._peek.nothing_waits
+
+    def nothing_waits(self, now_us: int) -> bool:
+        """Whether something might be taken, and nothing waited just now."""
+        is_fresh = self.nothing_waited and now_us - self._peeked_us < PEEK_COUNTS_US
+        return is_fresh and self.taken is None and self._may_take()
 
     def expected(self, slot: Slot, sent: Sequence[Message]) -> tuple[Message, Read] | None:
         """Return what will be taken if nothing else waits, and what to read for it on a slot; None: nothing.
@@ -197,17 +211,17 @@ def has_next() -> bool:
     return message is not None and message.taken is not None
 
 
-def with_peek(transaction: Transaction) -> Transaction:
+def with_peek(transaction: Transaction, now_us: int) -> Transaction:
     """Let a commit look whether anything waits that this thread could take, if it may take anything."""
     message = _next.get()
-    peek = message.peek() if message is not None else None
+    peek = message.peek(now_us) if message is not None else None
     return transaction if peek is None else msgspec.structs.replace(transaction, peek=peek)
 
 
-def nothing_waits() -> bool:
-    """Whether this thread may take messages, and none waited when it looked last."""
+def nothing_waits(now_us: int) -> bool:
+    """Whether this thread may take messages, and none waited just now."""
     message = _next.get()
-    return message is not None and message.nothing_waits()
+    return message is not None and message.nothing_waits(now_us)
 
 
 def head_start_on(slot: Slot) -> HeadStart | None:

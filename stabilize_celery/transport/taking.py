@@ -124,7 +124,9 @@ class Taking:
 
     def _handled(self, message: Message, turn: Turn, begun: HeadStart | None) -> NextMessage | None:
         """Handle a message, for which something may be read already; return what its commit took of the lists."""
-        following = NextMessage(lambda: self._wanted(turn), begun, self._opening, lambda: self._peek(turn))
+        following = NextMessage(
+            lambda: self._wanted(turn), begun, self._opening, self._peek, lambda: self._may_go_on(turn)
+        )
         try:
             with self._going_on(message), taking_next(following):
                 self._runtime.handle(message)
@@ -147,8 +149,8 @@ class Taking:
             return None
         return Take(self._in_order(), self._databases)
 
-    def _peek(self, turn: Turn) -> Peek | None:
-        if self._databases is None or not self._may_go_on(turn):
+    def _peek(self) -> Peek | None:
+        if self._databases is None or not (self._may_take and self._queues):
             return None
         return Peek(self._urgent_first[0], self._databases)
 

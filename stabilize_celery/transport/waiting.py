@@ -149,7 +149,13 @@ class Turn:
 
     def is_over(self) -> bool:
         """Whether the process is to take no more."""
-        return self.was_called_back() or self._clock_s() >= (self._last_end_s if self.wait_s() else self._usual_end_s)
+        if self._waits is None or self._before is None:
+            return self._clock_s() >= self._usual_end_s
+        recall = self._waits.waiting.recall()
+        if recall.at_once != self._before.at_once or self._waits.waiting.is_orphan:
+            return True
+        may_wait = recall == self._before and self._waits.wait_ms
+        return self._clock_s() >= (self._last_end_s if may_wait else self._usual_end_s)
 
     def was_called_back(self) -> bool:
         """Whether the main process wants turns to end, or is gone."""

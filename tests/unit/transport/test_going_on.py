@@ -13,12 +13,18 @@ from stabilize_celery.runtime.lanes import lane_of
 from stabilize_celery.settings import FUSED, PER_MESSAGE
 from tests.unit.transport.child import Child, chain, statuses
 
+LOOKS_AGAIN_US = 6_000
+"""A body that takes so long ends with a look at the lists that still counts, and is made again (us)."""
+
 
 class Clock:
     """A clock that stands still but where a body takes time."""
 
     def __init__(self) -> None:
         self.now_us = 1
+
+    def passes(self, us: int) -> None:
+        self.now_us += us
 
     def __call__(self) -> int:
         return self.now_us
@@ -78,11 +84,12 @@ def test_where_others_wait_each_task_goes_over_the_broker(child: Child) -> None:
     assert len({*bodies[:5]}) == 2
 
 
-def test_one_message_in_the_least_urgent_lane_is_enough(child: Child, redis_url: str) -> None:
+def test_one_message_in_the_least_urgent_lane_is_enough(child: Child, clock: Clock, redis_url: str) -> None:
     """It would be the next but for what is more urgent: it gets its turn as ever."""
     with redis.Redis.from_url(redis_url) as server:
 
         def put_one(stage: StageExecution) -> None:
+            clock.passes(LOOKS_AGAIN_US)
             if stage.ref_id == "s1":
                 server.lpush(lane_of("stabilize.work", 9), "what Celery is to have")
 
@@ -98,7 +105,7 @@ def test_a_look_at_the_lists_counts_for_a_short_body_only(child: Child, clock: C
     """While a long one runs others may have come."""
 
     def take_long(stage: StageExecution) -> None:
-        clock.now_us += 60_000 if stage.ref_id == "s2" else 10
+        clock.passes(12_000 if stage.ref_id == "s2" else 10)
 
     child.in_bodies = take_long
 
@@ -106,6 +113,21 @@ def test_a_look_at_the_lists_counts_for_a_short_body_only(child: Child, clock: C
 
     assert done(workflow)
     assert delivered(child) == 2
+
+
+def test_the_lists_are_looked_at_every_few_milliseconds(child: Child, clock: Clock, redis_url: str) -> None:
+    """However short the bodies are; not with each of them."""
+    looks: list[int] = []
+    with redis.Redis.from_url(redis_url) as server:
+        for took_us in (10, 1_000, LOOKS_AGAIN_US):
+            child.in_bodies = lambda _, took_us=took_us: clock.passes(took_us)  # type: ignore[misc]
+            server.config_resetstat()
+            (workflow,) = child.run(chain(12))
+            assert done(workflow)
+            stats: dict[str, dict[str, int]] = server.info("commandstats")  # type: ignore[assignment]
+            looks.append(stats["cmdstat_exists"]["calls"])
+
+    assert looks == [1, 3, 12]
 
 
 def test_a_turn_that_is_to_end_ends_behind_the_body(child: Child, redis_url: str) -> None:
