@@ -16,6 +16,7 @@ from stabilize_celery.store.contract import Peek, Session, Take, Transaction
 
 __all__ = [
     "HeadStart",
+    "Lookout",
     "NextMessage",
     "current_next",
     "has_next",
@@ -25,7 +26,7 @@ __all__ = [
     "with_peek",
 ]
 
-PEEK_AGAIN_US, PEEK_COUNTS_US = 5_000, 10_000
+LOOKS_AGAIN_US, LOOK_COUNTS_US = 5_000, 10_000
 """How old a look at the broker's lists may be that is not made again, and that still counts (us)."""
 Opening = Callable[[Message], Read | None]
 """Returns what the handling of a message reads first; None: it is not to be read ahead."""
@@ -75,6 +76,31 @@ class HeadStart:
         return self.session.commit_and_read(transaction, queries, watch)
 
 
+class Lookout:
+    """What a process has last seen of the lists that it takes from.
+
+    Args:
+        peeks: Says where to look; None: nothing is taken yet.
+
+    """
+
+    def __init__(self, peeks: Callable[[], Peek | None]) -> None:
+        self._peeks = peeks
+        self._peek: Peek | None = None
+        self._looked_us = 0
+
+    def peek(self, now_us: int) -> Peek | None:
+        """Return where to look now; None: the last look was just now."""
+        if self._peek is not None and now_us - self._looked_us < LOOKS_AGAIN_US:
+            return None
+        self._peek, self._looked_us = self._peeks(), now_us
+        return self._peek
+
+    def saw_nothing(self, now_us: int) -> bool:
+        """Whether nothing waited at the last look, and that was just now."""
+        return self._peek is not None and self._peek.nothing_waits and now_us - self._looked_us < LOOK_COUNTS_US
+
+
 class NextMessage:
     """What is taken while one message is handled.
 
@@ -82,7 +108,7 @@ class NextMessage:
         wants: Says what may be taken at that moment; None: nothing.
         begun: What was read already for the message that is handled.
         opening: Says what to read of a message that is sent, if that is likely to be what is taken.
-        peeks: Says where to look whether anything waits; None: nothing is ever taken.
+        lookout: Knows whether anything waits that could be taken; None: nobody knows.
         may_take: Whether anything may be taken at that moment.
 
     """
@@ -92,17 +118,15 @@ class NextMessage:
         wants: Callable[[], Take | None],
         begun: HeadStart | None = None,
         opening: Opening = lambda _: None,
-        peeks: Callable[[], Peek | None] = lambda: None,
+        lookout: "Lookout | None" = None,
         may_take: Callable[[], bool] = lambda: False,
     ) -> None:
         self._wants = wants
         self._begun = begun
         self._opening = opening
-        self._peeks = peeks
+        self._lookout = lookout
         self._may_take = may_take
         self._take: Take | None = None
-        self._peek: Peek | None = None
-        self._peeked_us = 0
         self.sent: Message | None = None
         """The first message that the commit has sent which takes the next one."""
         self._head_start: HeadStart | None = None
@@ -120,22 +144,14 @@ class NextMessage:
         return self._take
 
     def peek(self, now_us: int) -> Peek | None:
-        """Return where to look now whether anything waits; None: nothing may be taken, or it is known well enough."""
-        if self.nothing_waited and now_us - self._peeked_us < PEEK_AGAIN_US:
-            return None
-        self._peek = self._peeks() if self.taken is None else None
-        self._peeked_us = now_us
-        return self._peek
-
-    @property
-    def nothing_waited(self) -> bool:
-        """Whether nothing waited at the last look."""
-        return self._peek is not None and self._peek.nothing_waits
+        """Return where to look now whether anything waits; None: that is known well enough, or nothing may be taken."""
+        return self._lookout.peek(now_us) if self._lookout is not None and self.taken is None else None
 
     def nothing_waits(self, now_us: int) -> bool:
         """Whether something might be taken, and nothing waited just now."""
-        is_fresh = self.nothing_waited and now_us - self._peeked_us < PEEK_COUNTS_US
-        return is_fresh and self.taken is None and self._may_take()
+        if self._lookout is None or self.taken is not None:
+            return False
+        return self._lookout.saw_nothing(now_us) and self._may_take()
 
     def expected(self, slot: Slot, sent: Sequence[Message]) -> tuple[Message, Read] | None:
         """Return what will be taken if nothing else waits, and what to read for it on a slot; None: nothing.

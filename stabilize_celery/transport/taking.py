@@ -21,7 +21,7 @@ from stabilize_celery.engine.steps import Read
 from stabilize_celery.errors import EngineError, UnreachableError
 from stabilize_celery.models.messages import MESSAGE_TYPES, Message
 from stabilize_celery.runtime.lanes import STEPS, lane_of
-from stabilize_celery.runtime.next_message import HeadStart, NextMessage, taking_next
+from stabilize_celery.runtime.next_message import HeadStart, Lookout, NextMessage, taking_next
 from stabilize_celery.store.contract import Peek, Take
 from stabilize_celery.store.lists import Lists
 from stabilize_celery.transport.celery_tasks import ForeignMessageError, message_of
@@ -95,6 +95,7 @@ class Taking:
         """Whether the server was seen to let us: a commit must not be refused for that."""
         self._comes_next: dict[type[Message], bool] = {}
         """By kind: whether what a commit had sent was what it took, the last time. Then it is likely to be again."""
+        self._lookout = Lookout(self._peek)
         self._clock_s = clock_s
         self._is_refused = False
         self._looks = 0
@@ -125,7 +126,7 @@ class Taking:
     def _handled(self, message: Message, turn: Turn, begun: HeadStart | None) -> NextMessage | None:
         """Handle a message, for which something may be read already; return what its commit took of the lists."""
         following = NextMessage(
-            lambda: self._wanted(turn), begun, self._opening, self._peek, lambda: self._may_go_on(turn)
+            lambda: self._wanted(turn), begun, self._opening, self._lookout, lambda: self._may_go_on(turn)
         )
         try:
             with self._going_on(message), taking_next(following):

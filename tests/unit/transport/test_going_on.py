@@ -72,10 +72,15 @@ def test_its_events_are_those_of_deliveries(child: Child, redis_url: str) -> Non
     assert told[0] == told[1]
 
 
-def test_where_others_wait_each_task_goes_over_the_broker(child: Child) -> None:
+def test_where_others_wait_each_task_goes_over_the_broker(child: Child, clock: Clock) -> None:
     """Two chains side by side: neither goes on by itself until the other has ended."""
     bodies: list[str] = []
-    child.in_bodies = lambda stage: bodies.append(stage.execution.id)
+
+    def note(stage: StageExecution) -> None:
+        bodies.append(stage.execution.id)
+        clock.passes(LOOKS_AGAIN_US)
+
+    child.in_bodies = note
 
     workflows = child.run(chain(5), chain(5))
 
@@ -121,6 +126,7 @@ def test_the_lists_are_looked_at_every_few_milliseconds(child: Child, clock: Clo
     with redis.Redis.from_url(redis_url) as server:
         for took_us in (10, 1_000, LOOKS_AGAIN_US):
             child.in_bodies = lambda _, took_us=took_us: clock.passes(took_us)  # type: ignore[misc]
+            clock.passes(LOOKS_AGAIN_US)
             server.config_resetstat()
             (workflow,) = child.run(chain(12))
             assert done(workflow)
@@ -128,6 +134,17 @@ def test_the_lists_are_looked_at_every_few_milliseconds(child: Child, clock: Clo
             looks.append(stats["cmdstat_exists"]["calls"])
 
     assert looks == [1, 3, 12]
+
+
+def test_where_messages_wait_it_looks_no_oftener(child: Child, redis_url: str) -> None:
+    """On a busy fleet a look is a command for nothing: one in a while tells when that is over."""
+    with redis.Redis.from_url(redis_url) as server:
+        server.config_resetstat()
+        workflows = child.run(*(chain(3) for _ in range(10)))
+        stats: dict[str, dict[str, int]] = server.info("commandstats")  # type: ignore[assignment]
+
+    assert all(map(done, workflows))
+    assert stats["cmdstat_exists"]["calls"] == 1
 
 
 def test_a_turn_that_is_to_end_ends_behind_the_body(child: Child, redis_url: str) -> None:
