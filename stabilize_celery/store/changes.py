@@ -23,7 +23,7 @@ from stabilize_celery.engine.steps import (
 )
 from stabilize_celery.store import keys
 from stabilize_celery.store.addresses import Address
-from stabilize_celery.store.contract import Bury, Drop, Due, LedgerChange, Peek, Put, Take, Transaction
+from stabilize_celery.store.contract import Bury, Drop, Due, LedgerChange, Peek, Post, Put, Take, Transaction
 from stabilize_celery.store.errors import StoreError
 from stabilize_celery.store.event_stream import entries_of
 from stabilize_celery.store.queries import bytes_of, int_of, list_of
@@ -102,19 +102,32 @@ def plan(address: Address, transaction: Transaction) -> Plan:
         address.of_workflow()
         stream = keys.events(address.prefix)
         commands += [("XADD", stream, "*", *told) for told in _told(transaction.events)]
-    for post in transaction.posts:
-        commands += _there(("LPUSH", post.queue, *post.payloads), post.databases)
-    if (take := transaction.take) is not None:
-        _add_beside(planned, take, ("BRPOP", *take.lists, _NO_WAIT))
-    if (peek := transaction.peek) is not None:
-        _add_beside(planned, peek, ("EXISTS", *peek.lists))
+    _plan_lists(planned, transaction)
     return planned
 
 
-def _add_beside(planned: Plan, told: Take | Peek, command: Command) -> None:
-    commands = _there(command, told.databases)
-    planned.beside.append((len(planned.commands) + len(commands) // 2, told))
-    planned.commands += commands
+def _plan_lists(planned: Plan, transaction: Transaction) -> None:
+    """Add commands of the broker's lists, which may be in another database: there, and back at the end."""
+    asked: list[tuple[Command, Post | Take | Peek]] = [
+        (("LPUSH", post.queue, *post.payloads), post) for post in transaction.posts
+    ]
+    if (take := transaction.take) is not None:
+        asked.append((("BRPOP", *take.lists, _NO_WAIT), take))
+    if (peek := transaction.peek) is not None:
+        asked.append((("EXISTS", *peek.lists), peek))
+    if not asked:
+        return
+    commands, (_, home) = planned.commands, asked[0][1].databases
+    here = home
+    for command, told in asked:
+        if told.databases[0] != here:
+            here = told.databases[0]
+            commands.append(("SELECT", here))
+        if not isinstance(told, Post):
+            planned.beside.append((len(commands), told))
+        commands.append(command)
+    if here != home:
+        commands.append(("SELECT", home))
 
 
 def _told(events: Sequence[Mapping[str, Value]]) -> list[list[bytes | str | int]]:
@@ -129,12 +142,6 @@ def _told(events: Sequence[Mapping[str, Value]]) -> list[list[bytes | str | int]
 
 _NO_WAIT = "0.001"
 """Inside EXEC nothing waits, whatever a command says."""
-
-
-def _there(command: Command, databases: tuple[int, int]) -> Sequence[Command]:
-    """Return a command for another database, and the way there and back."""
-    there, home = databases
-    return (command,) if there == home else (("SELECT", there), command, ("SELECT", home))
 
 
 def _plan_changes(planned: Plan, address: Address, changes: Sequence[Change]) -> None:

@@ -17,7 +17,7 @@ from stabilize_celery.runtime.lanes import lane_of
 from stabilize_celery.runtime.next_message import NextMessage, has_next, taking_next
 from stabilize_celery.runtime.ports import Outgoing, outgoing
 from stabilize_celery.runtime.unit import Sessions
-from stabilize_celery.store.contract import Post, Take, Transaction
+from stabilize_celery.store.contract import Peek, Post, Take, Transaction
 from stabilize_celery.store.redis_store import RedisStore, open_lists
 from stabilize_celery.transport.publish import CeleryPublisher
 from stabilize_celery.transport.taking import Taking
@@ -216,6 +216,34 @@ def test_it_takes_from_the_brokers_database(world: World) -> None:
 
         assert committed(world, Take([CONTROL], (1, 0))).taken == (CONTROL, b"elsewhere")
         assert committed(world, Take([CONTROL], (1, 0)), Post(CONTROL, ["sent"], (1, 0))).taken == (CONTROL, b"sent")
+
+
+def test_the_way_to_the_brokers_database_is_made_once(world: World) -> None:
+    """However much a commit has to do there; what follows it is at home."""
+    base = world.url.rsplit("/", 1)[0]
+    with redis.Redis.from_url(f"{base}/3") as broker, world.store.session(SLOT) as session:
+        broker.lpush("waits", "a")
+        broker.config_resetstat()
+        take, peek = Take(["sent"], (3, 0)), Peek(["waits", "sent"], (3, 0))
+        posts = [Post("sent", ["one"], (3, 0)), Post("also", ["two"], (3, 0))]
+        assert session.commit(Transaction([SetFields("x", {"n": 1})], posts=posts, take=take, peek=peek)) is not None
+        stats: dict[str, dict[str, int]] = broker.info("commandstats")  # type: ignore[assignment]
+
+        assert stats["cmdstat_select"]["calls"] == 2
+        assert take.taken == ("sent", b"one")
+        assert not peek.nothing_waits
+        assert broker.lrange("also", 0, -1) == [b"two"]
+        assert session.read([Hash("x")]).hash("x") == {"n": b"1"}
+
+
+def test_a_look_tells_that_nothing_waits(world: World) -> None:
+    """Of all lists that it was asked about; a look that was not made tells nothing."""
+    with world.store.session(SLOT) as session:
+        peek = Peek(["one", "two"])
+        assert not peek.nothing_waits
+        assert session.commit(Transaction([SetFields("x", {"n": 1})], peek=peek)) is not None
+
+    assert peek.nothing_waits
 
 
 def test_a_commit_that_is_lost_takes_nothing(world: World) -> None:
