@@ -7,24 +7,23 @@ process dies, is owed in the ledger like any message.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
-from stabilize_celery.engine import places
 from stabilize_celery.engine.following import claim, follow, sole_message
 from stabilize_celery.engine.handler import Rules
 from stabilize_celery.engine.handlers import run_task
 from stabilize_celery.engine.handlers.run_task import ClaimedTask, ClaimTerms
 from stabilize_celery.engine.registry import HANDLERS
 from stabilize_celery.engine.results import TooLate, position_of
-from stabilize_celery.engine.state import Run, WorkflowRecord
 from stabilize_celery.engine.steps import Decision, Handling, Plan, Query, Read, Slot, Snapshot, always, workflow_slot
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.messages import CancelTask, FinalizeStage, Message, RunTask
+from stabilize_celery.runtime.at_hand import AtHand
 from stabilize_celery.runtime.draft import Draft, UnfitError
 from stabilize_celery.runtime.lanes import Urgency
 from stabilize_celery.runtime.next_message import has_next, with_peek
@@ -294,11 +293,10 @@ class _Fused:
             return None
         return decision.call
 
-    # -- what follows at once (engine/following.py) --------------------------------------------------------------------
-
     def _follow(self, decision: Decision, message: Message, most: int, going_on: GoingOn | None) -> None:
-        """Take what follows from the first decision into it, and the claim of the task that it comes to."""
-        follow(decision, self._workflow_id, self, most)
+        """Take what follows from the first decision into it, and the claim of the task that it comes to (020)."""
+        hand = AtHand(self.draft, self._is_code, self._unit.plan)
+        follow(decision, self._workflow_id, hand, most)
         owed = sole_message(decision) if going_on is not None else None
         if owed is None or going_on is None or not isinstance(owed.message, RunTask):
             return
@@ -309,35 +307,7 @@ class _Fused:
         lane = Urgency.of(handled.record, handled.entry).lane(queue, owed.message, 0)
         placed = msgspec.structs.replace(owed, queue=lane)
         decision.owes[decision.owes.index(owed)] = placed
-        self._claim = claim(decision, placed, self, self._rules, going_on.terms(owed.message))
-
-    @property
-    def now_us(self) -> int:
-        """Time of the slot's server (us)."""
-        return self.draft.now_us
-
-    def workflow(self) -> WorkflowRecord | None:
-        """Return the workflow's record, if it was read."""
-        found: WorkflowRecord | None = self.draft.record(places.WORKFLOW)
-        return found
-
-    def run(self, thread: str) -> Run | None:
-        """Return a run that was read."""
-        found: Run | None = self.draft.record(places.run(thread))
-        return found
-
-    def stage(self, ref_id: str) -> Mapping[str, bytes] | None:
-        """Return the fields with a stage's plan and context, if they are known."""
-        return self.draft.stage(ref_id)
-
-    def planned(self, step: Plan) -> dict[str, Any] | None:
-        """Answer a step; None: users' code would."""
-        if self._is_code(step):
-            return None
-        answer: dict[str, Any] = self._unit.answer(step, self._slot, self._sessions)
-        return answer
-
-    # -- one by one ----------------------------------------------------------------------------------------------------
+        self._claim = claim(decision, placed, hand, self._rules, going_on.terms(owed.message))
 
     def _take(self, decision: Decision, own: str) -> None:
         if decision.is_empty and decision.keeps_entry:

@@ -137,7 +137,8 @@ class UnitOfWork:
         self._publisher = publisher
         self._rider = publisher if isinstance(publisher, RidingPublisher) else None
         self.settings = settings
-        self._planner = planner
+        self.plan = planner
+        """Answers what stage builders are asked, and how long tasks may take."""
         self._pause_ms = pause_ms
         self._random = Random()  # noqa: S311 - jitter
 
@@ -237,7 +238,7 @@ class UnitOfWork:
                 return sessions.read(slot, step.queries, step.watch)
             return sessions.relays.read(step.slot, step.queries, step.watch)
         if isinstance(step, Plan):
-            return self._planner(step)
+            return self.plan(step)
         self.commit(step.decision, step.slot, sessions.relays, None)
         return None
 

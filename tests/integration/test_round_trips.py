@@ -237,7 +237,7 @@ def long_chain(length: int) -> list[StageExecution]:
 
 @pytest.mark.parametrize(
     ("mode", "round_trips", "commands", "messages"),
-    [(PER_MESSAGE, 7, 85, 3), (FUSED, 3, 59, 1), (CONTINUATION, 1, 47, 0)],
+    [(PER_MESSAGE, 7, 81, 3), (FUSED, 3, 54, 1), (CONTINUATION, 1, 43, 0)],
 )
 def test_a_stage_of_a_chain_costs_so_much_in_each_mode(
     redis_url: str, mode: str, round_trips: int, commands: int, messages: int

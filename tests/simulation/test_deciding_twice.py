@@ -22,7 +22,7 @@ class Rehearsed(UnitOfWork):
     """Decides everything once more before it does it, and compares."""
 
     def __init__(self, like: UnitOfWork) -> None:
-        super().__init__(like._store, like._publisher, like.settings, like._planner, like._pause_ms)
+        super().__init__(like._store, like._publisher, like.settings, like.plan, like._pause_ms)
         self.rehearsal: Decision | None = None
         self.compared = 0
         self.different: list[tuple[Any, Any]] = []
