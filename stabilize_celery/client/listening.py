@@ -11,6 +11,7 @@ from uuid import uuid4
 from stabilize_celery.client.following import MAX_BATCH
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.store.contract import Store, StoredEvent
+from stabilize_celery.store.event_stream import place_of, stands_behind
 
 __all__ = ["Listener"]
 
@@ -109,8 +110,7 @@ class Listener:
 
     def _answer(self, partition: int, wanted: list[_Wish], found: Mapping[str, list[StoredEvent]]) -> None:
         for wish in wanted:
-            place = _place(wish.after)
-            news = [event for event in found.get(wish.workflow_id, ()) if _place(event.id) > place]
+            news = [event for event in found.get(wish.workflow_id, ()) if stands_behind(event, wish.after)]
             if news:
                 self._forget(partition, wish)
                 _in_loop(wish, partial(wish.answer.set_result, news))
@@ -139,10 +139,5 @@ def _oldest(wanted: list[_Wish]) -> dict[str, str]:
     found: dict[str, str] = {}
     for wish in wanted:
         known = found.get(wish.workflow_id)
-        found[wish.workflow_id] = wish.after if known is None else min(known, wish.after, key=_place)
+        found[wish.workflow_id] = wish.after if known is None else min(known, wish.after, key=place_of)
     return found
-
-
-def _place(event_id: str) -> tuple[int, int]:
-    ms, _, number = event_id.partition("-")
-    return int(ms), int(number or 0)

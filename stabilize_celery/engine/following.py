@@ -4,27 +4,39 @@ Where a decision owes one message, with which its thread goes on, and all that t
 decision takes in what follows: what is written is what the two, written one after the other, would have left.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
 from stabilize_celery.engine import places
-from stabilize_celery.engine.codec import Encoded, unpack
-from stabilize_celery.engine.handler import Rules
+from stabilize_celery.engine.codec import Encoded
+from stabilize_celery.engine.handler import Rules, frame_with
 from stabilize_celery.engine.handlers import complete_stage, run_task, start_stage
 from stabilize_celery.engine.handlers.run_task import ClaimedTask, ClaimTerms
 from stabilize_celery.engine.moves import Frame
-from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.results import position_of
 from stabilize_celery.engine.state import RUN, Entry, Run, WorkflowRecord
-from stabilize_celery.engine.steps import Append, Decision, Delete, DeleteFields, Owed, Plan, SetFields, always
+from stabilize_celery.engine.steps import (
+    Append,
+    Commit,
+    Decision,
+    Delete,
+    DeleteFields,
+    Handling,
+    Owed,
+    Plan,
+    Read,
+    SetFields,
+    always,
+    drive,
+)
 from stabilize_celery.models.messages import CompleteStage, RunTask, StartStage
 
 Claimed: TypeAlias = tuple[ClaimedTask, int]
 """A claim, and the position of the change whose result is the number of the task's run."""
 
-__all__ = ["Hand", "claim", "follow", "sole_message"]
+__all__ = ["Claimed", "Hand", "claim", "follow", "sole_message"]
 
 _NOTHING = Run()
 FEW = 8
@@ -92,13 +104,12 @@ def claim(decision: Decision, owed: Owed, hand: Hand, rules: Rules, terms: Claim
     message = owed.message
     if not isinstance(message, RunTask) or terms.asks_timeout:
         return None
-    frame, number_at = _frame_as_left(decision, message.workflow_id, message.ref_id, message.thread, hand), None
+    frame = _frame_as_left(decision, message.workflow_id, message.ref_id, message.thread, hand)
     if frame is None or frame.workflow.holds_back or frame.run.outcome or frame.run.task_index != message.task_index:
         return None
     place = position_of(message)
-    for at, change in enumerate(decision.changes):
-        if type(change) is Append and change.key == place.key and change.item == place.item:
-            number_at = at
+    begins = Append(place.key, place.item)
+    number_at = next((at for at, change in enumerate(decision.changes) if change == begins), None)
     if number_at is None:
         return None
     following = run_task.claim(message, frame, Entry(q=owed.queue), rules, terms, 0)
@@ -130,16 +141,7 @@ def _frame_as_left(decision: Decision, workflow_id: str, ref_id: str, thread: st
     run = _run_as_left(decision, thread, hand.run(thread))
     if run is None:
         return None
-    context = unpack(fields[f"x:{ref_id}"])
-    return Frame(
-        workflow_id,
-        hand.now_us,
-        workflow,
-        decode_plan(fields[f"s:{ref_id}"]),
-        thread,
-        run,
-        {**context, **run.context} if run.context else context,
-    )
+    return frame_with(workflow_id, hand.now_us, workflow, fields, ref_id, thread, run)
 
 
 def _run_as_left(decision: Decision, thread: str, run: Run | None) -> Run | None:
@@ -163,19 +165,23 @@ def _run_as_left(decision: Decision, thread: str, run: Run | None) -> Run | None
     return run
 
 
-def _driven(handling: Generator[Any, Any, Decision], hand: Hand) -> Decision | None:
+class _NotAtHandError(Exception):
+    """A handler asks for what would have to be read."""
+
+
+def _driven(handling: Handling, hand: Hand) -> Decision | None:
     """Return what is decided without reading anything; None: something would have to be read."""
-    answer: dict[str, Any] | None = None
-    while True:
-        try:
-            step = handling.send(answer)
-        except StopIteration as stop:
-            decision: Decision = stop.value
-            return decision
-        answer = hand.planned(step) if isinstance(step, Plan) else None
-        if answer is None:
-            handling.close()
-            return None
+
+    def answer(step: Read | Commit | Plan) -> dict[str, Any]:
+        planned = hand.planned(step) if isinstance(step, Plan) else None
+        if planned is None:
+            raise _NotAtHandError
+        return planned
+
+    try:
+        return drive(handling, answer)
+    except _NotAtHandError:
+        return None
 
 
 def _lay_over(decision: Decision, owed: Owed, following: Decision) -> bool:

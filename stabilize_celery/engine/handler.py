@@ -22,7 +22,7 @@ from stabilize_celery.engine.past import (
     threads_of,
 )
 from stabilize_celery.engine.plan import decode_plan
-from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD, Entry, WorkflowRecord
+from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD, Entry, Run, WorkflowRecord
 from stabilize_celery.engine.steps import Add, Decision, Fields, Handling, Hash, Query, Read, SetFields, Snapshot
 from stabilize_celery.models.messages import LEDGER_VERSION, MESSAGE_TYPES, Message
 
@@ -32,6 +32,7 @@ __all__ = [
     "entry_of",
     "foreign",
     "frame_of",
+    "frame_with",
     "guard",
     "meet",
     "nothing",
@@ -156,18 +157,33 @@ def frame_of(message: Message, snapshot: Snapshot, ref_id: str, thread: str) -> 
 
 
 def _frame(workflow_id: str, snapshot: Snapshot, ref_id: str, thread: str) -> Frame:
-    fields = snapshot[stage_fields(ref_id)]
-    run = snapshot.record(places.run(thread), RUN.decode)
-    context, counts = unpack(fields[f"x:{ref_id}"]), snapshot.get(zone_fields(ref_id), None)
+    run, counts = snapshot.record(places.run(thread), RUN.decode), snapshot.get(zone_fields(ref_id), None)
+    fields, workflow = snapshot[stage_fields(ref_id)], workflow_of(snapshot)
+    frame = frame_with(workflow_id, snapshot.now_us, workflow, fields, ref_id, thread, run)
+    if counts:
+        frame.zone = {name: int(count) for name, count in counts.items()}
+    return frame
+
+
+def frame_with(
+    workflow_id: str,
+    now_us: int,
+    workflow: WorkflowRecord,
+    fields: Mapping[str, bytes],
+    ref_id: str,
+    thread: str,
+    run: Run,
+) -> Frame:
+    """Return a run of a stage; `fields`: of the definition, as `stage_fields` asks for them."""
+    context = unpack(fields[f"x:{ref_id}"])
     return Frame(
         workflow_id=workflow_id,
-        now_us=snapshot.now_us,
-        workflow=workflow_of(snapshot),
+        now_us=now_us,
+        workflow=workflow,
         plan=decode_plan(fields[f"s:{ref_id}"]),
         thread=thread,
         run=run,
         context={**context, **run.context} if run.context else context,
-        zone={name: int(count) for name, count in counts.items()} if counts else {},
     )
 
 

@@ -48,6 +48,7 @@ __all__ = [
     "UndeclaredReadError",
     "Unrank",
     "always",
+    "drive",
     "lock_slot",
     "workflow_slot",
 ]
@@ -400,3 +401,15 @@ class Snapshot:
 
 Handling: TypeAlias = Generator[Read | Commit | Plan, Any, Decision]
 """A handler at work: yields steps, returns the decision for its own workflow."""
+
+
+def drive(handling: Handling, answer: Callable[[Read | Commit | Plan], Any]) -> Decision:
+    """Run a handler to its decision; what `answer` raises about a step ends it."""
+    given: Any = None
+    while True:
+        try:
+            step = handling.send(given)
+        except StopIteration as stop:
+            decision: Decision = stop.value
+            return decision
+        given = answer(step)

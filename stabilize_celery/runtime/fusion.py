@@ -14,13 +14,25 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
-from stabilize_celery.engine.following import claim, follow, sole_message
+from stabilize_celery.engine.following import Claimed, claim, follow, sole_message
 from stabilize_celery.engine.handler import Rules
 from stabilize_celery.engine.handlers import run_task
 from stabilize_celery.engine.handlers.run_task import ClaimedTask, ClaimTerms
 from stabilize_celery.engine.registry import HANDLERS
 from stabilize_celery.engine.results import TooLate, position_of
-from stabilize_celery.engine.steps import Decision, Handling, Plan, Query, Read, Slot, Snapshot, always, workflow_slot
+from stabilize_celery.engine.steps import (
+    Commit,
+    Decision,
+    Handling,
+    Plan,
+    Query,
+    Read,
+    Slot,
+    Snapshot,
+    always,
+    drive,
+    workflow_slot,
+)
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.messages import CancelTask, FinalizeStage, Message, RunTask
 from stabilize_celery.runtime.at_hand import AtHand
@@ -193,7 +205,7 @@ class _Fused:
         self._maybe: list[tuple[Publishing, slice]] = []
         """What the results of changes tell whether to send, and where those will stand."""
         self._workflow_id = workflow_id
-        self._claim: tuple[ClaimedTask, int] | None = None
+        self._claim: Claimed | None = None
         """A claim that is in the draft, and the position of the change that tells its run's number."""
         self.draft = Draft(workflow_id, self._session, fusion.clock_us, fusion.unit.definitions)
 
@@ -328,20 +340,14 @@ class _Fused:
                 self._agenda.append(one)
 
     def _drive(self, handling: Handling) -> Decision:
-        answer: Any = None
-        while True:
-            try:
-                step = handling.send(answer)
-            except StopIteration as stop:
-                decision: Decision = stop.value
-                return decision
-            if isinstance(step, Read) and step.slot is None:
-                answer = self.draft.read(step.queries, step.watch)
-            elif self.draft.is_empty or (isinstance(step, Plan) and not self._is_code(step)):
-                answer = self._unit.answer(step, self._slot, self._sessions)
-            else:
-                handling.close()
-                raise UnfitError(f"{step} while something is drafted")
+        return drive(handling, self._answer)
+
+    def _answer(self, step: Read | Commit | Plan) -> Any:
+        if isinstance(step, Read) and step.slot is None:
+            return self.draft.read(step.queries, step.watch)
+        if self.draft.is_empty or (isinstance(step, Plan) and not self._is_code(step)):
+            return self._unit.answer(step, self._slot, self._sessions)
+        raise UnfitError(f"{step} while something is drafted")
 
     def _look_ahead(self) -> None:
         """Read at once what the next handlers begin with."""

@@ -28,6 +28,7 @@ from stabilize_celery.engine.steps import (
     Snapshot,
     Value,
     always,
+    drive,
 )
 from stabilize_celery.errors import QueueError
 from stabilize_celery.models.messages import LEDGER_VERSION, CompleteStage, Message, RunTask, StartStage
@@ -222,14 +223,7 @@ class UnitOfWork:
 
     def drive(self, handling: Handling, slot: Slot, sessions: "Sessions") -> Decision:
         """Run a handler to its decision. Raises Conflict if a commit on its way is lost."""
-        answer: Any = None
-        while True:
-            try:
-                step = handling.send(answer)
-            except StopIteration as stop:
-                decision: Decision = stop.value
-                return decision
-            answer = self.answer(step, slot, sessions)
+        return drive(handling, lambda step: self.answer(step, slot, sessions))
 
     def answer(self, step: Read | Commit | Plan, slot: Slot, sessions: "Sessions") -> Any:
         """Answer one step of a handler. Raises Conflict if a commit on its way is lost."""

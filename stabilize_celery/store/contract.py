@@ -137,7 +137,7 @@ class Peek(msgspec.Struct):
 
 
 class Transaction(msgspec.Struct, frozen=True):
-    """One EXEC, in this order: changes, ledger, events (each a flat mapping, one XADD to `ev`), posts, take, peek."""
+    """One EXEC, in this order: changes, ledger, events (flat mappings, together in `ev`), posts, take, peek."""
 
     changes: Sequence[Change] = ()
     ledger: Sequence[LedgerChange] = ()
@@ -221,7 +221,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """One entry of a workflow's event stream. `id` is the stream's (`<ms>-<n>`)."""
+    """One event of a workflow's stream. `id`, `<ms>-<n>`, says where it stands (store/event_stream.py)."""
 
     id: str
     fields: Mapping[str, bytes]

@@ -12,7 +12,7 @@ import msgspec
 from stabilize_celery.engine.steps import Value
 from stabilize_celery.store.contract import StoredEvent
 
-__all__ = ["PER_ENTRY", "entries_of", "events_of", "reading_from", "stands_behind"]
+__all__ = ["PER_ENTRY", "entries_of", "events_of", "place_of", "reading_from", "stands_behind"]
 
 PER_ENTRY = 1_000
 """Ids of events that belong to one entry (count)."""
@@ -63,9 +63,10 @@ def reading_from(after: str) -> str:
 
 def stands_behind(event: StoredEvent, after: str) -> bool:
     """Return whether an event is later than the one of that id."""
-    return _place(event.id) > _place(after)
+    return place_of(event.id) > place_of(after)
 
 
-def _place(event_id: str) -> tuple[int, int]:
+def place_of(event_id: str) -> tuple[int, int]:
+    """Return where an event stands in its stream: ids are compared by it."""
     ms, _, number = event_id.partition("-")
     return int(ms), int(number or 0)

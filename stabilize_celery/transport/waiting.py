@@ -152,17 +152,19 @@ class Turn:
         if self._waits is None or self._before is None:
             return self._clock_s() >= self._usual_end_s
         recall = self._waits.waiting.recall()
-        if recall.at_once != self._before.at_once or self._waits.waiting.is_orphan:
+        if self._calls_back(recall):
             return True
         may_wait = recall == self._before and self._waits.wait_ms
         return self._clock_s() >= (self._last_end_s if may_wait else self._usual_end_s)
 
     def was_called_back(self) -> bool:
         """Whether the main process wants turns to end, or is gone."""
+        return self._waits is not None and self._calls_back(self._waits.waiting.recall())
+
+    def _calls_back(self, recall: Recall) -> bool:
         if self._waits is None or self._before is None:
             return False
-        waiting = self._waits.waiting
-        return waiting.recall().at_once != self._before.at_once or waiting.is_orphan
+        return recall.at_once != self._before.at_once or self._waits.waiting.is_orphan
 
     def wait_s(self) -> float:
         """Return how long to wait for the next message (s)."""

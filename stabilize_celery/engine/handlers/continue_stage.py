@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from stabilize_celery.engine import places
-from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.endings import (
     end_run,
 )
-from stabilize_celery.engine.handler import Rules, frame_of, guard, meet, opening, stage_fields
+from stabilize_celery.engine.handler import Rules, frame_of, frame_with, guard, meet, opening, stage_fields
 from stabilize_celery.engine.ids import thread_id
 from stabilize_celery.engine.instances import withdraw_instances
 from stabilize_celery.engine.moves import (
@@ -31,7 +30,6 @@ from stabilize_celery.engine.moves import (
     set_run,
 )
 from stabilize_celery.engine.past import Past
-from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.rooms import rooms_in
 from stabilize_celery.engine.routes import (
     past_of,
@@ -121,12 +119,10 @@ def _token(frame: Frame, ref_id: str) -> str:
 
 
 def _child(frame: Frame, group: Snapshot, ref_id: str) -> Frame:
-    fields = group[stage_fields(ref_id)]
     token = _token(frame, ref_id)
     run = RUN.decode(group.hash(places.run(token)))
-    context = {**unpack(fields[f"x:{ref_id}"]), **run.context}
-    plan = decode_plan(fields[f"s:{ref_id}"])
-    return Frame(frame.workflow_id, group.now_us, frame.workflow, plan, token, run, context)
+    fields = group[stage_fields(ref_id)]
+    return frame_with(frame.workflow_id, group.now_us, frame.workflow, fields, ref_id, token, run)
 
 
 def _take_all_away(frame: Frame, children: Iterable[_Child]) -> Generator[Read, Snapshot, Decision]:
