@@ -26,6 +26,7 @@ from stabilize_celery.engine.steps import (
     Read,
     Slot,
     Snapshot,
+    drive,
     workflow_slot,
 )
 from stabilize_celery.models.messages import LEDGER_VERSION, Message
@@ -89,21 +90,16 @@ class World:
 
     def decide(self, handling: Handling | Generator[Any, Any, Decision]) -> Decision:
         """Run a handler to its decision; what it commits on its way is kept in `commits`, and not applied."""
-        answer: Any = None
-        while True:
-            try:
-                step = handling.send(answer)
-            except StopIteration as stop:
-                decision: Decision = stop.value
-                return decision
-            if isinstance(step, Read):
-                answer = self.answer(step)
-            elif isinstance(step, Commit):
-                self.commits.append((step.slot, step.decision))
-                answer = None
-            else:
-                assert isinstance(step, Plan)
-                answer = self.plans.get(step.phase, {})
+        return drive(handling, self._step)
+
+    def _step(self, step: Read | Commit | Plan) -> Any:
+        if isinstance(step, Read):
+            return self.answer(step)
+        if isinstance(step, Commit):
+            self.commits.append((step.slot, step.decision))
+            return None
+        assert isinstance(step, Plan)
+        return self.plans.get(step.phase, {})
 
 
 def _answer(keys: Stored, query: Query) -> Any:
