@@ -14,8 +14,8 @@ _OF_UPSTREAM = {
     "workflow.terminal": "workflow.failed",
     "workflow.stopped": "workflow.failed",
 }
-_PER_MS = 1000
-"""More events than this in one millisecond would have the same number (count)."""
+_PER_MS = 1_000_000
+"""Numbers of events in one millisecond: a thousand commits, each with as many as an entry of the stream has ids for."""
 
 
 @dataclass

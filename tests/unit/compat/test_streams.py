@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
+from stabilize_celery.client.events import WorkflowEvent
 from stabilize_celery.compat import (
     CeleryQueue,
     Orchestrator,
@@ -22,6 +24,7 @@ from stabilize_celery.compat import (
     get_event_bus,
     reset_event_bus,
 )
+from stabilize_celery.store.event_stream import events_of
 
 
 @pytest.fixture(autouse=True)
@@ -88,3 +91,14 @@ def test_in_a_workflow_progress_is_heard_once() -> None:
     assert items[-1].event_type == "workflow.completed"
     began, ended = (seen[kind].data for kind in ("stage.started", "stage.completed"))
     assert ended["duration_ms"] == ended["end_time"] - began["start_time"]
+
+
+def test_events_are_numbered_as_they_stand_in_the_history() -> None:
+    """Those of several commits in one millisecond, too: each commit's has ids of its own."""
+    packed = {"all": msgspec.msgpack.encode([{"kind": "a"}, {"kind": "b"}])}
+    entries = ["5-0", "5-1", "5-2", "6-0", "7-0"]
+    stored = [event.id for entry in entries for event in events_of(entry, packed)]
+
+    numbers = [StreamItem.from_event(WorkflowEvent(one, "a", "", 5), "live").sequence for one in stored]
+
+    assert numbers == sorted(set(numbers))
