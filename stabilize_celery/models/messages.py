@@ -52,6 +52,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """A cleaner of what a workflow has left in another slot: handled even when the workflow is gone."""
     begins_work: ClassVar[bool] = False
     """Parked while the workflow is paused, or waits for a slot of its pipeline."""
+    ends_work: ClassVar[bool] = False
+    """Goes before what begins work: others wait for the end, the join, the lock or the slot that it brings."""
 
     workflow_id: str
 
@@ -102,6 +104,7 @@ class RunTask(Message, frozen=True, kw_only=True):
 class CompleteStage(Message, frozen=True, kw_only=True):
     """End a run whose work is done and move its thread on."""
 
+    ends_work: ClassVar[bool] = True
     ref_id: str
     thread: str
 
@@ -115,6 +118,7 @@ class ContinueStage(Message, frozen=True, kw_only=True):
     """Look at the before or after stages of a run: start those that can, go on when all are done."""
 
     is_merge: ClassVar[bool] = True
+    ends_work: ClassVar[bool] = True
     ref_id: str
     thread: str
 
@@ -128,6 +132,7 @@ class JudgeInstances(Message, frozen=True, kw_only=True):
     """Judge by how many instances of a run have ended whether its thread goes on, and the run ends."""
 
     is_merge: ClassVar[bool] = True
+    ends_work: ClassVar[bool] = True
     ref_id: str
     thread: str
 
@@ -166,6 +171,7 @@ class EvaluateJoin(Message, frozen=True, kw_only=True):
     """Judge the arrivals at the join of stage `ref_id`."""
 
     is_merge: ClassVar[bool] = True
+    ends_work: ClassVar[bool] = True
     ref_id: str
 
     @property
@@ -178,6 +184,7 @@ class SettleWorkflow(Message, frozen=True, kw_only=True):
     """Judge a workflow in which no thread moves any more: break a knot, or end it."""
 
     is_merge: ClassVar[bool] = True
+    ends_work: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -188,6 +195,7 @@ class SettleWorkflow(Message, frozen=True, kw_only=True):
 class AcquireLock(Message, frozen=True, kw_only=True):
     """Ask for the mutex of a run or a section, or look again at who holds it."""
 
+    ends_work: ClassVar[bool] = True
     ref_id: str
     thread: str
     request: int
@@ -203,6 +211,7 @@ class LeaveLock(Message, frozen=True, kw_only=True):
 
     is_merge: ClassVar[bool] = True
     works_after_end: ClassVar[bool] = True
+    ends_work: ClassVar[bool] = True
     ref_id: str
     thread: str
 
@@ -217,6 +226,7 @@ class ReleaseLock(Message, frozen=True, kw_only=True):
 
     works_after_end: ClassVar[bool] = True
     outlives_workflow: ClassVar[bool] = True
+    ends_work: ClassVar[bool] = True
     ref_id: str
     thread: str
     request: int
@@ -309,6 +319,7 @@ class NotifyParent(Message, frozen=True, kw_only=True):
     """Tell the calling run that its inner workflow has ended."""
 
     works_after_end: ClassVar[bool] = True
+    ends_work: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -320,6 +331,7 @@ class CompleteSubWorkflow(Message, frozen=True, kw_only=True):
     """Take the result of an ended inner workflow."""
 
     is_merge: ClassVar[bool] = True
+    ends_work: ClassVar[bool] = True
     ref_id: str
     thread: str
     child_id: str

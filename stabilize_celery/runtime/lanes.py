@@ -11,7 +11,7 @@ import msgspec
 
 from stabilize_celery.engine.state import Entry, WorkflowRecord
 from stabilize_celery.models.limits import DEFAULT_PRIORITY
-from stabilize_celery.models.messages import Message
+from stabilize_celery.models.messages import MESSAGE_TYPES, Message
 
 __all__ = ["BURST", "STEPS", "Urgency", "lane_of", "lanes", "queue_and_step", "shown"]
 
@@ -52,25 +52,30 @@ class Urgency(msgspec.Struct, frozen=True):
     """How urgent is what a decision owes: priorities, 0 to 9.
 
     A branch of many stays in the lane that it was put into, until it meets others at a join: what many owe together
-    (merge messages) goes into the lane of the workflow.
+    (merge messages) goes into the lane of the workflow. What ends work goes one lane before what begins it, unless the
+    workflow is in the first lane: there is no more of it than was begun, so it holds up nobody for long.
     """
 
     workflow: int = DEFAULT_PRIORITY
     handled: int = 0
-    """Of the message that is decided about."""
+    """Of the message that is decided about, and of what would begin work beside it."""
 
     @classmethod
     def of(cls, record: WorkflowRecord, entry: Entry) -> "Urgency":
         """Return that of what follows from a message; a workflow or an entry that was not read is an empty one."""
-        return _urgency(record.priority, entry.q)
+        return _urgency(record.priority, entry.q, entry.t)
 
     def lane(self, queue: str, message: Message, before: int) -> str:
         """Return the lane of a message that is owed; `before`: how many the same decision has owed before it."""
         priority = self.workflow if message.is_merge else max(self.workflow, self.handled)
+        if message.ends_work and self.workflow >= _STEP:
+            priority -= _STEP
         # One step down, and not to the end: an urgent workflow's burst is no less urgent than others' usual work.
         return lane_of(queue, priority if before < BURST else priority + _STEP)
 
 
 @lru_cache(maxsize=1024)
-def _urgency(priority: int, queue: str) -> Urgency:
-    return Urgency(priority, queue_and_step(queue)[1])
+def _urgency(priority: int, lane: str, kind: str) -> Urgency:
+    step, handled = queue_and_step(lane)[1], MESSAGE_TYPES.get(kind)
+    is_before = handled is not None and handled.ends_work and priority >= _STEP
+    return Urgency(priority, step + _STEP if is_before else step)

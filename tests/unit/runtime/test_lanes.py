@@ -16,7 +16,7 @@ from stabilize_celery.settings import FUSED, PER_MESSAGE, Settings
 from stabilize_celery.testing.simulation import Faults, Simulation
 
 CONTROL, WORK = Settings().control_queue, Settings().work_queue
-USUAL, BEHIND = 3, 6
+BEFORE, USUAL, BEHIND = 0, 3, 6
 
 
 def stage(ref_id: str, *requisites: str, **more: Any) -> StageExecution:
@@ -71,25 +71,45 @@ def test_people_read_no_control_characters() -> None:
     assert [shown(name) for name in lanes("q")] == ["q", "q@3", "q@6", "q@9"]
 
 
-@pytest.mark.parametrize(("priority", "step"), [(0, 0), (2, 0), (3, 3), (4, 3), (6, 6), (9, 9)])
-def test_all_messages_of_a_workflow_are_as_urgent_as_it_is(priority: int, step: int) -> None:
-    """From the first to the last, with those that meet at a join."""
+@pytest.mark.parametrize(
+    ("priority", "begins", "ends"), [(0, 0, 0), (2, 0, 0), (3, 3, 0), (4, 3, 0), (6, 6, 3), (9, 9, 6)]
+)
+def test_all_messages_of_a_workflow_are_as_urgent_as_it_is(priority: int, begins: int, ends: int) -> None:
+    """From the first to the last; what ends work goes one lane before, if there is any."""
     sent = sent_by(Workflow.create("app", "w", [stage("a"), stage("b"), stage("c", "a", "b")], priority=priority))
 
-    assert {queue_and_step(one.queue) for one in sent} == {(CONTROL, step), (WORK, step)}
+    assert set(steps(sent, "StartStage")) == set(steps(sent, "RunTask")) == {begins}
+    assert set(steps(sent, "CompleteStage")) == set(steps(sent, "EvaluateJoin")) == {ends}
+    assert set(steps(sent, "SettleWorkflow")) == {ends}
 
 
 def test_a_wide_workflow_lets_others_pass() -> None:
     """What is beyond a burst waits in the next lane, and so does all that follows from it, up to the join."""
     branches = [stage(f"b{number}", "in") for number in range(BURST + 10)]
-    out = stage("out", *(branch.ref_id for branch in branches))
+    seconds = [stage(f"c{number}", branch.ref_id) for number, branch in enumerate(branches)]
+    out = stage("out", *(second.ref_id for second in seconds))
 
-    sent = sent_by(Workflow.create("app", "wide", [stage("in"), *branches, out]))
+    sent = sent_by(Workflow.create("app", "wide", [stage("in"), *branches, *seconds, out]))
 
-    assert steps(sent, "StartStage") == [USUAL] * (1 + BURST) + [BEHIND] * 10 + [USUAL]
-    assert sorted(steps(sent, "RunTask")) == [USUAL] * (1 + BURST + 1) + [BEHIND] * 10
-    assert sorted(steps(sent, "CompleteStage")) == [USUAL] * (1 + BURST + 1) + [BEHIND] * 10
-    assert set(steps(sent, "EvaluateJoin")) == {USUAL}
+    usual = 2 * BURST + 2
+    assert steps(sent, "StartStage")[: 1 + BURST + 10] == [USUAL] * (1 + BURST) + [BEHIND] * 10
+    assert sorted(steps(sent, "StartStage")) == [USUAL] * usual + [BEHIND] * 20
+    assert sorted(steps(sent, "RunTask")) == [USUAL] * usual + [BEHIND] * 20
+    assert sorted(steps(sent, "CompleteStage")) == [BEFORE] * usual + [USUAL] * 20
+    assert set(steps(sent, "EvaluateJoin")) == {BEFORE}
+
+
+@pytest.mark.parametrize("priority", [0, 9])
+def test_a_branch_of_many_stays_behind_in_every_workflow(priority: int) -> None:
+    """Also behind the end of its first stage, whose message goes first."""
+    branches = [stage(f"b{number}", "in") for number in range(BURST + 10)]
+    seconds = [stage(f"c{number}", branch.ref_id) for number, branch in enumerate(branches)]
+
+    sent = sent_by(Workflow.create("app", "wide", [stage("in"), *branches, *seconds], priority=priority))
+
+    behind = min(priority + 3, 9)
+    assert sorted(steps(sent, "StartStage"))[-20:] == [behind] * 20
+    assert len([step for step in steps(sent, "RunTask") if step == behind]) >= 20
 
 
 def test_tasks_of_a_wide_workflow_wait_in_fused_mode_too() -> None:
@@ -132,4 +152,4 @@ def test_who_gets_a_mutex_is_told_in_the_lane_of_its_own_workflow() -> None:
     simulation.run(*ids)
 
     asked = {one.kwargs["workflow_id"]: steps([one], "AcquireLock") for one in sent if one.kind == "AcquireLock"}
-    assert asked == {ids[0]: [9], ids[1]: [0], ids[2]: [9]}
+    assert asked == {ids[0]: [6], ids[1]: [0], ids[2]: [6]}
