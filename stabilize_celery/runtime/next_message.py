@@ -169,6 +169,7 @@ class NextMessage:
 
     def begin(self, head_start: HeadStart) -> None:
         """Keep what was read for the message that is expected."""
+        self.give_up()
         self._head_start = head_start
 
     def head_start(self, message: Message) -> HeadStart | None:

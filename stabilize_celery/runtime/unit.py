@@ -30,7 +30,7 @@ from stabilize_celery.engine.steps import (
     always,
     drive,
 )
-from stabilize_celery.errors import QueueError
+from stabilize_celery.errors import QueueError, UnreachableError
 from stabilize_celery.models.messages import LEDGER_VERSION, CompleteStage, Message, RunTask, StartStage
 from stabilize_celery.runtime.definitions import Definitions, KnowingSession
 from stabilize_celery.runtime.lanes import Urgency
@@ -247,7 +247,24 @@ class UnitOfWork:
         results = sessions.commit(slot, prepared, is_last=is_last)
         if results is None:
             raise Conflict
-        self.publish(prepared.to_publish(results))
+        due = [one for one in prepared.publishes if one.wanted(results)]
+        if not (due and is_last and self._send_and_take(due, slot, sessions)):
+            self.publish([outgoing(one.message, one.queue) for one in due])
+
+    def _send_and_take(self, due: Sequence[Publishing], slot: Slot, sessions: "Sessions") -> bool:
+        """Send what a commit's results ask for in an EXEC that takes the next message; False: it is to be published."""
+        following = current_next()
+        if self._rider is None or following is None or following.taken is not None:
+            return False
+        posts = self._rider.riding([outgoing(one.message, one.queue) for one in due])
+        if posts is None:
+            return False
+        try:
+            sessions.commit_last(slot, Transaction(posts=posts), [one.message for one in due])
+        except UnreachableError as error:
+            # It is owed: the commit before was written.
+            logger.warning("%s", error)
+        return True
 
     def riding(self, prepared: Prepared) -> Prepared:
         """Let the commit itself send what it sends in any case, where that can be."""
