@@ -321,7 +321,7 @@ class Commit(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True):
     """Ask user code: the stage builders for the work of a stage, or a task how long it may take.
 
-    See runtime/planning.py, runtime/attempts.py.
+    See runtime/planning.py, runtime/attempts.py, runtime/claiming.py.
     """
 
     phase: str

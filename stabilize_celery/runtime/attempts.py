@@ -5,41 +5,39 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from stabilize_celery.engine import places
-from stabilize_celery.engine.codec import unpack
-from stabilize_celery.engine.handler import Rules, stage_fields
-from stabilize_celery.engine.handlers import cancel_task, run_task, settle_workflow
+from stabilize_celery.engine.handler import Rules, frame_with, stage_fields
+from stabilize_celery.engine.handlers import cancel_task
 from stabilize_celery.engine.handlers.run_task import ClaimedTask, ClaimTerms
-from stabilize_celery.engine.hooks import ON_CANCEL, ON_TIMEOUT
 from stabilize_celery.engine.ledger import message_of
 from stabilize_celery.engine.moves import Frame, task_list
-from stabilize_celery.engine.plan import decode_plan
-from stabilize_celery.engine.results import TaskReturned, TooLate, position_of, reads_of_result
+from stabilize_celery.engine.results import TaskReturned, TooLate, position_of
 from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD
-from stabilize_celery.engine.steps import Event, Hash, Query, Read, Slot, Snapshot, workflow_slot
+from stabilize_celery.engine.steps import Event, Hash, Query, Snapshot, workflow_slot
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.evaluation import EvaluationError
-from stabilize_celery.models.messages import CancelTask, Message, RunTask, SettleWorkflow
+from stabilize_celery.models.messages import CancelTask, Message, RunTask
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.attached import AttachedWorkflow
+from stabilize_celery.runtime.claiming import Claimer
 from stabilize_celery.runtime.executor import TaskExecutor
 from stabilize_celery.runtime.fusion import Fusion, Kept, Seed, Taken
 from stabilize_celery.runtime.hydrate import context_queries, stage_of, visible_context
 from stabilize_celery.runtime.lanes import queue_and_step
-from stabilize_celery.runtime.next_message import nothing_waits, with_peek
+from stabilize_celery.runtime.next_message import nothing_waits
 from stabilize_celery.runtime.ports import Claim, TaskRunner, queue_of
-from stabilize_celery.runtime.rates import RATE_LIMIT, wait_for_turn_ms
+from stabilize_celery.runtime.rates import RATE_LIMIT
 from stabilize_celery.runtime.recording import Recorder
 from stabilize_celery.runtime.running import RunningBody, call_on_cancel
-from stabilize_celery.runtime.unit import Conflict, Publishing, Sessions, UnitOfWork, event_fields
-from stabilize_celery.settings import CONTINUATION, FUSED, Settings
+from stabilize_celery.runtime.unit import Publishing, Sessions, UnitOfWork, event_fields
+from stabilize_celery.settings import CONTINUATION, Settings
 from stabilize_celery.store.contract import Transaction
 from stabilize_celery.tasks.cancellation import CANCELLED, CLAIM_LOST, CancellationToken, bind_token
 from stabilize_celery.tasks.options import TaskOptions
@@ -48,7 +46,7 @@ from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.tasks.task import Task
 from stabilize_celery.tasks.variants import RetryableTask
 
-__all__ = ["MOST_IN_TURN", "UNKNOWN_HERE_MS", "AttemptFailedError", "Attempts"]
+__all__ = ["MOST_IN_TURN", "AttemptFailedError", "Attempts"]
 
 logger = logging.getLogger("stabilize_celery")
 
@@ -56,8 +54,6 @@ MOST_IN_TURN = 100
 """Tasks that one process executes without the broker at most, before others get their turn."""
 _ONE_MORE_US = 1_000_000
 """In fused mode: how long after a stage was started its first task may be executed in the same visit (us)."""
-UNKNOWN_HERE_MS = 500
-"""How soon a task is tried again whose type another live worker knows: the broker may hand it to that one."""
 
 
 class AttemptFailedError(Exception):
@@ -86,7 +82,7 @@ class Attempts:
     """Executes task code in this process.
 
     Args:
-        new_owner: Returns a name for a claim that no other claim has.
+        claimer: Claims what is to be executed.
         runner: Returns who watches over bodies while they run.
         read: Reads a whole workflow, for code that looks beyond its stage.
         clock_us: A clock that only grows.
@@ -99,7 +95,7 @@ class Attempts:
     executor: TaskExecutor
     settings: Settings
     rules: Rules
-    new_owner: Callable[[], str]
+    claimer: Claimer
     runner: Callable[[], TaskRunner]
     read: Callable[[str], Workflow]
     clock_us: Callable[[], int]
@@ -152,13 +148,13 @@ class Attempts:
     def _attempt(self, message: RunTask, turn: _Turn) -> tuple[str, RunTask | None]:
         """Do one attempt of a task, and of those claimed with its result. Returns a note, and a task to go on with."""
         if not self.registry.has(message.task_type):
-            return self._park(message), None
-        if rest_ms := self._too_early_ms(message):
-            return self._rest(message, f"{RATE_LIMIT} of the task type {message.task_type!r}", rest_ms), None
-        terms, slot = self.terms(message.task_type), workflow_slot(message.workflow_id)
+            return self.claimer.park(message), None
+        if rest_ms := self.claimer.too_early_ms(message):
+            return self.claimer.rest(message, f"{RATE_LIMIT} of the task type {message.task_type!r}", rest_ms), None
+        terms, slot = self.claimer.terms(message.task_type), workflow_slot(message.workflow_id)
         with ExitStack() as stack:
             sessions = self.unit.sessions(stack)
-            claimed = self._claim(message, terms, slot, sessions)
+            claimed = self.claimer.claim(message, terms, slot, sessions)
             if isinstance(claimed, str):
                 return claimed, None
             claim = Claim(message.workflow_id, message.name, terms.owner)
@@ -188,32 +184,11 @@ class Attempts:
     def tell(self, message: CancelTask) -> str:
         """Handle a delivery of a CancelTask: call the task's `on_cancel`. Returns a note for the log."""
         if not self.registry.has(message.task_type):
-            return self._park(message)
+            return self.claimer.park(message)
         self._call_on_cancel(message)
         slot = workflow_slot(message.workflow_id)
         done = self.unit.run(slot, lambda attempt: cancel_task.handle(message, self.rules, attempt), message.name)
         return done.decision.note or "applied"
-
-    def reads_of_result(self, claimed: ClaimedTask) -> tuple[list[Query], list[str]]:
-        """Return what the result will be decided on, read with the claim: while nothing changes, no more is."""
-        first = reads_of_result(claimed.message)
-        queries, watch = [*first.queries, *context_queries(claimed.frame)], list(first.watch)
-        if self.fusion is not None:
-            ahead = _ahead(claimed)
-            queries += [query for query in ahead.queries if query not in queries]
-            watch += [key for key in ahead.watch if key not in watch]
-        return queries, watch
-
-    def terms(self, task_type: str) -> ClaimTerms:
-        """Return the terms on which this process claims a task of a type, under an owner's name used once."""
-        options = self.registry.options(task_type)
-        said: dict[str, Any] = {}
-        try:
-            task = self.registry.get(task_type)
-            said = {"hooks": _hooks(type(task)), **_total_limit(task)}
-        except Exception:
-            logger.exception("task type %r can't be made; its tasks will fail", task_type)
-        return ClaimTerms(self.new_owner(), options.max_lost or self.settings.max_lost, **said)
 
     def time_limit(self, frame: Frame) -> dict[str, Any]:
         """Answer `Plan`, phase `timeout`: how long the task that is about to be executed may take, or its error."""
@@ -229,53 +204,6 @@ class Attempts:
             raise
         except Exception as error:  # noqa: BLE001 - user code: its error is the task's
             return {"error": {"type": type(error).__name__, "message": f"its time limit: {error}"}}
-
-    # -- claiming ------------------------------------------------------------------------------------------------------
-
-    def _park(self, message: RunTask | CancelTask) -> str:
-        task_type, rest_ms = message.task_type, self.settings.unknown_task_ms
-        reason = f"no live worker knows the task type {task_type!r}"
-        if any(task_type in _names(line.get("types", b"")) for line in self.unit.store.fleet().values()):
-            reason, rest_ms = (
-                f"this worker does not know the task type {task_type!r}; another one does",
-                UNKNOWN_HERE_MS,
-            )
-        return self._rest(message, reason, rest_ms)
-
-    def _rest(self, message: RunTask | CancelTask, reason: str, rest_ms: int) -> str:
-        slot = workflow_slot(message.workflow_id)
-        return self.unit.run(slot, lambda _: run_task.park(message, reason, rest_ms), message.name).decision.note
-
-    def _too_early_ms(self, message: RunTask) -> int:
-        """Return how long an execution has to wait for its turn, if its type has a limit (ms)."""
-        per_s = self.registry.options(message.task_type).rate_per_s
-        if per_s is None:
-            return 0
-        return wait_for_turn_ms(self.unit.store, message.task_type, per_s, f"{message.workflow_id}/{message.name}")
-
-    def _claim(self, message: RunTask, terms: ClaimTerms, slot: Slot, sessions: Sessions) -> Taken | str:
-        for attempt in range(self.settings.commit_tries):
-            try:
-                decision = self.unit.drive(run_task.handle(message, self.rules, attempt, terms), slot, sessions)
-                if not isinstance(decision.call, ClaimedTask):
-                    self.unit.commit(decision, slot, sessions, message.name)
-                    return decision.note or "applied"
-                queries, watch = self.reads_of_result(decision.call)
-                if decision.is_empty:
-                    return Taken(decision.call, sessions.read(slot, queries, watch), watch)
-                handled = sessions.handled(slot, message.name)
-                prepared = self.unit.prepare(decision, sessions.now_ms(slot), message.name, handled)
-                transaction = prepared.transaction
-                if self.settings.mode == FUSED:
-                    transaction = with_peek(transaction, self.clock_us())
-                answer = sessions.of(slot).commit_and_read(transaction, queries, watch)
-            except Conflict:
-                continue
-            if answer is not None:
-                self.unit.publish(prepared.to_publish(answer[0]))
-                sessions.saw(slot, answer[1])
-                return Taken(decision.call, answer[1], watch)
-        return "lost every claim to other workers"
 
     # -- executing -----------------------------------------------------------------------------------------------------
 
@@ -299,7 +227,7 @@ class Attempts:
 
     def _is_free(self, now_us: int) -> bool:
         """Whether this process would wait for a message, once it has recorded its result (decision 021)."""
-        return self.settings.mode == FUSED and nothing_waits(now_us)
+        return nothing_waits(now_us)
 
     def _watched(self, claim: Claim, body: RunningBody) -> TaskReturned:
         runner = self.runner()
@@ -382,11 +310,10 @@ class Attempts:
         is_owed = message_of(entry, message.workflow_id) == message and entry.nb <= found.now_ms
         if not is_owed or not found[fields] or message.task_index >= len(run.tasks):
             return None
-        plan = decode_plan(found[fields][f"s:{message.ref_id}"])
-        context = {**unpack(found[fields][f"x:{message.ref_id}"]), **run.context}
-        record_ = WORKFLOW_RECORD.decode(found[record_key])
-        frame = Frame(message.workflow_id, found.now_us, record_, plan, message.thread, run, context)
-        name = task_list(plan, run.planned)[message.task_index].name
+        record = WORKFLOW_RECORD.decode(found[record_key])
+        workflow_id, ref_id, thread = message.workflow_id, message.ref_id, message.thread
+        frame = frame_with(workflow_id, found.now_us, record, found[fields], ref_id, thread, run)
+        name = task_list(frame.plan, run.planned)[message.task_index].name
         return ClaimedTask(task, frame, entry.att, 0, (found[position] or 0) + 1, run.tasks[message.task_index], name)
 
 
@@ -413,34 +340,18 @@ class _GoingOn:
         return registry.has(message.task_type) and registry.options(message.task_type).rate_per_s is None
 
     def terms(self, message: RunTask) -> ClaimTerms:
-        terms = self._attempts.terms(message.task_type)
+        terms = self._attempts.claimer.terms(message.task_type)
         self._owner = terms.owner
         return terms
 
     def reads(self, claimed: ClaimedTask) -> tuple[list[Query], list[str]]:
-        return self._attempts.reads_of_result(claimed)
+        return self._attempts.claimer.reads_of_result(claimed)
 
     def following(self, kept: Kept | None) -> RunTask | _Following | None:
         if isinstance(kept, Taken):
             message = kept.claimed.message
             return _Following(kept, Claim(message.workflow_id, message.name, self._owner))
         return kept.message if kept is not None and isinstance(kept.message, RunTask) else None
-
-
-@lru_cache(maxsize=1024)
-def _hooks(kind: type[Task]) -> tuple[str, ...]:
-    """Return which of the hooks that are owed to tasks are more than the interface's empty ones."""
-    return tuple(name for name in (ON_CANCEL, ON_TIMEOUT) if getattr(kind, name) is not getattr(Task, name))
-
-
-def _total_limit(task: Task) -> dict[str, Any]:
-    """Return what a claim says of how long a task may take over all its executions."""
-    limit = getattr(task, "get_timeout", None)
-    if limit is None:
-        return {}
-    if isinstance(task, RetryableTask) and type(task).get_dynamic_timeout is not RetryableTask.get_dynamic_timeout:
-        return {"asks_timeout": True}
-    return {"timeout_ms": int(limit().total_seconds() * 1000)}
 
 
 def _limit_s(task: Task, options: TaskOptions, stage: StageExecution) -> float | None:
@@ -454,22 +365,3 @@ def _limit_s(task: Task, options: TaskOptions, stage: StageExecution) -> float |
 def _is_overdue(body: RunningBody, took_us: int) -> bool:
     """Return whether an execution has taken longer than it may."""
     return body.limit_s is not None and took_us > body.limit_s * 1_000_000
-
-
-def _ahead(claimed: ClaimedTask) -> Read:
-    """Return what else the commit of the result is decided on in fused mode: stages that come next, if they are few.
-
-    Behind the only end of a workflow comes the look at whether it has ended.
-    """
-    plan = claimed.frame.plan
-    if plan.is_only_end:
-        return settle_workflow.reads(SettleWorkflow(workflow_id=claimed.message.workflow_id))
-    direct = [edge.target for edge in plan.edges if edge.is_direct]
-    return Read(tuple(map(stage_fields, direct)) if len(direct) <= _FEW else ())
-
-
-_FEW = 4
-
-
-def _names(packed: bytes) -> Sequence[str]:
-    return packed.decode().split("\n")

@@ -41,7 +41,7 @@ from stabilize_celery.runtime.lanes import Urgency
 from stabilize_celery.runtime.next_message import has_next, with_peek
 from stabilize_celery.runtime.ports import outgoing, queue_of
 from stabilize_celery.runtime.unit import Conflict, Prepared, Publishing, Sessions, UnitOfWork, not_committed
-from stabilize_celery.settings import FUSED, Settings
+from stabilize_celery.settings import Settings
 
 __all__ = ["Fusion", "GoingOn", "Kept", "Seed", "Taken"]
 
@@ -195,7 +195,7 @@ class _Fused:
 
     def __init__(self, fusion: Fusion, workflow_id: str, sessions: Sessions, beside: Iterable[Publishing]) -> None:
         self._unit, self._rules, self._is_code = fusion.unit, fusion.rules, fusion.is_code
-        self._is_fused, self._clock_us = fusion.settings.mode == FUSED, fusion.clock_us
+        self._clock_us = fusion.clock_us
         self._slot: Slot = workflow_slot(workflow_id)
         self._sessions = sessions
         self._session = sessions.of(self._slot)
@@ -278,9 +278,7 @@ class _Fused:
                 raise Conflict
             return results, None
         queries, watch = going_on.reads(claimed)
-        transaction = prepared.transaction
-        if self._is_fused:
-            transaction = with_peek(transaction, self._clock_us())
+        transaction = with_peek(prepared.transaction, self._clock_us())
         answer = self._session.commit_and_read(transaction, queries, watch)
         if answer is None:
             raise Conflict

@@ -29,6 +29,7 @@ from stabilize_celery.models.messages import CancelTask, FinalizeStage, Message,
 from stabilize_celery.models.redaction import Redaction
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.attempts import AttemptFailedError, Attempts
+from stabilize_celery.runtime.claiming import Claimer
 from stabilize_celery.runtime.executor import TaskExecutor
 from stabilize_celery.runtime.finalizing import finalize
 from stabilize_celery.runtime.fusion import Fusion
@@ -110,7 +111,9 @@ class Runtime:
             self.executor,
             settings,
             self._rules,
-            new_owner=lambda: f"{self.worker_id}/{new_nonce()}",
+            claimer=Claimer(
+                self.unit, registry, settings, self._rules, lambda: f"{self.worker_id}/{new_nonce()}", clock_us
+            ),
             runner=lambda: self.runner,
             read=self.read,
             clock_us=clock_us,

@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 
 from stabilize_celery.errors import ConfigurationError, redact_url
 from stabilize_celery.runtime.service import Runtime
-from stabilize_celery.settings import JSON, LEDGER, Settings
+from stabilize_celery.settings import FUSED, JSON, LEDGER, Settings
 from stabilize_celery.store.contract import Store
 from stabilize_celery.tasks.builders import StageDefinitionBuilder
 from stabilize_celery.tasks.finalizers import Finalizer
@@ -243,7 +243,8 @@ class Stabilize:
         # What commits may take lies where they may send to, if that is where this worker reads.
         reads_elsewhere = self.app.conf.broker_read_url != self.app.conf.broker_write_url
         databases = None if reads_elsewhere else databases_of_one_server(self.app, self.state_url)
-        waits = Waits(self.waiting, self._wait_ms()) if self.waiting is not None else None
+        looks = self.settings.mode == FUSED
+        waits = Waits(self.waiting, self._wait_ms(), looks=looks) if self.waiting is not None else None
         return taking_from(process, *self._takes, self.settings, waits, databases)
 
     def _is_stopping(self) -> bool:

@@ -95,7 +95,7 @@ class Taking:
         """Whether the server was seen to let us: a commit must not be refused for that."""
         self._comes_next: dict[type[Message], bool] = {}
         """By kind: whether what a commit had sent was what it took, the last time. Then it is likely to be again."""
-        self._lookout = Lookout(self._peek)
+        self._lookout = Lookout(self._peek) if waits is not None and waits.looks else None
         self._clock_s = clock_s
         self._is_refused = False
         self._looks = 0

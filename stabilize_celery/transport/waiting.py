@@ -134,6 +134,8 @@ class Waits:
     waiting: Waiting
     wait_ms: int
     """A turn ends when nothing has come for so long."""
+    looks: bool = False
+    """Whether commits look if anything waits, so that a process goes on where nothing does (decision 021)."""
 
 
 class Turn:

@@ -20,7 +20,7 @@ from stabilize_celery.runtime.probes import PROBE
 from stabilize_celery.runtime.running import RunningBody
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.runtime.sweep import Sweep
-from stabilize_celery.settings import Settings
+from stabilize_celery.settings import FUSED, Settings
 from stabilize_celery.store.lists import Lists
 from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.transport.taking import Taking
@@ -184,7 +184,7 @@ class SimulatedWorker:
             self,
             self.going_on,
             self.settings.take_ms,
-            waits=Waits(waiting, _WAIT_MS),
+            waits=Waits(waiting, _WAIT_MS, looks=self.settings.mode == FUSED),
             databases=(0, 0),
             clock_s=lambda: self.loop.now_us / 1_000_000,
         )

@@ -22,7 +22,7 @@ from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.validation import InvalidWorkflowError
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime import recording
-from stabilize_celery.runtime.attempts import UNKNOWN_HERE_MS
+from stabilize_celery.runtime.claiming import UNKNOWN_HERE_MS
 from stabilize_celery.runtime.ports import Body, Claim, Outgoing
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import FUSED, PER_MESSAGE, Settings

@@ -16,7 +16,7 @@ from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.service import Runtime
-from stabilize_celery.settings import Settings
+from stabilize_celery.settings import FUSED, Settings
 from stabilize_celery.store.redis_store import RedisStore, open_lists
 from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.transport.publish import CeleryPublisher
@@ -75,7 +75,7 @@ class Child:
         return self.runtime.opening(message)
 
     def go_on(self) -> None:
-        waits = Waits(self.waiting, 50)
+        waits = Waits(self.waiting, 50, looks=self.settings.mode == FUSED)
         Taking(self.lists, QUEUES, self, self.going_on, 250, waits=waits, databases=(0, 0)).go_on()
 
     def going_on(self, message: Message) -> AbstractContextManager[None]:
