@@ -1,33 +1,35 @@
 """`python -m benchmarks`: measure, print tables, write JSON. Exit code 1: a figure is not within its limit."""
 
 import argparse
-import json
-import os
-import platform
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from benchmarks import charts, idle, keeping, memory, scaling
+from benchmarks import charts, document, idle, keeping, levers, load, memory, message, processor, scaling
 from benchmarks.compare import Comparison
 from benchmarks.findings import as_json, kept
-from benchmarks.peers import PEERS, REFERENCE
+from benchmarks.peers import PEERS, REFERENCE, chosen
 from benchmarks.plan import FULL, MODES, QUICK, Plan
 from benchmarks.report import report
+from benchmarks.results_file import RESULTS, header, load_note, write
 
-RESULTS = Path(__file__).parent / "results"
-_QUIET_LOAD = 0.5
 _MOST_GROWTH = 1.2
+_LATEST = "latest"
 
 
 def main() -> int:
     """Run the benchmarks that the command line names; all of our own by default."""
     options = _parser().parse_args()
+    # As the machine is before our own work begins.
+    options.note = options.note or load_note()
     results = [BENCHMARKS[name](options) for name in options.only or ("scaling", "idle")]
     return 0 if all(results) else 1
+
+
+def _say(text: str) -> None:
+    print(f"  {text}", file=sys.stderr, flush=True)
 
 
 def _compare(options: argparse.Namespace) -> bool:
@@ -35,17 +37,16 @@ def _compare(options: argparse.Namespace) -> bool:
     shapes = tuple(shape for shape in plan.shapes if not options.shapes or shape.name in options.shapes)
     limit_s, budget_s = options.limit or plan.limit_s, options.budget or plan.budget_s
     plan = replace(plan, shapes=shapes, limit_s=limit_s, budget_s=budget_s)
-    # As it is before our own work begins.
-    note = options.note or _note()
-    with Comparison(plan, options.peers, lambda text: print(f"  {text}", file=sys.stderr, flush=True)) as run:
+    head = header(options.note)
+    with Comparison(plan, chosen(options.peers), _say) as run:
         run.run()
-        weighed = list(kept(_weighings(plan)))
-        results = as_json(run, " ".join(["python -m benchmarks", *sys.argv[1:]]), note, weighed)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "latest.json").write_text(json.dumps(results, indent=2) + "\n")
+        weighed = list(kept(_weighings(plan))) if options.name == _LATEST else []
+        results = head | as_json(run, weighed)
+    write(options.name, results)
     told = report(results)
-    (RESULTS / "latest.md").write_text(told)
-    _draw(results)
+    if options.name == _LATEST:
+        (RESULTS / "latest.md").write_text(told)
+        _draw(results)
     print(told)
     missed = [
         name for name, peer in results["peers"].items() if name in MODES and "does not start" in peer.get("skipped", "")
@@ -71,15 +72,6 @@ def _reaches(results: dict[str, Any]) -> bool:
     )
 
 
-def _note() -> str:
-    load, processors = os.getloadavg()[0], os.cpu_count() or 1
-    if load < _QUIET_LOAD * processors:
-        return ""
-    return (
-        f"Preliminary: when this run began, other work kept {load:.1f} of {processors} processors busy. Run it again."
-    )
-
-
 def _draw(results: dict[str, Any]) -> None:
     for name, shape in results["shapes"].items():
         reference = shape["peers"].get(REFERENCE, {}).get("median")
@@ -101,57 +93,92 @@ def _draw(results: dict[str, Any]) -> None:
 
 
 def _scaling(options: argparse.Namespace) -> bool:
+    head = header(options.note)
     rows = list(scaling.measure(options.repetitions, options.small, options.large, fleet=not options.no_fleet))
     print(scaling.table(rows), end="\n\n", flush=True)
-    _write("scaling", [row.as_json() for row in rows])
+    write("scaling", head | {"measured": [row.as_json() for row in rows]})
     return all(row.is_within for row in rows)
 
 
 def _idle(options: argparse.Namespace) -> bool:
-    rows = [idle.measure_idle(options.seconds, kept) for kept in (0, 1_000)]
+    head = header(options.note)
+    rows = [idle.measure_idle(options.seconds, finished) for finished in (0, 1_000)]
     print(idle.table(rows), end="\n\n", flush=True)
-    _write("idle", [row.as_json() for row in rows])
+    write("idle", head | {"measured": [row.as_json() for row in rows]})
     return all(row.is_within for row in rows)
 
 
 def _page(options: argparse.Namespace) -> bool:
     from benchmarks import page  # noqa: PLC0415 - needs the development set, and a browser
 
+    head = header(options.note)
     rows = list(page.measure(options.repetitions))
     print(page.table(rows), end="\n\n", flush=True)
-    _write("page", [row.as_json() for row in rows])
+    write("page", head | {"measured": [row.as_json() for row in rows]})
     return all(row.is_within for row in rows)
 
 
 def _growth(options: argparse.Namespace) -> bool:
+    head = header(options.note)
     plan = Plan((), 0, 0, limit_s=900, budget_s=1, growth=(1_000, 10_000), growth_repetitions=options.growths)
-    note = options.note or _note()
-    with Comparison(plan, list(MODES), lambda text: print(f"  {text}", file=sys.stderr, flush=True)) as run:
+    with Comparison(plan, chosen(MODES), _say) as run:
         run.run()
         grown = partial(memory.worker_memory, options.messages)
         memory_rows = list(kept({"memory of a worker": grown})) if options.messages else []
-        results = as_json(run, " ".join(["python -m benchmarks", *sys.argv[1:]]), note, memory_rows)
-    written = {name: results[name] for name in ("note", "made_at", "command", "machine", "growth", "memory")}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "growth.json").write_text(json.dumps(written, indent=2) + "\n")
+        results = as_json(run, memory_rows)
+    write("growth", head | {name: results[name] for name in ("growth", "memory")})
     for one in [*results["growth"], *memory_rows]:
         print(one, flush=True)
     return all(one["ratio"] and one["ratio"]["median"] <= _MOST_GROWTH for one in results["growth"])
 
 
+def _levers(options: argparse.Namespace) -> bool:
+    results = header(options.note) | {"measured": levers.measure(options.repetitions, _say)}
+    print(levers.table(results["measured"]), end="\n\n", flush=True)
+    write("levers", results)
+    return True
+
+
+def _load(options: argparse.Namespace) -> bool:
+    results = header(options.note) | {"measured": load.measure(options.workflows, options.branches)}
+    print(load.table(results["measured"]), end="\n\n", flush=True)
+    write("load", results)
+    return True
+
+
+def _message(options: argparse.Namespace) -> bool:
+    head, costs = header(options.note), message.measure()
+    print(message.table(costs), end="\n\n", flush=True)
+    write("message", head | {"measured": [asdict(cost) for cost in costs]})
+    return True
+
+
+def _processor(options: argparse.Namespace) -> bool:
+    head = header(options.note)
+    found = {shape: processor.measure(*what) for shape, what in processor.SHAPES.items()}
+    print(processor.table(found), end="\n\n", flush=True)
+    write("processor", head | {"measured": found})
+    return True
+
+
+def _document(_options: argparse.Namespace) -> bool:
+    for path in document.fill():
+        print(f"filled in: {path}")
+    return True
+
+
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], bool]] = {
     "compare": _compare,
+    "levers": _levers,
+    "message": _message,
+    "processor": _processor,
     "scaling": _scaling,
     "growth": _growth,
+    "load": _load,
     "idle": _idle,
     "page": _page,
+    "document": _document,
 }
-
-
-def _write(name: str, measured: list[dict[str, Any]]) -> None:
-    RESULTS.mkdir(exist_ok=True)
-    told = {"python": platform.python_version(), "machine": platform.machine(), "measured": measured}
-    (RESULTS / f"{name}.json").write_text(json.dumps(told, indent=2) + "\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -164,7 +191,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--limit", type=float, default=0, help="compare: what one measurement may take (s)")
     parser.add_argument("--budget", type=float, default=0, help="compare: begin nothing after so long (s)")
-    parser.add_argument("--note", default="", help="compare: what readers of the results should know first")
+    parser.add_argument("--name", default=_LATEST, help="compare: of the results file (default latest)")
+    parser.add_argument("--note", default="", help="what readers of the results should know first")
     parser.add_argument(
         "--peers",
         nargs="+",
@@ -173,13 +201,15 @@ def _parser() -> argparse.ArgumentParser:
         choices=[entry.name for entry in PEERS],
         help=f"compare: only these ({', '.join(entry.name for entry in PEERS)})",
     )
-    parser.add_argument("--repetitions", type=int, default=5, help="scaling, page: of each comparison (default 5)")
+    parser.add_argument("--repetitions", type=int, default=5, help="levers, scaling, page: of each (default 5)")
     parser.add_argument("--small", type=int, default=100, help="scaling: stages of the small workflow (default 100)")
     parser.add_argument("--large", type=int, default=1_000, help="scaling: stages of the large workflow (default 1000)")
     parser.add_argument("--growths", type=int, default=3, help="growth: repetitions (default 3)")
     parser.add_argument(
         "--messages", type=int, default=100_000, help="growth: for the worker's memory; 0: leave it out"
     )
+    parser.add_argument("--workflows", type=int, default=10_000, help="load: submitted at once (default 10000)")
+    parser.add_argument("--branches", type=int, default=10_000, help="load: of the wide workflow (default 10000)")
     parser.add_argument("--no-fleet", action="store_true", help="scaling: in process only")
     parser.add_argument("--seconds", type=float, default=30, help="idle: how long a worker is watched (default 30)")
     return parser

@@ -1,23 +1,33 @@
 """How many stages a second one Redis carries, and what a given rate needs: arithmetic on measured costs.
 
-`python -m benchmarks.capacity` reads `results/latest.json` and prints the tables of docs/scaling.md. The formulas are
-small and stand here once; what they leave out stands in that page.
+The tables of docs/scaling.md. The formulas are small and stand here once; what they leave out stands in that page.
 """
 
 import binascii
-import json
 import math
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from benchmarks.arithmetic import scaled
 from benchmarks.plan import MODES
 
-__all__ = ["Costs", "Need", "costs_of", "fullest_share", "need", "rate_of_one_redis", "recovery_s", "tables"]
+__all__ = [
+    "Costs",
+    "Need",
+    "balance",
+    "capacity",
+    "costs_of",
+    "fullest_share",
+    "need",
+    "rate_of_one_redis",
+    "recovery",
+    "recovery_s",
+]
+
+Memory: TypeAlias = Sequence[Mapping[str, Any]]
+"""What was weighed, as results have it."""
 
 BUSY = 0.6
 """Share of a server's one thread, and of a worker's core, that is planned with; the rest is for bursts and failures."""
@@ -94,11 +104,11 @@ def recovery_s(owed: int, keepers: int, keeper_rate: float) -> float:
     return owed / (keepers * keeper_rate)
 
 
-def costs_of(results: Mapping[str, Any], mode: str) -> Costs | None:
-    """Return what a stage costs in a mode; None if the results do not have it."""
+def costs_of(results: Mapping[str, Any], memory: Memory, mode: str) -> Costs | None:
+    """Return what a stage costs in a mode; None if the results do not have it. `memory`: what was weighed in Redis."""
     peers = results["shapes"].get(SHAPE, {}).get("peers", {})
     ours, bare = peers.get(mode, {}).get("median_of"), _bare(peers).get("median_of")
-    weighed = {one["key"]: one["value"] for one in results["memory"] if "value" in one}
+    weighed = {one["key"]: one["value"] for one in memory if "value" in one}
     if not ours or not bare or "finished_stage" not in weighed:
         return None
     messages = 3 if mode == "per_message" else 1
@@ -116,13 +126,10 @@ def _bare(peers: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
-def tables(results: Mapping[str, Any]) -> str:
-    """Return the tables of docs/scaling.md, with the inputs first."""
-    known = [costs for mode in MODES if (costs := costs_of(results, mode))]
-    rates = [one["value"] for one in results["memory"] if one["key"] == "keeper_messages_per_s"]
-    recovery = [_recovery(rate) for rate in rates]
-    note = f"{results['note']}\n\n" if results["note"] else ""
-    return note + "\n\n".join([_inputs(known), *map(_needs, known), _balance(), *recovery]) + "\n"
+def capacity(results: Mapping[str, Any], memory: Memory) -> str:
+    """Return what one Redis carries and what rates need, by mode, with the inputs first."""
+    known = [costs for mode in MODES if (costs := costs_of(results, memory, mode))]
+    return "\n\n".join([_inputs(known), *map(_needs, known)])
 
 
 def _inputs(known: Sequence[Costs]) -> str:
@@ -153,7 +160,8 @@ def _needs(costs: Costs) -> str:
     return "\n".join([head, "|---|---|---|---|---|---|", *rows])
 
 
-def _balance() -> str:
+def balance() -> str:
+    """Return how evenly partitions lie on the masters of a cluster."""
     masters = (2, 3, 6, 12, 24)
     head = f"| fullest master ÷ fair share | {' | '.join(f'{count} masters' for count in masters)} |"
     rows = [
@@ -165,7 +173,9 @@ def _balance() -> str:
     return "\n".join([head, "|---" * (len(masters) + 1) + "|", *rows])
 
 
-def _recovery(keeper_rate: float) -> str:
+def recovery(memory: Memory) -> str:
+    """Return how long keepers need for messages that were lost with their queue."""
+    keeper_rate = next(one["value"] for one in memory if one["key"] == "keeper_messages_per_s")
     counts = (1, 4, 16)
     head = f"| messages lost with their queue | {' | '.join(f'{count} keepers' for count in counts)} |"
     rows = [
@@ -174,17 +184,3 @@ def _recovery(keeper_rate: float) -> str:
     ]
     told = f"One keeper brings back {keeper_rate:,.0f} messages a second (measured)."
     return "\n".join([told, "", head, "|---|---|---|---|", *rows])
-
-
-def main() -> int:
-    """Print the tables."""
-    file = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "results" / "latest.json"
-    if not file.exists():
-        print(f"{file} is not there: run `make bench` first", file=sys.stderr)
-        return 1
-    print(tables(json.loads(file.read_text())), end="")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,13 +7,13 @@ in its place, and loses nothing that the others were measured at.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Self
 
 from benchmarks.arithmetic import growth
-from benchmarks.peers import PEERS, Entry
+from benchmarks.peers import Entry
 from benchmarks.peers.process import PeerProcess, TooLongError
 from benchmarks.plan import JUDGED, MODES, Plan, Shape
 
@@ -66,7 +66,7 @@ class Comparison:
     """One run of a plan; a context: all peers are stopped at its end.
 
     Args:
-        peers: Names of those that take part; empty: all.
+        peers: Those that take part.
         say: Told what is being measured.
 
     Attributes:
@@ -75,7 +75,7 @@ class Comparison:
 
     """
 
-    def __init__(self, plan: Plan, peers: list[str], say: Callable[[str], None]) -> None:
+    def __init__(self, plan: Plan, peers: Iterable[Entry], say: Callable[[str], None]) -> None:
         self.plan = plan
         self.cells: dict[str, dict[str, Cell]] = {}
         self.growths: list[Growth] = []
@@ -83,8 +83,7 @@ class Comparison:
         self._began = time.monotonic()
         self._cost_s: dict[str, float] = {}
         self._stack = ExitStack()
-        chosen = [entry for entry in PEERS if not peers or entry.name in peers]
-        self.processes = {entry.name: self._stack.enter_context(PeerProcess(entry)) for entry in chosen}
+        self.processes = {entry.name: self._stack.enter_context(PeerProcess(entry)) for entry in peers}
 
     def __enter__(self) -> Self:
         return self

@@ -1,12 +1,6 @@
 """What a comparison found, as it is kept: `results/latest.json`."""
 
-import os
-import platform
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from benchmarks.arithmetic import Spread, paired_ratios, percentile
@@ -68,7 +62,7 @@ def kept(parts: Mapping[str, Callable[[], Iterable[dict[str, Any]]]]) -> Iterato
             yield {"key": what, "what": what, "failed": f"{type(error).__name__}: {error}"}
 
 
-def as_json(run: Comparison, command: str, note: str, memory: list[dict[str, Any]]) -> dict[str, Any]:
+def as_json(run: Comparison, memory: list[dict[str, Any]]) -> dict[str, Any]:
     """Return everything that was measured, and what is made of it."""
     shapes = {shape.name: shape for shape in run.plan.shapes}
     names = tuple(run.processes)
@@ -84,10 +78,6 @@ def as_json(run: Comparison, command: str, note: str, memory: list[dict[str, Any
         if not shapes[shape].is_latency
     }
     return {
-        "note": note,
-        "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": command,
-        "machine": machine(),
         "ratios": _medians(run.cells, REFERENCE),
         "ratios_without_acks": _medians(run.cells, REFERENCE_WITHOUT_ACKS),
         "ratios_with_broker_acks": _medians(run.cells, REFERENCE, WITH_ACKS),
@@ -159,34 +149,3 @@ def _cell(cell: Cell, to_hop: dict[str, float] | None) -> dict[str, Any]:
 def _growth(one: Growth) -> dict[str, Any]:
     told = {"mode": one.mode, "kind": one.kind, "small": one.small, "large": one.large, "ratios": one.ratios}
     return {**told, "ratio": _spread(one.ratios), **({"skipped": one.skipped} if one.skipped else {})}
-
-
-def machine() -> dict[str, Any]:
-    """Return what figures depend on, as far as a program can tell."""
-    return {
-        "processors": os.cpu_count(),
-        "architecture": platform.machine(),
-        "system": f"{platform.system()} {platform.release()}",
-        "processor": _processor(),
-        "python": platform.python_version(),
-        "implementation": sys.implementation.name,
-        "commit": _commit(),
-        "load_average": list(os.getloadavg()),
-    }
-
-
-def _processor() -> str:
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-
-
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty"]
-    try:
-        told = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=False
-        )
-    except OSError:
-        return ""
-    return told.stdout.strip()

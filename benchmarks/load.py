@@ -1,105 +1,150 @@
-"""What a flood costs: `.venv/bin/python -m benchmarks.load [workflows] [branches]`.
+"""What a flood costs: many workflows submitted at once, then a worker; and small ones behind one of many branches.
 
-So many workflows of five stages are submitted at once to two workers of one process each: do all end, how long are the
-queues at most, what memory does a waiting and what a finished workflow take. Then one workflow of so many branches is
-started, and small ones behind it: how long do those take?
+Do all end, how fast, how long do queues become, what memory of Redis does a waiting and a finished workflow take, and
+does that of the worker grow? The worker is as recommended: mode `fused`, `acks=ledger`, a pool of two.
 """
 
-import json
+import os
 import statistics
-import sys
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import psutil
 import redis
 
-from stabilize_celery import Workflow
+from benchmarks.peers.processes import family
+from benchmarks.peers.servers import POOL, durable_redis, running
+from benchmarks.shapes import chain, fan_out
+from stabilize_celery import Client
 from stabilize_celery.runtime.lanes import lanes
-from stabilize_celery.settings import Settings
-from tests.chaos.fleet import STATE_SERVER, ChaosFleet
-from tests.chaos.flows import stage
-from tests.integration.fleet import eventually
-from tests.servers import RedisServer
+from stabilize_celery.settings import FUSED, LEDGER, Settings
+from stabilize_celery.transport.worker_command import worker_argv
 
-__all__ = ["main"]
+__all__ = ["measure", "table"]
 
 _QUEUES = (Settings().control_queue, Settings().work_queue)
+_OPTIONS = ("--pool=prefork", f"--concurrency={POOL}", "--loglevel=WARNING", f"--queues={','.join(_QUEUES)}")
 _STAGES = 5
 _LONGEST_S = 1_800
 _SMALL = 5
 
 
-def main(size: int, branches: int) -> dict[str, float]:
+def measure(size: int, branches: int) -> dict[str, Any]:
     """Measure both; times in s, memory in bytes."""
-    with tempfile.TemporaryDirectory() as folder, RedisServer(*STATE_SERVER, append_only=True) as server:
-        fleet = ChaosFleet(server, server, Path(folder))
-        try:
-            return _flood(fleet, server, size) | _behind_a_large_one(fleet, branches)
-        finally:
-            fleet.stop()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = stack.enter_context(durable_redis())
+        environ = {
+            "STABILIZE_REDIS_URL": server.url,
+            "STABILIZE_BROKER_URL": server.url,
+            "STABILIZE_MODE": FUSED,
+            "STABILIZE_ACKS": LEDGER,
+            "STABILIZE_TASK_MODULES": "benchmarks.peers.ours_tasks",
+        }
+        settings = Settings.from_env({**os.environ, **environ})
+        client = stack.enter_context(Client(settings=settings))
+        state = stack.enter_context(redis.Redis.from_url(server.url))
+
+        def start_worker() -> int:
+            command = worker_argv("workers.app", settings, extra=_OPTIONS)
+            worker = stack.enter_context(running(command, environ, folder / "worker.log")).pid
+            _eventually(lambda: bool(client.store.fleet()), 60)
+            return worker
+
+        return _flood(client, state, size, start_worker) | _behind_a_large_one(client, branches)
 
 
-def _flood(fleet: ChaosFleet, server: RedisServer, size: int) -> dict[str, float]:
-    with redis.Redis(port=server.port) as client:
-        empty = client.info("memory")["used_memory"]
-        began = time.monotonic()
-        fleet.client.start_many([_chain(number) for number in range(size)])
-        submitted_s = time.monotonic() - began
-        waiting = client.info("memory")["used_memory"] - empty
-        longest = 0
-        for _ in range(2):
-            fleet.add_worker(1)
+def _flood(client: Client, state: "redis.Redis", size: int, start_worker: Callable[[], int]) -> dict[str, Any]:
+    empty = _memory(state)
+    began = time.monotonic()
+    client.start_many([chain(_STAGES, "noop") for _ in range(size)])
+    submitting_s = time.monotonic() - began
+    waiting = _memory(state) - empty
+    worker = start_worker()
+    at_first = _resident(worker)
+    longest = 0
 
-        def ended() -> bool:
-            nonlocal longest
-            longest = max(longest, sum(client.llen(lane) for queue in _QUEUES for lane in lanes(queue)))
-            time.sleep(0.5)
-            return sum(len(ids) for ids in fleet.store.indexed("ended", _everywhere(fleet), size).values()) == size
+    def have_ended() -> bool:
+        nonlocal longest
+        longest = max(longest, sum(int(state.llen(lane)) for queue in _QUEUES for lane in lanes(queue)))
+        ended = client.store.indexed("ended", dict.fromkeys(range(client.store.partitions()), 0), size)
+        return sum(map(len, ended.values())) == size
 
-        began = time.monotonic()
-        eventually(ended, _LONGEST_S)
-        took_s = time.monotonic() - began
-        finished = client.info("memory")["used_memory"] - empty
+    began = time.monotonic()
+    _eventually(have_ended, _LONGEST_S, 0.5)
+    took_s = time.monotonic() - began
     return {
         "workflows": size,
-        "submitting_s": submitted_s,
+        "stages": _STAGES,
+        "submitting_s": submitting_s,
         "took_s": took_s,
         "stages_per_s": size * _STAGES / took_s,
         "longest_queues": longest,
         "bytes_per_waiting_workflow": waiting / size,
-        "bytes_per_finished_workflow": finished / size,
+        "bytes_per_finished_workflow": (_memory(state) - empty) / size,
+        "worker_bytes_at_first": at_first,
+        "worker_bytes_after_it": _resident(worker),
     }
 
 
-def _everywhere(fleet: ChaosFleet) -> dict[int, int]:
-    return dict.fromkeys(range(fleet.store.partitions()), 0)
+def _behind_a_large_one(client: Client, branches: int) -> dict[str, Any]:
+    alone = [_took(client) for _ in range(_SMALL)]
+    large = client.start(fan_out(branches, "noop"))
+    _eventually(lambda: large.get().stage_by_ref_id("first").status.is_complete, 60)
+    behind = [_took(client) for _ in range(_SMALL)]
+    large.wait(timeout_s=_LONGEST_S)
+    return {
+        "branches": branches,
+        "small_alone_s": statistics.median(alone),
+        "first_small_behind_s": behind[0],
+        "median_small_behind_s": statistics.median(behind),
+    }
 
 
-def _behind_a_large_one(fleet: ChaosFleet, branches: int) -> dict[str, float]:
-    alone = [_took(fleet, number) for number in range(_SMALL)]
-    middle = [stage(f"b{number}", "in") for number in range(branches)]
-    large = fleet.client.start(
-        Workflow.create("bench", "large", [stage("in"), *middle, stage("out", *(one.ref_id for one in middle))])
-    )
-    eventually(lambda: large.get().stage_by_ref_id("in").status.is_complete, 60)
-    behind = [_took(fleet, number) for number in range(_SMALL)]
-    large.wait(_LONGEST_S)
-    return {"branches": branches, "small_alone_s": statistics.median(alone), "first_small_behind_s": behind[0]}
-
-
-def _took(fleet: ChaosFleet, number: int) -> float:
+def _took(client: Client) -> float:
     began = time.monotonic()
-    fleet.client.start(_chain(number)).wait(_LONGEST_S)
+    client.start(chain(_STAGES, "noop")).wait(timeout_s=_LONGEST_S)
     return time.monotonic() - began
 
 
-def _chain(number: int) -> Workflow:
-    stages = [stage(f"s{at}", *([f"s{at - 1}"] if at else [])) for at in range(_STAGES)]
-    return Workflow.create("bench", f"chain{number}", stages)
+def _memory(state: "redis.Redis") -> int:
+    told: Any = state.info("memory")
+    return int(told["used_memory"])
 
 
-if __name__ == "__main__":
-    given = [int(text) for text in sys.argv[1:3]] or [10_000]
-    result = main(given[0], given[1] if len(given) > 1 else given[0])
-    print(json.dumps({name: round(value, 2) for name, value in result.items()}, indent=2))
+def _resident(worker: int) -> list[int]:
+    """Return the memory of a worker's main process and of its children (bytes)."""
+    return [psutil.Process(pid).memory_info().rss for pid in family(worker)]
+
+
+def _eventually(holds: Callable[[], bool], timeout_s: float, pause_s: float = 0.01) -> None:
+    ends = time.monotonic() + timeout_s
+    while not holds():
+        if time.monotonic() > ends:
+            raise RuntimeError(f"not within {timeout_s:g} s")
+        time.sleep(pause_s)
+
+
+def table(found: dict[str, Any]) -> str:
+    """Return what was found in Markdown."""
+    rows = [
+        (f"{found['workflows']:,} workflows of {found['stages']} stages submitted", f"{found['submitting_s']:.1f} s"),
+        ("all of them executed", f"{found['took_s']:.0f} s, {found['stages_per_s']:,.0f} stages/s"),
+        ("most messages in queues at once", f"{found['longest_queues']:,}"),
+        ("Redis, per waiting workflow", f"{found['bytes_per_waiting_workflow']:,.0f} bytes"),
+        ("Redis, per finished workflow", f"{found['bytes_per_finished_workflow']:,.0f} bytes"),
+        ("memory of the worker's processes at first", _megabytes(found["worker_bytes_at_first"])),
+        ("the same after all of it", _megabytes(found["worker_bytes_after_it"])),
+        (f"a chain of {found['stages']} alone (median)", f"{found['small_alone_s']:.2f} s"),
+        (f"the first one behind {found['branches']:,} branches", f"{found['first_small_behind_s']:.2f} s"),
+        ("five of them, one after the other (median)", f"{found['median_small_behind_s']:.2f} s"),
+    ]
+    return "\n".join(["| a flood | |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows)])
+
+
+def _megabytes(sizes: list[int]) -> str:
+    return ", ".join(f"{size / 1e6:.0f} MB" for size in sizes)

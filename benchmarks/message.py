@@ -1,6 +1,6 @@
 """What a stage costs in our own code: processor time, calls by part, Redis commands, round trips.
 
-`python -m benchmarks.message`: one process, a Redis of its own, no Celery. Calls tell a change of 1 % on a busy
+`python -m benchmarks message`: one process, a Redis of its own, no Celery. Calls tell a change of 1 % on a busy
 machine, where times of the same code differ by half.
 """
 
@@ -20,7 +20,7 @@ from stabilize_celery import Workflow
 from stabilize_celery.settings import CONTINUATION, FUSED, PER_MESSAGE
 from tests.servers import RedisServer
 
-__all__ = ["PARTS", "Cost", "cost_of", "part_of", "table"]
+__all__ = ["PARTS", "Cost", "cost_of", "measure", "part_of", "table"]
 
 PARTS = ("engine", "store", "runtime", "models", "tasks", "redis-py", "the rest")
 """Folders of the package, and what lies outside of it."""
@@ -121,8 +121,8 @@ def table(costs: Sequence[Cost]) -> str:
     return "\n".join(lines)
 
 
-def main(repetitions: int = 10) -> None:
-    """Measure all modes and shapes."""
+def measure(repetitions: int = 10) -> list[Cost]:
+    """Measure all modes and shapes, on a server of their own."""
     costs = []
     with RedisServer() as server:
         for mode in (PER_MESSAGE, FUSED, CONTINUATION):
@@ -131,8 +131,4 @@ def main(repetitions: int = 10) -> None:
                 _timed(backend, make())
                 costs.append(cost_of(backend, mode, shape, repetitions))
             backend.store.close()
-    print(table(costs))
-
-
-if __name__ == "__main__":
-    main()
+    return costs

@@ -1,16 +1,14 @@
-"""Where processor time goes: `.venv/bin/python -m benchmarks.processor [chain|many|fan] [SIZE ...]`.
+"""Where processor time goes: per stage, by process: the client, Redis, the worker's main process, its children.
 
-Per stage, by process: the client, Redis, the worker's main process, its children. With and without children that wait
-for messages (decision 014), beside Celery's canvas; by turns, several repetitions. Other programs may run: what they
-take is not counted, though they make all of it dearer.
+Our modes beside Celery's canvas; by turns, several repetitions. Other programs may run: what they take is not counted,
+though they make all of it dearer.
 """
 
 import math
 import os
 import statistics
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,18 +19,19 @@ from benchmarks.peers.canvas import Canvas
 from benchmarks.peers.ours import Ours
 from benchmarks.peers.processes import family
 from benchmarks.peers.serving import Peer
+from benchmarks.plan import MODES
 
-__all__ = ["main"]
+__all__ = ["PARTS", "SHAPES", "measure", "table"]
 
-_REPETITIONS = 15
-_MODES = ("per_message", "fused", "continuation")
-_PARTS = ("client", "Redis", "main process", "children")
-_SIZES = {"chain": [50], "many": [200, 3], "fan": [1_000]}
+CANVAS = "Celery's canvas"
+PARTS = ("client", "Redis", "main process", "children")
+SHAPES = {"chain of 50": ("chain", [50], 15), "200 x 3": ("many", [200, 3], 7), "fan-out of 1,000": ("fan", [1_000], 5)}
+"""What is measured: the method of a peer, its arguments, how often."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Variant:
-    """What is measured: a peer with its worker, and whether its children wait."""
+    """What is measured: a peer with its worker."""
 
     name: str
     peer: Peer
@@ -40,32 +39,39 @@ class _Variant:
     server: int
 
 
-def main(kind: str, sizes: list[int]) -> None:
-    """Measure one shape; print milliseconds of processor time per stage, the median of all repetitions."""
+def measure(kind: str, sizes: list[int], repetitions: int) -> dict[str, dict[str, float]]:
+    """Return by variant what each part used of the processor (ms per stage), the median of all repetitions."""
     stages = math.prod(sizes) if kind == "many" else sizes[0]
     with ExitStack() as stack:
         variants = list(_variants(stack))
         spent: dict[str, list[list[float]]] = {variant.name: [] for variant in variants}
-        for _ in range(_REPETITIONS):
+        for _ in range(repetitions):
             for variant in variants:
                 before = _used_ms(variant)
                 variant.peer.do(kind, sizes)
                 spent[variant.name].append([(b - a) / stages for a, b in zip(before, _used_ms(variant), strict=True)])
-    print(
-        f"{kind} {'x'.join(map(str, sizes))}, ms per stage".ljust(34), *(f"{part:>12}" for part in (*_PARTS, "worker"))
-    )
-    for name, rows in spent.items():
-        told = [statistics.median(column) for column in zip(*rows, strict=True)]
-        print(name.ljust(34), *(f"{value:>12.2f}" for value in (*told, told[2] + told[3])))
+    return {
+        name: dict(zip(PARTS, map(statistics.median, zip(*rows, strict=True)), strict=True))
+        for name, rows in spent.items()
+    }
+
+
+def table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """Return the medians in Markdown, by shape; the last column is all parts' over those of the first variant."""
+    head = ["ms per stage", "", *PARTS, "all", "to canvas"]
+    rows = []
+    for shape, variants in found.items():
+        reference = sum(variants[CANVAS].values())
+        for name, parts in variants.items():
+            told = [f"{value:.2f}" for value in (*parts.values(), sum(parts.values()), sum(parts.values()) / reference)]
+            rows.append([shape, name, *told])
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
 
 def _variants(stack: ExitStack) -> Iterator[_Variant]:
-    yield _variant("Celery's canvas", Canvas(_folder(stack), stack, ["acks"]))
-    for mode in _MODES:
-        for wait_ms in ("0", "1000"):
-            os.environ["STABILIZE_WAIT_MS"] = wait_ms
-            name = f"{mode}, {'children wait' if wait_ms != '0' else 'each to Celery'}"
-            yield _variant(name, Ours(_folder(stack), stack, [mode, "ledger"]))
+    yield _variant(CANVAS, Canvas(_folder(stack), stack, ["acks"]))
+    for mode in MODES:
+        yield _variant(f"`{mode}`", Ours(_folder(stack), stack, [mode, "ledger"]))
 
 
 def _variant(name: str, peer: "Canvas | Ours") -> _Variant:
@@ -90,8 +96,3 @@ def _process_ms(pid: int) -> float:
     """Return the processor time of all threads of a process, which the kernel counts in nanoseconds."""
     threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(file.read_text().split()[0]) for file in threads) / 1e6
-
-
-if __name__ == "__main__":
-    chosen = sys.argv[1] if len(sys.argv) > 1 else "chain"
-    main(chosen, [int(size) for size in sys.argv[2:]] or _SIZES[chosen])

@@ -1,8 +1,9 @@
 """Who is measured side by side: one module each, one process each, the same small interface."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
-__all__ = ["PEERS", "REFERENCE", "REFERENCE_WITHOUT_ACKS", "WITH_ACKS", "WITH_OTHERS", "Entry"]
+__all__ = ["PEERS", "REFERENCE", "REFERENCE_WITHOUT_ACKS", "WITH_ACKS", "WITH_OTHERS", "Entry", "chosen"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +88,8 @@ PEERS = (
 REFERENCE = "celery"
 """Ratios are to this one."""
 REFERENCE_WITHOUT_ACKS = "celery_no_acks"
+
+
+def chosen(names: Collection[str]) -> list[Entry]:
+    """Return the peers of these names; all if there are none."""
+    return [entry for entry in PEERS if not names or entry.name in names]

@@ -38,30 +38,36 @@ def known_modes() -> tuple[str, ...]:
 class Ours(Peer):
     """A client and one worker with a pool of two; broker and state are one server.
 
-    Arguments are the mode, who brings lost deliveries back, and what queues the worker consumes beside ours.
+    Arguments are the mode, who brings lost deliveries back, and what queues the worker consumes beside ours. One with
+    an equals sign is of the worker's environment, one with a hyphen an option of its command; `broker=apart` gives the
+    broker a server of its own.
     """
 
     packages: tuple[str, ...] = ("celery", "kombu", "redis", "stabilize-celery")
 
     def __init__(self, folder: Path, stack: ExitStack, arguments: list[str]) -> None:
         super().__init__(folder, stack, arguments)
-        mode, (acks, *queues) = arguments[0], arguments[1:] or [BROKER]
+        given = [one for one in arguments if "=" not in one and not one.startswith("-")]
+        mode, (acks, *queues) = given[0], given[1:] or [BROKER]
+        options = [one for one in arguments if one.startswith("-")]
+        more = dict(one.split("=", 1) for one in arguments if "=" in one and not one.startswith("-"))
         if mode not in known_modes():
             raise Cannot(f"the product has no mode {mode!r}, only {', '.join(known_modes())}")
         os.environ["STABILIZE_MODE"] = mode
         os.environ["STABILIZE_ACKS"] = acks
         self.stamps = Stamps(folder)
         self.server = stack.enter_context(durable_redis())
+        broker = stack.enter_context(durable_redis()) if more.pop("broker", "") else self.server
         environ = {
             "STABILIZE_REDIS_URL": self.server.url,
-            "STABILIZE_BROKER_URL": self.server.url,
+            "STABILIZE_BROKER_URL": broker.url,
             "STABILIZE_TASK_MODULES": "benchmarks.peers.ours_tasks",
+            **more,
         }
-        command = worker_argv(
-            "workers.app", Settings.from_env(environ), extra=(*_OPTIONS, f"--queues={','.join((*_QUEUES, *queues))}")
-        )
+        consumed = f"--queues={','.join((*_QUEUES, *queues))}"
+        command = worker_argv("workers.app", Settings.from_env(environ), extra=(*_OPTIONS, consumed, *options))
         self.worker = stack.enter_context(running(command, environ, folder / "worker.log"))
-        settings = Settings.from_env(os.environ, redis_url=self.server.url, broker_url=self.server.url)
+        settings = Settings.from_env(os.environ, redis_url=self.server.url, broker_url=broker.url)
         self.client = stack.enter_context(Client(settings=settings))
         self.redis = stack.enter_context(redis.Redis.from_url(self.server.url))
 

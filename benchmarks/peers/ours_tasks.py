@@ -1,4 +1,11 @@
-"""Tasks of the measured worker that write down when they run; the worker imports this module."""
+"""Tasks of the measured worker that write down when they run; the worker imports this module.
+
+With `BENCH_LISTENS` somebody listens to Celery's publish signals: then every message is published by Celery.
+"""
+
+import os
+
+from celery.signals import before_task_publish
 
 from benchmarks.stamps import begun, ended
 from stabilize_celery import StageExecution, Task, TaskResult
@@ -6,6 +13,9 @@ from stabilize_celery.tasks.call import current_call
 from workers.app import stabilize
 
 __all__ = ["Ask", "bench_stamp"]
+
+if os.environ.get("BENCH_LISTENS"):
+    before_task_publish.connect(lambda **_: None, weak=False)
 
 
 @stabilize.task("bench_stamp")

@@ -2,7 +2,18 @@
 
 import pytest
 
-from benchmarks.capacity import BUSY, Costs, costs_of, fullest_share, need, rate_of_one_redis, recovery_s, tables
+from benchmarks.capacity import (
+    BUSY,
+    Costs,
+    balance,
+    capacity,
+    costs_of,
+    fullest_share,
+    need,
+    rate_of_one_redis,
+    recovery,
+    recovery_s,
+)
 
 COSTS = Costs("fused", redis_ms=0.5, worker_ms=2.0, broker_ms=0.1, finished_bytes=2_000)
 
@@ -43,24 +54,24 @@ def _results(mode: str) -> dict:
     bare = {"redis_cpu_ms_per_stage": 0.1}
     peers = {mode: {"median_of": ours}, "celery_tasks": {"median_of": bare}}
     memory = [{"key": "finished_stage", "value": 2_000}, {"key": "keeper_messages_per_s", "value": 1_000}]
-    return {"note": "Preliminary.", "shapes": {"many_200x3": {"peers": peers}}, "memory": memory}
+    return {"shapes": {"many_200x3": {"peers": peers}}, "memory": memory}
 
 
 def test_costs_come_from_results_and_a_mode_that_was_not_measured_has_none() -> None:
     """Three messages a stage go over the broker message by message, one in the other modes."""
-    per_message = costs_of(_results("per_message"), "per_message")
+    memory = _results("fused")["memory"]
+    per_message = costs_of(_results("per_message"), memory, "per_message")
 
-    assert costs_of(_results("fused"), "fused") == COSTS
+    assert costs_of(_results("fused"), memory, "fused") == COSTS
     assert per_message is not None
     assert per_message.broker_ms == pytest.approx(0.3)
-    assert costs_of(_results("fused"), "continuation") is None
+    assert costs_of(_results("fused"), memory, "continuation") is None
 
 
 def test_the_tables_say_what_they_rest_on() -> None:
-    """Inputs, the note of the results, each rate, cluster and recovery."""
-    told = tables(_results("fused"))
+    """Inputs, each rate, cluster and recovery."""
+    results = _results("fused")
 
-    assert told.startswith("Preliminary.")
-    assert "| 1,000,000 | 16,667 | 12 | 3 | 56 |" in told
-    assert "| 256 partitions |" in told
-    assert "| 100,000 | 100 s | 25.0 s |" in told
+    assert "| 1,000,000 | 16,667 | 12 | 3 | 56 |" in capacity(results, results["memory"])
+    assert "| 256 partitions |" in balance()
+    assert "| 100,000 | 100 s | 25.0 s |" in recovery(results["memory"])

@@ -51,7 +51,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Entry], float 
     monkeypatch.setattr(compare, "time", SimpleNamespace(monotonic=lambda: clock.now_s))
 
     def made(seconds: Callable[[Entry], float | None]) -> tuple[Comparison, Clock]:
-        run = Comparison(QUICK, [], lambda _: None)
+        run = Comparison(QUICK, PEERS, lambda _: None)
         run.processes = {entry.name: StandIn(entry, clock, seconds(entry)) for entry in PEERS}  # type: ignore[misc]
         return run, clock
 

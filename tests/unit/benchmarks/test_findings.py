@@ -10,12 +10,13 @@ from benchmarks.findings import as_json, kept, targets
 from benchmarks.peers import PEERS
 from benchmarks.plan import FULL, JUDGED, MODES, QUICK
 from benchmarks.report import report
+from benchmarks.results_file import header
 
 
 @pytest.fixture
 def run() -> Iterator[Comparison]:
     """A quick run, before anything was asked: peers start when they are asked first."""
-    with Comparison(QUICK, [], lambda _: None) as comparison:
+    with Comparison(QUICK, PEERS, lambda _: None) as comparison:
         yield comparison
 
 
@@ -24,7 +25,7 @@ def measured(*seconds: float) -> Cell:
 
 
 def told(run: Comparison) -> dict:
-    return json.loads(json.dumps(as_json(run, "make bench", "", [])))
+    return json.loads(json.dumps(header("") | as_json(run, [])))
 
 
 def test_ratios_are_medians_of_pairs_by_shape_and_mode(run: Comparison) -> None:
@@ -133,7 +134,7 @@ def test_a_part_that_fails_is_told_and_loses_no_other(run: Comparison) -> None:
 
     rows = list(kept({"bytes": half, "rate": lambda: [{"key": "two", "what": "second", "value": 4.0, "unit": "1/s"}]}))
     run.cells["chain_50"] = {"celery": measured(1.0), "fused": measured(0.5)}
-    results = as_json(run, "make bench", "", rows)
+    results = header("") | as_json(run, rows)
 
     assert results["ratios"]["chain_50"] == {"fused": 0.5}
     text = report(results)

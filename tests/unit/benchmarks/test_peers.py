@@ -7,7 +7,7 @@ import pytest
 from redis.connection import Connection
 
 from benchmarks.compare import Comparison
-from benchmarks.peers import PEERS
+from benchmarks.peers import PEERS, chosen
 from benchmarks.peers.process import PeerProcess, TooLongError
 from benchmarks.peers.redis_only import commands_in
 from benchmarks.plan import QUICK
@@ -81,7 +81,7 @@ def test_a_replay_sends_what_the_runtime_sent() -> None:
 
 def test_what_would_take_longer_than_the_run_allows_is_not_begun() -> None:
     """The reason names the time it was expected to take; no process was started for it."""
-    with Comparison(QUICK, ["upstream_file"], lambda _: None) as run:
+    with Comparison(QUICK, chosen(["upstream_file"]), lambda _: None) as run:
         run._cost_s["upstream_file"] = 1.0
         [shape] = [one for one in QUICK.shapes if one.name == "fan_1000"]
         run._once(entry("upstream_file"), shape, 0)

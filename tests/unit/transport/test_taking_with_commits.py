@@ -10,7 +10,7 @@ import pytest
 import redis
 from celery import Celery
 
-from stabilize_celery.engine.steps import Hash, SetFields, workflow_slot
+from stabilize_celery.engine.steps import Hash, Read, SetFields, workflow_slot
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.messages import Message, StartStage
 from stabilize_celery.runtime.lanes import lane_of
@@ -264,3 +264,19 @@ def test_a_key_that_is_no_list_is_no_reason_to_doubt_a_commit(world: World) -> N
         client.set(CONTROL, "no list")
 
     assert committed(world, Take([CONTROL])).taken is None
+
+
+def test_what_is_read_ahead_again_has_a_session_of_its_own(world: World) -> None:
+    """Where nobody took the message that the first commit of a delivery had sent, and a second commit asks again."""
+    following = NextMessage(lambda: Take([CONTROL], (0, 0)), opening=lambda _: Read((Hash("x"),), ("x",)))
+    with taking_next(following), ExitStack() as stack:
+        sessions = Sessions(world.store, stack)
+        for number in (1, 2):
+            written = Transaction([SetFields("x", {"n": number})])
+            assert sessions.commit_last(SLOT, written, [start("a")]) is not None
+
+    found = following.head_start(start("a"))
+
+    assert found is not None
+    assert found.read((Hash("x"),), ("x",))[Hash("x")] == {"n": b"2"}
+    found.close()
