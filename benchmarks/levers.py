@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.arithmetic import Spread, paired_ratios, scaled
+from benchmarks.arithmetic import Spread, paired_ratios
 from benchmarks.compare import Comparison
 from benchmarks.peers import Entry
 from benchmarks.plan import QUICK
@@ -84,4 +84,4 @@ _ABOUT = {shape.name: shape.about for shape in QUICK.shapes}
 def _told(spread: Mapping[str, Any]) -> str:
     if "median" not in spread:
         return str(spread.get("skipped", "-"))
-    return f"{scaled(spread['median'])} ({scaled(spread['minimum'])}-{scaled(spread['maximum'])})"
+    return f"{spread['median']:.2f} ({spread['minimum']:.2f}-{spread['maximum']:.2f})"
