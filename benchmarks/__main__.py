@@ -155,9 +155,18 @@ def _message(options: argparse.Namespace) -> bool:
 
 def _processor(options: argparse.Namespace) -> bool:
     head = header(options.note)
-    found = {shape: processor.measure(*what) for shape, what in processor.SHAPES.items()}
+    found = processor.measure()
     print(processor.table(found), end="\n\n", flush=True)
     write("processor", head | {"measured": found})
+    return True
+
+
+def _recovery(options: argparse.Namespace) -> bool:
+    from benchmarks import recovery  # noqa: PLC0415 - needs the development set
+
+    head = header(options.note)
+    waited_s = sorted(recovery.measure(options.kills))
+    write("recovery", head | {"measured": {"waited_s": waited_s}})
     return True
 
 
@@ -177,6 +186,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], bool]] = {
     "load": _load,
     "idle": _idle,
     "page": _page,
+    "recovery": _recovery,
     "document": _document,
 }
 
@@ -210,6 +220,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--workflows", type=int, default=10_000, help="load: submitted at once (default 10000)")
     parser.add_argument("--branches", type=int, default=10_000, help="load: of the wide workflow (default 10000)")
+    parser.add_argument("--kills", type=int, default=20, help="recovery: of workers (default 20)")
     parser.add_argument("--no-fleet", action="store_true", help="scaling: in process only")
     parser.add_argument("--seconds", type=float, default=30, help="idle: how long a worker is watched (default 30)")
     return parser

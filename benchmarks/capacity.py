@@ -21,6 +21,7 @@ __all__ = [
     "costs_of",
     "fullest_share",
     "need",
+    "needs",
     "rate_of_one_redis",
     "recovery",
     "recovery_s",
@@ -127,9 +128,17 @@ def _bare(peers: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def capacity(results: Mapping[str, Any], memory: Memory) -> str:
-    """Return what one Redis carries and what rates need, by mode, with the inputs first."""
-    known = [costs for mode in MODES if (costs := costs_of(results, memory, mode))]
-    return "\n\n".join([_inputs(known), *map(_needs, known)])
+    """Return what one Redis carries, by mode, with what was measured for it."""
+    return _inputs(_known(results, memory))
+
+
+def needs(results: Mapping[str, Any], memory: Memory) -> str:
+    """Return what rates need, by mode."""
+    return "\n\n".join(map(_needs, _known(results, memory)))
+
+
+def _known(results: Mapping[str, Any], memory: Memory) -> list[Costs]:
+    return [costs for mode in MODES if (costs := costs_of(results, memory, mode))]
 
 
 def _inputs(known: Sequence[Costs]) -> str:

@@ -7,6 +7,7 @@ A mark is `<!-- figures: NAME -->`; what follows it, up to `<!-- end of figures 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks import capacity, levers, load, processor
@@ -220,6 +221,13 @@ def _page(results: Mapping[str, Any]) -> str:
     return _table(["", "median (minimum-maximum)", "limit"], rows)
 
 
+def _recovered(results: Mapping[str, Any]) -> str:
+    waited_s = results["measured"]["waited_s"]
+    row = [f"{len(waited_s)}", *(f"{value:.1f} s" for value in (waited_s[0], median(waited_s), waited_s[-1]))]
+    each = " ".join(f"{value:.1f}" for value in waited_s)
+    return f"{_table(['kills', 'shortest', 'median', 'longest'], [row])}\n\nEach, sorted (s): {each}."
+
+
 def _scaling(results: Mapping[str, Any]) -> str:
     shapes = list(dict.fromkeys(one["shape"] for one in results["measured"]))
     backends = list(dict.fromkeys(one["backend"] for one in results["measured"]))
@@ -240,6 +248,10 @@ def _capacity(results: Mapping[str, Any]) -> str:
     return capacity.capacity(results, read("latest")["memory"])
 
 
+def _needs(results: Mapping[str, Any]) -> str:
+    return capacity.needs(results, read("latest")["memory"])
+
+
 def _recovery(results: Mapping[str, Any]) -> str:
     return capacity.recovery(results["memory"])
 
@@ -258,8 +270,10 @@ FIGURES: Mapping[str, Callable[[], str]] = {
     "load": _from("load", _shaped(load.table)),
     "idle": _from("idle", _idle),
     "page": _from("page", _page),
+    "recovered": _from("recovery", _recovered),
     "scaling": _from("scaling", _scaling),
     "capacity": _from("peers", _capacity),
+    "needs": _from("peers", _needs),
     "balance": capacity.balance,
     "recovery": _from("latest", _recovery),
 }

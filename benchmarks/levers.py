@@ -23,7 +23,7 @@ _WITHOUT_HIREDIS = f"PYTHONPATH={_ROOT / 'benchmarks/peers/without_hiredis'}:{_R
 
 LEVERS: Mapping[str, tuple[str, ...]] = {
     "processes take messages themselves (`STABILIZE_TAKE_MS=0`: each is delivered by Celery)": ("STABILIZE_TAKE_MS=0",),
-    "children wait for messages, and commits take them (`STABILIZE_WAIT_MS=0`)": ("STABILIZE_WAIT_MS=0",),
+    "children wait for messages (`STABILIZE_WAIT_MS=0`)": ("STABILIZE_WAIT_MS=0",),
     "messages ride in commits: broker and state are one server (two servers)": ("broker=apart",),
     "message bodies from templates (somebody listens to Celery's publish signals)": ("BENCH_LISTENS=1",),
     "commands are packed and replies read by hiredis (not installed)": (_WITHOUT_HIREDIS,),

@@ -8,7 +8,7 @@ import math
 import os
 import statistics
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,17 +39,21 @@ class _Variant:
     server: int
 
 
-def measure(kind: str, sizes: list[int], repetitions: int) -> dict[str, dict[str, float]]:
-    """Return by variant what each part used of the processor (ms per stage), the median of all repetitions."""
-    stages = math.prod(sizes) if kind == "many" else sizes[0]
+def measure() -> dict[str, dict[str, dict[str, float]]]:
+    """Return what each part used of the processor, by shape and variant (ms per stage): medians of all repetitions."""
     with ExitStack() as stack:
         variants = list(_variants(stack))
-        spent: dict[str, list[list[float]]] = {variant.name: [] for variant in variants}
-        for _ in range(repetitions):
-            for variant in variants:
-                before = _used_ms(variant)
-                variant.peer.do(kind, sizes)
-                spent[variant.name].append([(b - a) / stages for a, b in zip(before, _used_ms(variant), strict=True)])
+        return {shape: _spent(variants, *what) for shape, what in SHAPES.items()}
+
+
+def _spent(variants: Sequence[_Variant], kind: str, sizes: list[int], repetitions: int) -> dict[str, dict[str, float]]:
+    stages = math.prod(sizes) if kind == "many" else sizes[0]
+    spent: dict[str, list[list[float]]] = {variant.name: [] for variant in variants}
+    for _ in range(repetitions):
+        for variant in variants:
+            before = _used_ms(variant)
+            variant.peer.do(kind, sizes)
+            spent[variant.name].append([(b - a) / stages for a, b in zip(before, _used_ms(variant), strict=True)])
     return {
         name: dict(zip(PARTS, map(statistics.median, zip(*rows, strict=True)), strict=True))
         for name, rows in spent.items()

@@ -1,12 +1,9 @@
-"""How long the work of a lost machine lies still: `.venv/bin/python -m benchmarks.recovery [kills]`, default settings.
+"""How long the work of a lost machine lies still, at default settings.
 
 A worker is killed with its pool (-9) while it executes a task; another one with a free process is there. Told is
 the time from the kill to the moment at which the task's body starts again.
 """
 
-import json
-import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,12 +14,12 @@ from tests.chaos.flows import stage
 from tests.integration.fleet import eventually
 from tests.servers import RedisServer
 
-__all__ = ["main"]
+__all__ = ["measure"]
 
 _BODY_S = 30
 
 
-def main(kills: int) -> list[float]:
+def measure(kills: int) -> list[float]:
     """Kill so many workers, one after another; return how long each task waited (s)."""
     with tempfile.TemporaryDirectory() as folder, RedisServer(*STATE_SERVER, append_only=True) as server:
         fleet = ChaosFleet(server, server, Path(folder))
@@ -53,9 +50,3 @@ def _lost(fleet: ChaosFleet, number: int) -> float:
 
 def _pool(fleet: ChaosFleet, pid: int) -> list[int]:
     return [child for one in fleet.workers if one.process.pid == pid for child in fleet.children(one)]
-
-
-if __name__ == "__main__":
-    found = sorted(main(int(sys.argv[1]) if len(sys.argv) > 1 else 20))
-    told = {"kills": len(found), "min": found[0], "median": statistics.median(found), "max": found[-1]}
-    print(json.dumps({name: round(value, 1) for name, value in told.items()}), [round(one, 1) for one in found])

@@ -53,6 +53,7 @@ def test_what_is_kept_is_shown_somewhere() -> None:
         "page",
         "peers",
         "processor",
+        "recovery",
         "scaling",
     }
 
