@@ -123,13 +123,19 @@ def _growth(options: argparse.Namespace) -> bool:
     plan = Plan((), 0, 0, limit_s=900, budget_s=1, growth=(1_000, 10_000), growth_repetitions=options.growths)
     with Comparison(plan, chosen(MODES), _say) as run:
         run.run()
-        grown = partial(memory.worker_memory, options.messages)
-        memory_rows = list(kept({"memory of a worker": grown})) if options.messages else []
-        results = as_json(run, memory_rows)
-    write("growth", head | {name: results[name] for name in ("growth", "memory")})
-    for one in [*results["growth"], *memory_rows]:
+        results = as_json(run, [])
+    write("growth", head | {"growth": results["growth"]})
+    for one in results["growth"]:
         print(one, flush=True)
     return all(one["ratio"] and one["ratio"]["median"] <= _MOST_GROWTH for one in results["growth"])
+
+
+def _memory(options: argparse.Namespace) -> bool:
+    results = header(options.note) | {"memory": list(memory.worker_memory(options.messages))}
+    write("memory", results)
+    for one in results["memory"]:
+        print(one, flush=True)
+    return True
 
 
 def _levers(options: argparse.Namespace) -> bool:
@@ -183,6 +189,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], bool]] = {
     "processor": _processor,
     "scaling": _scaling,
     "growth": _growth,
+    "memory": _memory,
     "load": _load,
     "idle": _idle,
     "page": _page,
@@ -216,7 +223,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--large", type=int, default=1_000, help="scaling: stages of the large workflow (default 1000)")
     parser.add_argument("--growths", type=int, default=3, help="growth: repetitions (default 3)")
     parser.add_argument(
-        "--messages", type=int, default=100_000, help="growth: for the worker's memory; 0: leave it out"
+        "--messages", type=int, default=100_000, help="memory: that each worker handles (default 100000)"
     )
     parser.add_argument("--workflows", type=int, default=10_000, help="load: submitted at once (default 10000)")
     parser.add_argument("--branches", type=int, default=10_000, help="load: of the wide workflow (default 10000)")

@@ -185,8 +185,8 @@ def _growth(results: Mapping[str, Any]) -> str:
 
 
 def _worker_memory(results: Mapping[str, Any]) -> str:
-    rows = [[one["what"], f"{one['value']:.1f} {one['unit']}"] for one in results["memory"] if "value" in one]
-    return _table(["", ""], rows)
+    rows = [[one["what"], f"{one['value']:+.1f} {one['unit']}"] for one in results["memory"]]
+    return _table(["main process and two children", ""], rows)
 
 
 def _memory(results: Mapping[str, Any]) -> str:
@@ -266,7 +266,7 @@ FIGURES: Mapping[str, Callable[[], str]] = {
     "message": _from("message", _message),
     "levers": _from("levers", _shaped(levers.table)),
     "growth": _from("growth", _growth),
-    "worker-memory": _from("growth", _worker_memory),
+    "worker-memory": _from("memory", _worker_memory),
     "load": _from("load", _shaped(load.table)),
     "idle": _from("idle", _idle),
     "page": _from("page", _page),

@@ -28,7 +28,6 @@ GROWTH = {
         {"mode": "fused", "kind": "chain", "ratio": {"minimum": 1.0, "median": 1.06, "maximum": 1.123}},
         {"mode": "fused", "kind": "fan", "ratio": None},
     ],
-    "memory": [],
 }
 
 
@@ -49,6 +48,7 @@ def test_what_is_kept_is_shown_somewhere() -> None:
         "latest",
         "levers",
         "load",
+        "memory",
         "message",
         "page",
         "peers",
