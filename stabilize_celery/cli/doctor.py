@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ from stabilize_celery.client import Client
 from stabilize_celery.client.dead_letters import dead_letters
 from stabilize_celery.client.why.fleet import Fleet
 from stabilize_celery.client.words import duration, plural
-from stabilize_celery.errors import PayloadError, QueueError, WritesRefusedError, redact_url
+from stabilize_celery.errors import PayloadError, QueueError, UnreachableError, WritesRefusedError, redact_url
 from stabilize_celery.runtime.findings import Finding
 from stabilize_celery.runtime.survey import survey, unreadable
 from stabilize_celery.settings import Settings
@@ -61,19 +61,14 @@ def doctor(
     Checks every workflow, so it takes a while if there are many.
     """
     client = session.client()
-    checks = [
-        *check_server(client.store.health()),
-        *_check_writes(client.store),
-        *_check_fleet(client),
-        *_check_work(client),
-        _check_broker(client),
-    ]
+    checks, findings = list(_checks(client)), list[Finding]()
     try:
         findings = _survey(client, mends=repair)
         checks.append(check_findings(findings, mends=repair))
     except PayloadError as error:
-        findings = []
         checks.append(Check("repair", False, f"not all workflows could be inspected: {error}", _SAME_KEYS))
+    except UnreachableError as error:
+        checks.append(_away("repair", "not all workflows could be inspected", error))
     if session.as_json:
         details = {checks[-1].name: [finding.as_json() for finding in findings]}
         session.print_json([{**asdict(check), **_details(check, details)} for check in checks])
@@ -86,6 +81,32 @@ def doctor(
     for line in told_findings(findings):
         session.out.print(line, markup=False, soft_wrap=True)
     return DONE if all(check.ok for check in checks) else FAILED
+
+
+def _checks(client: Client) -> Iterator[Check]:
+    """Yield all checks but that of the workflows. Of a cluster that lacks a node, what does not lie there is checked.
+
+    Raises:
+        UnreachableError: no server answers.
+
+    """
+    client.store.first_due(range(client.store.partitions()), 1, partly=True)
+    groups: Mapping[str, tuple[str, Callable[[], Iterable[Check]]]] = {
+        "server": ("the settings of Redis can't be checked", lambda: check_server(client.store.health())),
+        "writes": ("whether writes are taken can't be checked", lambda: _check_writes(client.store)),
+        "workers": ("the workers can't be checked", lambda: _check_fleet(client)),
+        "overdue": ("not all of what is owed can be checked", lambda: _check_work(client)),
+        "broker": ("the broker can't be checked", lambda: [_check_broker(client)]),
+    }
+    for name, (told, checked) in groups.items():
+        try:
+            yield from checked()
+        except UnreachableError as error:
+            yield _away(name, told, error)
+
+
+def _away(name: str, told: str, error: UnreachableError) -> Check:
+    return Check(name, False, f"{told}: {error}", "What lies on other nodes goes on. Start that one, or its replica.")
 
 
 def _details(check: Check, details: Mapping[str, Sequence[Any]]) -> dict[str, Any]:

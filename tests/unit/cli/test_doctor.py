@@ -1,6 +1,7 @@
 """What the doctor makes of a server's settings."""
 
 import base64
+from typing import NoReturn
 
 import pytest
 import redis
@@ -8,7 +9,9 @@ from celery import Celery
 
 from stabilize_celery.cli.doctor import check_agreement, check_server
 from stabilize_celery.client import Client
+from stabilize_celery.errors import UnreachableError
 from stabilize_celery.settings import Settings
+from stabilize_celery.store.redis_store import RedisStore
 from stabilize_celery.transport.process import vault_of
 from stabilize_celery.transport.publish import names_of_its_own
 from tests.servers import RedisServer
@@ -65,6 +68,35 @@ def test_a_server_that_takes_no_writes_is_a_problem(program: Program) -> None:
     assert "✔ writes are taken" in healthy.out
     assert ill.code == 1
     assert "✘ no workflow moves: too few replicas of this Redis answer" in ill.text
+
+
+def test_what_a_cluster_can_tell_without_one_of_its_nodes_is_told(
+    served: Program, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node is named, and what lies on others is checked."""
+    away = UnreachableError("the state server (Redis)", "redis://node-7", "refused.")
+
+    def unreachable(*_: object) -> NoReturn:
+        raise away
+
+    monkeypatch.setattr(RedisStore, "health", unreachable)
+    monkeypatch.setattr(RedisStore, "fleet", unreachable)
+    done = served("doctor", "--redis-url", redis_url)
+
+    assert done.code == 1
+    assert "✘ the settings of Redis can't be checked: can't reach the state server (Redis) at redis://node-7" in done.out
+    assert "✘ the workers can't be checked: " in done.out
+    assert "✔ writes are taken" in done.out
+    assert "✔ nothing is overdue" in done.out
+    assert "✔ every workflow has a pending step" in done.out
+
+
+def test_without_any_server_nothing_is_checked(program: Program) -> None:
+    """As with every command: exit code 3, and how to start one."""
+    done = program("doctor", "--redis-url", "redis://127.0.0.1:1/0")
+
+    assert done.code == 3
+    assert "✔" not in done.out
 
 
 # -- do producers and workers agree? -----------------------------------------------------------------------------------
