@@ -1,6 +1,7 @@
 """Starting workflows: once per id or key; those that are started at once share their round trips (decision 018)."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from stabilize_celery.models.json_values import copy_json
 from stabilize_celery.models.limits import MAX_IDEMPOTENCY_KEY_LENGTH
 from stabilize_celery.models.problems import Problem, refusal, shown
 from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.runtime.collecting import without_collector
 from stabilize_celery.runtime.unit import UnitOfWork, WorkDone
 from stabilize_celery.settings import Settings
 
@@ -24,6 +26,8 @@ _MOST_TOGETHER = 16
 """So many workflows are written at once (count): workers begin with them while the next are being checked."""
 _MOST_BYTES = 1_000_000
 """Or as many as have this much in all (bytes): a server does nothing else while it writes."""
+_LARGE = 1_000
+"""Stages of a definition for which Python's collector would take a third of the time that its start takes (count)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,9 @@ class Submissions:
         fails_closed: bool = False,
     ) -> str:
         """Start a workflow, once per id or key; return its id. See `Runtime.submit`."""
-        creation = self._creation(definition, idempotency_key, workflow_id, trace=trace, fails_closed=fails_closed)
-        return self._created(creation, self._run(creation))
+        with without_collector() if _is_large(definition) else nullcontext():
+            creation = self._creation(definition, idempotency_key, workflow_id, trace=trace, fails_closed=fails_closed)
+            return self._created(creation, self._run(creation))
 
     def many(
         self, requests: Iterable[tuple[Mapping[str, Any] | Workflow, str | None]], *, trace: str = ""
@@ -62,7 +67,8 @@ class Submissions:
         in_all = 0
         try:
             for definition, idempotency_key in requests:
-                creation = self._creation(definition, idempotency_key, trace=trace)
+                with without_collector() if _is_large(definition) else nullcontext():
+                    creation = self._creation(definition, idempotency_key, trace=trace)
                 size = creation.size
                 is_twin = any(one.workflow_id == creation.workflow_id for one in waiting)
                 if is_twin or len(waiting) >= _MOST_TOGETHER or in_all + size > _MOST_BYTES:
@@ -123,6 +129,13 @@ class Submissions:
                 "Use another key, or the same definition"
             )
         return creation.workflow_id
+
+
+def _is_large(definition: object) -> bool:
+    if isinstance(definition, Workflow):
+        return len(definition.stages) >= _LARGE
+    stages = definition.get("stages") if isinstance(definition, Mapping) else None
+    return isinstance(stages, list) and len(stages) >= _LARGE
 
 
 def find_key_problem(key: object) -> str:

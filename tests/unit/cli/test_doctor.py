@@ -84,7 +84,9 @@ def test_what_a_cluster_can_tell_without_one_of_its_nodes_is_told(
     done = served("doctor", "--redis-url", redis_url)
 
     assert done.code == 1
-    assert "✘ the settings of Redis can't be checked: can't reach the state server (Redis) at redis://node-7" in done.out
+    assert (
+        "✘ the settings of Redis can't be checked: can't reach the state server (Redis) at redis://node-7" in done.out
+    )
     assert "✘ the workers can't be checked: " in done.out
     assert "✔ writes are taken" in done.out
     assert "✔ nothing is overdue" in done.out
