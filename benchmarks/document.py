@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks import capacity, levers, load, processor
 from benchmarks.arithmetic import scaled
+from benchmarks.peers import PEERS
 from benchmarks.plan import JUDGED, LATENCIES, MODES
 from benchmarks.results_file import read
 
@@ -140,9 +141,8 @@ def _peers(results: Mapping[str, Any]) -> str:
     shape = "many_200x3"
     peers, compared = results["shapes"][shape]["peers"], results["compared"][shape]
     rows = []
-    for name, cell in peers.items():
-        if name in MODES:
-            continue
+    for name in (entry.name for entry in PEERS if entry.name in peers and entry.name not in MODES):
+        cell = peers[name]
         if "median" not in cell:
             reason = cell.get("skipped", "-").splitlines()[0]
             rows.append([results["peers"][name]["title"], reason, *["-"] * len(MODES)])
