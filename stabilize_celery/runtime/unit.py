@@ -450,7 +450,7 @@ class Sessions:
         if expected is None:
             return self.of(slot).commit(transaction)
         message, read = expected
-        self.of(slot)  # what was read ahead before for a message that nobody took has the session that was open
+        self.of(slot)  # the one that was open may have gone over to a message that nobody took
         session = self._plain[slot]
         answer = session.commit_and_read(transaction, read.queries, read.watch)
         if self._observer is not None:
