@@ -20,7 +20,7 @@ from stabilize_celery.errors import PayloadError, QueueError, UnreachableError, 
 from stabilize_celery.runtime.findings import Finding
 from stabilize_celery.runtime.survey import survey, unreadable
 from stabilize_celery.settings import Settings
-from stabilize_celery.store.contract import Store
+from stabilize_celery.store.contract import DueEntry, Store
 from stabilize_celery.store.errors import StoreError
 from stabilize_celery.transport.process import vault_of
 from stabilize_celery.transport.producer import ProducerPublisher
@@ -62,13 +62,12 @@ def doctor(
     """
     client = session.client()
     checks, findings = list(_checks(client)), list[Finding]()
-    try:
-        findings = _survey(client, mends=repair)
-        checks.append(check_findings(findings, mends=repair))
-    except PayloadError as error:
-        checks.append(Check("repair", False, f"not all workflows could be inspected: {error}", _SAME_KEYS))
-    except UnreachableError as error:
-        checks.append(_away("repair", "not all workflows could be inspected", error))
+    if not any(check.name == "unchecked" for check in checks):
+        try:
+            findings = _survey(client, mends=repair)
+            checks.append(check_findings(findings, mends=repair))
+        except PayloadError as error:
+            checks.append(Check("repair", False, f"not all workflows could be inspected: {error}", _SAME_KEYS))
     if session.as_json:
         details = {checks[-1].name: [finding.as_json() for finding in findings]}
         session.print_json([{**asdict(check), **_details(check, details)} for check in checks])
@@ -84,29 +83,44 @@ def doctor(
 
 
 def _checks(client: Client) -> Iterator[Check]:
-    """Yield all checks but that of the workflows. Of a cluster that lacks a node, what does not lie there is checked.
+    """Yield all checks but that of the workflows. Of a cluster that lacks a node, what needs all of them is left out.
 
     Raises:
         UnreachableError: no server answers.
 
     """
-    client.store.first_due(range(client.store.partitions()), 1, partly=True)
-    groups: Mapping[str, tuple[str, Callable[[], Iterable[Check]]]] = {
-        "server": ("the settings of Redis can't be checked", lambda: check_server(client.store.health())),
-        "writes": ("whether writes are taken can't be checked", lambda: _check_writes(client.store)),
-        "workers": ("the workers can't be checked", lambda: _check_fleet(client)),
-        "overdue": ("not all of what is owed can be checked", lambda: _check_work(client)),
-        "broker": ("the broker can't be checked", lambda: [_check_broker(client)]),
+    store = client.store
+    now_ms, due = store.first_due(range(store.partitions()), _LOOKED_AT, partly=True)
+    yield from _check_reach(store, len(due))
+    groups: Mapping[str, Callable[[], Iterable[Check]]] = {
+        "the settings of Redis": lambda: check_server(store.health()),
+        "whether writes are taken": lambda: _check_writes(store),
+        "the workers": lambda: _check_fleet(client),
+        "what is due": lambda: [_check_overdue(now_ms, due.values())],
+        "the running workflows": lambda: [check_payloads(unreadable(store))],
+        "dead letters": lambda: [_check_dead_letters(store)],
+        "the broker": lambda: [_check_broker(client)],
     }
-    for name, (told, checked) in groups.items():
+    unchecked = []
+    for what, checked in groups.items():
         try:
             yield from checked()
-        except UnreachableError as error:
-            yield _away(name, told, error)
+        except PayloadError:
+            raise
+        except UnreachableError:
+            unchecked.append(what)
+    if unchecked:
+        yield Check("unchecked", False, f"not checked as long as that lasts: {', '.join(unchecked)}, repairs")
 
 
-def _away(name: str, told: str, error: UnreachableError) -> Check:
-    return Check(name, False, f"{told}: {error}", "What lies on other nodes goes on. Start that one, or its replica.")
+def _check_reach(store: Store, reached: int) -> Iterator[Check]:
+    """Yield what is away of a cluster, if anything is; `reached`: how many partitions answered."""
+    try:
+        store.first_due(range(store.partitions()), 1)
+    except UnreachableError as error:
+        told = f"{store.partitions() - reached} of {store.partitions()} partitions can't be reached: {error}"
+        advice = "Their workflows wait, those of the others go on. Start that node, or let its replica take over."
+        yield Check("partitions", False, told, advice)
 
 
 def _details(check: Check, details: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
@@ -220,21 +234,18 @@ def check_agreement(lines: Mapping[str, Mapping[str, bytes]], settings: Settings
             yield Check("broker_options", False, told, advice)
 
 
-def _check_work(client: Client) -> Iterator[Check]:
-    store = client.store
-    now_ms, found = store.first_due(range(store.partitions()), _LOOKED_AT)
-    late = [
-        now_ms - entry.due_ms for entries in found.values() for entry in entries if entry.due_ms < now_ms - _OVERDUE_MS
-    ]
-    if late:
-        told = f"{plural(len(late), 'message')} overdue, by up to {duration(max(late))}"
-        yield Check("overdue", False, told, "Keepers publish them: is a worker running, and not overloaded?")
-    else:
-        yield Check("overdue", True, "nothing is overdue by more than 5 s")
-    yield check_payloads(unreadable(store))
+def _check_overdue(now_ms: int, due: Iterable[Sequence[DueEntry]]) -> Check:
+    late = [now_ms - entry.due_ms for entries in due for entry in entries if entry.due_ms < now_ms - _OVERDUE_MS]
+    if not late:
+        return Check("overdue", True, "nothing is overdue by more than 5 s")
+    told = f"{plural(len(late), 'message')} overdue, by up to {duration(max(late))}"
+    return Check("overdue", False, told, "Keepers publish them: is a worker running, and not overloaded?")
+
+
+def _check_dead_letters(store: Store) -> Check:
     dead = dead_letters(store)
     told = plural(len(dead), "dead letter") if dead else "no dead letters"
-    yield Check("dead_letters", not dead, told, "Look at them: `stabilize-celery dead list`." if dead else "")
+    return Check("dead_letters", not dead, told, "Look at them: `stabilize-celery dead list`." if dead else "")
 
 
 def check_payloads(closed: Mapping[str, str]) -> Check:
