@@ -296,6 +296,30 @@ _SHARING = (
         "priority",
     ),
     (
+        "what ends work waits like what begins it",
+        "runtime/lanes.py",
+        "if message.ends_work and self.workflow >= _STEP:",
+        "if False:",
+    ),
+    (
+        "a branch of many comes to the front with the end of its first stage",
+        "runtime/lanes.py",
+        "Urgency(priority, step + _STEP if is_before else step)",
+        "Urgency(priority, step)",
+    ),
+    (
+        "what is read ahead again has the session of the first time",
+        _UNIT,
+        "        self.of(slot)  # the one that was open may have gone over to a message that nobody took\n",
+        "",
+    ),
+    (
+        "the end that a commit turns out to owe is taken and not sent",
+        _UNIT,
+        "sessions.commit_last(slot, Transaction(posts=posts), [one.message for one in due])",
+        "sessions.commit_last(slot, Transaction(), [one.message for one in due])",
+    ),
+    (
         "what several decisions owe together is not written",
         "runtime/draft.py",
         "ledger = [change for changes in self._ledger.values() for change in changes]",
