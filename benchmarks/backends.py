@@ -142,7 +142,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait(10)
 
 
-def eventually(probe: Callable[[], T], timeout_s: float = 60.0) -> T:
+def eventually(probe: Callable[[], T], timeout_s: float = 60.0, pause_s: float = 0.05) -> T:
     """Return the first truthy answer.
 
     Raises:
@@ -153,7 +153,7 @@ def eventually(probe: Callable[[], T], timeout_s: float = 60.0) -> T:
     while not (answer := probe()):
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {timeout_s} s: {probe!r} answered {answer!r}")
-        time.sleep(0.05)
+        time.sleep(pause_s)
     return answer
 
 

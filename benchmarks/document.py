@@ -10,11 +10,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import capacity, levers, load, processor
+from benchmarks import capacity, levers, load, message, processor
 from benchmarks.arithmetic import scaled
 from benchmarks.peers import PEERS
 from benchmarks.plan import JUDGED, LATENCIES, MODES
 from benchmarks.results_file import read
+from benchmarks.tables import spread, table
 
 __all__ = ["FIGURES", "fill", "filled"]
 
@@ -65,16 +66,6 @@ def _source(name: str, results: Mapping[str, Any]) -> str:
 _REPOSITORY = ".."
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
-
-
-def _spread(spread: Mapping[str, float] | None) -> str:
-    if not spread:
-        return "-"
-    return f"{spread['median']:.2f} ({spread['minimum']:.2f}-{spread['maximum']:.2f})"
-
-
 _SHORT = {"chain_50": "chain of 50", "many_200x3": "200 workflows of 3", "fan_1000": "1,000 and a join"}
 
 
@@ -83,7 +74,7 @@ def _ratios(results: Mapping[str, Any]) -> str:
     for shape in JUDGED:
         compared = results["compared"][shape]
         for reference, title in (("celery", "canvas"), ("celery_no_acks", "canvas without acknowledgements")):
-            rows.append([_SHORT[shape], title, *(_spread(compared[mode].get(reference)) for mode in MODES)])
+            rows.append([_SHORT[shape], title, *(spread(compared[mode].get(reference)) for mode in MODES)])
         aims = results["targets"][shape]
         reached = [
             f"{aims[mode]} ({'reached' if results['ratios'][shape][mode] <= aims[mode] else 'missed'})"
@@ -92,7 +83,7 @@ def _ratios(results: Mapping[str, Any]) -> str:
             for mode in MODES
         ]
         rows.append([_SHORT[shape], "aim, to canvas", *reached])
-    return _table(["shape", "compared with", *_code(MODES)], rows)
+    return table(["shape", "compared with", *_code(MODES)], rows)
 
 
 def _set_up_otherwise(results: Mapping[str, Any]) -> str:
@@ -106,7 +97,7 @@ def _set_up_otherwise(results: Mapping[str, Any]) -> str:
         for shape in JUDGED
         if results[kind].get(shape)
     ]
-    return _table(["shape", "ours in a", *_code(MODES)], rows)
+    return table(["shape", "ours in a", *_code(MODES)], rows)
 
 
 def _ratio(value: float | None) -> str:
@@ -134,7 +125,7 @@ def _delays(results: Mapping[str, Any]) -> str:
     hops = [scaled(shapes[kind]["celery_tasks"]["p50_ms"]) for kind in ("send", "hop")]
     told = f"Medians of a plain Celery hop: {hops[0]} ms from a producer, {hops[1]} ms from task to task."
     head = ["p95 ÷ that of a plain Celery hop", *_code(MODES), "medians, ms", "canvas"]
-    return f"{_table(head, rows)}\n\n{told}"
+    return f"{table(head, rows)}\n\n{told}"
 
 
 def _peers(results: Mapping[str, Any]) -> str:
@@ -157,41 +148,27 @@ def _peers(results: Mapping[str, Any]) -> str:
         )
     own = ", ".join(f"`{mode}` {peers[mode]['median']:.2f}" for mode in MODES if "median" in peers.get(mode, {}))
     head = ["200 workflows of 3 stages", "s", *(f"`{mode}` is so many times as fast" for mode in MODES)]
-    return f"{_table(head, rows)}\n\nOurs, in seconds: {own}."
+    return f"{table(head, rows)}\n\nOurs, in seconds: {own}."
 
 
 def _message(results: Mapping[str, Any]) -> str:
-    parts = ("engine", "store", "runtime", "models", "tasks", "redis-py", "the rest")
-    rows = [
-        [
-            f"{one['shape']}, `{one['mode']}`",
-            f"{one['cpu_ms']:.2f}",
-            f"{one['commands']:.0f}",
-            f"{one['round_trips']:.1f}",
-            f"{sum(one['calls'].values()):,.0f}",
-            *(f"{one['calls'].get(part, 0):.0f}" for part in parts),
-            f"{one['start_ms']:.2f}",
-        ]
-        for one in results["measured"]
-    ]
-    head = ["per stage", "CPU, ms", "Redis commands", "round trips", "calls of Python", *parts]
-    return _table([*head, "start of a workflow, ms"], rows)
+    return message.table([message.Cost(**one) for one in results["measured"]])
 
 
 def _growth(results: Mapping[str, Any]) -> str:
     kinds = {"chain": "chain", "fan": "fan-out + join"}
-    rows = [[f"`{one['mode']}`", kinds[one["kind"]], _spread(one["ratio"])] for one in results["growth"]]
-    return _table(["mode", "shape", "cost of a stage among 10,000 ÷ among 1,000"], rows)
+    rows = [[f"`{one['mode']}`", kinds[one["kind"]], spread(one["ratio"])] for one in results["growth"]]
+    return table(["mode", "shape", "cost of a stage among 10,000 ÷ among 1,000"], rows)
 
 
 def _worker_memory(results: Mapping[str, Any]) -> str:
     rows = [[one["what"], f"{one['value']:+.1f} {one['unit']}"] for one in results["memory"]]
-    return _table(["main process and two children", ""], rows)
+    return table(["main process and two children", ""], rows)
 
 
 def _memory(results: Mapping[str, Any]) -> str:
     rows = [[one["what"], f"{one['value']:,.0f}"] for one in results["memory"] if one.get("unit") == "bytes"]
-    return _table(["in Redis", "bytes"], rows)
+    return table(["in Redis", "bytes"], rows)
 
 
 def _idle(results: Mapping[str, Any]) -> str:
@@ -206,7 +183,7 @@ def _idle(results: Mapping[str, Any]) -> str:
         for one in results["measured"]
     ]
     head = ["an idle worker, per second", "round trips beyond Celery's", "commands beyond Celery's", "of a core"]
-    return _table([*head, "of a core, a plain Celery worker"], rows)
+    return table([*head, "of a core, a plain Celery worker"], rows)
 
 
 def _page(results: Mapping[str, Any]) -> str:
@@ -218,22 +195,22 @@ def _page(results: Mapping[str, Any]) -> str:
         ]
         for one in results["measured"]
     ]
-    return _table(["", "median (minimum-maximum)", "limit"], rows)
+    return table(["", "median (minimum-maximum)", "limit"], rows)
 
 
 def _recovered(results: Mapping[str, Any]) -> str:
     waited_s = results["measured"]["waited_s"]
     row = [f"{len(waited_s)}", *(f"{value:.1f} s" for value in (waited_s[0], median(waited_s), waited_s[-1]))]
     each = " ".join(f"{value:.1f}" for value in waited_s)
-    return f"{_table(['kills', 'shortest', 'median', 'longest'], [row])}\n\nEach, sorted (s): {each}."
+    return f"{table(['kills', 'shortest', 'median', 'longest'], [row])}\n\nEach, sorted (s): {each}."
 
 
 def _scaling(results: Mapping[str, Any]) -> str:
     shapes = list(dict.fromkeys(one["shape"] for one in results["measured"]))
     backends = list(dict.fromkeys(one["backend"] for one in results["measured"]))
     ratios = {(one["shape"], one["backend"]): one["ratio"] for one in results["measured"]}
-    rows = [[shape, *(_spread(_named(ratios.get((shape, backend)))) for backend in backends)] for shape in shapes]
-    return _table(["cost of a stage among 1,000 ÷ among 100", *backends], rows)
+    rows = [[shape, *(spread(_named(ratios.get((shape, backend)))) for backend in backends)] for shape in shapes]
+    return table(["cost of a stage among 1,000 ÷ among 100", *backends], rows)
 
 
 def _named(ratio: Mapping[str, float] | None) -> Mapping[str, float] | None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks import tables
 from benchmarks.arithmetic import Spread, paired_ratios
 from benchmarks.compare import Comparison
 from benchmarks.peers import Entry
@@ -75,13 +76,11 @@ def table(found: Mapping[str, Any]) -> str:
         [about, *(_told(found.get(mode, {}).get(shape, {}).get(about, {})) for mode, shape in columns)]
         for about in LEVERS
     ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+    return tables.table(head, rows)
 
 
 _ABOUT = {shape.name: shape.about for shape in QUICK.shapes}
 
 
-def _told(spread: Mapping[str, Any]) -> str:
-    if "median" not in spread:
-        return str(spread.get("skipped", "-"))
-    return f"{spread['median']:.2f} ({spread['minimum']:.2f}-{spread['maximum']:.2f})"
+def _told(measured: Mapping[str, Any]) -> str:
+    return str(measured["skipped"]) if "skipped" in measured else tables.spread(measured)

@@ -16,6 +16,8 @@ from typing import Any
 import psutil
 import redis
 
+from benchmarks import tables
+from benchmarks.backends import eventually
 from benchmarks.peers.processes import family
 from benchmarks.peers.servers import POOL, durable_redis, running
 from benchmarks.shapes import chain, fan_out
@@ -52,7 +54,7 @@ def measure(size: int, branches: int) -> dict[str, Any]:
         def start_worker() -> int:
             command = worker_argv("workers.app", settings, extra=_OPTIONS)
             worker = stack.enter_context(running(command, environ, folder / "worker.log")).pid
-            _eventually(lambda: bool(client.store.fleet()), 60)
+            eventually(client.store.fleet)
             return worker
 
         return _flood(client, state, size, start_worker) | _behind_a_large_one(client, branches)
@@ -75,7 +77,7 @@ def _flood(client: Client, state: "redis.Redis", size: int, start_worker: Callab
         return sum(map(len, ended.values())) == size
 
     began = time.monotonic()
-    _eventually(have_ended, _LONGEST_S, 0.5)
+    eventually(have_ended, _LONGEST_S, 0.5)
     took_s = time.monotonic() - began
     return {
         "workflows": size,
@@ -94,7 +96,7 @@ def _flood(client: Client, state: "redis.Redis", size: int, start_worker: Callab
 def _behind_a_large_one(client: Client, branches: int) -> dict[str, Any]:
     alone = [_took(client) for _ in range(_SMALL)]
     large = client.start(fan_out(branches, "noop"))
-    _eventually(lambda: large.get().stage_by_ref_id("first").status.is_complete, 60)
+    eventually(lambda: large.get().stage_by_ref_id("first").status.is_complete, pause_s=0.01)
     behind = [_took(client) for _ in range(_SMALL)]
     large.wait(timeout_s=_LONGEST_S)
     return {
@@ -121,14 +123,6 @@ def _resident(worker: int) -> list[int]:
     return [psutil.Process(pid).memory_info().rss for pid in family(worker)]
 
 
-def _eventually(holds: Callable[[], bool], timeout_s: float, pause_s: float = 0.01) -> None:
-    ends = time.monotonic() + timeout_s
-    while not holds():
-        if time.monotonic() > ends:
-            raise RuntimeError(f"not within {timeout_s:g} s")
-        time.sleep(pause_s)
-
-
 def table(found: dict[str, Any]) -> str:
     """Return what was found in Markdown."""
     rows = [
@@ -143,7 +137,7 @@ def table(found: dict[str, Any]) -> str:
         (f"the first one behind {found['branches']:,} branches", f"{found['first_small_behind_s']:.2f} s"),
         ("five of them, one after the other (median)", f"{found['median_small_behind_s']:.2f} s"),
     ]
-    return "\n".join(["| a flood | |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows)])
+    return tables.table(["a flood", ""], rows)
 
 
 def _megabytes(sizes: list[int]) -> str:

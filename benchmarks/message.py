@@ -14,6 +14,7 @@ from statistics import median
 
 import redis
 
+from benchmarks import tables
 from benchmarks.backends import InProcess
 from benchmarks.shapes import chain
 from stabilize_celery import Workflow
@@ -113,12 +114,12 @@ def part_of(file: str) -> str:
 def table(costs: Sequence[Cost]) -> str:
     """Return costs as a table in Markdown."""
     head = ["mode", "shape", "CPU, ms", "start of a workflow, ms", "commands", "round trips", "calls", *PARTS]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    rows = []
     for cost in costs:
         figures = [f"{cost.cpu_ms:.2f}", f"{cost.start_ms:.2f}", f"{cost.commands:.0f}", f"{cost.round_trips:.1f}"]
         calls = [f"{sum(cost.calls.values()):,.0f}", *(f"{cost.calls.get(part, 0):.0f}" for part in PARTS)]
-        lines.append(f"| {' | '.join([f'`{cost.mode}`', cost.shape, *figures, *calls])} |")
-    return "\n".join(lines)
+        rows.append([f"`{cost.mode}`", cost.shape, *figures, *calls])
+    return tables.table(head, rows)
 
 
 def measure(repetitions: int = 10) -> list[Cost]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import redis
 
+from benchmarks import tables
 from benchmarks.peers.canvas import Canvas
 from benchmarks.peers.ours import Ours
 from benchmarks.peers.processes import family
@@ -69,7 +70,7 @@ def table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
         for name, parts in variants.items():
             told = [f"{value:.2f}" for value in (*parts.values(), sum(parts.values()), sum(parts.values()) / reference)]
             rows.append([shape, name, *told])
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+    return tables.table(head, rows)
 
 
 def _variants(stack: ExitStack) -> Iterator[_Variant]:

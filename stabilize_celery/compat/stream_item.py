@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from stabilize_celery.client.events import WorkflowEvent
+from stabilize_celery.store.event_stream import PER_ENTRY, place_of
 
 __all__ = ["StreamItem"]
 
@@ -14,8 +15,8 @@ _OF_UPSTREAM = {
     "workflow.terminal": "workflow.failed",
     "workflow.stopped": "workflow.failed",
 }
-_PER_MS = 1_000_000
-"""Numbers of events in one millisecond: a thousand commits, each with as many as an entry of the stream has ids for."""
+_PER_MS = 1_000 * PER_ENTRY
+"""Numbers of events in one millisecond: of a thousand commits (count)."""
 
 
 @dataclass
@@ -33,7 +34,7 @@ class StreamItem:
     @classmethod
     def from_event(cls, event: WorkflowEvent, source: str, workflow_id: str = "") -> Self:
         """Return an event of a workflow as an item."""
-        at, _, number = event.id.partition("-")
+        ms, number = place_of(event.id)
         kind = _OF_UPSTREAM.get(event.kind, event.kind)
         return cls(
             event_type=kind,
@@ -41,6 +42,6 @@ class StreamItem:
             entity_id=event.ref_id or workflow_id,
             workflow_id=workflow_id,
             data=dict(event.data),
-            sequence=int(at) * _PER_MS + int(number or 0),
+            sequence=ms * _PER_MS + number,
             source=source,
         )

@@ -39,7 +39,7 @@ from stabilize_celery.runtime.at_hand import AtHand
 from stabilize_celery.runtime.draft import Draft, UnfitError
 from stabilize_celery.runtime.lanes import Urgency
 from stabilize_celery.runtime.next_message import has_next, with_peek
-from stabilize_celery.runtime.ports import outgoing, queue_of
+from stabilize_celery.runtime.ports import queue_of
 from stabilize_celery.runtime.unit import Conflict, Prepared, Publishing, Sessions, UnitOfWork, not_committed
 from stabilize_celery.settings import Settings
 
@@ -158,7 +158,7 @@ class Fusion:
 
     def send(self, publishings: Iterable[Publishing]) -> None:
         """Publish messages."""
-        self.unit.publish([outgoing(one.message, one.queue) for one in publishings])
+        self.unit.send(publishings)
 
     def _first(self, message: Message) -> First:
         return lambda attempt: _handling(message, self.rules, attempt)
@@ -266,7 +266,7 @@ class _Fused:
                 publishes.append(one)
             else:
                 waiting[one.message.name] = one
-        self._unit.publish([outgoing(one.message, one.queue) for one in publishes])
+        self._unit.send(publishes)
         return list(waiting.values()), taken or kept
 
     def _written(

@@ -1,7 +1,7 @@
 """Starting workflows: once per id or key; those that are started at once share their round trips (decision 018)."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -47,7 +47,7 @@ class Submissions:
         fails_closed: bool = False,
     ) -> str:
         """Start a workflow, once per id or key; return its id. See `Runtime.submit`."""
-        with without_collector() if _is_large(definition) else nullcontext():
+        with _at_rest(definition):
             creation = self._creation(definition, idempotency_key, workflow_id, trace=trace, fails_closed=fails_closed)
             return self._created(creation, self._run(creation))
 
@@ -67,7 +67,7 @@ class Submissions:
         in_all = 0
         try:
             for definition, idempotency_key in requests:
-                with without_collector() if _is_large(definition) else nullcontext():
+                with _at_rest(definition):
                     creation = self._creation(definition, idempotency_key, trace=trace)
                 size = creation.size
                 is_twin = any(one.workflow_id == creation.workflow_id for one in waiting)
@@ -131,11 +131,14 @@ class Submissions:
         return creation.workflow_id
 
 
-def _is_large(definition: object) -> bool:
+def _at_rest(definition: object) -> AbstractContextManager[None]:
+    """Let Python's collector rest inside if a definition is large."""
     if isinstance(definition, Workflow):
-        return len(definition.stages) >= _LARGE
-    stages = definition.get("stages") if isinstance(definition, Mapping) else None
-    return isinstance(stages, list) and len(stages) >= _LARGE
+        stages: object = definition.stages
+    else:
+        stages = definition.get("stages") if isinstance(definition, Mapping) else None
+    is_large = isinstance(stages, list) and len(stages) >= _LARGE
+    return without_collector() if is_large else nullcontext()
 
 
 def find_key_problem(key: object) -> str:

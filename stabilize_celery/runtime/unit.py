@@ -1,7 +1,7 @@
 """The unit of work: read, decide, commit, retry, publish (PROTOCOL 4). The only place that loops over conflicts."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from random import Random
 from typing import Any
@@ -111,13 +111,13 @@ class Prepared(msgspec.Struct, frozen=True):
     publishes: Sequence[Publishing]
     riding: Sequence[Message] = ()
 
-    def to_publish(self, results: Results) -> list[Outgoing]:
+    def due(self, results: Results) -> list[Publishing]:
         """Return the messages that the results ask for."""
-        return [
-            outgoing(publishing.message, publishing.queue)
-            for publishing in self.publishes
-            if publishing.wanted(results)
-        ]
+        return [one for one in self.publishes if one.wanted(results)]
+
+    def to_publish(self, results: Results) -> list[Outgoing]:
+        """Return the same as they are published."""
+        return _outgoing(self.due(results))
 
 
 class UnitOfWork:
@@ -247,16 +247,16 @@ class UnitOfWork:
         results = sessions.commit(slot, prepared, is_last=is_last)
         if results is None:
             raise Conflict
-        due = [one for one in prepared.publishes if one.wanted(results)]
+        due = prepared.due(results)
         if not (due and is_last and self._send_and_take(due, slot, sessions)):
-            self.publish([outgoing(one.message, one.queue) for one in due])
+            self.send(due)
 
     def _send_and_take(self, due: Sequence[Publishing], slot: Slot, sessions: "Sessions") -> bool:
         """Send what a commit's results ask for in an EXEC that takes the next message; False: it is to be published."""
         following = current_next()
         if self._rider is None or following is None or following.taken is not None:
             return False
-        posts = self._rider.riding([outgoing(one.message, one.queue) for one in due])
+        posts = self._rider.riding(_outgoing(due))
         if posts is None:
             return False
         try:
@@ -271,7 +271,7 @@ class UnitOfWork:
         if self._rider is None:
             return prepared
         sure = [one for one in prepared.publishes if one.wanted is always]
-        posts = self._rider.riding([outgoing(one.message, one.queue) for one in sure]) if sure else None
+        posts = self._rider.riding(_outgoing(sure)) if sure else None
         if posts is None:
             return prepared
         rest = [one for one in prepared.publishes if one.wanted is not always]
@@ -328,6 +328,10 @@ class UnitOfWork:
         due_ms = looked_at_ms or (owed.not_before_ms if is_later else now_ms + self.settings.republish_ms)
         message = owed.message
         return Put(message.name, fields, due_ms, keep_earlier=message.is_merge, is_well=isinstance(message, _OWED_ONCE))
+
+    def send(self, publishings: Iterable[Publishing]) -> None:
+        """Publish messages that are owed."""
+        self.publish(_outgoing(publishings))
 
     def publish(self, batch: Sequence[Outgoing]) -> None:
         """Publish what a commit owes; a broker that is away is the keeper's business."""
@@ -461,6 +465,10 @@ class Sessions:
         del self._open[slot]
         following.begin(HeadStart(message, session, self._entered.pop(slot), read, answer[1]))
         return answer[0]
+
+
+def _outgoing(publishings: Iterable[Publishing]) -> list[Outgoing]:
+    return [outgoing(one.message, one.queue) for one in publishings]
 
 
 def decided_on(handling: Handling, snapshot: Snapshot) -> Decision | None:
