@@ -5,7 +5,7 @@ from typing import Any
 
 from benchmarks.arithmetic import Spread, paired_ratios, percentile
 from benchmarks.compare import Cell, Comparison, Growth
-from benchmarks.peers import PEERS, REFERENCE, REFERENCE_WITHOUT_ACKS, WITH_ACKS, WITH_OTHERS
+from benchmarks.peers import DELIVERED, PEERS, REFERENCE, REFERENCE_WITHOUT_ACKS, WITH_OTHERS
 from benchmarks.plan import JUDGED, MODES, Shape
 
 __all__ = ["HOPS", "as_json", "delay_ratios", "kept", "ratios_to", "targets"]
@@ -80,7 +80,7 @@ def as_json(run: Comparison, memory: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "ratios": _medians(run.cells, REFERENCE),
         "ratios_without_acks": _medians(run.cells, REFERENCE_WITHOUT_ACKS),
-        "ratios_with_broker_acks": _medians(run.cells, REFERENCE, WITH_ACKS),
+        "ratios_delivered": _medians(run.cells, REFERENCE, DELIVERED),
         "ratios_with_others": _medians(run.cells, REFERENCE, WITH_OTHERS),
         "targets": targets(),
         "compared": compared,

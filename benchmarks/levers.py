@@ -30,18 +30,19 @@ LEVERS: Mapping[str, tuple[str, ...]] = {
     "commands are packed and replies read by hiredis (not installed)": (_WITHOUT_HIREDIS,),
     "quiet logs (`--loglevel=INFO`)": ("--loglevel=INFO",),
     "no task events (`-E`, for Flower)": ("-E",),
-    "the ledger brings lost messages back (`STABILIZE_ACKS=broker`, the default)": ("broker",),
+    "none, but kombu keeps no book of acknowledgements (`STABILIZE_ACKS=ledger`)": ("STABILIZE_ACKS=ledger",),
+    "the same, each message delivered by Celery (`STABILIZE_TAKE_MS=0`, too)": (
+        "STABILIZE_ACKS=ledger",
+        "STABILIZE_TAKE_MS=0",
+    ),
 }
 """By what is gained (and how it is given up): the arguments of the peer that lacks it."""
 
 
 def entries(mode: str) -> list[Entry]:
     """Return the peers of a mode: with all levers, and without one each."""
-    plain = Entry(ALL, "all levers", "ours", (mode, "ledger"), is_judged=True)
-    lacking = [
-        Entry(about, about, "ours", (mode, *(arguments if arguments == ("broker",) else ("ledger", *arguments))), True)
-        for about, arguments in LEVERS.items()
-    ]
+    plain = Entry(ALL, "all levers", "ours", (mode,), is_judged=True)
+    lacking = [Entry(about, about, "ours", (mode, *arguments), True) for about, arguments in LEVERS.items()]
     return [plain, *lacking]
 
 

@@ -1,7 +1,7 @@
 """What a flood costs: many workflows submitted at once, then a worker; and small ones behind one of many branches.
 
 Do all end, how fast, how long do queues become, what memory of Redis does a waiting and a finished workflow take, and
-does that of the worker grow? The worker is as recommended: mode `fused`, `acks=ledger`, a pool of two.
+does that of the worker grow? The worker is as recommended: mode `fused`, a pool of two.
 """
 
 import os
@@ -23,7 +23,7 @@ from benchmarks.peers.servers import POOL, durable_redis, running
 from benchmarks.shapes import chain, fan_out
 from stabilize_celery import Client
 from stabilize_celery.runtime.lanes import lanes
-from stabilize_celery.settings import FUSED, LEDGER, Settings
+from stabilize_celery.settings import FUSED, Settings
 from stabilize_celery.transport.worker_command import worker_argv
 
 __all__ = ["measure", "table"]
@@ -44,7 +44,6 @@ def measure(size: int, branches: int) -> dict[str, Any]:
             "STABILIZE_REDIS_URL": server.url,
             "STABILIZE_BROKER_URL": server.url,
             "STABILIZE_MODE": FUSED,
-            "STABILIZE_ACKS": LEDGER,
             "STABILIZE_TASK_MODULES": "benchmarks.peers.ours_tasks",
         }
         settings = Settings.from_env({**os.environ, **environ})

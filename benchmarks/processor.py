@@ -76,7 +76,7 @@ def table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
 def _variants(stack: ExitStack) -> Iterator[_Variant]:
     yield _variant(CANVAS, Canvas(_folder(stack), stack, ["acks"]))
     for mode in MODES:
-        yield _variant(f"`{mode}`", Ours(_folder(stack), stack, [mode, "ledger"]))
+        yield _variant(f"`{mode}`", Ours(_folder(stack), stack, [mode]))
 
 
 def _variant(name: str, peer: "Canvas | Ours") -> _Variant:

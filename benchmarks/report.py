@@ -70,11 +70,11 @@ def _judged(results: Mapping[str, Any]) -> str:
                     verdict,
                     _spread(compared.get("celery_no_acks")),
                     _ratio(results["ratios_with_others"].get(shape, {}).get(mode)),
-                    _ratio(results["ratios_with_broker_acks"].get(shape, {}).get(mode)),
+                    _ratio(results["ratios_delivered"].get(shape, {}).get(mode)),
                 ]
             )
     head = ["shape", "mode", "ratio to Celery's canvas", "aim", "reached", "ratio to it, ack emulation off"]
-    head += ["ours beside other tasks of the app", "ours with acks=broker too, to canvas"]
+    head += ["ours beside other tasks of the app", "ours, each message delivered by Celery"]
     return "## Ratios to Celery's canvas\n\nPaired, minimum / median / maximum; less is faster.\n\n" + _table(
         head, rows
     )

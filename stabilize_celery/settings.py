@@ -92,17 +92,17 @@ class Settings:
     continuation_ms: int = 250
     """How long one process goes on with a workflow before its next task goes over the broker again."""
 
-    acks: str = BROKER
-    """Who brings lost deliveries of our messages back: `broker`, too, or `ledger` alone. Then processes take messages
-    off our queues themselves (`take_ms`), and in workers that were told to consume our queues only kombu's book-keeping
-    of unacknowledged messages is off."""
-
     take_ms: int = 250
-    """With `acks=ledger`: how long a process goes on taking messages itself before Celery hands it one again; 0: never.
-    Events for Flower are sent as for any; Celery's own signals and time limits see the first message of a turn only."""
+    """How long a turn lasts, from the begin of its delivery, in which a process takes messages off our queues itself
+    before Celery hands it one again; 0: Celery hands it each. Only where the broker is a plain Redis. Events for Flower
+    are sent as for any; Celery's own signals see the first message of a turn only, and its time limits all of it."""
     wait_ms: int = 1_000
     """Beside it, in prefork pools of workers that consume our queues only: how long a process waits itself for the next
     message, up to 10 s a turn, or once so long; 0: not."""
+    acks: str = BROKER
+    """Who brings lost deliveries of our messages back: `broker`, too, or `ledger` alone: then kombu's book-keeping of
+    unacknowledged messages is off in workers that were told to consume our queues only. It pays where processes can't
+    take messages themselves."""
 
     metrics_port: int = 0
     """Port on which a worker's main process serves its metrics to Prometheus (`/metrics`); 0: not at all."""

@@ -1,13 +1,26 @@
 """TLS in front of a server that speaks none: the bundled Redis is built without it."""
 
+import shutil
 import socket
 import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["tls_proxy"]
+__all__ = ["self_signed", "tls_proxy"]
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """Return the files of a certificate for this machine's loopback address, and of its key."""
+    openssl = shutil.which("openssl")
+    assert openssl, "openssl is missing: apt install openssl"
+    key, certificate = folder / "key.pem", folder / "cert.pem"
+    subject = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1")
+    made = ("-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-out", str(certificate), "-days", "1")
+    subprocess.run([openssl, "req", *made, *subject], check=True, capture_output=True)
+    return certificate, key
 
 
 @contextmanager

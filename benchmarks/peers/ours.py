@@ -20,7 +20,7 @@ from stabilize_celery import settings as settings_module
 from stabilize_celery.engine.locks import WAITERS
 from stabilize_celery.engine.places import WORKFLOW
 from stabilize_celery.engine.steps import Slot, lock_slot, workflow_slot
-from stabilize_celery.settings import BROKER, Settings
+from stabilize_celery.settings import Settings
 from stabilize_celery.store.addresses import Address, address_of
 from stabilize_celery.transport.worker_command import worker_argv
 
@@ -38,9 +38,8 @@ def known_modes() -> tuple[str, ...]:
 class Ours(Peer):
     """A client and one worker with a pool of two; broker and state are one server.
 
-    Arguments are the mode, who brings lost deliveries back, and what queues the worker consumes beside ours. One with
-    an equals sign is of the worker's environment, one with a hyphen an option of its command; `broker=apart` gives the
-    broker a server of its own.
+    Arguments are the mode, and what queues the worker consumes beside ours. One with an equals sign is of the worker's
+    environment, one with a hyphen an option of its command; `broker=apart` gives the broker a server of its own.
     """
 
     packages: tuple[str, ...] = ("celery", "kombu", "redis", "stabilize-celery")
@@ -48,13 +47,12 @@ class Ours(Peer):
     def __init__(self, folder: Path, stack: ExitStack, arguments: list[str]) -> None:
         super().__init__(folder, stack, arguments)
         given = [one for one in arguments if "=" not in one and not one.startswith("-")]
-        mode, (acks, *queues) = given[0], given[1:] or [BROKER]
+        mode, *queues = given
         options = [one for one in arguments if one.startswith("-")]
         more = dict(one.split("=", 1) for one in arguments if "=" in one and not one.startswith("-"))
         if mode not in known_modes():
             raise Cannot(f"the product has no mode {mode!r}, only {', '.join(known_modes())}")
         os.environ["STABILIZE_MODE"] = mode
-        os.environ["STABILIZE_ACKS"] = acks
         self.stamps = Stamps(folder)
         self.server = stack.enter_context(durable_redis())
         broker = stack.enter_context(durable_redis()) if more.pop("broker", "") else self.server

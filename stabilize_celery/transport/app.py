@@ -92,7 +92,8 @@ class Stabilize:
         self._serves: frozenset[str] = frozenset()
         self._takes: tuple[str, Sequence[str]] | None = None
         self._is_ours_alone = False
-        self._events: TaskEvents | None = None
+        self._may_wait = False
+        self.events: TaskEvents | None = None
         self.telemetry: Telemetry | None = None
         self.stopping: Stopping | None = None
         self._processes: dict[int, Process] = {}
@@ -170,10 +171,10 @@ class Stabilize:
     @property
     def children_wait(self) -> bool:
         """Whether processes of this worker wait for messages themselves: not where the app's other tasks come, too."""
-        return self._wait_ms() > 0 and self.waiting is not None and self.waiting.may_wait
+        return self._wait_ms() > 0
 
     def _wait_ms(self) -> int:
-        return self.settings.wait_ms if self._is_ours_alone else 0
+        return self.settings.wait_ms if self._is_ours_alone and self._may_wait and self.waiting is not None else 0
 
     def queues(self) -> list[str]:
         """Return the names of all our queues: control, work, and those of single task types."""
@@ -205,19 +206,19 @@ class Stabilize:
         self.worker_id = _new_worker_id(node)
         self.stopping = Stopping()
 
-    def watch_turns(self, node: str, queues: Sequence[str], *, sends_events: bool, may_wait: bool) -> None:
+    def watch_turns(self, node: str, queues: Sequence[str], *, has_children: bool, may_wait: bool) -> None:
         """Prepare for processes that go on with tasks by themselves: called once in a worker, before it forks."""
-        takes = self.settings.acks == LEDGER and self.settings.take_ms > 0
-        broker = plain_broker(self.app) if takes else None
+        self._may_wait = may_wait
+        broker = plain_broker(self.app) if self.settings.take_ms > 0 else None
         ours = [name for name in queues if name in self.queues()]
         if broker is not None and ours:
             self._takes = (broker, ours)
-            self.waiting = Waiting(queues, may_wait=may_wait)
+            self.waiting = Waiting(queues, has_children=has_children)
         if self.settings.is_fused:
             self._serves = frozenset(queues)
         if self._serves or self._takes:
             self.turns = Turns()
-            self._events = TaskEvents(self.app, node) if sends_events else None
+            self.events = TaskEvents(self.app, node)
 
     def watch_work(self) -> None:
         """Prepare for the metrics and traces that the settings ask for: called once in a worker, before it forks."""
@@ -233,7 +234,7 @@ class Stabilize:
             self.settings,
             f"{self.worker_id}:{pid}",
             turns=self.turns,
-            events=self._events,
+            events=self.events,
             observer=self.telemetry.observer() if self.telemetry is not None else None,
             is_stopping=self._is_stopping,
         )
@@ -259,9 +260,9 @@ class Stabilize:
             warn_of_strays(self.app)
         if self.settings.log_format == JSON:
             log_as_json()
-        if self.settings.acks == LEDGER and is_ours_alone((options or {}).get("queues"), self.queues()):
+        self._is_ours_alone = is_ours_alone((options or {}).get("queues"), self.queues())
+        if self.settings.acks == LEDGER and self._is_ours_alone:
             forget_acks(self.app)
-            self._is_ours_alone = True
 
 
 def _new_worker_id(node: str) -> str:

@@ -105,11 +105,12 @@ class LocalClaims:
 
     def going_on(self, message: Message) -> AbstractContextManager[None]:
         """Make a message known that Celery has not delivered: to the main process, and to who watches with Flower."""
+        around = self._events.around(message) if self._events is not None and self._events.are_wanted else None
         if self._turns is None:
-            return nullcontext() if self._events is None else self._events.around(message)
+            return around or nullcontext()
         task_id, task_type = f"{message.workflow_id}/{message.name}", getattr(message, "task_type", "")
         known = self._turns.going_on(task_id, task_type, type(message).__name__)
-        return known if self._events is None else _inside(known, self._events.around(message))
+        return known if around is None else _inside(known, around)
 
     def look(self, older_than_s: float = 0.0) -> list[Claim]:
         """Look at the bodies that run for longer; ask those to stop whose claim is gone or time is over, return them.

@@ -10,16 +10,21 @@ from celery.concurrency import prefork
 from stabilize_celery.models.messages import RunTask
 from stabilize_celery.transport.publish import task_name
 
-__all__ = ["jobs_in", "may_wait", "prefetched_per_process", "telling_queues"]
+__all__ = ["has_children", "jobs_in", "may_wait", "prefetched_per_process", "telling_queues"]
+
+
+def has_children(worker: Any) -> bool:
+    """Return whether a worker's pool are forked children, beside which its main process goes on."""
+    return issubclass(worker.pool_cls, prefork.TaskPool) and bool(worker.use_eventloop)
 
 
 def may_wait(worker: Any, app: Celery) -> bool:
     """Return whether children of a worker may wait for messages themselves, for longer than one delivery takes.
 
-    Only forked children: others would hold up the main process. Not where Celery counts or clocks what a child does,
-    or starts and stops children by how many deliveries there are: a whole turn is one delivery to it.
+    Not where Celery counts or clocks what a child does, or starts and stops children by how many deliveries there are:
+    a whole turn is one delivery to it.
     """
-    if not issubclass(worker.pool_cls, prefork.TaskPool) or not worker.use_eventloop:
+    if not has_children(worker):
         return False
     task = app.tasks[task_name(RunTask.__name__)]
     limits = (worker.time_limit, worker.soft_time_limit, task.time_limit, task.soft_time_limit)

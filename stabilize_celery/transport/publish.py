@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
@@ -44,11 +44,8 @@ def queue_named(app: Celery, name: str) -> Any:
 
 def databases_of_one_server(app: Celery, state_url: str) -> tuple[int, int] | None:
     """Return the numbers of the broker's database and the state's if one server, and one user, has both; else None."""
-    broker, state = urlsplit(str(app.conf.broker_write_url or "")), urlsplit(state_url)
-    is_one = broker.scheme == state.scheme == "redis" and broker.netloc == state.netloc
-    if not is_one or broker.query or state.query or app.conf.broker_use_ssl:
-        return None
-    if names_of_its_own(app):
+    broker, state = _one_redis(app, str(app.conf.broker_write_url or "")), _one_redis(app, state_url)
+    if broker is None or state is None or broker._replace(path="") != state._replace(path=""):
         return None
     numbers = [parts.path.strip("/") or "0" for parts in (broker, state)]
     return (int(numbers[0]), int(numbers[1])) if all(number.isdecimal() for number in numbers) else None
@@ -57,9 +54,26 @@ def databases_of_one_server(app: Celery, state_url: str) -> tuple[int, int] | No
 def plain_broker(app: Celery) -> str | None:
     """Return the URL of the broker that workers read if it is one plain Redis: queues are lists of their names."""
     url = str(app.conf.broker_read_url or "")
+    return url if _one_redis(app, url) is not None else None
+
+
+def _one_redis(app: Celery, url: str) -> SplitResult | None:
+    """Return the parts of a URL which says all that there is to know about one Redis; None: it is anything else."""
     parts = urlsplit(url)
-    is_special = bool(parts.query or ";" in url or app.conf.broker_use_ssl or names_of_its_own(app))
-    return url if parts.scheme == "redis" and not is_special else None
+    if ";" in url or app.conf.broker_use_ssl or names_of_its_own(app):
+        return None
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    is_read_alike = parts.scheme == "rediss" and all(_means_the_same(*option) for option in options)
+    return parts if is_read_alike or (parts.scheme == "redis" and not options) else None
+
+
+def _means_the_same(name: str, value: str) -> bool:
+    """Return whether kombu and redis-py, which we speak to the server with, understand an option of TLS alike."""
+    return name in _FILES_OF_TLS or (name == "ssl_cert_reqs" and value in _CHECKS_OF_TLS)
+
+
+_FILES_OF_TLS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
+_CHECKS_OF_TLS = frozenset({"none", "optional", "required"})
 
 
 def names_of_its_own(app: Celery) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 What Celery spends on a message in a worker's main process, on the way to a child and in the child is several times
 what the message itself costs us. So a delivery is the beginning of a turn: for a while its process takes the next
 message from where Celery would, one at a time; a child of a prefork pool waits for it, too. Where broker and state are
-one server, the commit that ends a message takes the next one in the same EXEC (decision 015). Only in workers that
-leave lost deliveries of ours to the ledger (`acks="ledger"`), and only off queues that are ours. Main process and
-Flower learn of a message that was taken in the same way as of a task that is gone on with (`Turns`, `TaskEvents`).
+one server, the commit that ends a message takes the next one in the same EXEC (decision 015). Only off queues that are
+ours: what is lost with a process the ledger sends again. Main process and Flower learn of a message that was taken in
+the same way as of a task that is gone on with (`Turns`, `TaskEvents`).
 """
 
 import base64
@@ -60,7 +60,7 @@ class Taking:
         queues: Those of ours that this worker consumes.
         runtime: Handles what is taken.
         going_on: Makes a message known that no broker has delivered, inside.
-        turn_ms: How long a turn lasts that does not wait, from the end of the delivery; what was taken is always
+        turn_ms: How long a turn lasts that does not wait, from the begin of its delivery; what was taken is always
             finished.
         waits: Lets a turn wait for messages, if this process may: see `Waits`.
         databases: Number of the broker's database, and of the state's, if one server has both: then commits of a
@@ -159,7 +159,8 @@ class Taking:
         return self._may_take and bool(self._queues) and not turn.is_over()
 
     def _begin(self, delivered: Delivered | None) -> Turn:
-        turn = Turn(self._clock_s, self._turn_s, self._waits)
+        took_s = delivered.took_s if delivered is not None else 0.0
+        turn = Turn(self._clock_s, self._turn_s, self._waits, took_s=took_s)
         if self._waiting is not None:
             consumed = [name for name in self._waiting.queues() if name in self._ours]
             if consumed != self._queues:

@@ -130,7 +130,7 @@ class _GoingOnInChild(AbstractContextManager[None]):
 
 
 class TaskEvents:
-    """Sends the events of a delivery for a task that was not delivered.
+    """Sends the events of a delivery for a task that was not delivered. Made before the processes are forked.
 
     Args:
         hostname: The worker's name, as in the events that it sends itself.
@@ -143,6 +143,16 @@ class TaskEvents:
         self._main_pid = os.getpid()
         self._own: tuple[int, Any] = 0, None
         """A process that was forked, and the dispatcher that it keeps."""
+        self._wanted = mmap.mmap(-1, 1)
+
+    @property
+    def are_wanted(self) -> bool:
+        """Whether the worker tells of its tasks; set by its main process, for the children that it has forked, too."""
+        return self._wanted[0] == 1
+
+    @are_wanted.setter
+    def are_wanted(self, wanted: bool) -> None:
+        self._wanted[0] = int(wanted)
 
     @contextmanager
     def around(self, message: Message) -> Iterator[None]:

@@ -40,12 +40,12 @@ class Waiting:
 
     Args:
         queues: Those that it consumes.
-        may_wait: Whether its children may; they take messages in any case.
+        has_children: Whether processes that it forked have turns, and not its own.
 
     """
 
-    def __init__(self, queues: Sequence[str], *, may_wait: bool = True) -> None:
-        self.may_wait = may_wait
+    def __init__(self, queues: Sequence[str], *, has_children: bool = True) -> None:
+        self.has_children = has_children
         self._shared = mmap.mmap(-1, _SIZE)
         self._main_pid = os.getpid()
         self._told, self._tells = os.pipe()
@@ -92,8 +92,8 @@ class Waiting:
 
     @property
     def is_here(self) -> bool:
-        """Whether this process is a child that may wait: the main process never does."""
-        return self.may_wait and os.getpid() != self._main_pid
+        """Whether this process is a child, and does not hold up the main process whatever it does."""
+        return self.has_children and os.getpid() != self._main_pid
 
     @property
     def is_orphan(self) -> bool:
@@ -133,19 +133,27 @@ class Waits:
 
     waiting: Waiting
     wait_ms: int
-    """A turn ends when nothing has come for so long."""
+    """A turn ends when nothing has come for so long; 0: as soon as nothing waits."""
     looks: bool = False
     """Whether commits look if anything waits, so that a process goes on where nothing does (decision 021)."""
 
 
 class Turn:
-    """When a turn ends, and how long it waits."""
+    """When a turn ends, and how long it waits.
 
-    def __init__(self, clock_s: Callable[[], float], turn_s: float, waits: Waits | None) -> None:
+    Args:
+        turn_s: How long one lasts that does not wait.
+        took_s: How long its delivery took: to Celery, whose time limits it has, they are one.
+
+    """
+
+    def __init__(
+        self, clock_s: Callable[[], float], turn_s: float, waits: Waits | None, *, took_s: float = 0.0
+    ) -> None:
         self._clock_s = clock_s
         self._waits = waits
         now = clock_s()
-        self._usual_end_s = now + turn_s
+        self._usual_end_s = now - took_s + turn_s
         self._last_end_s = now + max(_LONGEST_S, waits.wait_ms / 1000 if waits is not None else 0.0)
         self._before = waits.waiting.recall() if waits is not None else None
 

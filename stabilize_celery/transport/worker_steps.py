@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 from celery import Celery, bootsteps
@@ -22,7 +23,13 @@ from stabilize_celery.transport.canvas_call import canvas_task_names
 from stabilize_celery.transport.celery_call import celery_task_names
 from stabilize_celery.transport.celery_tasks import SUBMIT
 from stabilize_celery.transport.duty import Duty
-from stabilize_celery.transport.pools import jobs_in, may_wait, prefetched_per_process, telling_queues
+from stabilize_celery.transport.pools import (
+    has_children,
+    jobs_in,
+    may_wait,
+    prefetched_per_process,
+    telling_queues,
+)
 from stabilize_celery.transport.process import vault_of
 from stabilize_celery.transport.publish import names_of_its_own, queue_named, task_name
 from stabilize_celery.transport.queues import lengths_on
@@ -30,7 +37,7 @@ from stabilize_celery.transport.reconnecting import reconnecting
 from stabilize_celery.transport.reports import Reports
 from stabilize_celery.transport.request import LedgerRequest
 from stabilize_celery.transport.stopping import Stopping
-from stabilize_celery.transport.turns import Turns
+from stabilize_celery.transport.turns import TaskEvents, Turns
 from stabilize_celery.transport.upkeep import Attempt, Upkeep, fleet_line
 from stabilize_celery.transport.waiting import Waiting
 
@@ -63,6 +70,7 @@ class WorkerBridge(Protocol):
     reports: Reports
     worker_id: str
     turns: Turns | None
+    events: TaskEvents | None
     waiting: Waiting | None
     stopping: Stopping | None
     telemetry: Telemetry | None
@@ -99,7 +107,7 @@ class WorkerBridge(Protocol):
         """Prepare for the metrics and traces that the settings ask for."""
         ...
 
-    def watch_turns(self, node: str, queues: Sequence[str], *, sends_events: bool, may_wait: bool) -> None:
+    def watch_turns(self, node: str, queues: Sequence[str], *, has_children: bool, may_wait: bool) -> None:
         """Prepare for processes that go on with tasks by themselves."""
         ...
 
@@ -127,9 +135,10 @@ class WorkerStep(bootsteps.StartStopStep):
         self.bridge.watch_turns(
             worker.hostname,
             list(known.consume_from),
-            sends_events=bool(worker.task_events),
+            has_children=has_children(worker),
             may_wait=may_wait(worker, self.bridge.app),
         )
+        self._heed_who_watches()
         worker.prefetch_multiplier = prefetched_per_process(worker, waits=self.bridge.children_wait)
         if self.bridge.waiting is not None:
             worker.wait_for_soft_shutdown = self._after_turns(worker.wait_for_soft_shutdown)
@@ -160,7 +169,7 @@ class WorkerStep(bootsteps.StartStopStep):
         # once a server is back, who lives says so well before a keeper, which is there soon, takes it for lost.
         beat_s = bridge.settings.lease_ms / 3000
         self._duties = (
-            Duty("keeper", upkeep.keeper_round, longest_pause_s=beat_s),
+            Duty("keeper", partial(self._keeper_round, upkeep), longest_pause_s=beat_s),
             Duty("heartbeat", upkeep.heartbeat_round, bridge.reports.wait, longest_pause_s=beat_s / 3),
         )
         if bridge.telemetry is not None:
@@ -169,13 +178,21 @@ class WorkerStep(bootsteps.StartStopStep):
             duty.start()
         worker_shutdown.connect(self._on_worker_shutdown, weak=False)
         worker_shutting_down.connect(self._on_asked_to_end, weak=False)
-        if bridge.waiting is not None and bridge.waiting.may_wait:
+        if bridge.waiting is not None and bridge.waiting.has_children:
             task_received.connect(self._on_received, weak=False)
 
     def register_with_event_loop(self, worker: Any, hub: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Listen to children that go on with messages: called at each connection to the broker."""
-        if self.bridge.waiting is not None and self.bridge.waiting.may_wait:
+        if self.bridge.waiting is not None and self.bridge.waiting.has_children:
             hub.add_reader(self.bridge.waiting.reader, self._on_delivered)
+
+    def _keeper_round(self, upkeep: Upkeep) -> float:
+        self._heed_who_watches()
+        return upkeep.keeper_round()
+
+    def _heed_who_watches(self) -> None:
+        if self.bridge.events is not None:
+            self.bridge.events.are_wanted = sends_task_events(self._worker)
 
     def _on_delivered(self) -> None:
         for delivered in self.bridge.waiting.delivered() if self.bridge.waiting is not None else ():
@@ -283,6 +300,16 @@ def warn_of_strays(app: Celery) -> None:
             app.conf.task_default_queue,
             queue,
         )
+
+
+def sends_task_events(worker: Any) -> bool:
+    """Return whether a worker tells of its tasks now: with `-E`, or since somebody (Flower) has asked it to."""
+    dispatcher = getattr(getattr(worker, "consumer", None), "event_dispatcher", None)
+    if dispatcher is None:
+        # It is not connected yet.
+        return bool(worker.task_events)
+    # No group at all stands for every one.
+    return dispatcher.enabled and (not dispatcher.groups or "task" in dispatcher.groups)
 
 
 def is_ours_alone(chosen: str | Sequence[str] | None, ours: Sequence[str]) -> bool:

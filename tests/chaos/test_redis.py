@@ -11,7 +11,7 @@ import redis
 
 from stabilize_celery import Workflow
 from stabilize_celery.errors import UnreachableError, WritesRefusedError
-from stabilize_celery.settings import BROKER, CONTINUATION, FUSED, LEDGER, PER_MESSAGE
+from stabilize_celery.settings import CONTINUATION, FUSED, PER_MESSAGE
 from tests.chaos.crowds import Crowd
 from tests.chaos.fleet import ChaosFleet
 from tests.chaos.flows import make, stage
@@ -67,22 +67,22 @@ def test_long_bodies_outlive_an_outage_longer_than_their_leases(
 
 
 @pytest.mark.parametrize(
-    ("pool", "mode", "acks"),
+    ("pool", "mode", "take_ms"),
     [
-        ("prefork", PER_MESSAGE, BROKER),
-        ("prefork", CONTINUATION, LEDGER),
-        ("threads", FUSED, LEDGER),
-        ("gevent", PER_MESSAGE, LEDGER),
-        ("solo", CONTINUATION, BROKER),
+        ("prefork", PER_MESSAGE, "0"),
+        ("prefork", CONTINUATION, "250"),
+        ("threads", FUSED, "250"),
+        ("gevent", PER_MESSAGE, "250"),
+        ("solo", CONTINUATION, "0"),
     ],
 )
 def test_bodies_that_end_during_an_outage_run_once(
-    new_fleet: Callable[..., ChaosFleet], server: RedisServer, pool: str, mode: str, acks: str
+    new_fleet: Callable[..., ChaosFleet], server: RedisServer, pool: str, mode: str, take_ms: str
 ) -> None:
     """Their processes keep what they returned, and record it once the server is back, long after their leases' end."""
     if pool == "gevent":
         pytest.importorskip("gevent", reason="needs the gevent package")
-    fleet = new_fleet(mode=mode, acks=acks)
+    fleet = new_fleet(mode=mode, take_ms=take_ms)
     worker = fleet.add_worker(options=["-P", pool, "-Q", "stabilize.control,stabilize.work"])
     names = ["short0"] if pool == "solo" else ["short0", "short1"]
     stages = [stage(name, does="work", context={"sleep_s": 3}) for name in names]

@@ -7,6 +7,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -15,6 +16,7 @@ import redis
 from stabilize_celery.runtime.lanes import lanes
 from tests.integration.fleet import Fleet, Worker, eventually
 from tests.servers import RedisServer
+from tests.tls_proxy import self_signed, tls_proxy
 
 pytestmark = pytest.mark.real
 
@@ -108,7 +110,7 @@ TAKES = ("-Q", "stabilize.control,stabilize.work")
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 def test_a_worker_that_takes_messages_itself_does_all_of_them_once(new_fleet: Callable[..., Fleet], pool: str) -> None:
     """Celery hands it the first of a turn; with one process busy, the rest waits on the lists."""
-    fleet = new_fleet(acks="ledger", take_ms="5000")
+    fleet = new_fleet(take_ms="5000")
     fleet.start_worker(*TAKES, pool=pool, concurrency=1)
 
     ids = [submit_chain(fleet, "work", "work", "work") for _ in range(10)]
@@ -121,7 +123,7 @@ def test_a_worker_that_takes_messages_itself_does_all_of_them_once(new_fleet: Ca
 
 def test_a_taken_task_is_reported_at_once_when_its_child_dies(new_fleet: Callable[..., Fleet]) -> None:
     """Celery does not know of it; the main process does."""
-    fleet = new_fleet(acks="ledger", lease_ms="60000", take_ms="5000")
+    fleet = new_fleet(lease_ms="60000", take_ms="5000")
     fleet.start_worker(*TAKES, concurrency=1)
 
     done = fleet.ended(submit_chain(fleet, "work", "die"), 50)
@@ -133,7 +135,7 @@ def test_a_taken_task_is_reported_at_once_when_its_child_dies(new_fleet: Callabl
 
 def test_a_taken_task_is_handed_to_others_at_a_cold_shutdown(new_fleet: Callable[..., Fleet]) -> None:
     """Before its lease runs out."""
-    fleet = new_fleet(acks="ledger", lease_ms="60000", take_ms="5000")
+    fleet = new_fleet(lease_ms="60000", take_ms="5000")
     first = fleet.start_worker(*TAKES, concurrency=1)
     workflow_id = submit_chain(fleet, "work", "work", sleep_s=15)
     eventually(lambda: fleet.journal("start", "s1"))
@@ -150,7 +152,7 @@ MIXED = ("-Q", "stabilize.control,stabilize.work,celery")
 
 def test_beside_other_tasks_of_the_app_it_takes_what_is_ours(new_fleet: Callable[..., Fleet]) -> None:
     """Celery delivers few of them, and keeps its book of acknowledgements for the others."""
-    fleet = new_fleet(acks="ledger", take_ms="5000")
+    fleet = new_fleet(take_ms="5000")
     worker = fleet.start_worker(*MIXED, concurrency=1)
 
     ids = [submit_chain(fleet, "work", "work", "work") for _ in range(10)]
@@ -162,7 +164,7 @@ def test_beside_other_tasks_of_the_app_it_takes_what_is_ours(new_fleet: Callable
 
 def test_other_tasks_of_the_app_wait_for_a_turn_at_most(new_fleet: Callable[..., Fleet]) -> None:
     """Not for all that waits of ours."""
-    fleet = new_fleet(acks="ledger")
+    fleet = new_fleet()
     fleet.start_worker(*MIXED, concurrency=1)
     ids = [submit_chain(fleet, "work", "work", sleep_s=0.5) for _ in range(20)]
     eventually(lambda: fleet.journal("end", "s1"))
@@ -178,7 +180,7 @@ def test_other_tasks_of_the_app_wait_for_a_turn_at_most(new_fleet: Callable[...,
 def test_processes_that_do_not_wait_leave_a_queue_alone_that_is_consumed_no_more(
     new_fleet: Callable[..., Fleet], pool: str
 ) -> None:
-    fleet = new_fleet(acks="ledger", take_ms="5000", wait_ms="0")
+    fleet = new_fleet(take_ms="5000", wait_ms="0")
     fleet.start_worker(*TAKES, pool=pool, concurrency=1)
     fleet.ended(submit_chain(fleet, "work", "work"))
     assert fleet.celery.control.cancel_consumer("stabilize.work", reply=True, timeout=SOON_S, limit=1)
@@ -191,7 +193,7 @@ def test_processes_that_do_not_wait_leave_a_queue_alone_that_is_consumed_no_more
         assert {fleet.ended(one).status.name for one in workflow_ids} == {"SUCCEEDED"}
 
 
-WAITS = {"acks": "ledger", "wait_ms": "60000"}
+WAITS = {"wait_ms": "60000"}
 """Turns in which a process waits last a minute, unless something ends them: that must be seen, not waited out."""
 SOON_S = 30.0
 
@@ -275,6 +277,55 @@ def test_a_delivery_is_told_as_done_though_its_process_waits(new_fleet: Callable
 
     assert len(begun) >= 3
     assert ends == Counter(begun)
+
+
+def test_what_is_taken_is_told_once_somebody_asks_for_events(new_fleet: Callable[..., Fleet]) -> None:
+    """As Flower does of workers that were started without `-E`; and no more once nobody wants to know."""
+    fleet = new_fleet(take_ms="5000")
+    worker = fleet.start_worker(concurrency=1)
+    told: list[str] = []
+    with fleet.celery.connection() as connection:
+        receiver = fleet.celery.events.Receiver(
+            connection, handlers={"task-succeeded": lambda e: told.append(e["uuid"])}
+        )
+
+        def is_told() -> bool:
+            """Whether all of a workflow's nine messages are, of which Celery delivers a few."""
+            told.clear()
+            workflow_id = submit_chain(fleet, "work", "work")
+            fleet.ended(workflow_id)
+            with suppress(TimeoutError):
+                while len(set(told)) < 6:
+                    own.drain_events(timeout=1)
+            return len(set(told)) >= 6
+
+        with receiver.consumer_context() as (own, _, _):
+            with suppress(TimeoutError):
+                own.drain_events(timeout=0.2)  # subscribes
+            assert not is_told()
+            fleet.celery.control.enable_events()
+            eventually(is_told)
+            fleet.celery.control.disable_events()
+            eventually(lambda: not is_told())
+
+    assert received(worker) > 0
+
+
+def test_what_is_encrypted_on_its_way_is_taken_as_well(
+    new_fleet: Callable[..., Fleet], server: RedisServer, tmp_path: Path
+) -> None:
+    """Broker and state behind one certificate: Celery delivers what makes a process begin to wait."""
+    certificate, key = self_signed(tmp_path)
+    with tls_proxy(server.port, certificate, key) as port:
+        urls = [f"rediss://127.0.0.1:{port}/{number}?ssl_ca_certs={certificate}" for number in range(2)]
+        fleet = new_fleet(**WAITS, broker=urls[0], state=urls[1])
+        worker = fleet.start_worker(*TAKES, concurrency=1)
+
+        done = fleet.ended(submit_chain(fleet, *["work"] * 10))
+
+        assert done.status.name == "SUCCEEDED"
+        assert received(worker) == 1
+        fleet.stop()
 
 
 def test_inspect_tells_what_a_process_has_taken(new_fleet: Callable[..., Fleet]) -> None:

@@ -16,11 +16,13 @@ _SOON_S = 6.0
 
 
 @pytest.mark.parametrize(
-    ("acks", "mode"), [("broker", "per_message"), ("ledger", "per_message"), ("broker", "continuation")]
+    ("take_ms", "mode"), [("0", "per_message"), ("5000", "per_message"), ("250", "fused"), ("0", "continuation")]
 )
-def test_a_child_that_celerys_hard_limit_kills_is_a_loss(new_fleet: Callable[..., Fleet], acks: str, mode: str) -> None:
+def test_a_child_that_celerys_hard_limit_kills_is_a_loss(
+    new_fleet: Callable[..., Fleet], take_ms: str, mode: str
+) -> None:
     """Also if it has gone on from another message: tried again at once, TERMINAL in the end, others are not held up."""
-    fleet = new_fleet(acks=acks, mode=mode, max_lost="2")
+    fleet = new_fleet(take_ms=take_ms, mode=mode, max_lost="2")
     worker = fleet.start_worker("--time-limit", "3", "-Q", "stabilize.control,stabilize.work", concurrency=1)
     tasks = [{"name": "work", "implementing_class": "work"}]
     quick = {"ref_id": "quick", "type": "x", "name": "quick", "tasks": tasks}
@@ -38,6 +40,30 @@ def test_a_child_that_celerys_hard_limit_kills_is_a_loss(new_fleet: Callable[...
     assert all(later - earlier < 3 + _SOON_S for earlier, later in pairwise(starts))
     assert after.status.name == "SUCCEEDED"
     assert worker.process.poll() is None
+
+
+@pytest.mark.parametrize("mode", ["per_message", "fused", "continuation"])
+def test_bodies_that_follow_each_other_have_a_limit_each(new_fleet: Callable[..., Fleet], mode: str) -> None:
+    """A process that has handled one for long takes no other, for which too little of Celery's limit would be left."""
+    fleet = new_fleet(mode=mode)
+    worker = fleet.start_worker("--time-limit", "3", "-Q", "stabilize.control,stabilize.work", concurrency=1)
+    stages = [
+        {
+            "ref_id": f"s{at}",
+            "type": "x",
+            "name": f"s{at}",
+            "requisite_stage_ref_ids": [f"s{at - 1}"] if at else [],
+            "context": {"sleep_s": 2},
+            "tasks": [{"name": "work", "implementing_class": "work"}],
+        }
+        for at in range(4)
+    ]
+
+    done = fleet.ended(fleet.runtime.submit({"application": "shop", "name": "chain", "stages": stages}), 60)
+
+    assert done.status.name == "SUCCEEDED"
+    assert [len(fleet.journal("start", f"s{at}")) for at in range(4)] == [1, 1, 1, 1]
+    assert "time limit" not in worker.log
 
 
 def test_celerys_soft_limit_is_an_error_of_the_task(new_fleet: Callable[..., Fleet]) -> None:

@@ -68,8 +68,7 @@ def test_workers_and_producers_have_what_a_mixed_crowd_needs(fleet: ChaosFleet, 
     """Every kind of workflow, with events and remote control on, a lost machine and a warm stop: nothing is refused."""
     stock = [sys.executable, "-m", "celery", "-A", "crowd", "worker", "-c", "2", "-E", "-l", "INFO"]
     lost = fleet.run_worker([*stock, "-n", "lost@%h"])
-    # One of our queues alone, which takes messages off the broker itself.
-    fleet.env["STABILIZE_ACKS"] = "ledger"
+    # One of our queues alone, whose processes wait for messages themselves.
     worker = fleet.run_worker([*stock, "-n", "ours@%h", "-Q", "stabilize.control,stabilize.work"])
     with closing(client_of(server, "producer")) as producer:
         handles = producer.start_many([make(number) for number in range(len(ENDS))])

@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from stabilize_celery.settings import BROKER, FUSED, LEDGER, MODES, PER_MESSAGE
+from stabilize_celery.settings import FUSED, MODES, PER_MESSAGE
 from stabilize_celery.testing.conformance.celery_backend import CeleryBackend, CeleryBackendError
 from stabilize_celery.testing.conformance.report import as_json, summary, told
 from stabilize_celery.testing.conformance.scenario import Scenario, ScenarioFileError, load_scenarios
@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="run this seed alone")
     parser.add_argument("--fused", action="store_true", help="as --mode fused")
     parser.add_argument("--mode", choices=MODES, help="how messages follow each other (default: per_message)")
-    parser.add_argument("--acks", choices=(BROKER, LEDGER), default=BROKER, help="who brings lost deliveries back")
+    parser.add_argument("--delivered", action="store_true", help="Celery hands over each message: processes take none")
     parser.add_argument("--only", action="append", metavar="ID", help="run this scenario alone; may be given again")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
@@ -83,7 +83,7 @@ def _run(given: argparse.Namespace, chosen: list[tuple[int, Scenario]], mode: st
 
 def _verdicts(given: argparse.Namespace, chosen: list[tuple[int, Scenario]], mode: str) -> Iterator[Verdict]:
     if given.backend == "celery":
-        with CeleryBackend(given.files, mode, given.acks) as backend:
+        with CeleryBackend(given.files, mode, takes=not given.delivered) as backend:
             yield from backend.verdicts(chosen, given.seeds or 1)
         return
     seeds = [given.seed] if given.seed is not None else range(given.seeds or 10)

@@ -14,7 +14,7 @@ from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.outside import Answer
 from stabilize_celery.engine.steps import Handling
 from stabilize_celery.runtime.service import Runtime
-from stabilize_celery.settings import BROKER, PER_MESSAGE
+from stabilize_celery.settings import PER_MESSAGE
 from stabilize_celery.store.contract import Filter, StoredEvent
 from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.testing.conformance.actions import SLEEP_TICK_MS
@@ -48,15 +48,15 @@ class CeleryBackendError(Exception):
 
 
 class CeleryBackend:
-    """A context: the fleet runs inside, with that mode and these acknowledgements (`Settings`).
+    """A context: the fleet runs inside, with that mode (`Settings`); `takes`: its processes take messages themselves.
 
     Raises:
         CeleryBackendError: the fleet does not come up.
 
     """
 
-    def __init__(self, paths: Sequence[Path], mode: str = PER_MESSAGE, acks: str = BROKER) -> None:
-        self._fleet = Fleet(paths, mode, acks)
+    def __init__(self, paths: Sequence[Path], mode: str = PER_MESSAGE, *, takes: bool = True) -> None:
+        self._fleet = Fleet(paths, mode, takes=takes)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:

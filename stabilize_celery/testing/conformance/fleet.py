@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from stabilize_celery.settings import BROKER, PER_MESSAGE, Settings
+from stabilize_celery.settings import PER_MESSAGE, Settings
 from stabilize_celery.testing.conformance.server import PrivateServer
 from stabilize_celery.transport.worker_command import worker_argv
 
@@ -39,10 +39,10 @@ class FleetError(Exception):
 class Fleet:
     """A context: a server and workers in process groups of their own, gone when it ends."""
 
-    def __init__(self, files: Sequence[Path], mode: str = PER_MESSAGE, acks: str = BROKER) -> None:
+    def __init__(self, files: Sequence[Path], mode: str = PER_MESSAGE, *, takes: bool = True) -> None:
         self._files = files
         self._mode = mode
-        self._acks = acks
+        self._takes = takes
         self._stack = ExitStack()
         self._workers: list[subprocess.Popen[bytes]] = []
         self.folder = Path()
@@ -94,7 +94,7 @@ class Fleet:
             "STABILIZE_REDIS_URL": self.settings.redis_url,
             "STABILIZE_BROKER_URL": self.settings.broker_url,
             "STABILIZE_MODE": self._mode,
-            "STABILIZE_ACKS": self._acks,
+            **({} if self._takes else {"STABILIZE_TAKE_MS": "0"}),
             "STABILIZE_TASK_MODULES": _TASK_MODULE,
             FILES: json.dumps([str(path.absolute()) for path in self._files]),
             JOURNAL: str(self.journal_file),

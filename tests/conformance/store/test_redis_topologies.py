@@ -1,7 +1,5 @@
 """Sentinel, Cluster and TLS: the same store where the server is not one plain server."""
 
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +22,7 @@ from tests.clusters import ask, cluster_of, wait_for
 from tests.conformance.store.registry_contract import LedgerContract, ReadingContract, begin, pages
 from tests.conformance.store.store_contract import SessionContract
 from tests.servers import RedisServer
-from tests.tls_proxy import tls_proxy
+from tests.tls_proxy import self_signed, tls_proxy
 from tests.unit.runtime.world import RecordingPublisher
 
 pytestmark = pytest.mark.real
@@ -367,12 +365,7 @@ def _master(sentinel: RedisServer) -> str:
 
 def test_tls(tmp_path: Path) -> None:
     """`rediss://` speaks TLS and checks the certificate that it is told to trust."""
-    openssl = shutil.which("openssl")
-    assert openssl, "openssl is missing: apt install openssl"
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subject = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1")
-    made = ("-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-out", str(certificate), "-days", "1")
-    subprocess.run([openssl, "req", *made, *subject], check=True, capture_output=True)
+    certificate, key = self_signed(tmp_path)
     with RedisServer() as server, tls_proxy(server.port, certificate, key) as port:
         store = RedisStore(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}")
         assert _try(store) == [1]

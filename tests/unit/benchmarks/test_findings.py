@@ -35,13 +35,13 @@ def test_ratios_are_medians_of_pairs_by_shape_and_mode(run: Comparison) -> None:
         "celery": measured(1.0, 3.0, 1.0),
         "celery_no_acks": measured(0.5, 1.0),
         "dbos": measured(4.0),
-        "per_message_acks": measured(2.5),
+        "per_message_delivered": measured(2.5),
         "per_message_with_others": measured(1.5),
     }
 
     results = told(run)
 
-    assert results["ratios_with_broker_acks"] == {"chain_50": {"per_message": 2.5}}
+    assert results["ratios_delivered"] == {"chain_50": {"per_message": 2.5}}
     assert results["ratios_with_others"] == {"chain_50": {"per_message": 1.5}}
     assert results["ratios"] == {"chain_50": {"per_message": 3.0}}
     assert results["ratios_without_acks"] == {"chain_50": {"per_message": 6.5}}

@@ -211,7 +211,11 @@ def test_a_broker_that_does_not_let_it_take_is_told_of_once(world: World, caplog
     ("url", "conf", "is_plain"),
     [
         ("redis://user:secret@host:6379/3", {}, True),
-        ("rediss://host:6379/0", {}, False),
+        ("rediss://host:6379/0", {}, True),
+        ("rediss://host:6379/0?ssl_cert_reqs=required&ssl_ca_certs=/ca.pem", {}, True),
+        ("rediss://host:6379/0?ssl_cert_reqs=CERT_REQUIRED", {}, False),
+        ("rediss://host:6379/0?ssl_check_hostname=", {}, False),
+        ("rediss://host:6379/0", {"broker_use_ssl": {"ssl_ca_certs": "/ca.pem"}}, False),
         ("redis://host:6379/0?ssl_cert_reqs=none", {}, False),
         ("redis://host:6379/0;redis://other:6379/0", {}, False),
         ("sentinel://host:26379/0", {}, False),
