@@ -94,8 +94,8 @@ class Settings:
 
     take_ms: int = 250
     """How long a turn lasts, from the begin of its delivery, in which a process takes messages off our queues itself
-    before Celery hands it one again; 0: Celery hands it each. Only where the broker is a plain Redis. Events for Flower
-    are sent as for any; Celery's own signals see the first message of a turn only, and its time limits all of it."""
+    before Celery hands it one again; 0: Celery hands it each. Only where the broker is a Redis. What Celery has around
+    a task (signals, events …) each has; its time limits clock a turn."""
     wait_ms: int = 1_000
     """Beside it, in prefork pools of workers that consume our queues only: how long a process waits itself for the next
     message, up to 10 s a turn, or once so long; 0: not."""

@@ -22,9 +22,9 @@ from stabilize_celery.runtime.survey import survey, unreadable
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import DueEntry, Store
 from stabilize_celery.store.errors import StoreError
+from stabilize_celery.transport.broker_place import names_of_its_own
 from stabilize_celery.transport.process import vault_of
 from stabilize_celery.transport.producer import ProducerPublisher
-from stabilize_celery.transport.publish import names_of_its_own
 
 __all__ = ["Check", "add_doctor", "check_findings", "check_server", "told_findings"]
 

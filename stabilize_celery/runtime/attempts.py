@@ -131,8 +131,9 @@ class Attempts:
                 continue
             message, following = following, None
             try:
-                with self.runner().going_on(message):
-                    _, following = self._attempt(message, turn)
+                with self.runner().going_on(message) as outcome:
+                    told, following = self._attempt(message, turn)
+                    outcome.note = told or "applied"
             except UnreachableError:
                 raise
             except Exception:
@@ -167,8 +168,8 @@ class Attempts:
         """Execute tasks that were claimed in the commit before; return the note, and a task that is to be claimed."""
         while isinstance(following, _Following):
             message = following.taken.claimed.message
-            with self.runner().going_on(message):
-                _, following = self._executed(message, following.taken, following.claim, sessions, turn)
+            with self.runner().going_on(message) as outcome:
+                outcome.note, following = self._executed(message, following.taken, following.claim, sessions, turn)
         return note, following
 
     def _executed(

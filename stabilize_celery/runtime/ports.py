@@ -10,7 +10,17 @@ from stabilize_celery.models.messages import CancelTask, Message, RunTask
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Post
 
-__all__ = ["Body", "Claim", "Outgoing", "Publisher", "RidingPublisher", "TaskRunner", "outgoing", "queue_of"]
+__all__ = [
+    "Body",
+    "Claim",
+    "Outcome",
+    "Outgoing",
+    "Publisher",
+    "RidingPublisher",
+    "TaskRunner",
+    "outgoing",
+    "queue_of",
+]
 
 
 class Outgoing(msgspec.Struct, frozen=True):
@@ -53,6 +63,12 @@ class Claim(msgspec.Struct, frozen=True):
     workflow_id: str
     name: str
     owner: str
+
+
+class Outcome(msgspec.Struct):
+    """What became of a message, in a few words, as its result is shown."""
+
+    note: str = ""
 
 
 class Body(Protocol):
@@ -98,8 +114,8 @@ class TaskRunner(Protocol):
         """Take note: the body has returned or raised."""
         ...
 
-    def going_on(self, message: RunTask) -> AbstractContextManager[None]:
-        """Make a task known that no broker has delivered: this process goes on with it, inside."""
+    def going_on(self, message: RunTask) -> AbstractContextManager[Outcome]:
+        """Make a task known that no broker has delivered: it is gone on with inside, and its outcome is set inside."""
         ...
 
 

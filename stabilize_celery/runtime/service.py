@@ -35,7 +35,7 @@ from stabilize_celery.runtime.finalizing import finalize
 from stabilize_celery.runtime.fusion import Fusion
 from stabilize_celery.runtime.observing import Observer
 from stabilize_celery.runtime.planning import plan_stage
-from stabilize_celery.runtime.ports import Body, Claim, Publisher, TaskRunner
+from stabilize_celery.runtime.ports import Body, Claim, Outcome, Publisher, TaskRunner
 from stabilize_celery.runtime.reading import read_workflow
 from stabilize_celery.runtime.recording import Recorder
 from stabilize_celery.runtime.submission import Submissions
@@ -64,9 +64,9 @@ class _NoRunner:
     def ended(self, claim: Claim) -> None:
         """Ignore."""
 
-    def going_on(self, message: RunTask) -> AbstractContextManager[None]:  # noqa: ARG002 - nobody is told
+    def going_on(self, message: RunTask) -> AbstractContextManager[Outcome]:  # noqa: ARG002 - nobody is told
         """Ignore."""
-        return nullcontext()
+        return nullcontext(Outcome())
 
 
 class Runtime:

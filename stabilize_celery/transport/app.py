@@ -21,16 +21,18 @@ from stabilize_celery.tasks.finalizers import Finalizer
 from stabilize_celery.tasks.options import OptionFields, TaskOptions
 from stabilize_celery.tasks.registry import TaskImplementation, TaskRegistry
 from stabilize_celery.telemetry.telemetry import Telemetry
+from stabilize_celery.transport.broker_place import databases_of_one_server, lists_url
 from stabilize_celery.transport.canvas_call import PREFIX as CANVAS_PREFIX
 from stabilize_celery.transport.canvas_call import resolve_canvas_task
 from stabilize_celery.transport.celery_call import PREFIX, resolve_celery_task
 from stabilize_celery.transport.celery_tasks import add_tasks
 from stabilize_celery.transport.logs import log_as_json
 from stabilize_celery.transport.process import Process, make_process, open_store, taking_from
-from stabilize_celery.transport.publish import CeleryPublisher, databases_of_one_server, plain_broker
+from stabilize_celery.transport.publish import CeleryPublisher
 from stabilize_celery.transport.reports import Reports
 from stabilize_celery.transport.stopping import Stopping
-from stabilize_celery.transport.turns import Delivered, TaskEvents, Turns
+from stabilize_celery.transport.surroundings import Surroundings
+from stabilize_celery.transport.turns import Delivered, Turns
 from stabilize_celery.transport.waiting import Waiting, Waits
 from stabilize_celery.transport.worker_steps import (
     add_queues,
@@ -93,7 +95,7 @@ class Stabilize:
         self._takes: tuple[str, Sequence[str]] | None = None
         self._is_ours_alone = False
         self._may_wait = False
-        self.events: TaskEvents | None = None
+        self.surroundings: Surroundings | None = None
         self.telemetry: Telemetry | None = None
         self.stopping: Stopping | None = None
         self._processes: dict[int, Process] = {}
@@ -206,10 +208,12 @@ class Stabilize:
         self.worker_id = _new_worker_id(node)
         self.stopping = Stopping()
 
-    def watch_turns(self, node: str, queues: Sequence[str], *, has_children: bool, may_wait: bool) -> None:
+    def watch_turns(
+        self, node: str, queues: Sequence[str], *, has_children: bool, may_take: bool, may_wait: bool
+    ) -> None:
         """Prepare for processes that go on with tasks by themselves: called once in a worker, before it forks."""
         self._may_wait = may_wait
-        broker = plain_broker(self.app) if self.settings.take_ms > 0 else None
+        broker = lists_url(self.app) if may_take and self.settings.take_ms > 0 else None
         ours = [name for name in queues if name in self.queues()]
         if broker is not None and ours:
             self._takes = (broker, ours)
@@ -218,7 +222,7 @@ class Stabilize:
             self._serves = frozenset(queues)
         if self._serves or self._takes:
             self.turns = Turns()
-            self.events = TaskEvents(self.app, node)
+            self.surroundings = Surroundings(self.app, node)
 
     def watch_work(self) -> None:
         """Prepare for the metrics and traces that the settings ask for: called once in a worker, before it forks."""
@@ -234,7 +238,7 @@ class Stabilize:
             self.settings,
             f"{self.worker_id}:{pid}",
             turns=self.turns,
-            events=self.events,
+            surroundings=self.surroundings,
             observer=self.telemetry.observer() if self.telemetry is not None else None,
             is_stopping=self._is_stopping,
         )

@@ -18,9 +18,10 @@ from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.messages import Message
 from stabilize_celery.runtime.apart import for_each
 from stabilize_celery.runtime.leases import is_owned_by
-from stabilize_celery.runtime.ports import Body, Claim
+from stabilize_celery.runtime.ports import Body, Claim, Outcome
 from stabilize_celery.store.contract import Store
-from stabilize_celery.transport.turns import TaskEvents, Turns
+from stabilize_celery.transport.surroundings import Surroundings
+from stabilize_celery.transport.turns import Turns
 
 __all__ = ["LONGEST_LOOK_S", "LocalClaims"]
 
@@ -51,7 +52,7 @@ class LocalClaims:
         is_ending: Whether this process was told to end; default: whether a pool's child was.
         is_stopping: Whether its worker was told to stop.
         turns: Where the main process learns what this one goes on with.
-        events: Where others learn of it; None: they do not want to.
+        surroundings: What Celery would have around it.
 
     """
 
@@ -63,14 +64,14 @@ class LocalClaims:
         is_ending: Callable[[], bool] = terminate_handler_fired,
         is_stopping: Callable[[], bool] = lambda: True,
         turns: Turns | None = None,
-        events: TaskEvents | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
         self._store = store
         self._look_every_s = min(look_every_s, LONGEST_LOOK_S)
         self._is_ending = is_ending
         self._is_stopping = is_stopping
         self._turns = turns
-        self._events = events
+        self._surroundings = surroundings
         self._bodies: dict[Claim, _Watched] = {}
         self._wake = threading.Event()
         self._is_idle = False
@@ -103,14 +104,14 @@ class LocalClaims:
         if self._is_ending():
             raise SystemExit
 
-    def going_on(self, message: Message) -> AbstractContextManager[None]:
-        """Make a message known that Celery has not delivered: to the main process, and to who watches with Flower."""
-        around = self._events.around(message) if self._events is not None and self._events.are_wanted else None
+    def going_on(self, message: Message) -> AbstractContextManager[Outcome]:
+        """Make a message known that Celery has not delivered: to the main process, and to whom Celery would tell."""
+        around = nullcontext(Outcome()) if self._surroundings is None else self._surroundings.around(message)
         if self._turns is None:
-            return around or nullcontext()
+            return around
         task_id, task_type = f"{message.workflow_id}/{message.name}", getattr(message, "task_type", "")
         known = self._turns.going_on(task_id, task_type, type(message).__name__)
-        return known if around is None else _inside(known, around)
+        return _inside(known, around)
 
     def look(self, older_than_s: float = 0.0) -> list[Claim]:
         """Look at the bodies that run for longer; ask those to stop whose claim is gone or time is over, return them.
@@ -189,9 +190,9 @@ class LocalClaims:
 
 
 @contextmanager
-def _inside(outer: AbstractContextManager[None], inner: AbstractContextManager[None]) -> Iterator[None]:
-    with outer, inner:
-        yield
+def _inside(outer: AbstractContextManager[None], inner: AbstractContextManager[Outcome]) -> Iterator[Outcome]:
+    with outer, inner as outcome:
+        yield outcome
 
 
 def _has_ended(fields: Mapping[str, bytes]) -> bool:

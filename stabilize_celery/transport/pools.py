@@ -10,12 +10,20 @@ from celery.concurrency import prefork
 from stabilize_celery.models.messages import RunTask
 from stabilize_celery.transport.publish import task_name
 
-__all__ = ["has_children", "jobs_in", "may_wait", "prefetched_per_process", "telling_queues"]
+__all__ = ["has_children", "jobs_in", "may_take", "may_wait", "prefetched_per_process", "telling_queues"]
 
 
 def has_children(worker: Any) -> bool:
     """Return whether a worker's pool are forked children, beside which its main process goes on."""
     return issubclass(worker.pool_cls, prefork.TaskPool) and bool(worker.use_eventloop)
+
+
+def may_take(worker: Any) -> bool:
+    """Return whether processes of a worker may take messages after the one that Celery has delivered.
+
+    Not where it replaces a child after so many deliveries: a body may need a process in which no other one has run.
+    """
+    return not worker.max_tasks_per_child
 
 
 def may_wait(worker: Any, app: Celery) -> bool:
@@ -24,11 +32,11 @@ def may_wait(worker: Any, app: Celery) -> bool:
     Not where Celery counts or clocks what a child does, or starts and stops children by how many deliveries there are:
     a whole turn is one delivery to it.
     """
-    if not has_children(worker):
+    if not (has_children(worker) and may_take(worker)):
         return False
     task = app.tasks[task_name(RunTask.__name__)]
     limits = (worker.time_limit, worker.soft_time_limit, task.time_limit, task.soft_time_limit)
-    return not any((*limits, worker.max_tasks_per_child, worker.max_concurrency))
+    return not any((*limits, worker.max_concurrency))
 
 
 def jobs_in(pool: Any) -> int:

@@ -19,8 +19,9 @@ from stabilize_celery.store.vault import Cipher, Vault
 from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.transport.claims import LocalClaims
 from stabilize_celery.transport.publish import CeleryPublisher
+from stabilize_celery.transport.surroundings import Surroundings
 from stabilize_celery.transport.taking import Taking
-from stabilize_celery.transport.turns import TaskEvents, Turns
+from stabilize_celery.transport.turns import Turns
 from stabilize_celery.transport.waiting import Waits
 
 __all__ = ["Process", "make_process", "open_store", "taking_from", "vault_of"]
@@ -81,12 +82,14 @@ def make_process(  # noqa: PLR0913 - all that a process has
     worker_id: str,
     *,
     turns: Turns | None = None,
-    events: TaskEvents | None = None,
+    surroundings: Surroundings | None = None,
     observer: Observer | None = None,
     is_stopping: Callable[[], bool] = lambda: True,
 ) -> Process:
     """Return a process that writes `worker_id` into its claims; the rest is as for `LocalClaims`."""
-    claims = LocalClaims(store, settings.lease_ms / 3000, is_stopping=is_stopping, turns=turns, events=events)
+    claims = LocalClaims(
+        store, settings.lease_ms / 3000, is_stopping=is_stopping, turns=turns, surroundings=surroundings
+    )
     redaction = Redaction(settings.redact_keys)
     executor = TaskExecutor(settings.max_output_bytes, redaction=redaction, ends_worker=_ends_worker)
     runtime = Runtime(store, registry, publisher, settings, worker_id, executor=executor, observer=observer)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
@@ -12,14 +11,12 @@ from stabilize_celery.errors import QueueError, redact_url
 from stabilize_celery.runtime.lanes import queue_and_step
 from stabilize_celery.runtime.ports import Outgoing
 from stabilize_celery.store.contract import Post
+from stabilize_celery.transport.broker_place import databases_of_one_server, names_of_its_own
 from stabilize_celery.transport.payloads import Payloads, readable
 
 __all__ = [
     "BATCH_SIZE",
     "CeleryPublisher",
-    "databases_of_one_server",
-    "names_of_its_own",
-    "plain_broker",
     "queue_named",
     "task_name",
 ]
@@ -40,46 +37,6 @@ def queue_named(app: Celery, name: str) -> Any:
         exchange = Exchange(name, type="direct")  # type: ignore[no-untyped-call]
         queues.add(Queue(name, exchange, routing_key=name))  # type: ignore[no-untyped-call]
     return queues[name]
-
-
-def databases_of_one_server(app: Celery, state_url: str) -> tuple[int, int] | None:
-    """Return the numbers of the broker's database and the state's if one server, and one user, has both; else None."""
-    broker, state = _one_redis(app, str(app.conf.broker_write_url or "")), _one_redis(app, state_url)
-    if broker is None or state is None or broker._replace(path="") != state._replace(path=""):
-        return None
-    numbers = [parts.path.strip("/") or "0" for parts in (broker, state)]
-    return (int(numbers[0]), int(numbers[1])) if all(number.isdecimal() for number in numbers) else None
-
-
-def plain_broker(app: Celery) -> str | None:
-    """Return the URL of the broker that workers read if it is one plain Redis: queues are lists of their names."""
-    url = str(app.conf.broker_read_url or "")
-    return url if _one_redis(app, url) is not None else None
-
-
-def _one_redis(app: Celery, url: str) -> SplitResult | None:
-    """Return the parts of a URL which says all that there is to know about one Redis; None: it is anything else."""
-    parts = urlsplit(url)
-    if ";" in url or app.conf.broker_use_ssl or names_of_its_own(app):
-        return None
-    options = parse_qsl(parts.query, keep_blank_values=True)
-    is_read_alike = parts.scheme == "rediss" and all(_means_the_same(*option) for option in options)
-    return parts if is_read_alike or (parts.scheme == "redis" and not options) else None
-
-
-def _means_the_same(name: str, value: str) -> bool:
-    """Return whether kombu and redis-py, which we speak to the server with, understand an option of TLS alike."""
-    return name in _FILES_OF_TLS or (name == "ssl_cert_reqs" and value in _CHECKS_OF_TLS)
-
-
-_FILES_OF_TLS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
-_CHECKS_OF_TLS = frozenset({"none", "optional", "required"})
-
-
-def names_of_its_own(app: Celery) -> dict[str, Any]:
-    """Return the options by which lists of a Redis bear other names than kombu gives them by default."""
-    options = app.conf.broker_transport_options or {}
-    return {name: options[name] for name in ("global_keyprefix", "priority_steps", "sep") if name in options}
 
 
 _WITH_LANES = ("redis", "memory")

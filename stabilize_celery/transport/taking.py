@@ -5,7 +5,7 @@ what the message itself costs us. So a delivery is the beginning of a turn: for 
 message from where Celery would, one at a time; a child of a prefork pool waits for it, too. Where broker and state are
 one server, the commit that ends a message takes the next one in the same EXEC (decision 015). Only off queues that are
 ours: what is lost with a process the ledger sends again. Main process and Flower learn of a message that was taken in
-the same way as of a task that is gone on with (`Turns`, `TaskEvents`).
+the same way as of a task that is gone on with (`Turns`, `Surroundings`).
 """
 
 import base64
@@ -22,6 +22,7 @@ from stabilize_celery.errors import EngineError, UnreachableError
 from stabilize_celery.models.messages import MESSAGE_TYPES, Message
 from stabilize_celery.runtime.lanes import STEPS, lane_of
 from stabilize_celery.runtime.next_message import HeadStart, Lookout, NextMessage, taking_next
+from stabilize_celery.runtime.ports import Outcome
 from stabilize_celery.store.contract import Peek, Take
 from stabilize_celery.store.lists import Lists
 from stabilize_celery.transport.celery_tasks import ForeignMessageError, message_of
@@ -59,7 +60,7 @@ class Taking:
         lists: The broker's.
         queues: Those of ours that this worker consumes.
         runtime: Handles what is taken.
-        going_on: Makes a message known that no broker has delivered, inside.
+        going_on: Makes a message known that no broker has delivered; its outcome is set inside.
         turn_ms: How long a turn lasts that does not wait, from the begin of its delivery; what was taken is always
             finished.
         waits: Lets a turn wait for messages, if this process may: see `Waits`.
@@ -74,7 +75,7 @@ class Taking:
         lists: Lists,
         queues: Sequence[str],
         runtime: Handles,
-        going_on: Callable[[Message], AbstractContextManager[None]],
+        going_on: Callable[[Message], AbstractContextManager[Outcome]],
         turn_ms: int,
         *,
         waits: Waits | None = None,
@@ -129,8 +130,8 @@ class Taking:
             lambda: self._wanted(turn), begun, self._opening, self._lookout, lambda: self._may_go_on(turn)
         )
         try:
-            with self._going_on(message), taking_next(following):
-                self._runtime.handle(message)
+            with self._going_on(message) as outcome, taking_next(following):
+                outcome.note = self._runtime.handle(message)
         except BaseException:
             if following.taken is not None:
                 # If that can't be either, it is owed like anything that is lost on its way.

@@ -1,31 +1,20 @@
-"""Tasks that a process goes on with (mode `continuation`): Celery knows nothing of them, so they are told of here.
+"""Messages that a process handles though Celery has not delivered them: its worker's main process learns of them here.
 
-What runs is written into memory that a worker's main process shares with its children: it extends their leases, and
-reports them lost if the child dies. Flower sees them by the same events that Celery sends for a delivery.
+What runs is written into memory that it shares with its children: it extends their leases, and reports them lost if the
+child dies.
 """
 
-import logging
 import mmap
 import os
 import struct
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
 from billiard.process import current_process
-from celery import Celery
 
-from stabilize_celery.models.messages import Message
-from stabilize_celery.runtime.ports import outgoing
-from stabilize_celery.transport.payloads import readable
-from stabilize_celery.transport.publish import task_name
-
-__all__ = ["Delivered", "Going", "TaskEvents", "Turns"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["Delivered", "Going", "Turns"]
 
 _SLOTS = 1_024
 _SIZE = 1_024
@@ -127,70 +116,3 @@ class _GoingOnInChild(AbstractContextManager[None]):
 
     def __exit__(self, *_: object) -> None:
         self._shared[self._at : self._at + 2] = b"\0\0"
-
-
-class TaskEvents:
-    """Sends the events of a delivery for a task that was not delivered. Made before the processes are forked.
-
-    Args:
-        hostname: The worker's name, as in the events that it sends itself.
-
-    """
-
-    def __init__(self, app: Celery, hostname: str) -> None:
-        self._app = app
-        self._hostname = hostname
-        self._main_pid = os.getpid()
-        self._own: tuple[int, Any] = 0, None
-        """A process that was forked, and the dispatcher that it keeps."""
-        self._wanted = mmap.mmap(-1, 1)
-
-    @property
-    def are_wanted(self) -> bool:
-        """Whether the worker tells of its tasks; set by its main process, for the children that it has forked, too."""
-        return self._wanted[0] == 1
-
-    @are_wanted.setter
-    def are_wanted(self, wanted: bool) -> None:
-        self._wanted[0] = int(wanted)
-
-    @contextmanager
-    def around(self, message: Message) -> Iterator[None]:
-        """Tell that a message was received and starts, then that it has succeeded; its outcome is in the workflow."""
-        sent = outgoing(message, "")
-        began = time.monotonic()
-        fields = {"name": task_name(sent.kind), "args": "()", "kwargs": readable(sent.kwargs), "retries": 0}
-        self._tell(sent.task_id, {"task-received": fields, "task-started": {}})
-        yield
-        ended = {"result": "'continued'", "runtime": time.monotonic() - began}
-        self._tell(sent.task_id, {"task-succeeded": ended})
-
-    def _tell(self, task_id: str, events: Mapping[str, Mapping[str, object]]) -> None:
-        try:
-            with self._dispatcher() as dispatcher:
-                for kind, fields in events.items():
-                    dispatcher.send(kind, uuid=task_id, root_id=task_id, parent_id=None, **fields)
-                dispatcher.flush(errors=False)
-        except Exception:
-            self._own = 0, None
-            # Who watches sees less; the work goes on.
-            logger.warning("%s of %s could not be told", " and ".join(events), task_id, exc_info=True)
-
-    def _dispatcher(self) -> AbstractContextManager[Any]:
-        """Return what sends events: a child keeps one, at half the cost; threads and greenlets share a pool."""
-        pid = os.getpid()
-        if pid == self._main_pid:
-            shared: AbstractContextManager[Any] = self._app.events.default_dispatcher(hostname=self._hostname)
-            return shared
-        if self._own[0] != pid:
-            connection = self._app.connection_for_write()
-            self._own = (
-                pid,
-                self._app.events.Dispatcher(
-                    connection,
-                    hostname=self._hostname,
-                    buffer_while_offline=False,
-                    buffer_group=frozenset({"task"}),
-                ),
-            )
-        return nullcontext(self._own[1])

@@ -19,6 +19,7 @@ from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Store
 from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.telemetry.telemetry import Telemetry
+from stabilize_celery.transport.broker_place import names_of_its_own
 from stabilize_celery.transport.canvas_call import canvas_task_names
 from stabilize_celery.transport.celery_call import celery_task_names
 from stabilize_celery.transport.celery_tasks import SUBMIT
@@ -26,18 +27,20 @@ from stabilize_celery.transport.duty import Duty
 from stabilize_celery.transport.pools import (
     has_children,
     jobs_in,
+    may_take,
     may_wait,
     prefetched_per_process,
     telling_queues,
 )
 from stabilize_celery.transport.process import vault_of
-from stabilize_celery.transport.publish import names_of_its_own, queue_named, task_name
+from stabilize_celery.transport.publish import queue_named, task_name
 from stabilize_celery.transport.queues import lengths_on
 from stabilize_celery.transport.reconnecting import reconnecting
 from stabilize_celery.transport.reports import Reports
 from stabilize_celery.transport.request import LedgerRequest
 from stabilize_celery.transport.stopping import Stopping
-from stabilize_celery.transport.turns import TaskEvents, Turns
+from stabilize_celery.transport.surroundings import Surroundings
+from stabilize_celery.transport.turns import Turns
 from stabilize_celery.transport.upkeep import Attempt, Upkeep, fleet_line
 from stabilize_celery.transport.waiting import Waiting
 
@@ -70,7 +73,7 @@ class WorkerBridge(Protocol):
     reports: Reports
     worker_id: str
     turns: Turns | None
-    events: TaskEvents | None
+    surroundings: Surroundings | None
     waiting: Waiting | None
     stopping: Stopping | None
     telemetry: Telemetry | None
@@ -107,7 +110,9 @@ class WorkerBridge(Protocol):
         """Prepare for the metrics and traces that the settings ask for."""
         ...
 
-    def watch_turns(self, node: str, queues: Sequence[str], *, has_children: bool, may_wait: bool) -> None:
+    def watch_turns(
+        self, node: str, queues: Sequence[str], *, has_children: bool, may_take: bool, may_wait: bool
+    ) -> None:
         """Prepare for processes that go on with tasks by themselves."""
         ...
 
@@ -136,6 +141,7 @@ class WorkerStep(bootsteps.StartStopStep):
             worker.hostname,
             list(known.consume_from),
             has_children=has_children(worker),
+            may_take=may_take(worker),
             may_wait=may_wait(worker, self.bridge.app),
         )
         self._heed_who_watches()
@@ -191,8 +197,8 @@ class WorkerStep(bootsteps.StartStopStep):
         return upkeep.keeper_round()
 
     def _heed_who_watches(self) -> None:
-        if self.bridge.events is not None:
-            self.bridge.events.are_wanted = sends_task_events(self._worker)
+        if self.bridge.surroundings is not None:
+            self.bridge.surroundings.events.are_wanted = sends_task_events(self._worker)
 
     def _on_delivered(self) -> None:
         for delivered in self.bridge.waiting.delivered() if self.bridge.waiting is not None else ():

@@ -24,6 +24,7 @@ from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Filter
 from stabilize_celery.tasks.registry import TaskRegistry
+from stabilize_celery.transport.broker import broker_settings
 from stabilize_celery.transport.process import open_store
 from stabilize_celery.transport.publish import CeleryPublisher
 from tests.servers import RedisServer
@@ -100,6 +101,8 @@ class Fleet:
         chosen = Settings.from_env(self.env)
         self.store = open_store(self.state_url, chosen)
         self.celery = Celery("producer", broker=self.broker_url, set_as_current=False)
+        if "?master=" in self.broker_url:
+            self.celery.conf.update(broker_settings(self.broker_url, 5.0))
         publisher = CeleryPublisher(self.celery)
         self.runtime = Runtime(self.store, TaskRegistry(), publisher, chosen, "producer")
         Fleet.at_work.append(self)

@@ -18,8 +18,11 @@ from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.tasks.cancellation import is_cancellation_requested
 from stabilize_celery.tasks.task import Task
 from stabilize_celery.transport.app import Stabilize
+from stabilize_celery.transport.broker import broker_settings
 
 app = Celery("shop", broker=os.environ["SHOP_BROKER"])
+if "?master=" in os.environ["SHOP_BROKER"]:
+    app.conf.update(broker_settings(os.environ["SHOP_BROKER"], 5.0))
 stabilize = Stabilize(app, redis_url=os.environ["SHOP_STATE"])
 journal = Path(os.environ["SHOP_JOURNAL"])
 

@@ -328,6 +328,33 @@ def test_what_is_encrypted_on_its_way_is_taken_as_well(
         fleet.stop()
 
 
+def test_behind_sentinels_messages_are_taken_from_the_master(
+    new_fleet: Callable[..., Fleet], server: RedisServer
+) -> None:
+    """Broker and state on it: Celery delivers what makes a process begin to wait."""
+    with RedisServer(sentinel=[f"monitor shop 127.0.0.1 {server.port} 1"]) as sentinel:
+        urls = [f"sentinel://127.0.0.1:{sentinel.port}/{number}?master=shop" for number in range(2)]
+        fleet = new_fleet(**WAITS, broker=urls[0], state=urls[1])
+        worker = fleet.start_worker(*TAKES, concurrency=1)
+
+        done = fleet.ended(submit_chain(fleet, *["work"] * 10))
+
+        assert done.status.name == "SUCCEEDED"
+        assert received(worker) == 1
+        fleet.stop()
+
+
+def test_a_process_that_is_replaced_after_each_task_takes_no_more(new_fleet: Callable[..., Fleet]) -> None:
+    """A body that needs a fresh process gets one."""
+    fleet = new_fleet(take_ms="5000")
+    fleet.start_worker("--max-tasks-per-child", "1", concurrency=1)
+
+    done = fleet.ended(submit_chain(fleet, "work", "work", "work"), 60)
+
+    assert done.status.name == "SUCCEEDED"
+    assert len({one["pid"] for at in range(3) for one in fleet.journal("start", f"s{at}")}) == 3
+
+
 def test_inspect_tells_what_a_process_has_taken(new_fleet: Callable[..., Fleet]) -> None:
     """A task that takes long is seen, though Celery has not delivered it."""
     fleet = new_fleet(**WAITS)

@@ -15,7 +15,7 @@ from stabilize_celery.runtime.executor import TaskExecutor
 from stabilize_celery.runtime.findings import Finding
 from stabilize_celery.runtime.keeper import Keeper
 from stabilize_celery.runtime.leases import Leases
-from stabilize_celery.runtime.ports import Body, Claim, Outgoing
+from stabilize_celery.runtime.ports import Body, Claim, Outcome, Outgoing
 from stabilize_celery.runtime.probes import PROBE
 from stabilize_celery.runtime.running import RunningBody
 from stabilize_celery.runtime.service import Runtime
@@ -231,10 +231,10 @@ class SimulatedWorker:
         for claim in [claim for claim, held in self.claims.items() if held == (actor, None)]:
             del self.claims[claim]
 
-    def going_on(self, message: Message) -> AbstractContextManager[None]:
+    def going_on(self, message: Message) -> AbstractContextManager[Outcome]:
         """Take note: a process goes on with what it did not get from the broker."""
         self.log(f"{self.name} goes on with {message.workflow_id}/{message.name}")
-        return nullcontext()
+        return nullcontext(Outcome())
 
     # -- threads of the main process ---------------------------------------------------------------------------------
 

@@ -12,8 +12,8 @@ from stabilize_celery.client import Client
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.redis_store import RedisStore
+from stabilize_celery.transport.broker_place import names_of_its_own
 from stabilize_celery.transport.process import vault_of
-from stabilize_celery.transport.publish import names_of_its_own
 from tests.servers import RedisServer
 from tests.unit.cli.conftest import Program
 from tests.unit.client.world import stage, workflow

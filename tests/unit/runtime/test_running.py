@@ -23,7 +23,7 @@ from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.leases import Leases
-from stabilize_celery.runtime.ports import Body, Claim, Outgoing
+from stabilize_celery.runtime.ports import Body, Claim, Outcome, Outgoing
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.memory import MemoryStore
@@ -87,8 +87,8 @@ class Watcher:
     def ended(self, claim: Claim) -> None:
         assert claim == self.claim
 
-    def going_on(self, message: Message) -> AbstractContextManager[None]:
-        return nullcontext()
+    def going_on(self, message: Message) -> AbstractContextManager[Outcome]:
+        return nullcontext(Outcome())
 
     def run(self, **more: Any) -> Watcher:
         stage = StageExecution(ref_id="a", type="t", name="a", tasks=[TaskExecution.create("job", "job")], **more)

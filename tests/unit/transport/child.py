@@ -15,6 +15,7 @@ from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.runtime.ports import Outcome
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import FUSED, Settings
 from stabilize_celery.store.redis_store import RedisStore, open_lists
@@ -78,9 +79,9 @@ class Child:
         waits = Waits(self.waiting, 50, looks=self.settings.mode == FUSED)
         Taking(self.lists, QUEUES, self, self.going_on, 250, waits=waits, databases=(0, 0)).go_on()
 
-    def going_on(self, message: Message) -> AbstractContextManager[None]:
+    def going_on(self, message: Message) -> AbstractContextManager[Outcome]:
         self.meanwhile(message)
-        return nullcontext()
+        return nullcontext(Outcome())
 
     def run(self, *workflows: Workflow) -> list[Workflow]:
         handles = [self.client.start(workflow) for workflow in workflows]

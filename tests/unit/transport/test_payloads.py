@@ -22,7 +22,7 @@ from stabilize_celery.runtime.ports import outgoing
 from stabilize_celery.store.contract import Transaction
 from stabilize_celery.store.redis_store import RedisStore
 from stabilize_celery.transport.payloads import Payloads, readable
-from stabilize_celery.transport.publish import CeleryPublisher, databases_of_one_server
+from stabilize_celery.transport.publish import CeleryPublisher
 
 QUEUE = "stabilize.work"
 AWKWARD = RunTask(
@@ -108,31 +108,6 @@ def test_a_queue_with_rules_of_its_own_is_left_to_kombu(redis_url: str, options:
     publisher = CeleryPublisher(app(redis_url, task_queues=[queue]), redis_url)
 
     assert publisher.riding([outgoing(PLAIN, QUEUE)]) is None
-
-
-@pytest.mark.parametrize(
-    ("broker", "state", "expected"),
-    [
-        ("redis://h:1/0", "redis://h:1/1", (0, 1)),
-        ("redis://h:1", "redis://h:1", (0, 0)),
-        ("redis://u:p@h:1/2", "redis://u:p@h:1/2", (2, 2)),
-        ("redis://u:p@h:1/2", "redis://v:p@h:1/2", None),
-        ("redis://h:1/0", "redis://h:2/0", None),
-        ("rediss://h:1/0", "redis://h:1/0", None),
-        ("rediss://h:1/0?ssl_ca_certs=a", "rediss://h:1/1?ssl_ca_certs=a", (0, 1)),
-        ("rediss://h:1/0?ssl_ca_certs=a", "rediss://h:1/1?ssl_ca_certs=b", None),
-        ("redis://h:1/0?socket_timeout=1", "redis://h:1/0?socket_timeout=1", None),
-        ("amqp://h:1//", "redis://h:1/0", None),
-        ("sentinel://h:1/0", "sentinel://h:1/0", None),
-        ("redis://h:1/0;redis://g:1/0", "redis://h:1/0", None),
-        ("redis://h:1/0", "", None),
-    ],
-)
-def test_a_commit_sends_only_where_one_server_has_both(
-    broker: str, state: str, expected: tuple[int, int] | None
-) -> None:
-    """By name, port and user: what can't be told from the URLs is not assumed."""
-    assert databases_of_one_server(app(broker), state) == expected
 
 
 @pytest.fixture

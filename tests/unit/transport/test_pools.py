@@ -10,7 +10,7 @@ from celery import Celery
 from celery.concurrency import prefork, solo, thread
 
 from stabilize_celery.transport.app import Stabilize
-from stabilize_celery.transport.pools import may_wait, prefetched_per_process, telling_queues
+from stabilize_celery.transport.pools import may_take, may_wait, prefetched_per_process, telling_queues
 
 
 @pytest.fixture(name="app")
@@ -54,6 +54,12 @@ def test_children_of_a_prefork_pool_may_wait(app: Celery) -> None:
 def test_not_where_celery_counts_or_clocks_deliveries(app: Celery, fields: dict[str, Any]) -> None:
     """To it a turn is one; and other pools have no children."""
     assert not may_wait(worker(**fields), app)
+
+
+@pytest.mark.parametrize(("most", "may"), [(None, True), (0, True), (1, False), (100, False)])
+def test_nothing_is_taken_where_celery_replaces_children_after_so_many_tasks(most: int | None, may: bool) -> None:
+    """A body may need a process in which no other one has run."""
+    assert may_take(worker(max_tasks_per_child=most)) is may
 
 
 @pytest.mark.parametrize("limit", ["time_limit", "soft_time_limit"])

@@ -15,7 +15,7 @@ from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.messages import Message, StartStage
 from stabilize_celery.runtime.lanes import lane_of
 from stabilize_celery.runtime.next_message import NextMessage, has_next, taking_next
-from stabilize_celery.runtime.ports import Outgoing, outgoing
+from stabilize_celery.runtime.ports import Outcome, Outgoing, outgoing
 from stabilize_celery.runtime.unit import Sessions
 from stabilize_celery.store.contract import Peek, Post, Take, Transaction
 from stabilize_celery.store.redis_store import RedisStore, open_lists
@@ -78,8 +78,8 @@ class World:
             self.lists, (CONTROL, WORK), self, self.going_on, 250, waits=Waits(self.waiting, 50), databases=databases
         ).go_on()
 
-    def going_on(self, message: Message) -> AbstractContextManager[None]:
-        return nullcontext()
+    def going_on(self, message: Message) -> AbstractContextManager[Outcome]:
+        return nullcontext(Outcome())
 
     def send(self, *messages: Message | str, queue: str = CONTROL) -> None:
         sent = [Outgoing(one, "1", {}, queue) if isinstance(one, str) else outgoing(one, queue) for one in messages]

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import suppress
 
-import pytest
 from billiard import get_context
-from celery import Celery
 
-from stabilize_celery.models.messages import RunTask
-from stabilize_celery.transport.turns import TaskEvents, Turns
+from stabilize_celery.transport.turns import Turns
 
 
 def _go_on(turns: Turns, has_begun: object, may_end: object) -> None:
@@ -57,51 +52,3 @@ def test_one_may_begin_inside_another() -> None:
         assert [one.task_id for one in turns.all()] == ["wf/Run:b..0"]
 
     assert turns.all() == []
-
-
-def test_what_can_not_be_told_does_not_stop_the_work() -> None:
-    """A broker that is away costs those who watch their view, and nobody else anything."""
-    app = Celery("test", broker="redis://127.0.0.1:1/0", set_as_current=False)
-    app.conf.broker_transport_options = {"max_retries": 0}
-    message = RunTask(workflow_id="w", ref_id="a", thread="t", task_index=0, task_type="charge")
-
-    with TaskEvents(app, "worker@here").around(message):
-        done = True
-
-    assert done
-
-
-def _in_child(act: Callable[[], None]) -> None:
-    child = get_context("fork").Process(target=act)
-    child.start()
-    child.join(60)
-    assert child.exitcode == 0
-
-
-@pytest.mark.parametrize("run", [_in_child, lambda act: act()], ids=["child", "main"])
-def test_a_task_that_is_gone_on_with_is_seen_like_a_delivery(
-    redis_url: str, run: Callable[[Callable[[], None]], None]
-) -> None:
-    """Received, started, succeeded, under its own id: what Flower shows."""
-    app = Celery("test", broker=redis_url, set_as_current=False)
-    message = RunTask(workflow_id="w", ref_id="a", thread="t", task_index=0, task_type="charge")
-    seen: list[tuple[str, str]] = []
-
-    with app.connection() as connection:
-        receiver = app.events.Receiver(
-            connection, handlers={"*": lambda event: seen.append((event["type"], event["uuid"]))}
-        )
-        with receiver.consumer_context() as (own, _, _):
-            with suppress(TimeoutError):
-                own.drain_events(timeout=0.2)  # subscribes
-            events = TaskEvents(app, "worker@here")
-
-            def handle() -> None:
-                with events.around(message):
-                    pass
-
-            run(handle)
-            while len(seen) < 3:
-                own.drain_events(timeout=30)
-
-    assert seen == [(kind, "w/Run:t..0") for kind in ("task-received", "task-started", "task-succeeded")]
