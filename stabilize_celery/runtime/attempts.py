@@ -33,10 +33,12 @@ from stabilize_celery.runtime.hydrate import context_queries, stage_of, visible_
 from stabilize_celery.runtime.lanes import queue_and_step
 from stabilize_celery.runtime.next_message import nothing_waits
 from stabilize_celery.runtime.ports import Claim, TaskRunner, queue_of
+from stabilize_celery.runtime.prepared import Publishing, event_fields
 from stabilize_celery.runtime.rates import RATE_LIMIT
 from stabilize_celery.runtime.recording import Recorder
 from stabilize_celery.runtime.running import RunningBody, call_on_cancel
-from stabilize_celery.runtime.unit import Publishing, Sessions, UnitOfWork, event_fields
+from stabilize_celery.runtime.sessions import Sessions
+from stabilize_celery.runtime.unit import UnitOfWork
 from stabilize_celery.settings import CONTINUATION, Settings
 from stabilize_celery.store.contract import Transaction
 from stabilize_celery.tasks.cancellation import CANCELLED, CLAIM_LOST, CancellationToken, bind_token

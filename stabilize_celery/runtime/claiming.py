@@ -16,8 +16,10 @@ from stabilize_celery.models.messages import CancelTask, RunTask, SettleWorkflow
 from stabilize_celery.runtime.fusion import Taken
 from stabilize_celery.runtime.hydrate import context_queries
 from stabilize_celery.runtime.next_message import with_peek
+from stabilize_celery.runtime.prepared import prepare
 from stabilize_celery.runtime.rates import wait_for_turn_ms
-from stabilize_celery.runtime.unit import Conflict, Sessions, UnitOfWork
+from stabilize_celery.runtime.sessions import Sessions
+from stabilize_celery.runtime.unit import Conflict, UnitOfWork
 from stabilize_celery.settings import Settings
 from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.tasks.task import Task
@@ -106,7 +108,7 @@ class Claimer:
                 if decision.is_empty:
                     return Taken(decision.call, sessions.read(slot, queries, watch), watch)
                 handled = sessions.handled(slot, message.name)
-                prepared = self.unit.prepare(decision, sessions.now_ms(slot), message.name, handled)
+                prepared = prepare(decision, sessions.now_ms(slot), message.name, handled, self.unit.settings)
                 transaction = with_peek(prepared.transaction, self.clock_us())
                 answer = sessions.of(slot).commit_and_read(transaction, queries, watch)
             except Conflict:

@@ -29,7 +29,7 @@ from stabilize_celery.engine.steps import (
 )
 from stabilize_celery.runtime.definitions import Definitions, Parts
 from stabilize_celery.runtime.drafted_hash import DraftedHash
-from stabilize_celery.runtime.unit import Handled
+from stabilize_celery.runtime.prepared import Handled
 from stabilize_celery.store.contract import Drop, Due, LedgerChange, Put, Session, Transaction
 
 __all__ = ["Draft", "UnfitError"]

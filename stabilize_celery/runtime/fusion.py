@@ -40,7 +40,9 @@ from stabilize_celery.runtime.draft import Draft, UnfitError
 from stabilize_celery.runtime.lanes import Urgency
 from stabilize_celery.runtime.next_message import has_next, with_peek
 from stabilize_celery.runtime.ports import queue_of
-from stabilize_celery.runtime.unit import Conflict, Prepared, Publishing, Sessions, UnitOfWork, not_committed
+from stabilize_celery.runtime.prepared import Prepared, Publishing, prepare
+from stabilize_celery.runtime.sessions import Sessions
+from stabilize_celery.runtime.unit import Conflict, UnitOfWork, not_committed
 from stabilize_celery.settings import Settings
 
 __all__ = ["Fusion", "GoingOn", "Kept", "Seed", "Taken"]
@@ -322,7 +324,7 @@ class _Fused:
     def _take(self, decision: Decision, own: str) -> None:
         if decision.is_empty and decision.keeps_entry:
             return
-        prepared = self._unit.prepare(decision, self.draft.now_us // 1000, own, self.draft.handled(own))
+        prepared = prepare(decision, self.draft.now_us // 1000, own, self.draft.handled(own), self._unit.settings)
         where = self.draft.add(prepared.transaction)
         for one in prepared.publishes:
             if one.wanted is not always:

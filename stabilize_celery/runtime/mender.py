@@ -15,7 +15,8 @@ from stabilize_celery.runtime.inspection import Scope, inspect, inspect_entries
 from stabilize_celery.runtime.lock_audit import audit_owner
 from stabilize_celery.runtime.lookover import LookedOver, Subject, look_over
 from stabilize_celery.runtime.ports import Publisher
-from stabilize_celery.runtime.unit import Conflict, Sessions, UnitOfWork
+from stabilize_celery.runtime.sessions import Sessions
+from stabilize_celery.runtime.unit import Conflict, UnitOfWork
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Store, Transaction
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stabilize_celery.engine.steps import Commit, Decision, Handling, Plan, Read, SetFields, Slot
-from stabilize_celery.runtime.unit import Sessions, UnitOfWork, WorkDone
+from stabilize_celery.runtime.sessions import Sessions
+from stabilize_celery.runtime.unit import UnitOfWork, WorkDone
 from tests.simulation.random_graphs import WILD, definitions
 from tests.simulation.stories import CALM
 from tests.simulation.test_random_graphs import Play, looking

@@ -46,6 +46,8 @@ _RUN_TASK = "engine/handlers/run_task.py"
 _SETTLE = "engine/handlers/settle_workflow.py"
 _RESULTS = "engine/results.py"
 _LOCKS = "engine/locks.py"
+_PREPARED = "runtime/prepared.py"
+_SESSIONS = "runtime/sessions.py"
 _UNIT = "runtime/unit.py"
 _TAKING = "transport/taking.py"
 _FOLLOWING = "engine/following.py"
@@ -56,12 +58,12 @@ _LEASES = "runtime/leases.py"
 _UNIT_OF_WORK = (
     ("a duplicate is handled again", _HANDLER, "    if not entry.exists:\n", "    if False:\n"),
     ("what has ended is handled all the same", _HANDLER, "if not workflow.is_live and", "if False and"),
-    ("the own entry stays", _UNIT, "if own is not None and (own in decision.forgets or not", "if False and (not"),
+    ("the own entry stays", _PREPARED, "if own is not None and (own in decision.forgets or not", "if False and (not"),
     (
         "what follows is published, but not owed",
-        _UNIT,
-        "ledger.append(self._entry(owed, queue, now_ms, looked_at_ms))",
-        "self._entry(owed, queue, now_ms, looked_at_ms)",
+        _PREPARED,
+        "ledger.append(_entry(owed, queue, now_ms, looked_at_ms, settings.republish_ms))",
+        "_entry(owed, queue, now_ms, looked_at_ms, settings.republish_ms)",
     ),
     (
         "what is owed has no time at which somebody looks",
@@ -309,7 +311,7 @@ _SHARING = (
     ),
     (
         "what is read ahead again has the session of the first time",
-        _UNIT,
+        _SESSIONS,
         "        self.of(slot)  # the one that was open may have gone over to a message that nobody took\n",
         "",
     ),
@@ -399,7 +401,7 @@ _SHARING = (
     ),
     (
         "what is read ahead for the next message is not watched",
-        _UNIT,
+        _SESSIONS,
         "session.commit_and_read(transaction, read.queries, read.watch)",
         "session.commit_and_read(transaction, read.queries)",
     ),

@@ -11,7 +11,7 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.steps import Hash, Slot, workflow_slot
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.messages import CompleteStage, Message, RunTask, SettleWorkflow, StartStage
-from stabilize_celery.runtime.unit import Sessions
+from stabilize_celery.runtime.sessions import Sessions
 from stabilize_celery.settings import PER_MESSAGE
 from stabilize_celery.store.contract import Transaction
 from tests.unit.transport.child import Child, chain, statuses

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from billiard import get_context
 from celery import Celery, current_task
+from celery.app import trace
 from celery.signals import task_failure, task_postrun, task_prerun, task_success
 from celery.utils.log import get_task_logger
 
@@ -107,13 +108,22 @@ def test_signals_tell_of_what_was_raised(surroundings: Surroundings) -> None:
 
 @pytest.mark.parametrize(("level", "lines"), [(logging.INFO, 1), (logging.WARNING, 0)])
 def test_each_has_its_line_in_the_log(
-    surroundings: Surroundings, caplog: pytest.LogCaptureFixture, level: int, lines: int
+    surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch, level: int, lines: int
 ) -> None:
     """As Celery logs a delivery, where it would."""
-    with caplog.at_level(level, "celery.app.trace"):
+    told: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    # A program that sets up logging may have switched off those that were there.
+    monkeypatch.setattr(trace.logger, "disabled", False)
+    monkeypatch.setattr(trace.logger, "handlers", [handler])
+    before = trace.logger.level
+    trace.logger.setLevel(level)
+    try:
         handled(surroundings, RUN)
+    finally:
+        trace.logger.setLevel(before)
 
-    told = [record.getMessage() for record in caplog.records]
     assert len(told) == lines
     assert all(line.startswith(f"Task stabilize.RunTask[{RUN_ID}] succeeded in 0.") for line in told)
     assert all(line.endswith("s: 'SUCCEEDED'") for line in told)

@@ -16,7 +16,7 @@ from stabilize_celery.models.messages import Message, StartStage
 from stabilize_celery.runtime.lanes import lane_of
 from stabilize_celery.runtime.next_message import NextMessage, has_next, taking_next
 from stabilize_celery.runtime.ports import Outcome, Outgoing, outgoing
-from stabilize_celery.runtime.unit import Sessions
+from stabilize_celery.runtime.sessions import Sessions
 from stabilize_celery.store.contract import Peek, Post, Take, Transaction
 from stabilize_celery.store.redis_store import RedisStore, open_lists
 from stabilize_celery.transport.publish import CeleryPublisher
