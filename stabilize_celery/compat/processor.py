@@ -28,8 +28,8 @@ from stabilize_celery.runtime.probes import PROBE
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.store.memory import MemoryStore
 from stabilize_celery.tasks.registry import TaskRegistry
-from stabilize_celery.transport.celery_tasks import message_of, split_task_id
 from stabilize_celery.transport.claims import LocalClaims
+from stabilize_celery.transport.incoming import message_of, split_task_id
 
 __all__ = ["QueueProcessor", "QueueProcessorConfig", "register_all_handlers"]
 

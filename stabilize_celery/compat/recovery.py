@@ -9,7 +9,7 @@ from stabilize_celery.compat.store import RedisWorkflowStore
 from stabilize_celery.runtime.keeper import Keeper
 from stabilize_celery.runtime.ports import Outgoing
 from stabilize_celery.runtime.probes import PROBE
-from stabilize_celery.transport.celery_tasks import split_task_id
+from stabilize_celery.transport.incoming import split_task_id
 
 __all__ = ["RecoveryResult", "WorkflowRecovery", "recover_on_startup"]
 

@@ -13,6 +13,7 @@ from celery.signals import celeryd_init
 from typing_extensions import Unpack
 
 from stabilize_celery.errors import ConfigurationError, redact_url
+from stabilize_celery.models.messages import Message
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import FUSED, JSON, LEDGER, Settings
 from stabilize_celery.store.contract import Store
@@ -32,6 +33,7 @@ from stabilize_celery.transport.publish import CeleryPublisher
 from stabilize_celery.transport.reports import Reports
 from stabilize_celery.transport.stopping import Stopping
 from stabilize_celery.transport.surroundings import Surroundings
+from stabilize_celery.transport.taking import Begun
 from stabilize_celery.transport.turns import Delivered, Turns
 from stabilize_celery.transport.waiting import Waiting, Waits
 from stabilize_celery.transport.worker_steps import (
@@ -183,11 +185,16 @@ class Stabilize:
         settings = self.settings
         return list(dict.fromkeys((settings.control_queue, settings.work_queue, *self._queues.values())))
 
-    def go_on(self, delivered: Delivered) -> None:
-        """Take what waits on the broker, if this worker's processes do that; see `Taking`."""
+    def begin(self, message: Message) -> Begun:
+        """Handle a delivery, with which a turn begins if this worker's processes take messages; see `Taking`."""
+        process = self.process()
+        return Begun(process.runtime.handle(message)) if process.taking is None else process.taking.begin(message)
+
+    def go_on(self, begun: Begun, delivered: Delivered) -> None:
+        """Take what waits on the broker, if this worker's processes do that."""
         taking = self.process().taking
         if taking is not None:
-            taking.go_on(delivered)
+            taking.go_on(begun, delivered)
 
     def process(self) -> Process:
         """Return what this process holds; made at the first call in each process, so never shared over a fork.

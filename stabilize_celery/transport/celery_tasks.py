@@ -3,10 +3,8 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any, ClassVar, Protocol
 
-import msgspec
 from celery import Celery, Task
 from celery.exceptions import Reject
 from celery.utils.saferepr import saferepr
@@ -17,22 +15,18 @@ from stabilize_celery.models.problems import InvalidWorkflowError
 from stabilize_celery.runtime.lanes import shown
 from stabilize_celery.runtime.probes import PROBE
 from stabilize_celery.store.contract import Store
-from stabilize_celery.store.errors import StoreError
-from stabilize_celery.store.keys import check_workflow_id
 from stabilize_celery.telemetry.carrying import is_traceparent
+from stabilize_celery.transport.incoming import ForeignMessageError, message_of
 from stabilize_celery.transport.publish import task_name
 from stabilize_celery.transport.reports import Reports
+from stabilize_celery.transport.taking import Begun
 from stabilize_celery.transport.turns import Delivered
 
 __all__ = [
     "SUBMIT",
     "Bridge",
-    "ForeignMessageError",
-    "Handles",
     "LedgerTask",
     "add_tasks",
-    "message_of",
-    "split_task_id",
 ]
 
 SUBMIT = "SubmitWorkflow"
@@ -48,16 +42,8 @@ _REFUSALS = (InvalidWorkflowError, IdempotencyConflictError)
 logger = logging.getLogger(__name__)
 
 
-class ForeignMessageError(ValueError):
-    """A delivery that is no message of a ledger: somebody else sent it, and nothing is owed for it."""
-
-
-class Handles(Protocol):
-    """What a delivery is handed to."""
-
-    def handle(self, message: Message) -> str:
-        """Handle one delivery; return a short note."""
-        ...
+class Submits(Protocol):
+    """What a submission is handed to."""
 
     def submit(self, definition: Mapping[str, Any], idempotency_key: str | None, *, trace: str = "") -> str:
         """Start a workflow, or find the one that the key stands for; return its id."""
@@ -70,7 +56,7 @@ class Bridge(Protocol):
     reports: Reports
 
     @property
-    def runtime(self) -> Handles:
+    def runtime(self) -> Submits:
         """The runtime of this process."""
         ...
 
@@ -79,7 +65,11 @@ class Bridge(Protocol):
         """The store of this process."""
         ...
 
-    def go_on(self, delivered: Delivered) -> None:
+    def begin(self, message: Message) -> Begun:
+        """Handle a delivery."""
+        ...
+
+    def go_on(self, begun: Begun, delivered: Delivered) -> None:
         """Take what waits on the broker, after this, if this worker's processes do that."""
         ...
 
@@ -116,55 +106,8 @@ class LedgerTask(Task):
 
     def after_return(self, *_: Any) -> None:
         """Go on with what waits on the broker: all that Celery tells of this delivery is told, or told at once."""
-        if (delivered := getattr(self.request, "delivered", None)) is not None:
-            self.bridge.go_on(delivered)
-
-
-def message_of(kind: type[Message], task_id: str, kwargs: Mapping[str, Any]) -> Message:
-    """Return the message that a delivery carries; fields that this version does not know are left out.
-
-    Raises:
-        ForeignMessageError: it lacks ids, or its Celery task id is not the one of its ledger entry.
-
-    """
-    # Ids that are empty are not sent (see `runtime.ports.outgoing`).
-    try:
-        message = msgspec.convert({**_empty(kind), **kwargs}, kind)
-    except msgspec.ValidationError as error:
-        raise ForeignMessageError(
-            f"{task_name(kind.__name__)} {task_id}: not a message that this version knows: {error}"
-        ) from None
-    if split_task_id(task_id) != (message.workflow_id, message.name):
-        raise ForeignMessageError(
-            f"{task_name(kind.__name__)} {task_id}: its Celery task id must be {message.workflow_id}/{message.name}"
-        )
-    try:
-        check_workflow_id(message.workflow_id)
-        msgspec.msgpack.encode(message)
-    except (StoreError, ValueError, OverflowError) as error:
-        raise ForeignMessageError(f"{task_name(kind.__name__)} {task_id!r}: {error}") from None
-    return message
-
-
-@cache
-def _empty(kind: type[Message]) -> dict[str, str]:
-    return {item.name: "" for item in msgspec.structs.fields(kind) if item.required}
-
-
-def split_task_id(task_id: str) -> tuple[str, str]:
-    """Return workflow id and ledger name of a Celery task id `<workflow id>/<name>`; the name may contain slashes.
-
-    Raises:
-        ForeignMessageError: it is no such id.
-
-    """
-    workflow_id, slash, name = task_id.partition("/")
-    if not (workflow_id and slash and name):
-        raise ForeignMessageError(
-            f"{task_id!r} is not a ledger message: its Celery task id must be <workflow id>/<name>. Messages of "
-            "workflows are sent by this package only; to start a workflow send stabilize.SubmitWorkflow."
-        )
-    return workflow_id, name
+        if (turn := getattr(self.request, "stabilize_turn", None)) is not None:
+            self.bridge.go_on(*turn)
 
 
 def add_tasks(app: Celery, bridge: Bridge) -> None:
@@ -192,12 +135,13 @@ def _handler(kind: type[Message]) -> Callable[..., str]:
             logger.error("refused, nothing was done: %.1000s", error)  # noqa: TRY400 -- the sender's mistake: its text, not our traceback
             raise
         try:
-            note = self.bridge.runtime.handle(message)
+            begun = self.bridge.begin(message)
         except UnreachableError as error:
             logger.warning("%s %s: %s It is owed and comes back.", self.name, self.request.id, error)
             return "state unreachable: comes back"
-        self.request.delivered = Delivered(self.request.id, saferepr(note), time.monotonic() - began_s)
-        return note
+        delivered = Delivered(self.request.id, saferepr(begun.note), time.monotonic() - began_s)
+        self.request.stabilize_turn = begun, delivered
+        return begun.note
 
     deliver.__name__ = deliver.__qualname__ = kind.__name__
     deliver.__doc__ = kind.__doc__

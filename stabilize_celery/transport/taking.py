@@ -1,4 +1,4 @@
-"""Messages that a process takes off the broker's lists itself, after the one that Celery has handed to it.
+"""Messages that a process takes off the broker's lists itself, beside the one that Celery has handed to it.
 
 What Celery spends on a message in a worker's main process, on the way to a child and in the child is several times
 what the message itself costs us. So a delivery is the beginning of a turn: for a while its process takes the next
@@ -8,35 +8,29 @@ ours: what is lost with a process the ledger sends again. Main process and Flowe
 the same way as of a task that is gone on with (`Turns`, `Surroundings`).
 """
 
-import base64
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
-from typing import Any, Protocol
-
-import msgspec
+from dataclasses import dataclass
+from typing import Protocol
 
 from stabilize_celery.engine.steps import Read
 from stabilize_celery.errors import EngineError, UnreachableError
-from stabilize_celery.models.messages import MESSAGE_TYPES, Message
+from stabilize_celery.models.messages import Message
 from stabilize_celery.runtime.lanes import STEPS, lane_of
 from stabilize_celery.runtime.next_message import HeadStart, Lookout, NextMessage, taking_next
 from stabilize_celery.runtime.ports import Outcome
 from stabilize_celery.store.contract import Peek, Take
 from stabilize_celery.store.lists import Lists
-from stabilize_celery.transport.celery_tasks import ForeignMessageError, message_of
-from stabilize_celery.transport.publish import task_name
+from stabilize_celery.transport.incoming import ForeignMessageError, ledger_message
 from stabilize_celery.transport.turns import Delivered
 from stabilize_celery.transport.waiting import SLICE_S, Turn, Waits
 
-__all__ = ["Handles", "Taking", "ledger_message"]
+__all__ = ["Begun", "Handles", "Taking"]
 
 logger = logging.getLogger(__name__)
 
-_KINDS = {task_name(kind): message for kind, message in MESSAGE_TYPES.items()}
-_SPECIAL = ("eta", "expires", "group", "chord", "compression")
-"""Headers of messages that Celery treats in a way of its own."""
 _LEAST_URGENT_FIRST = 8
 """One look in so many begins with what is least urgent (count)."""
 
@@ -51,6 +45,16 @@ class Handles(Protocol):
     def opening(self, message: Message) -> Read | None:
         """Return what the handling of a message reads first of its workflow; None: it is not to be read before."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A turn whose delivery was handled; without a turn: there is none."""
+
+    note: str = ""
+    turn: Turn | None = None
+    held: NextMessage | None = None
+    """What the delivery's commit took."""
 
 
 class Taking:
@@ -101,20 +105,30 @@ class Taking:
         self._is_refused = False
         self._looks = 0
 
-    def go_on(self, delivered: Delivered | None = None) -> int:
+    def begin(self, message: Message) -> Begun:
+        """Handle a delivery, with which a turn begins: its commit may take the next message already."""
+        turn = self._new_turn()
+        note, held = self._handle(message, turn, None)
+        return Begun(note, turn, held)
+
+    def go_on(self, begun: Begun | None = None, delivered: Delivered | None = None) -> int:
         """Handle what waits, one after another, until the turn is over; return how many there were.
 
         Args:
-            delivered: What the turn begins with: told at once where the turn may last.
+            begun: The turn; default: one that begins now.
+            delivered: What it began with: told at once where the turn may last.
 
         """
-        turn = self._begin(delivered)
+        turn = begun.turn if begun is not None and begun.turn is not None else self._new_turn()
+        held = begun.held if begun is not None else None
+        if self._waits is not None and delivered is not None:
+            self._waits.waiting.tell(delivered)
         handled = 0
-        held: NextMessage | None = None
         try:
             while (held is not None or not turn.is_over()) and (message := self._next(turn, held)) is not None:
-                begun = held.head_start(message) if held is not None else None
-                held = self._handled(message, turn, begun)
+                head_start = held.head_start(message) if held is not None else None
+                with self._going_on(message) as outcome:
+                    outcome.note, held = self._handle(message, turn, head_start)
                 handled += 1
         except UnreachableError as error:
             # What was taken is owed. What stands on the lists is for Celery, once the server is back.
@@ -124,14 +138,14 @@ class Taking:
                 held.give_up()
         return handled
 
-    def _handled(self, message: Message, turn: Turn, begun: HeadStart | None) -> NextMessage | None:
-        """Handle a message, for which something may be read already; return what its commit took of the lists."""
+    def _handle(self, message: Message, turn: Turn, head_start: HeadStart | None) -> tuple[str, NextMessage | None]:
+        """Handle a message, for which something may be read already; return a note, and what its commit took."""
         following = NextMessage(
-            lambda: self._wanted(turn), begun, self._opening, self._lookout, lambda: self._may_go_on(turn)
+            lambda: self._wanted(turn), head_start, self._opening, self._lookout, lambda: self._may_go_on(turn)
         )
         try:
-            with self._going_on(message) as outcome, taking_next(following):
-                outcome.note = self._runtime.handle(message)
+            with taking_next(following):
+                note = self._runtime.handle(message)
         except BaseException:
             if following.taken is not None:
                 # If that can't be either, it is owed like anything that is lost on its way.
@@ -143,8 +157,8 @@ class Taking:
             following.is_handled()
         if following.taken is None:
             following.give_up()
-            return None
-        return following
+            return note, None
+        return note, following
 
     def _wanted(self, turn: Turn) -> Take | None:
         if self._databases is None or not self._may_go_on(turn):
@@ -159,15 +173,12 @@ class Taking:
     def _may_go_on(self, turn: Turn) -> bool:
         return self._may_take and bool(self._queues) and not turn.is_over()
 
-    def _begin(self, delivered: Delivered | None) -> Turn:
-        took_s = delivered.took_s if delivered is not None else 0.0
-        turn = Turn(self._clock_s, self._turn_s, self._waits, took_s=took_s)
+    def _new_turn(self) -> Turn:
+        turn = Turn(self._clock_s, self._turn_s, self._waits)
         if self._waiting is not None:
             consumed = [name for name in self._waiting.queues() if name in self._ours]
             if consumed != self._queues:
                 self._consume(consumed)
-        if self._waits is not None and delivered is not None:
-            self._waits.waiting.tell(delivered)
         return turn
 
     def _next(self, turn: Turn, held: NextMessage | None) -> Message | None:
@@ -236,30 +247,3 @@ class Taking:
         turned = [self._queues[at:] + self._queues[:at] for at in range(len(queues))]
         self._urgent_first = [[lane_of(queue, step) for step in STEPS for queue in names] for names in turned]
         self._urgent_last = [[lane_of(queue, step) for step in STEPS[::-1] for queue in names] for names in turned]
-
-
-def ledger_message(taken: bytes) -> Message | None:
-    """Return the ledger message in the text of a broker message; None: it is anything else, or not a plain one.
-
-    Raises:
-        ForeignMessageError: it says that it is one, and is none.
-
-    """
-    try:
-        told = msgspec.json.decode(taken)
-        headers, properties = told["headers"], told["properties"]
-        kind = _KINDS.get(headers["task"])
-        if kind is None or not _is_plain(told, headers, properties):
-            return None
-        _, kwargs, _ = msgspec.json.decode(base64.b64decode(told["body"]))
-        task_id = headers["id"]
-    except (msgspec.DecodeError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-    if not isinstance(kwargs, dict) or not isinstance(task_id, str):
-        return None
-    return message_of(kind, task_id, kwargs)
-
-
-def _is_plain(told: Mapping[str, Any], headers: Mapping[str, Any], properties: Mapping[str, Any]) -> bool:
-    is_json = told["content-type"] == "application/json" and properties["body_encoding"] == "base64"
-    return is_json and not any(headers.get(name) for name in _SPECIAL)

@@ -24,7 +24,7 @@ from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Store
 from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.telemetry.tally import Count
-from stabilize_celery.transport.celery_tasks import split_task_id
+from stabilize_celery.transport.incoming import split_task_id
 from stabilize_celery.transport.reports import Report, Reports
 from stabilize_celery.transport.turns import Turns
 

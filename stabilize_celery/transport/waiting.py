@@ -139,21 +139,13 @@ class Waits:
 
 
 class Turn:
-    """When a turn ends, and how long it waits.
+    """When a turn ends that begins now, and how long it waits; one that does not lasts for `turn_s`."""
 
-    Args:
-        turn_s: How long one lasts that does not wait.
-        took_s: How long its delivery took: to Celery, whose time limits it has, they are one.
-
-    """
-
-    def __init__(
-        self, clock_s: Callable[[], float], turn_s: float, waits: Waits | None, *, took_s: float = 0.0
-    ) -> None:
+    def __init__(self, clock_s: Callable[[], float], turn_s: float, waits: Waits | None) -> None:
         self._clock_s = clock_s
         self._waits = waits
         now = clock_s()
-        self._usual_end_s = now - took_s + turn_s
+        self._usual_end_s = now + turn_s
         self._last_end_s = now + max(_LONGEST_S, waits.wait_ms / 1000 if waits is not None else 0.0)
         self._before = waits.waiting.recall() if waits is not None else None
 

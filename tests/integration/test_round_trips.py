@@ -20,7 +20,7 @@ from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import CONTINUATION, FUSED, PER_MESSAGE, Settings
 from stabilize_celery.store.redis_store import RedisStore
 from stabilize_celery.tasks.registry import TaskRegistry
-from stabilize_celery.transport.celery_tasks import message_of
+from stabilize_celery.transport.incoming import message_of
 
 Ledger = dict[tuple[str, str], list[int]]
 

@@ -21,7 +21,7 @@ from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Session, Transaction
 from stabilize_celery.store.redis_store import RedisStore
 from stabilize_celery.tasks.registry import TaskRegistry
-from stabilize_celery.transport.celery_tasks import message_of
+from stabilize_celery.transport.incoming import message_of
 
 BRANCHES = 40
 

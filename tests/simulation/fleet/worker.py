@@ -132,8 +132,6 @@ class SimulatedWorker:
         assert actor is not None
         try:
             self._do(message)
-            if self.waiting is not None and message.kind != PROBE:
-                self._go_on(self.waiting)
         except UnreachableError as error:
             self.log(f"{self.name} gives {message.task_id} up: {error.__class__.__name__}")
         except WorkerDiedError:
@@ -151,7 +149,11 @@ class SimulatedWorker:
             self.store.probe_came_back(str(message.kwargs["queue"]), int(message.kwargs["sent_ms"]))
             return
         self.log(f"{self.name} gets {message.task_id}")
-        self.handle(msgspec.convert(dict(message.kwargs), MESSAGE_TYPES[message.kind]))
+        delivered = msgspec.convert(dict(message.kwargs), MESSAGE_TYPES[message.kind])
+        if self.waiting is None:
+            self.handle(delivered)
+        else:
+            self._go_on(delivered, self.waiting)
 
     def handle(self, message: Message) -> str:
         """Handle a delivery, or what a process has taken itself."""
@@ -171,10 +173,11 @@ class SimulatedWorker:
         """See `Runtime.opening`."""
         return self.runtime.opening(message)
 
-    def _go_on(self, waiting: SimulatedWaiting) -> None:
-        """Take what stands on the lists; a process that dies leaves nothing that it knows."""
+    def _go_on(self, delivered: Message, waiting: SimulatedWaiting) -> None:
+        """Handle a delivery, and take what stands on the lists; a process that dies leaves nothing that it knows."""
         taking = self._idle.pop() if self._idle else self._new_taking(waiting)
-        taking.go_on(Delivered("", "", 0.0))
+        begun = taking.begin(delivered)
+        taking.go_on(begun, Delivered("", begun.note, 0.0))
         self._idle.append(taking)
 
     def _new_taking(self, waiting: SimulatedWaiting) -> Taking:

@@ -18,7 +18,7 @@ from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import CONTINUATION, FUSED, PER_MESSAGE, Settings
 from stabilize_celery.store.memory import MemoryStore
 from stabilize_celery.tasks.registry import TaskRegistry
-from stabilize_celery.transport.celery_tasks import message_of
+from stabilize_celery.transport.incoming import message_of
 
 
 class Greedy(NextMessage):

@@ -17,8 +17,9 @@ from stabilize_celery.runtime.lanes import lane_of
 from stabilize_celery.runtime.ports import Outcome, Outgoing, outgoing
 from stabilize_celery.store.lists import Lists
 from stabilize_celery.store.redis_store import open_lists
+from stabilize_celery.transport.incoming import ledger_message
 from stabilize_celery.transport.publish import CeleryPublisher
-from stabilize_celery.transport.taking import Taking, ledger_message
+from stabilize_celery.transport.taking import Taking
 
 CONTROL, WORK = "stabilize.control", "stabilize.work"
 TASK = RunTask(workflow_id="01HW", ref_id='späte "Zahlung"\\1', thread="abc", task_index=0, task_type="x", instance=3)

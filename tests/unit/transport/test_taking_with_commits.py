@@ -73,10 +73,13 @@ class World:
             written = Transaction([SetFields("x", {"n": len(self.handled)})])
             assert Sessions(self.store, stack).commit_last(SLOT, written, []) is not None
 
-    def go_on(self, databases: tuple[int, int] | None = (0, 0)) -> int:
+    def taking(self, databases: tuple[int, int] | None = (0, 0)) -> Taking:
         return Taking(
             self.lists, (CONTROL, WORK), self, self.going_on, 250, waits=Waits(self.waiting, 50), databases=databases
-        ).go_on()
+        )
+
+    def go_on(self, databases: tuple[int, int] | None = (0, 0)) -> int:
+        return self.taking(databases).go_on()
 
     def going_on(self, message: Message) -> AbstractContextManager[Outcome]:
         return nullcontext(Outcome())
@@ -108,6 +111,36 @@ def test_only_the_first_message_and_the_end_are_asked_for(world: World) -> None:
 
     assert world.handled == messages
     assert world.looks == [1] * 5
+
+
+def test_the_commit_of_a_delivery_takes_what_the_turn_goes_on_with(world: World) -> None:
+    """Once the server has been seen to let this process take: Celery is not asked for what follows from it."""
+    taking = world.taking()
+    taking.go_on()
+    asked = world.asked
+    world.send(start("a"), start("b"))
+
+    begun = taking.begin(start("delivered"))
+
+    assert world.left() == 1
+    assert taking.go_on(begun) == 2
+    assert world.handled == [start("delivered"), start("a"), start("b")]
+    assert world.looks == [asked] * 3
+
+
+def test_a_delivery_that_fails_behind_its_commit_puts_back_what_that_took(world: World) -> None:
+    def fail() -> None:
+        raise ValueError("a bug")
+
+    taking = world.taking()
+    taking.go_on()
+    world.send(start("a"))
+    world.behind.append(fail)
+
+    with pytest.raises(ValueError, match="a bug"):
+        taking.begin(start("delivered"))
+
+    assert world.left() == 1
 
 
 def test_what_is_most_urgent_is_taken_first(world: World) -> None:
