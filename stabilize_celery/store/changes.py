@@ -79,7 +79,7 @@ class Plan:
 def _note(beside: Take | Peek, reply: Reply) -> bool:
     """Take note of a reply; return whether it may be what looks like a failure."""
     if isinstance(beside, Peek):
-        beside.nothing_waits = reply == 0
+        beside.waiting = reply if isinstance(reply, int) else None
     elif isinstance(reply, list):
         name, item = reply
         beside.taken = bytes_of(name).decode(), bytes_of(item)
@@ -113,8 +113,8 @@ def _plan_lists(planned: Plan, transaction: Transaction) -> None:
     ]
     if (take := transaction.take) is not None:
         asked.append((("BRPOP", *take.lists, _NO_WAIT), take))
-    if (peek := transaction.peek) is not None:
-        asked.append((("EXISTS", *peek.lists), peek))
+    peeks = (take.others if take is not None else None, transaction.peek)
+    asked += [(("EXISTS", *peek.lists), peek) for peek in peeks if peek is not None]
     if not asked:
         return
     commands, (_, home) = planned.commands, asked[0][1].databases

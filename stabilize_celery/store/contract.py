@@ -106,34 +106,41 @@ class Post(msgspec.Struct, frozen=True):
     databases: tuple[int, int] = (0, 0)
 
 
-class Take(msgspec.Struct):
-    """BRPOP of a broker message after all else was written, where the broker is the same server; it does not wait.
-
-    Args:
-        lists: Whole keys of lists: what has been there for longest comes off the first that has anything.
-        databases: As of a `Post`.
-        taken: The list and what came off it, once that is done. If the answer is lost, so is what was taken.
-
-    """
-
-    lists: Sequence[str]
-    databases: tuple[int, int] = (0, 0)
-    taken: tuple[str, bytes] | None = None
-
-
 class Peek(msgspec.Struct):
     """EXISTS of the broker's lists after all else was written, where the broker is the same server.
 
     Args:
         lists: Whole keys of lists.
         databases: As of a `Post`.
-        nothing_waits: Whether all of them are empty, once that is known.
+        waiting: How many of them have anything, once that is known.
 
     """
 
     lists: Sequence[str]
     databases: tuple[int, int] = (0, 0)
-    nothing_waits: bool = False
+    waiting: int | None = None
+
+    @property
+    def nothing_waits(self) -> bool:
+        """Whether all are known to be empty."""
+        return self.waiting == 0
+
+
+class Take(msgspec.Struct):
+    """BRPOP of a broker message after all else was written, where the broker is the same server; it does not wait.
+
+    Args:
+        lists: Whole keys of lists: what has been there for longest comes off the first that has anything.
+        databases: As of a `Post`.
+        others: What is looked at behind it.
+        taken: The list and what came off it, once that is done. If the answer is lost, so is what was taken.
+
+    """
+
+    lists: Sequence[str]
+    databases: tuple[int, int] = (0, 0)
+    others: Peek | None = None
+    taken: tuple[str, bytes] | None = None
 
 
 class Transaction(msgspec.Struct, frozen=True):

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from stabilize_celery.store.connection import RedisWire
-from stabilize_celery.store.queries import bytes_of, list_of
+from stabilize_celery.store.contract import Peek
+from stabilize_celery.store.queries import bytes_of, int_of, list_of
 from stabilize_celery.store.session import refusal, unreachable
 from stabilize_celery.store.wire import Batch, Command, LinkLostError, Refused, Reply
 
@@ -24,7 +25,7 @@ class Lists:
     def __init__(self, wire: RedisWire) -> None:
         self._wire = wire
 
-    def take(self, names: Sequence[str], wait_s: float = 0.0) -> tuple[str, bytes] | None:
+    def take(self, names: Sequence[str], wait_s: float = 0.0, others: Peek | None = None) -> tuple[str, bytes] | None:
         """Take the item that has been there for longest off the first list that has one.
 
         If the answer is lost, so is the item.
@@ -32,12 +33,18 @@ class Lists:
         Args:
             names: Of the lists; the first one that has an item.
             wait_s: How long to wait for one while all are empty; None is returned then. At most `MAX_BLOCK_MS`.
+            others: What is looked at behind that, in the same round trip.
 
         Raises:
             UnreachableError: the server is away.
 
         """
-        reply = self._one(names[0], ("BRPOP", *names, f"{max(wait_s, _AT_ONCE_S):.3f}"), wait_s)
+        commands: list[Command] = [("BRPOP", *names, f"{max(wait_s, _AT_ONCE_S):.3f}")]
+        if others is not None:
+            commands.append(("EXISTS", *others.lists))
+        reply, *waiting = self._carried_out(Batch(names[0], commands), wait_s)
+        if others is not None:
+            others.waiting = int_of(waiting[0])
         if reply is None:
             return None
         name, item = list_of(reply)
@@ -50,18 +57,18 @@ class Lists:
             UnreachableError: the server is away; the item may be lost.
 
         """
-        self._one(name, ("RPUSH", name, item))
+        self._carried_out(Batch(name, [("RPUSH", name, item)]))
 
     def close(self) -> None:
         """Close all connections."""
         self._wire.close()
 
-    def _one(self, name: str, command: Command, wait_s: float = 0.0) -> Reply:
-        batch = Batch(name, [command])
+    def _carried_out(self, batch: Batch, wait_s: float = 0.0) -> Sequence[Reply]:
         try:
-            (reply,) = self._wire.wait(batch, int(1000 * wait_s)) if wait_s else self._wire.gather([batch])[0]
+            replies = self._wire.wait(batch, int(1000 * wait_s)) if wait_s else self._wire.gather([batch])[0]
         except LinkLostError as lost:
             raise unreachable(self._wire, lost) from None
-        if isinstance(reply, Refused):
-            raise refusal(reply)
-        return reply
+        for reply in replies:
+            if isinstance(reply, Refused):
+                raise refusal(reply)
+        return replies

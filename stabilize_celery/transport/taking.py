@@ -67,7 +67,8 @@ class Taking:
         going_on: Makes a message known that no broker has delivered; its outcome is set inside.
         turn_ms: How long a turn lasts that does not wait, from the begin of its delivery; what was taken is always
             finished.
-        waits: Lets a turn wait for messages, if this process may: see `Waits`.
+        waits: Lets a turn wait for messages, if this process may: see `Waits`. What waits in other queues that the
+            worker consumes ends a turn.
         databases: Number of the broker's database, and of the state's, if one server has both: then commits of a
             process that waits take the next message.
         clock_s: A clock that only grows.
@@ -88,7 +89,9 @@ class Taking:
     ) -> None:
         self._lists = lists
         self._ours = frozenset(queues)
-        self._consume(queues)
+        self._consume(queues, ())
+        self._seen: Peek | None = None
+        """The last look at the others' lists."""
         self._runtime = runtime
         self._going_on = going_on
         self._turn_s = turn_ms / 1000
@@ -104,6 +107,7 @@ class Taking:
         self._clock_s = clock_s
         self._is_refused = False
         self._looks = 0
+        self._consumed: tuple[str, ...] = ()
 
     def begin(self, message: Message) -> Begun:
         """Handle a delivery, with which a turn begins: its commit may take the next message already."""
@@ -125,7 +129,7 @@ class Taking:
             self._waits.waiting.tell(delivered)
         handled = 0
         try:
-            while (held is not None or not turn.is_over()) and (message := self._next(turn, held)) is not None:
+            while (held is not None or not self._is_over(turn)) and (message := self._next(turn, held)) is not None:
                 head_start = held.head_start(message) if held is not None else None
                 with self._going_on(message) as outcome:
                     outcome.note, held = self._handle(message, turn, head_start)
@@ -163,22 +167,33 @@ class Taking:
     def _wanted(self, turn: Turn) -> Take | None:
         if self._databases is None or not self._may_go_on(turn):
             return None
-        return Take(self._in_order(), self._databases)
+        return Take(self._in_order(), self._databases, self._look_at_others())
 
     def _peek(self) -> Peek | None:
         if self._databases is None or not (self._may_take and self._queues):
             return None
-        return Peek(self._urgent_first[0], self._databases)
+        return Peek([*self._urgent_first[0], *self._other_lists], self._databases)
+
+    def _look_at_others(self) -> Peek | None:
+        if self._other_lists:
+            self._seen = Peek(self._other_lists, self._databases or (0, 0))
+        return self._seen
 
     def _may_go_on(self, turn: Turn) -> bool:
-        return self._may_take and bool(self._queues) and not turn.is_over()
+        return self._may_take and bool(self._queues) and not self._is_over(turn)
+
+    def _is_over(self, turn: Turn) -> bool:
+        return turn.is_over() or bool(self._seen is not None and self._seen.waiting)
 
     def _new_turn(self) -> Turn:
+        self._seen = None
         turn = Turn(self._clock_s, self._turn_s, self._waits)
         if self._waiting is not None:
-            consumed = [name for name in self._waiting.queues() if name in self._ours]
-            if consumed != self._queues:
-                self._consume(consumed)
+            consumed = self._waiting.queues()
+            if consumed != self._consumed:
+                ours = [name for name in consumed if name in self._ours]
+                self._consume(ours, [name for name in consumed if name not in self._ours])
+                self._consumed = consumed
         return turn
 
     def _next(self, turn: Turn, held: NextMessage | None) -> Message | None:
@@ -191,7 +206,7 @@ class Taking:
             if not self._is_refused:
                 logger.warning(
                     "this process can't take messages itself: %s. They come through Celery, which costs more. Let "
-                    "the worker's user BRPOP and RPUSH, or set STABILIZE_TAKE_MS=0",
+                    "the worker's user BRPOP, RPUSH and EXISTS, or set STABILIZE_TAKE_MS=0",
                     error,
                 )
             self._is_refused = True
@@ -224,8 +239,8 @@ class Taking:
         """Return what was taken from which lane; None: nothing came for as long as this turn waits."""
         if not self._queues:
             return None
-        if (wait_s := turn.wait_s()) == 0:
-            return self._lists.take(self._in_order())
+        if self._other_lists or (wait_s := turn.wait_s()) == 0:
+            return self._lists.take(self._in_order(), others=self._look_at_others())
         ends_s = self._clock_s() + wait_s
         while (taken := self._lists.take(self._in_order(), min(SLICE_S, wait_s))) is None:
             if turn.is_over() or turn.wait_s() == 0 or self._clock_s() >= ends_s:
@@ -241,9 +256,10 @@ class Taking:
         orders = self._urgent_first if self._looks % _LEAST_URGENT_FIRST else self._urgent_last
         return orders[(self._looks - 1) % len(orders)]
 
-    def _consume(self, queues: Sequence[str]) -> None:
+    def _consume(self, queues: Sequence[str], others: Sequence[str]) -> None:
         """Take from these queues: what is looked at, in which order, is the same for many thousand looks."""
         self._queues = list(queues)
+        self._other_lists = [lane_of(queue, step) for queue in others for step in STEPS]
         turned = [self._queues[at:] + self._queues[:at] for at in range(len(queues))]
         self._urgent_first = [[lane_of(queue, step) for step in STEPS for queue in names] for names in turned]
         self._urgent_last = [[lane_of(queue, step) for step in STEPS[::-1] for queue in names] for names in turned]

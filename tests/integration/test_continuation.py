@@ -162,10 +162,13 @@ def test_beside_other_tasks_of_the_app_it_takes_what_is_ours(new_fleet: Callable
     assert received(worker) < 45  # of a hundred messages
 
 
-def test_other_tasks_of_the_app_wait_for_a_turn_at_most(new_fleet: Callable[..., Fleet]) -> None:
-    """Not for all that waits of ours."""
-    fleet = new_fleet()
-    fleet.start_worker(*MIXED, concurrency=1)
+@pytest.mark.parametrize(
+    ("pool", "mode"), [("prefork", "per_message"), ("prefork", "fused"), ("threads", "per_message")]
+)
+def test_other_tasks_of_the_app_end_a_turn(new_fleet: Callable[..., Fleet], pool: str, mode: str) -> None:
+    """They wait for a message or two, not for all that waits of ours, however long turns may last."""
+    fleet = new_fleet(take_ms="60000", mode=mode)
+    fleet.start_worker(*MIXED, pool=pool, concurrency=1)
     ids = [submit_chain(fleet, "work", "work", sleep_s=0.5) for _ in range(20)]
     eventually(lambda: fleet.journal("end", "s1"))
 

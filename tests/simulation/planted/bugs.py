@@ -432,8 +432,8 @@ _SHARING = (
     (
         "a process goes on with its workflow whoever waits",
         "store/changes.py",
-        "beside.nothing_waits = reply == 0",
-        "beside.nothing_waits = True",
+        "beside.waiting = reply if isinstance(reply, int) else None",
+        "beside.waiting = 0",
     ),
     (
         "what is handled stays a dead letter",

@@ -55,7 +55,7 @@ class World:
         """What happens behind the commits of messages, in order."""
         self.asked = 0
         take = self.lists.take
-        self.lists.take = lambda *args: (setattr(self, "asked", self.asked + 1), take(*args))[1]  # type: ignore[method-assign]
+        self.lists.take = lambda *args, **more: (setattr(self, "asked", self.asked + 1), take(*args, **more))[1]  # type: ignore[method-assign]
 
     def handle(self, message: Message) -> str:
         self.handled.append(message)
@@ -190,6 +190,34 @@ def test_what_was_taken_by_a_message_that_fails_afterwards_is_put_back(world: Wo
 
     assert world.handled == [start("a")]
     assert world.left() == 1
+
+
+OTHERS = "celery"
+
+
+@pytest.mark.parametrize("lane", [OTHERS, lane_of(OTHERS, 9)])
+def test_a_turn_ends_when_something_waits_in_other_queues_of_the_worker(world: World, lane: str) -> None:
+    """What was taken by then is done; the process is free for what Celery has of the app's other tasks."""
+    world.waiting.consume((CONTROL, WORK, OTHERS))
+    taking = world.taking()
+    world.send(*(start(f"t{number}") for number in range(10)))
+    with redis.Redis.from_url(world.url) as client:
+        world.behind += [lambda: None, lambda: client.lpush(lane, "something else")]
+
+        assert taking.go_on() == 4, "the one whose commit looked, and what that took"
+        assert taking.go_on() == 1, "it is looked at with the first"
+        assert taking.go_on(taking.begin(start("delivered"))) == 1
+        client.delete(lane)
+
+    assert taking.go_on() == 4
+
+
+def test_where_other_queues_are_consumed_no_process_waits(world: World) -> None:
+    """Celery could not hand it anything else meanwhile."""
+    world.waiting.consume((CONTROL, WORK, OTHERS))
+
+    assert world.go_on() == 0
+    assert world.asked == 1
 
 
 def test_what_is_no_ledger_message_stays_first_in_line_for_celery(world: World) -> None:
