@@ -1,4 +1,4 @@
-"""What turns in which children wait need to know of a Celery worker's pool and consumer."""
+"""A Celery worker's pool and consumer, as turns see them: whether its processes may take messages, and wait."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

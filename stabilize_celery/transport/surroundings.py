@@ -47,13 +47,16 @@ class Surroundings:
         self._tasks: dict[type[Message], Any] = {}
         self.events = TaskEvents(app, hostname)
 
-    def around(self, message: Message) -> AbstractContextManager[Outcome]:
-        """Return what has them around the handling of a message, whose outcome is set inside."""
+    def around(self, message: Message, task_id: str) -> AbstractContextManager[Outcome]:
+        """Return what has them around the handling of a message, whose outcome is set inside.
+
+        `task_id`: as it would be delivered with, `<workflow id>/<ledger name>`.
+        """
         kind = type(message)
         task = self._tasks.get(kind)
         if task is None:
             task = self._tasks[kind] = self._app.tasks[task_name(kind.__name__)]
-        request = _Request(message, self._hostname)
+        request = _Request(message, task_id, self._hostname)
         listeners = _Listeners(task, request, self.events) if self._somebody_listens() else None
         return _Around(task, request, listeners)
 
@@ -73,11 +76,11 @@ class _Request(Context):
 
     called_directly = False
 
-    def __init__(self, message: Message, hostname: str) -> None:
+    def __init__(self, message: Message, task_id: str, hostname: str) -> None:
         # Celery's own way looks for headers among fifty names, which costs more than all else here.
         self.message = message
         self.hostname = hostname
-        self.id = self.root_id = f"{message.workflow_id}/{message.name}"
+        self.id = self.root_id = task_id
         self.args = ()
         self.delivery_info: dict[str, Any] = {}
 

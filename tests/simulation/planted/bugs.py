@@ -436,6 +436,18 @@ _SHARING = (
         "beside.waiting = 0",
     ),
     (
+        "what waits in other queues of a worker is not looked at",
+        _TAKING,
+        "return turn.is_over() or bool(self._seen is not None and self._seen.waiting)",
+        "return turn.is_over()",
+    ),
+    (
+        "what the commit of a delivery took is forgotten",
+        _TAKING,
+        "held = begun.held if begun is not None else None",
+        "held = None",
+    ),
+    (
         "what is handled stays a dead letter",
         "store/changes.py",
         "            return not change.is_well\n",

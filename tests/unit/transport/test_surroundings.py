@@ -39,7 +39,7 @@ def of_an_app() -> Surroundings:
 
 def handled(surroundings: Surroundings, message: Message, act: Callable[[], Any] = lambda: None) -> Any:
     """Do something with them around it; its outcome is always the same."""
-    with surroundings.around(message) as outcome:
+    with surroundings.around(message, f"{message.workflow_id}/{message.name}") as outcome:
         found = act()
         outcome.note = "SUCCEEDED"
     return found
@@ -78,7 +78,7 @@ def test_libraries_find_the_task_and_its_request(surroundings: Surroundings) -> 
 
 def test_one_inside_another_gives_way(surroundings: Surroundings) -> None:
     """What a body logs is its own, though a message before it began the turn."""
-    with surroundings.around(START):
+    with surroundings.around(START, "w/Start:t"):
         assert handled(surroundings, RUN, lambda: current_task.request.id) == RUN_ID
         assert current_task.request.id == "w/Start:t"
 
@@ -98,7 +98,7 @@ def test_signals_tell_of_each(surroundings: Surroundings) -> None:
 
 def test_signals_tell_of_what_was_raised(surroundings: Surroundings) -> None:
     """That is no result of a body, which the workflow has: the message comes back."""
-    with heard(*ALL) as sent, pytest.raises(ValueError, match="broken"), surroundings.around(RUN):
+    with heard(*ALL) as sent, pytest.raises(ValueError, match="broken"), surroundings.around(RUN, RUN_ID):
         raise ValueError("broken")
 
     assert [signal for signal, _ in sent] == [task_prerun, task_failure, task_postrun]
