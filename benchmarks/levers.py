@@ -30,8 +30,8 @@ LEVERS: Mapping[str, tuple[str, ...]] = {
     "commands are packed and replies read by hiredis (not installed)": (_WITHOUT_HIREDIS,),
     "quiet logs (`--loglevel=INFO`)": ("--loglevel=INFO",),
     "no task events (`-E`, for Flower)": ("-E",),
-    "none, but kombu keeps no book of acknowledgements (`STABILIZE_ACKS=ledger`)": ("STABILIZE_ACKS=ledger",),
-    "the same, each message delivered by Celery (`STABILIZE_TAKE_MS=0`, too)": (
+    "no lever: kombu keeps no book of acknowledgements (`STABILIZE_ACKS=ledger`)": ("STABILIZE_ACKS=ledger",),
+    "no lever: the same where Celery delivers each message (`STABILIZE_TAKE_MS=0`)": (
         "STABILIZE_ACKS=ledger",
         "STABILIZE_TAKE_MS=0",
     ),

@@ -5,12 +5,8 @@ events. So nobody who counts on them needs to know which messages a process took
 """
 
 import logging
-import mmap
-import os
 import time
-import traceback
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
@@ -25,12 +21,10 @@ from celery.utils.saferepr import saferepr
 
 from stabilize_celery.models.messages import Message
 from stabilize_celery.runtime.ports import Outcome, outgoing
-from stabilize_celery.transport.payloads import readable
 from stabilize_celery.transport.publish import task_name
+from stabilize_celery.transport.task_events import TaskEvents
 
-__all__ = ["Surroundings", "TaskEvents"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["Surroundings"]
 
 
 class Surroundings:
@@ -118,7 +112,7 @@ class _Around(AbstractContextManager[Outcome]):
 class _Listeners:
     """Who wants to hear of the handling of one message: signals' receivers, the log, and who asks for events."""
 
-    def __init__(self, task: Any, request: _Request, events: "TaskEvents") -> None:
+    def __init__(self, task: Any, request: _Request, events: TaskEvents) -> None:
         self._task = task
         self._events = events if events.are_wanted else None
         self._id, self._kwargs = request.id, request.kwargs
@@ -154,68 +148,3 @@ class _Listeners:
         task_failure.send(sender=self._task, **told, **self._about)
         if self._events is not None:
             self._events.failed(self._id, error)
-
-
-class TaskEvents:
-    """Sends the events of a delivery for a message that was not delivered: Flower shows it like any other."""
-
-    def __init__(self, app: Celery, hostname: str) -> None:
-        self._app = app
-        self._hostname = hostname
-        self._main_pid = os.getpid()
-        self._own: tuple[int, Any] = 0, None
-        """A process that was forked, and the dispatcher that it keeps."""
-        self._wanted = mmap.mmap(-1, 1)
-
-    @property
-    def are_wanted(self) -> bool:
-        """Whether the worker tells of its tasks; set by its main process, for the children that it has forked, too."""
-        return self._wanted[0] == 1
-
-    @are_wanted.setter
-    def are_wanted(self, wanted: bool) -> None:
-        self._wanted[0] = int(wanted)
-
-    def begun(self, task_id: str, name: str, kwargs: Mapping[str, Any]) -> None:
-        """Tell that a message was received, and that its handling starts."""
-        fields = {"name": name, "args": "()", "kwargs": readable(kwargs), "retries": 0}
-        self._tell(task_id, {"task-received": fields, "task-started": {}})
-
-    def succeeded(self, task_id: str, result: str, took_s: float) -> None:
-        """Tell that it was handled, and with which result."""
-        self._tell(task_id, {"task-succeeded": {"result": result, "runtime": took_s}})
-
-    def failed(self, task_id: str, error: Exception) -> None:
-        """Tell that its handling has raised something: it comes back."""
-        told = {"exception": saferepr(error), "traceback": "".join(traceback.format_exception(error))}
-        self._tell(task_id, {"task-failed": told})
-
-    def _tell(self, task_id: str, events: Mapping[str, Mapping[str, object]]) -> None:
-        try:
-            with self._dispatcher() as dispatcher:
-                for kind, fields in events.items():
-                    dispatcher.send(kind, uuid=task_id, root_id=task_id, parent_id=None, **fields)
-                dispatcher.flush(errors=False)
-        except Exception:
-            self._own = 0, None
-            # Who watches sees less; the work goes on.
-            logger.warning("%s of %s could not be told", " and ".join(events), task_id, exc_info=True)
-
-    def _dispatcher(self) -> AbstractContextManager[Any]:
-        """Return what sends events: a child keeps one, at half the cost; threads and greenlets share a pool."""
-        pid = os.getpid()
-        if pid == self._main_pid:
-            shared: AbstractContextManager[Any] = self._app.events.default_dispatcher(hostname=self._hostname)
-            return shared
-        if self._own[0] != pid:
-            connection = self._app.connection_for_write()
-            self._own = (
-                pid,
-                self._app.events.Dispatcher(
-                    connection,
-                    hostname=self._hostname,
-                    buffer_while_offline=False,
-                    buffer_group=frozenset({"task"}),
-                ),
-            )
-        return nullcontext(self._own[1])

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 from celery import Celery, bootsteps
 from celery.exceptions import QueueNotFound
 from celery.platforms import EX_OK
-from celery.signals import task_received, worker_shutdown, worker_shutting_down
+from celery.signals import task_received, worker_process_shutdown, worker_shutdown, worker_shutting_down
 from celery.worker import state
 
 from stabilize_celery.errors import TaskNotFoundError
@@ -145,6 +145,7 @@ class WorkerStep(bootsteps.StartStopStep):
             may_wait=may_wait(worker, self.bridge.app),
         )
         self._heed_who_watches()
+        worker_process_shutdown.connect(self._send_events, weak=False)
         worker.prefetch_multiplier = prefetched_per_process(worker, waits=self.bridge.children_wait)
         if self.bridge.waiting is not None:
             worker.wait_for_soft_shutdown = self._after_turns(worker.wait_for_soft_shutdown)
@@ -199,6 +200,11 @@ class WorkerStep(bootsteps.StartStopStep):
     def _heed_who_watches(self) -> None:
         if self.bridge.surroundings is not None:
             self.bridge.surroundings.events.are_wanted = sends_task_events(self._worker)
+
+    def _send_events(self, **_: Any) -> None:
+        """Send what a process has to tell that is about to end."""
+        if self.bridge.surroundings is not None:
+            self.bridge.surroundings.events.send_now()
 
     def _on_delivered(self) -> None:
         for delivered in self.bridge.waiting.delivered() if self.bridge.waiting is not None else ():
@@ -266,10 +272,12 @@ class WorkerStep(bootsteps.StartStopStep):
         for duty in self._duties:
             duty.join(_JOIN_S)
         upkeep.finish()
+        self._send_events()
         if self.bridge.telemetry is not None:
             self.bridge.telemetry.close()
         worker_shutdown.disconnect(self._on_worker_shutdown)
         worker_shutting_down.disconnect(self._on_asked_to_end)
+        worker_process_shutdown.disconnect(self._send_events)
         task_received.disconnect(self._on_received)
 
 

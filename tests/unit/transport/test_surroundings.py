@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from billiard import get_context
 from celery import Celery, current_task
 from celery.app import trace
 from celery.signals import task_failure, task_postrun, task_prerun, task_success
@@ -139,60 +138,3 @@ def test_a_task_logger_names_the_message(surroundings: Surroundings) -> None:
     line = handled(surroundings, RUN, lambda: TaskFormatter("%(task_name)s[%(task_id)s]: %(message)s").format(record))
 
     assert line == f"stabilize.RunTask[{RUN_ID}]: charging"
-
-
-# -- events ------------------------------------------------------------------------------------------------------------
-
-
-def test_what_can_not_be_told_does_not_stop_the_work() -> None:
-    """A broker that is away costs those who watch their view, and nobody else anything."""
-    app = app_with_tasks("redis://127.0.0.1:1/0")
-    app.conf.broker_transport_options = {"max_retries": 0}
-    surroundings = Surroundings(app, "worker@here")
-    surroundings.events.are_wanted = True
-
-    assert handled(surroundings, RUN, lambda: "done") == "done"
-
-
-def _in_child(act: Callable[[], None]) -> None:
-    child = get_context("fork").Process(target=act)
-    child.start()
-    child.join(60)
-    assert child.exitcode == 0
-
-
-def _raise() -> None:
-    raise ValueError("broken")
-
-
-@pytest.mark.parametrize("run", [_in_child, lambda act: act()], ids=["child", "main"])
-@pytest.mark.parametrize(("act", "end"), [(lambda: None, "task-succeeded"), (_raise, "task-failed")])
-def test_it_is_seen_like_a_delivery(
-    redis_url: str, run: Callable[[Callable[[], None]], None], act: Callable[[], None], end: str
-) -> None:
-    """Received, started, and how it ended, under its own id: what Flower shows. Nothing where nobody asks for events."""
-    surroundings = Surroundings(app := app_with_tasks(redis_url), "worker@here")
-    seen: list[dict[str, Any]] = []
-
-    with app.connection() as connection:
-        receiver = app.events.Receiver(connection, handlers={"*": seen.append})
-        with receiver.consumer_context() as (own, _, _):
-            with suppress(TimeoutError):
-                own.drain_events(timeout=0.2)  # subscribes
-
-            def handle() -> None:
-                with suppress(ValueError):
-                    handled(surroundings, RUN, act)
-
-            run(handle)
-            # Set by the main process after the fork, too.
-            surroundings.events.are_wanted = True
-            run(handle)
-            while len(seen) < 3:
-                own.drain_events(timeout=30)
-
-    assert [(one["type"], one["uuid"]) for one in seen] == [
-        (kind, RUN_ID) for kind in ("task-received", "task-started", end)
-    ]
-    assert seen[2].get("result", "'SUCCEEDED'") == "'SUCCEEDED'"
-    assert seen[2].get("exception", "ValueError('broken')") == "ValueError('broken')"
