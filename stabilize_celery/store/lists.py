@@ -42,13 +42,13 @@ class Lists:
         commands: list[Command] = [("BRPOP", *names, f"{max(wait_s, _AT_ONCE_S):.3f}")]
         if others is not None:
             commands.append(("EXISTS", *others.lists))
-        reply, *waiting = self._carried_out(Batch(names[0], commands), wait_s)
+        reply, *waiting = self._replies(Batch(names[0], commands), wait_s)
+        taken = None if reply is None else _named(_unless_refused(reply))
         if others is not None:
-            others.waiting = int_of(waiting[0])
-        if reply is None:
-            return None
-        name, item = list_of(reply)
-        return bytes_of(name).decode(), bytes_of(item)
+            if isinstance(waiting[0], Refused) and taken is not None:
+                self.put_back(*taken)
+            others.waiting = int_of(_unless_refused(waiting[0]))
+        return taken
 
     def put_back(self, name: str, item: bytes) -> None:
         """Make an item the next one to be taken.
@@ -57,18 +57,25 @@ class Lists:
             UnreachableError: the server is away; the item may be lost.
 
         """
-        self._carried_out(Batch(name, [("RPUSH", name, item)]))
+        _unless_refused(self._replies(Batch(name, [("RPUSH", name, item)]))[0])
 
     def close(self) -> None:
         """Close all connections."""
         self._wire.close()
 
-    def _carried_out(self, batch: Batch, wait_s: float = 0.0) -> Sequence[Reply]:
+    def _replies(self, batch: Batch, wait_s: float = 0.0) -> Sequence[Reply]:
         try:
-            replies = self._wire.wait(batch, int(1000 * wait_s)) if wait_s else self._wire.gather([batch])[0]
+            return self._wire.wait(batch, int(1000 * wait_s)) if wait_s else self._wire.gather([batch])[0]
         except LinkLostError as lost:
             raise unreachable(self._wire, lost) from None
-        for reply in replies:
-            if isinstance(reply, Refused):
-                raise refusal(reply)
-        return replies
+
+
+def _unless_refused(reply: Reply) -> Reply:
+    if isinstance(reply, Refused):
+        raise refusal(reply)
+    return reply
+
+
+def _named(reply: Reply) -> tuple[str, bytes]:
+    name, item = list_of(reply)
+    return bytes_of(name).decode(), bytes_of(item)

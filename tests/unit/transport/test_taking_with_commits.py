@@ -212,6 +212,30 @@ def test_a_turn_ends_when_something_waits_in_other_queues_of_the_worker(world: W
     assert taking.go_on() == 4
 
 
+def test_nothing_is_lost_where_others_queues_may_not_be_looked_at(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was taken beside that is put back, and no commit tries: Celery delivers each message."""
+    world.send(start("a"))
+    with redis.Redis.from_url(world.url) as client:
+        client.acl_setuser(
+            "limited", enabled=True, passwords=["+p"], categories=["+@all"], commands=["-exists"], keys="*"
+        )
+        try:
+            world.lists = open_lists(world.url.replace("://", "://limited:p@"), 5)
+            world.waiting.consume((CONTROL, WORK, OTHERS))
+            taking = world.taking()
+
+            assert [taking.go_on(), taking.go_on()] == [0, 0]
+            taking.begin(start("delivered"))
+        finally:
+            client.acl_deluser("limited")
+
+    assert world.left() == 1
+    assert world.handled == [start("delivered")]
+    assert caplog.text.count("can't take messages itself") == 1
+
+
 def test_where_other_queues_are_consumed_no_process_waits(world: World) -> None:
     """Celery could not hand it anything else meanwhile."""
     world.waiting.consume((CONTROL, WORK, OTHERS))
