@@ -26,7 +26,7 @@ from stabilize_celery.store.addresses import Address
 from stabilize_celery.store.contract import Bury, Drop, Due, LedgerChange, Peek, Post, Put, Take, Transaction
 from stabilize_celery.store.errors import StoreError
 from stabilize_celery.store.event_stream import entries_of
-from stabilize_celery.store.queries import bytes_of, int_of, list_of
+from stabilize_celery.store.queries import int_of, list_of, popped_of
 from stabilize_celery.store.values import MAX_SCORE, name_of, number_of, score_of, value_of
 from stabilize_celery.store.wire import Command, Refused, Reply
 
@@ -81,8 +81,7 @@ def _note(beside: Take | Peek, reply: Reply) -> bool:
     if isinstance(beside, Peek):
         beside.waiting = reply if isinstance(reply, int) else None
     elif isinstance(reply, list):
-        name, item = reply
-        beside.taken = bytes_of(name).decode(), bytes_of(item)
+        beside.taken = popped_of(reply)
     return isinstance(reply, Refused)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from stabilize_celery.store.connection import RedisWire
 from stabilize_celery.store.contract import Peek
-from stabilize_celery.store.queries import bytes_of, int_of, list_of
+from stabilize_celery.store.queries import int_of, popped_of
 from stabilize_celery.store.session import refusal, unreachable
 from stabilize_celery.store.wire import Batch, Command, LinkLostError, Refused, Reply
 
@@ -43,7 +43,7 @@ class Lists:
         if others is not None:
             commands.append(("EXISTS", *others.lists))
         reply, *waiting = self._replies(Batch(names[0], commands), wait_s)
-        taken = None if reply is None else _named(_unless_refused(reply))
+        taken = None if reply is None else popped_of(_unless_refused(reply))
         if others is not None:
             if isinstance(waiting[0], Refused) and taken is not None:
                 self.put_back(*taken)
@@ -74,8 +74,3 @@ def _unless_refused(reply: Reply) -> Reply:
     if isinstance(reply, Refused):
         raise refusal(reply)
     return reply
-
-
-def _named(reply: Reply) -> tuple[str, bytes]:
-    name, item = list_of(reply)
-    return bytes_of(name).decode(), bytes_of(item)

@@ -20,7 +20,19 @@ from stabilize_celery.store.errors import StoreError
 from stabilize_celery.store.values import MAX_SCORE, name_of
 from stabilize_celery.store.wire import Command, Reply
 
-__all__ = ["Answer", "Question", "bytes_of", "list_of", "pairs_of", "question", "scored", "text_of", "time_us", "whole"]
+__all__ = [
+    "Answer",
+    "Question",
+    "bytes_of",
+    "list_of",
+    "pairs_of",
+    "popped_of",
+    "question",
+    "scored",
+    "text_of",
+    "time_us",
+    "whole",
+]
 
 Answer: TypeAlias = "dict[str, bytes] | dict[str, int] | set[str] | list[str] | list[tuple[str, float]] | int | None"
 
@@ -102,6 +114,12 @@ def bytes_of(reply: Reply) -> bytes:
     if type(reply) is bytes:
         return reply
     raise _unexpected(reply, "a string")
+
+
+def popped_of(reply: Reply) -> tuple[str, bytes]:
+    """Return a reply of BRPOP that has brought something: which list, and what came off it."""
+    name, item = list_of(reply)
+    return bytes_of(name).decode(), bytes_of(item)
 
 
 def int_of(reply: Reply) -> int:

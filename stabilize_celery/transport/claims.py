@@ -107,11 +107,12 @@ class LocalClaims:
     def going_on(self, message: Message) -> AbstractContextManager[Outcome]:
         """Make a message known that Celery has not delivered: to the main process, and to whom Celery would tell."""
         task_id = f"{message.workflow_id}/{message.name}"
-        around = None if self._surroundings is None else self._surroundings.around(message, task_id)
+        bare = nullcontext(Outcome())
+        around = bare if self._surroundings is None else self._surroundings.around(message, task_id)
         if self._turns is None:
-            return around or nullcontext(Outcome())
+            return around
         known = self._turns.going_on(task_id, getattr(message, "task_type", ""), type(message).__name__)
-        return _inside(known, around or nullcontext(Outcome()))
+        return _inside(known, around)
 
     def look(self, older_than_s: float = 0.0) -> list[Claim]:
         """Look at the bodies that run for longer; ask those to stop whose claim is gone or time is over, return them.

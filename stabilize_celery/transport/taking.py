@@ -70,7 +70,7 @@ class Taking:
         waits: Lets a turn wait for messages, if this process may: see `Waits`. What waits in other queues that the
             worker consumes ends a turn.
         databases: Number of the broker's database, and of the state's, if one server has both: then commits of a
-            process that waits take the next message.
+            child take the next message.
         clock_s: A clock that only grows.
 
     """

@@ -199,7 +199,7 @@ class WorkerStep(bootsteps.StartStopStep):
 
     def _heed_who_watches(self) -> None:
         if self.bridge.surroundings is not None:
-            self.bridge.surroundings.events.are_wanted = sends_task_events(self._worker)
+            self.bridge.surroundings.events.are_wanted = _sends_task_events(self._worker)
 
     def _send_events(self, **_: Any) -> None:
         """Send what a process has to tell that is about to end."""
@@ -316,7 +316,7 @@ def warn_of_strays(app: Celery) -> None:
         )
 
 
-def sends_task_events(worker: Any) -> bool:
+def _sends_task_events(worker: Any) -> bool:
     """Return whether a worker tells of its tasks now: with `-E`, or since somebody (Flower) has asked it to."""
     dispatcher = getattr(getattr(worker, "consumer", None), "event_dispatcher", None)
     if dispatcher is None:

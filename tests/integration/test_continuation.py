@@ -314,37 +314,34 @@ def test_what_is_taken_is_told_once_somebody_asks_for_events(new_fleet: Callable
     assert received(worker) > 0
 
 
+def check_one_delivery(fleet: Fleet) -> None:
+    """Run a chain: Celery delivers what makes a process begin to wait, which takes all that follows."""
+    worker = fleet.start_worker(*TAKES, concurrency=1)
+
+    done = fleet.ended(submit_chain(fleet, *["work"] * 10))
+
+    assert done.status.name == "SUCCEEDED"
+    assert received(worker) == 1
+    fleet.stop()
+
+
 def test_what_is_encrypted_on_its_way_is_taken_as_well(
     new_fleet: Callable[..., Fleet], server: RedisServer, tmp_path: Path
 ) -> None:
-    """Broker and state behind one certificate: Celery delivers what makes a process begin to wait."""
+    """Broker and state behind one certificate."""
     certificate, key = self_signed(tmp_path)
     with tls_proxy(server.port, certificate, key) as port:
         urls = [f"rediss://127.0.0.1:{port}/{number}?ssl_ca_certs={certificate}" for number in range(2)]
-        fleet = new_fleet(**WAITS, broker=urls[0], state=urls[1])
-        worker = fleet.start_worker(*TAKES, concurrency=1)
-
-        done = fleet.ended(submit_chain(fleet, *["work"] * 10))
-
-        assert done.status.name == "SUCCEEDED"
-        assert received(worker) == 1
-        fleet.stop()
+        check_one_delivery(new_fleet(**WAITS, broker=urls[0], state=urls[1]))
 
 
 def test_behind_sentinels_messages_are_taken_from_the_master(
     new_fleet: Callable[..., Fleet], server: RedisServer
 ) -> None:
-    """Broker and state on it: Celery delivers what makes a process begin to wait."""
+    """Broker and state on it."""
     with RedisServer(sentinel=[f"monitor shop 127.0.0.1 {server.port} 1"]) as sentinel:
         urls = [f"sentinel://127.0.0.1:{sentinel.port}/{number}?master=shop" for number in range(2)]
-        fleet = new_fleet(**WAITS, broker=urls[0], state=urls[1])
-        worker = fleet.start_worker(*TAKES, concurrency=1)
-
-        done = fleet.ended(submit_chain(fleet, *["work"] * 10))
-
-        assert done.status.name == "SUCCEEDED"
-        assert received(worker) == 1
-        fleet.stop()
+        check_one_delivery(new_fleet(**WAITS, broker=urls[0], state=urls[1]))
 
 
 def test_a_process_that_is_replaced_after_each_task_takes_no_more(new_fleet: Callable[..., Fleet]) -> None:
