@@ -11,7 +11,10 @@ from stabilize_celery.settings import Settings
 from stabilize_celery.transport.broker import broker_settings
 from stabilize_celery.transport.publish import CeleryPublisher
 
-__all__ = ["ProducerPublisher"]
+__all__ = ["TAKEN", "ProducerPublisher"]
+
+TAKEN = "stabilize.*"
+"""Stands for all messages that processes took themselves, of whichever kind."""
 
 
 class ProducerPublisher(CeleryPublisher):
@@ -33,7 +36,9 @@ class ProducerPublisher(CeleryPublisher):
         super().__init__(self.app, state_url)
 
     def handled(self, workers: Collection[str], timeout_s: float) -> Counter[str]:
-        """Return how many messages workers have taken since they started, by Celery task, as they tell themselves.
+        """Return how many messages workers have handled since they started, by Celery task, as they tell themselves.
+
+        Those that processes took themselves, which Celery does not count, stand under `TAKEN`.
 
         Args:
             workers: Their names, without the host.
@@ -48,6 +53,7 @@ class ProducerPublisher(CeleryPublisher):
         counts: Counter[str] = Counter()
         for stats in told.values():
             counts.update(stats.get("total", {}))
+            counts[TAKEN] += stats.get("stabilize", {}).get("taken", 0)
         return counts
 
     def check(self) -> None:

@@ -19,6 +19,7 @@ __all__ = ["Delivered", "Going", "Turns"]
 _SLOTS = 1_024
 _SIZE = 1_024
 _HEAD = struct.Struct("=HId")
+_COUNT = struct.Struct("=Q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +47,23 @@ class Turns:
 
     def __init__(self) -> None:
         self._shared = mmap.mmap(-1, _SLOTS * _SIZE)
+        self._counts = mmap.mmap(-1, _SLOTS * _COUNT.size)
         self._threads: dict[int, Going] = {}
         self._main_pid = os.getpid()
 
     def going_on(self, task_id: str, task_type: str, kind: str) -> AbstractContextManager[None]:
         """Make a message of a kind known, inside; `task_type` is that of the task that it is about, if any."""
         going = Going(task_id, task_type, kind, os.getpid(), time.time())
+        slot = getattr(current_process(), "index", going.pid) % _SLOTS
+        at = slot * _COUNT.size
+        _COUNT.pack_into(self._counts, at, _COUNT.unpack_from(self._counts, at)[0] + 1)
         if going.pid == self._main_pid:
             return _GoingOnHere(self._threads, going)
-        return _GoingOnInChild(self._shared, _SIZE * (getattr(current_process(), "index", going.pid) % _SLOTS), going)
+        return _GoingOnInChild(self._shared, _SIZE * slot, going)
+
+    def count(self) -> int:
+        """Return how many there were since the worker began (count); threads that count at once may count as one."""
+        return sum(count for (count,) in _COUNT.iter_unpack(self._counts[:]))
 
     def all(self) -> list[Going]:
         """Return what goes on now. Called in the main process."""

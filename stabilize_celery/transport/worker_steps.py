@@ -193,6 +193,11 @@ class WorkerStep(bootsteps.StartStopStep):
         if self.bridge.waiting is not None and self.bridge.waiting.has_children:
             hub.add_reader(self.bridge.waiting.reader, self._on_delivered)
 
+    def info(self, worker: Any) -> dict[str, Any]:  # noqa: ARG002 - Celery's signature
+        """Return what `inspect stats` tells beside Celery's own counts, which are of deliveries."""
+        turns = self.bridge.turns
+        return {} if turns is None else {"stabilize": {"taken": turns.count()}}
+
     def _keeper_round(self, upkeep: Upkeep) -> float:
         self._heed_who_watches()
         return upkeep.keeper_round()

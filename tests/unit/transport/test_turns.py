@@ -44,6 +44,21 @@ def test_it_is_forgotten_when_the_task_has_ended() -> None:
     assert turns.all() == []
 
 
+def test_all_are_counted_whichever_process_handles_them() -> None:
+    """Celery counts deliveries only."""
+    context, turns = get_context("fork"), Turns()
+    has_begun, may_end = context.Event(), context.Event()
+    may_end.set()
+    for _ in range(2):
+        child = context.Process(target=_go_on, args=(turns, has_begun, may_end))
+        child.start()
+        child.join(60)
+    with turns.going_on("wf/Run:a..0", "charge", "RunTask"):
+        assert turns.count() == 3
+
+    assert turns.count() == 3
+
+
 def test_one_may_begin_inside_another() -> None:
     """The first has ended by then: only the newest is at work."""
     turns = Turns()
