@@ -42,6 +42,10 @@ _AWAY_S = 60.0
 _CLEARING_S = 5.0
 """How long a follower waits for the stages of an ended workflow to be cancelled."""
 _OVERLAP_MS = 1_000
+_GATHERED_SHARE = 1 / 64
+_GATHERED_S = 0.02
+"""Events that are no end gather for so long, or for this share of what was waited so far if that is less: else who
+waits for 10,000 stages would wake at each."""
 _RETRY_S = 0.25
 _LIVE = Members(places.LIVE)
 _RECORD = Hash(places.WORKFLOW)
@@ -140,7 +144,8 @@ def wait(workflow_id: str, timeout_s: float | None) -> Following:
     """
     if timeout_s is not None and math.isnan(timeout_s):
         raise ValueError("timeout_s is NaN: give seconds, or None to wait for ever")
-    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    began = time.monotonic()
+    deadline = None if timeout_s is None else began + timeout_s
     after, away_since = "", None
     while True:
         try:
@@ -152,6 +157,8 @@ def wait(workflow_id: str, timeout_s: float | None) -> Following:
                 after = f"{max(0, seen.now_ms - _OVERLAP_MS)}-0"
             batch: list[WorkflowEvent] = yield NextEvents(after, _left_s(deadline, _BLOCK_S))
             after, away_since = ("" if not batch or _has_end(batch) else batch[-1].id), None
+            if after:
+                yield Pause(min(_GATHERED_S, _GATHERED_SHARE * (time.monotonic() - began)))
         except UnreachableError:
             away_since = away_since or time.monotonic()
             if deadline is None and time.monotonic() > away_since + _AWAY_S:

@@ -27,6 +27,7 @@ from stabilize_celery.transport.canvas_call import PREFIX as CANVAS_PREFIX
 from stabilize_celery.transport.canvas_call import resolve_canvas_task
 from stabilize_celery.transport.celery_call import PREFIX, resolve_celery_task
 from stabilize_celery.transport.celery_tasks import add_tasks
+from stabilize_celery.transport.consumed import add_queues, forget_acks, is_ours_alone, warn_of_strays
 from stabilize_celery.transport.logs import log_as_json
 from stabilize_celery.transport.process import Process, make_process, open_store, taking_from
 from stabilize_celery.transport.publish import CeleryPublisher
@@ -36,14 +37,7 @@ from stabilize_celery.transport.surroundings import Surroundings
 from stabilize_celery.transport.taking import Begun
 from stabilize_celery.transport.turns import Delivered, Turns
 from stabilize_celery.transport.waiting import Waiting, Waits
-from stabilize_celery.transport.worker_steps import (
-    add_queues,
-    forget_acks,
-    has_worker_step,
-    is_ours_alone,
-    warn_of_strays,
-    worker_step,
-)
+from stabilize_celery.transport.worker_steps import has_worker_step, worker_step
 
 __all__ = ["Stabilize"]
 

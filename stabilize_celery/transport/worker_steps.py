@@ -1,28 +1,20 @@
 """What is added to a Celery worker: queues to consume, and the duties of its main process."""
 
 import json
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from celery import Celery, bootsteps
-from celery.exceptions import QueueNotFound
 from celery.platforms import EX_OK
 from celery.signals import task_received, worker_process_shutdown, worker_shutdown, worker_shutting_down
 from celery.worker import state
 
 from stabilize_celery.errors import TaskNotFoundError
-from stabilize_celery.models.messages import RunTask
-from stabilize_celery.runtime.ports import Publisher
-from stabilize_celery.settings import Settings
-from stabilize_celery.store.contract import Store
 from stabilize_celery.tasks.registry import TaskRegistry
-from stabilize_celery.telemetry.telemetry import Telemetry
 from stabilize_celery.transport.broker_place import names_of_its_own
 from stabilize_celery.transport.canvas_call import canvas_task_names
 from stabilize_celery.transport.celery_call import celery_task_names
-from stabilize_celery.transport.celery_tasks import SUBMIT
 from stabilize_celery.transport.duty import Duty
 from stabilize_celery.transport.pools import (
     has_children,
@@ -33,88 +25,17 @@ from stabilize_celery.transport.pools import (
     telling_queues,
 )
 from stabilize_celery.transport.process import vault_of
-from stabilize_celery.transport.publish import queue_named, task_name
+from stabilize_celery.transport.publish import queue_named
 from stabilize_celery.transport.queues import lengths_on
 from stabilize_celery.transport.reconnecting import reconnecting
-from stabilize_celery.transport.reports import Reports
 from stabilize_celery.transport.request import LedgerRequest
-from stabilize_celery.transport.stopping import Stopping
-from stabilize_celery.transport.surroundings import Surroundings
-from stabilize_celery.transport.turns import Turns
-from stabilize_celery.transport.upkeep import Attempt, Upkeep, fleet_line
-from stabilize_celery.transport.waiting import Waiting
+from stabilize_celery.transport.running_attempts import running_attempts
+from stabilize_celery.transport.upkeep import Upkeep, fleet_line
+from stabilize_celery.transport.worker_bridge import WorkerBridge
 
-__all__ = [
-    "WorkerBridge",
-    "WorkerStep",
-    "add_queues",
-    "forget_acks",
-    "has_worker_step",
-    "is_ours_alone",
-    "running_attempts",
-    "warn_of_strays",
-    "worker_step",
-]
+__all__ = ["WorkerStep", "has_worker_step", "worker_step"]
 
-_RUN_TASK = task_name(RunTask.__name__)
-_SUBMIT = task_name(SUBMIT)
 _JOIN_S = 2.0
-_READ_TRIES = 20
-
-logger = logging.getLogger(__name__)
-
-
-class WorkerBridge(Protocol):
-    """What a worker's main process needs of a `Stabilize`."""
-
-    app: Celery
-    settings: Settings
-    registry: TaskRegistry
-    reports: Reports
-    worker_id: str
-    turns: Turns | None
-    surroundings: Surroundings | None
-    waiting: Waiting | None
-    stopping: Stopping | None
-    telemetry: Telemetry | None
-
-    @property
-    def store(self) -> Store:
-        """The store of this process."""
-        ...
-
-    @property
-    def publisher(self) -> Publisher:
-        """The publisher of this process."""
-        ...
-
-    @property
-    def children_wait(self) -> bool:
-        """Whether processes wait for messages themselves, longer than a turn lasts."""
-        ...
-
-    def queues(self) -> Sequence[str]:
-        """Return the names of all our queues."""
-        ...
-
-    def name_worker(self, node: str) -> None:
-        """Give this worker, and the processes it will fork, an id of their own."""
-        ...
-
-    @property
-    def state_url(self) -> str:
-        """Where workflows are kept."""
-        ...
-
-    def watch_work(self) -> None:
-        """Prepare for the metrics and traces that the settings ask for."""
-        ...
-
-    def watch_turns(
-        self, node: str, queues: Sequence[str], *, has_children: bool, may_take: bool, may_wait: bool
-    ) -> None:
-        """Prepare for processes that go on with tasks by themselves."""
-        ...
 
 
 class WorkerStep(bootsteps.StartStopStep):
@@ -296,31 +217,6 @@ def has_worker_step(app: Celery) -> bool:
     return any(isinstance(step, type) and issubclass(step, WorkerStep) for step in app.steps["worker"])
 
 
-def add_queues(app: Celery, names: Sequence[str]) -> None:
-    """Let workers of the app consume these queues beside those they would anyway; `-Q` and `-X` still choose."""
-    for name in names:
-        app.amqp.queues.select_add(queue_named(app, name))
-
-
-def warn_of_strays(app: Celery) -> None:
-    """Say so if the app's own routes take what its programs submit to a queue that no plain worker of it consumes."""
-    try:
-        queue = app.amqp.router.route({}, _SUBMIT)["queue"].name
-    except QueueNotFound:
-        # Who sends is told.
-        return
-    if queue not in app.amqp.queues.consume_from:
-        logger.warning(
-            "the app's task_routes send %s to the queue %r, which this worker does not consume: workflows that are "
-            "submitted by it wait there. Begin the routes with {%r: {'queue': %r}}, or start a worker with -Q %s",
-            _SUBMIT,
-            queue,
-            _SUBMIT,
-            app.conf.task_default_queue,
-            queue,
-        )
-
-
 def _sends_task_events(worker: Any) -> bool:
     """Return whether a worker tells of its tasks now: with `-E`, or since somebody (Flower) has asked it to."""
     dispatcher = getattr(getattr(worker, "consumer", None), "event_dispatcher", None)
@@ -329,38 +225,6 @@ def _sends_task_events(worker: Any) -> bool:
         return bool(worker.task_events)
     # No group at all stands for every one.
     return dispatcher.enabled and (not dispatcher.groups or "task" in dispatcher.groups)
-
-
-def is_ours_alone(chosen: str | Sequence[str] | None, ours: Sequence[str]) -> bool:
-    """Return whether a worker was told to consume queues (as `-Q` takes them), and all of them are ours."""
-    names = chosen.split(",") if isinstance(chosen, str) else list(chosen or ())
-    return bool(names) and {name.strip() for name in names} <= set(ours)
-
-
-def forget_acks(app: Celery) -> None:
-    """Let workers of the app take messages off a Redis for good: what they lose with them the ledger sends again."""
-    app.conf.broker_transport_options = {**(app.conf.broker_transport_options or {}), "ack_emulation": False}
-
-
-def running_attempts() -> list[Attempt]:
-    """Return the RunTasks that the pool of this worker executes, whatever the pool."""
-    return list(_attempts(_active_requests()))
-
-
-def _attempts(requests: Sequence[Any]) -> Iterator[Attempt]:
-    for request in requests:
-        if request.task.name == _RUN_TASK and "/" in request.id and not request.is_done:
-            yield Attempt(request.id, str(request.kwargs.get("task_type", "")), request.time_start or 0.0)
-
-
-def _active_requests() -> list[Any]:
-    # A weak set that other threads write: reading it may fail, and succeeds the next time.
-    for _ in range(_READ_TRIES):
-        try:
-            return list(state.active_requests)
-        except RuntimeError:
-            continue
-    return list(state.active_requests)
 
 
 def _types(bridge: WorkerBridge) -> list[str]:

@@ -8,7 +8,7 @@ from redis import Redis
 
 from stabilize_celery.client import Client
 from stabilize_celery.client.events import WorkflowEvent
-from stabilize_celery.client.following import LookAt, Pause, Seen, follow
+from stabilize_celery.client.following import LookAt, NextEvents, Pause, Seen, follow, wait
 from stabilize_celery.errors import UnreachableError, WorkflowNotFoundError
 from stabilize_celery.models.status import WorkflowStatus
 from tests.servers import RedisServer
@@ -66,6 +66,32 @@ def test_the_end_wakes_who_waits(redis_url: str):
         other.handle(handle.id).cancel("enough")
 
         assert waiting.result(timeout=30).status is WorkflowStatus.CANCELED
+
+
+def test_who_waits_long_does_not_wake_at_each_event(monkeypatch: pytest.MonkeyPatch):
+    """An event a millisecond for ten seconds: some hundred looks; each comes late by a small share of the wait."""
+    now_s = 0.0
+    monkeypatch.setattr("stabilize_celery.client.following.time.monotonic", lambda: now_s)
+    steps = wait("w", None)
+    looks, step = 0, next(steps)
+    step = steps.send(Seen(is_over=False, is_clear=False, now_ms=0))
+    while now_s < 10:
+        assert isinstance(step, NextEvents)
+        looks, now_s = looks + 1, now_s + 0.001
+        pause = steps.send([WorkflowEvent(f"{looks}-0", "task.started", "", looks, {})])
+        assert isinstance(pause, Pause)
+        assert pause.pause_s <= min(0.02, now_s / 64)
+        now_s += pause.pause_s
+        step = next(steps)
+
+    assert looks < 1_200
+
+
+def test_the_end_is_seen_without_a_pause():
+    steps = wait("w", None)
+    next(steps)
+    assert isinstance(steps.send(Seen(is_over=False, is_clear=False, now_ms=0)), NextEvents)
+    assert isinstance(steps.send([WorkflowEvent("1-0", "workflow.succeeded", "", 1, {})]), LookAt)
 
 
 def test_a_restart_of_redis_is_survived():

@@ -17,7 +17,7 @@ from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.settings import Settings
 from stabilize_celery.tasks.task import Task as StageTask
 from stabilize_celery.transport.app import Stabilize
-from stabilize_celery.transport.worker_steps import add_queues, warn_of_strays
+from stabilize_celery.transport.consumed import add_queues, warn_of_strays
 
 BROKER = "redis://localhost:6379/0"
 

@@ -15,8 +15,8 @@ from celery.worker import state
 from stabilize_celery.transport.app import Stabilize
 from stabilize_celery.transport.reports import Report
 from stabilize_celery.transport.request import AttemptRequest
+from stabilize_celery.transport.running_attempts import running_attempts
 from stabilize_celery.transport.turns import Delivered, Turns
-from stabilize_celery.transport.worker_steps import running_attempts
 
 TASK_ID = "wf/Start:a"
 DONE = Delivered(TASK_ID, "'applied'", 0.25)
