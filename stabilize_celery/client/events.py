@@ -12,7 +12,7 @@ from stabilize_celery.client.words import in_line
 from stabilize_celery.engine.codec import unpack
 from stabilize_celery.store.contract import StoredEvent
 
-__all__ = ["ENDED", "EVENT_ID", "RunNumbers", "WorkflowEvent", "event_of"]
+__all__ = ["ENDED", "EVENT_ID", "RunNumbers", "WorkflowEvent", "checked_event_id", "event_of"]
 
 ENDED = frozenset(
     f"workflow.{status}" for status in ("succeeded", "terminal", "canceled", "stopped", "failed_continue", "skipped")
@@ -142,6 +142,13 @@ EVENT_ID = "[0-9]{1,19}(-[0-9]{1,19})?"
 """What an id of an event looks like, as a regular expression."""
 
 
+def checked_event_id(text: str) -> str:
+    """Return the id of an event. Raises ValueError: it is none."""
+    if not re.fullmatch(EVENT_ID, text):
+        raise ValueError(f"{text!r} is not the id of an event: ids look like 1767225600000-0, and 0 is before all")
+    return text
+
+
 class RunNumbers:
     """Tells which run of their stage events are about (from 1), by counting starts: those read from the first event on.
 
@@ -154,11 +161,7 @@ class RunNumbers:
     """
 
     def __init__(self, from_id: str = "0") -> None:
-        if from_id != "-" and not re.fullmatch(EVENT_ID, from_id):
-            raise ValueError(
-                f"{from_id!r} is not the id of an event: ids look like 1767225600000-0, and 0 is before all"
-            )
-        self._is_known = from_id in ("0", "0-0", "-")
+        self._is_known = checked_event_id(from_id) in ("0", "0-0")
         self._numbers: dict[tuple[str, str], int] = {}
         self._runs: Counter[str] = Counter()
 

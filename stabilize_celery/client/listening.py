@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from uuid import uuid4
 
+from stabilize_celery.client.events import checked_event_id
 from stabilize_celery.client.following import MAX_BATCH
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.store.contract import Store, StoredEvent
@@ -53,9 +54,11 @@ class Listener:
         Raises:
             UnreachableError: the state server is away. The future may fail with it, too.
             RuntimeError: this listener is closed.
+            ValueError: `after` is not the id of an event.
 
         """
-        wish = _Wish(workflow_id, after, loop, asyncio.Future(loop=loop))
+        # Who waits beside it in the same call would get the server's refusal, too.
+        wish = _Wish(workflow_id, checked_event_id(after), loop, asyncio.Future(loop=loop))
         partition = self._store.partition_of(workflow_id)
         with self._lock:
             if self._is_closed:

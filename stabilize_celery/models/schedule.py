@@ -120,7 +120,8 @@ def check_schedule(schedule: Schedule) -> None:
 
 
 def _flaws(schedule: Schedule) -> Iterator[tuple[str, str]]:
-    yield "name", "" if 0 < len(schedule.name) <= _MAX_NAME else f"must be 1 to {_MAX_NAME} characters long"
+    is_name = 0 < len(schedule.name) <= _MAX_NAME and schedule.name not in (".", "..")
+    yield "name", "" if is_name else f"must be 1 to {_MAX_NAME} characters long, and not . or .."
     yield "cron", _cron_flaw(schedule)
     yield "every_s", _every_flaw(schedule.every_s)
     yield "timezone", "" if _is_zone(schedule.timezone) else f"there is no time zone {schedule.timezone!r}"

@@ -28,7 +28,7 @@ from stabilize_celery.models.trigger import Trigger
 from stabilize_celery.models.workflow import PausedDetails, Workflow
 from stabilize_celery.store.contract import Store
 
-__all__ = ["StageView", "WorkflowView", "read_view", "read_workflow"]
+__all__ = ["StageView", "WorkflowView", "read_view", "read_workflow", "tasks_of"]
 
 _RECORD, _DEFINITION = Hash(places.WORKFLOW), Hash(places.DEFINITION)
 _NOTHING = pack({})
@@ -226,25 +226,36 @@ def _fill(stage: StageExecution, view: StageView, record: WorkflowRecord) -> Non
     stage.context = {**view.context, **newest.context}
     stage.outputs = dict(newest.outputs)
     stage.start_time, stage.end_time = newest.started_ms or None, newest.ended_ms or None
-    tasks = task_list(plan, newest.planned)
-    states = list(newest.tasks) + [TaskState()] * (len(tasks) - len(newest.tasks))
-    stage.tasks = [_task(item, state, newest) for item, state in zip(tasks, states, strict=False)]
+    stage.tasks = [_task(item, state) for item, state in tasks_of(plan, newest)]
     for task in stage.tasks:
         task.stage = stage
     if stage.tasks:
         stage.tasks[0].stage_start, stage.tasks[-1].stage_end = True, True
 
 
-def _task(plan: TaskPlan, state: TaskState, run: Run) -> TaskExecution:
+def tasks_of(plan: StagePlan, run: Run) -> list[tuple[TaskPlan, TaskState]]:
+    """Return the tasks of a run with their states; where it has ended, none goes on."""
+    tasks = task_list(plan, run.planned)
+    states = list(run.tasks) + [TaskState()] * (len(tasks) - len(run.tasks))
+    return [(task, _ended_with(run, state)) for task, state in zip(tasks, states, strict=False)]
+
+
+def _ended_with(run: Run, state: TaskState) -> TaskState:
+    if not run.is_ended or not state.started_ms:
+        return state
     status = state.status
-    if run.is_ended and status in ("RUNNING", "SUSPENDED"):
+    if status in ("RUNNING", "SUSPENDED"):
         status = run.status if run.status in ("CANCELED", "TERMINAL", "STOPPED", "SKIPPED") else "TERMINAL"
+    return msgspec.structs.replace(state, status=status, ended_ms=state.ended_ms or run.ended_ms)
+
+
+def _task(plan: TaskPlan, state: TaskState) -> TaskExecution:
     return TaskExecution(
         id=plan.id,
         name=plan.name,
         implementing_class=plan.type,
-        status=WorkflowStatus[status],
+        status=WorkflowStatus[state.status],
         start_time=state.started_ms or None,
-        end_time=state.ended_ms or (run.ended_ms if run.is_ended and state.started_ms else 0) or None,
+        end_time=state.ended_ms or None,
         task_exception_details=dict(state.error),
     )

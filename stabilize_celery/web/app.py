@@ -52,17 +52,22 @@ def make_web_app(client: Client, settings: WebSettings | None = None) -> Starlet
         yield
         await desk.close()
 
-    api: list[BaseRoute] = [*_session_routes(desk), *stream_routes(desk), *(_route(desk, one) for one in ENDPOINTS)]
+    health = Route(HEALTH_PATH, _healthy, methods=["GET"])
+    files, doors = file_routes(), _door_routes(desk)
+    api: list[BaseRoute] = [*doors, _service(desk), *stream_routes(desk), *(_route(desk, one) for one in ENDPOINTS)]
     routes = [
         # Nothing is sent on to a path without a last slash: a program that does not follow would take it for an answer.
         _with_breaks(Mount(API, app=Router(api, redirect_slashes=False))),
-        Route(HEALTH_PATH, _healthy, methods=["GET"]),
+        health,
         _metrics(desk),
-        *file_routes(),
+        *files,
     ]
+    guard = Middleware(
+        Guard, settings=chosen, sessions=desk.sessions, routes=routes, public=[*doors, *files], health=health
+    )
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Guard, settings=chosen, sessions=desk.sessions, routes=routes)],
+        middleware=[guard],
         exception_handlers={StabilizeError: on_error, HTTPException: on_http_error, Exception: _on_bug},
         lifespan=lifespan,
     )
@@ -86,12 +91,17 @@ def _with_breaks(route: R) -> R:
     return route
 
 
-def _session_routes(desk: Desk) -> list[Route]:
-    cookie = desk.sessions.cookie
-
+def _service(desk: Desk) -> Route:
     async def describe(request: Request) -> Response:
         query_of(request, NoQuery)
         return reply(desk.service_line(user_of(request)))
+
+    return Route("/service", describe, methods=["GET"])
+
+
+def _door_routes(desk: Desk) -> list[Route]:
+    """Return what stands before signing in."""
+    cookie = desk.sessions.cookie
 
     async def sign_in(request: Request) -> Response:
         shown = await desk.body(request, bodies.SignIn)
@@ -112,7 +122,6 @@ def _session_routes(desk: Desk) -> list[Route]:
 
     session = SESSION_PATH.removeprefix(API)
     return [
-        Route("/service", describe, methods=["GET"]),
         Route(session, sign_in, methods=["POST"]),
         Route(session, sign_out, methods=["DELETE"]),
         Route("/openapi.json", schema, methods=["GET"]),
@@ -122,7 +131,7 @@ def _session_routes(desk: Desk) -> list[Route]:
 def _is_secure(request: Request, desk: Desk) -> bool:
     peer = request.client.host if request.client else ""
     told = request.headers.get("x-forwarded-proto", "") if peer in desk.settings.trusted_proxies else ""
-    return (told or request.url.scheme) == "https"
+    return (told.partition(",")[0].strip() or request.url.scheme) == "https"
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:

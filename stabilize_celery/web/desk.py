@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -21,7 +22,7 @@ from stabilize_celery.web.service import Service
 from stabilize_celery.web.sessions import Caller, Sessions
 from stabilize_celery.web.settings import WebSettings
 
-__all__ = ["Desk", "query_of", "user_of"]
+__all__ = ["Desk", "caller_of", "query_of", "user_of"]
 
 R = TypeVar("R")
 S = TypeVar("S", bound=msgspec.Struct)
@@ -82,9 +83,15 @@ class Desk:
         )
 
 
+def caller_of(request: Request) -> Caller | None:
+    """Return who asks; None: they have not said so."""
+    caller: Caller | None = request.state.caller
+    return caller
+
+
 def user_of(request: Request) -> str:
     """Return the name of who asks; empty: they have not said so."""
-    caller: Caller | None = request.state.caller
+    caller = caller_of(request)
     return "" if caller is None else caller.name
 
 
@@ -95,6 +102,9 @@ def query_of(request: Request, kind: type[S], over: Mapping[str, str] = MappingP
         BadRequestError: there is no such parameter, or its value is not allowed; the text says which.
 
     """
+    names = Counter(name for name, _ in request.query_params.multi_items())
+    if several := sorted(name for name, times in names.items() if times > 1):
+        raise BadRequestError(f"can't read the query of the address: {', '.join(several)} stands in it more than once")
     try:
         return msgspec.convert({**request.query_params, **over}, kind, strict=False)
     except msgspec.ValidationError as error:

@@ -8,7 +8,8 @@ from stabilize_celery.client.events import EVENT_ID
 
 __all__ = ["BoardQuery", "EventsQuery", "FollowQuery", "ListQuery", "NoQuery"]
 
-Id = Annotated[str, msgspec.Meta(pattern=f"^{EVENT_ID}$")]
+# Python's `$` would let a line break follow.
+Id = Annotated[str, msgspec.Meta(pattern=rf"^{EVENT_ID}(?!\n)$")]
 
 
 class NoQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -59,5 +60,7 @@ class BoardQuery(msgspec.Struct, forbid_unknown_fields=True):
     name: str | None = None
     status: str | None = None
     q: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+    since_ms: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """Only those that started then or later."""
     ids: Annotated[str, msgspec.Meta(max_length=12_000)] = ""
     """Up to 200 workflow ids that are shown, with commas between them: their status is told, too."""

@@ -30,9 +30,9 @@ def list_workflows(client: Client, wanted: ListQuery) -> WorkflowPage:
 
     """
     now_ms = client.store.time_ms()
-    if wanted.q and wanted.cursor is None and (exact := find_workflow(client, wanted.q.strip())) is not None:
-        return WorkflowPage([exact], None, 1, now_ms)
     try:
+        if wanted.q and wanted.cursor is None and (exact := find_workflow(client, wanted.q.strip())) is not None:
+            return WorkflowPage([exact] if _is_listed(exact, wanted) else [], None, 1, now_ms)
         items, cursor, looked_at = _search(client, wanted)
     except (StoreError, ValueError) as error:
         raise BadRequestError(str(error)) from error
@@ -63,6 +63,17 @@ def _search(client: Client, wanted: ListQuery) -> tuple[list[WorkflowSummary], s
         cursor = page.cursor
         if cursor is None or looked_at >= _LOOKED_AT or not is_searching:
             return items, cursor, looked_at
+
+
+def _is_listed(line: WorkflowLine, wanted: ListQuery) -> bool:
+    """Whether a workflow that was found by its id is one of those that are listed."""
+    return (
+        wanted.application in (None, line.application)
+        and wanted.name in (None, line.name)
+        and (wanted.status is None or status_named(wanted.status) == line.status)
+        and (wanted.since_ms or 0) <= line.started_ms
+        and (wanted.until_ms is None or line.started_ms < wanted.until_ms)
+    )
 
 
 def _matches(item: WorkflowSummary, text: str | None) -> bool:

@@ -17,10 +17,14 @@ _LONGEST_NAME = 100
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. `is_ambient`: the browser says so by itself, so another site's page could make it ask."""
+    """Who asks. `is_ambient`: the browser says so by itself, so another site's page could make it ask.
+
+    `ends_at_s`: when that is over (epoch s); None: it is said with each request.
+    """
 
     name: str
     is_ambient: bool = True
+    ends_at_s: int | None = None
 
 
 class Sessions:
@@ -51,17 +55,19 @@ class Sessions:
         scheme, _, shown = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return Caller("token", is_ambient=False) if self.is_token(shown.strip()) else None
-        if self._secret and self._is_session(cookies_of(headers).get(self.cookie, ""), now_s):
-            return Caller("token")
-        name = headers.get(self._settings.user_header, "").strip() if self._settings.user_header else ""
+        ends_at_s = self._session_until_s(cookies_of(headers).get(self.cookie, "")) if self._secret else 0
+        if now_s < ends_at_s:
+            return Caller("token", ends_at_s=ends_at_s)
+        name = _text(headers.get(self._settings.user_header, "")).strip() if self._settings.user_header else ""
         if name and peer in self._settings.trusted_proxies:
             return Caller(name[:_LONGEST_NAME])
         return None
 
-    def _is_session(self, value: str, now_s: float) -> bool:
+    def _session_until_s(self, value: str) -> int:
+        """Return the end of the session that a cookie stands for (epoch s); 0: it is none of ours."""
         end, _, mac = value.partition(".")
         is_ours = hmac.compare_digest(mac.encode(), self._mac(f"session until {end}").encode())
-        return is_ours and end.isdecimal() and now_s < int(end)
+        return int(end) if is_ours and end.isdecimal() else 0
 
     def _mac(self, text: str) -> str:
         return hmac.new(self._secret or b"no token", text.encode(), hashlib.sha256).hexdigest()
@@ -70,3 +76,11 @@ class Sessions:
 def cookies_of(headers: Headers) -> Mapping[str, str]:
     """Return the cookies of a request."""
     return cookie_parser(headers.get("cookie", ""))
+
+
+def _text(header: str) -> str:
+    """Return what a header says: proxies write names in UTF-8, and ASGI servers read them as Latin-1."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        return header

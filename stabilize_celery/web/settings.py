@@ -23,8 +23,9 @@ class WebSettings:
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
     """Addresses from which `user_header` is believed."""
     allowed_hosts: tuple[str, ...] = ()
-    """Names under which the page may be asked for (without port). None: any, but while nobody is asked who they are
-    only those of this machine, or another site could make a browser ask under a name of its own."""
+    """Names under which the page may be asked for (without port), beside those of this machine. None: any name where
+    everybody shows the token, else no other: a site whose name suddenly stands for this machine's address (DNS
+    rebinding) could make a browser here ask for whatever it likes, a proxy's header included."""
     is_read_only: bool = False
     """Nothing can be started, changed or sent."""
     max_body_bytes: int = 1024 * 1024
@@ -39,9 +40,10 @@ class WebSettings:
         """Check what can be checked.
 
         Raises:
-            ConfigurationError: the token can be guessed.
+            ConfigurationError: the token can be guessed, or an allowed host is no name.
 
         """
+        object.__setattr__(self, "allowed_hosts", tuple(map(_host_name, self.allowed_hosts)))
         if self.token and len(self.token) < _SHORTEST_TOKEN:
             raise ConfigurationError(
                 f"the token of the page has {len(self.token)} characters: give at least {_SHORTEST_TOKEN}, such as "
@@ -53,11 +55,33 @@ class WebSettings:
         """Whether nobody gets in without saying who they are."""
         return bool(self.token or self.user_header)
 
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """Addresses of the proxies that are in front of the page; none unless one signs people in."""
+        return self.trusted_proxies if self.user_header else ()
+
     def allows_host(self, name: str) -> bool:
         """Return whether the page may be asked for under this name (without port)."""
-        if not self.allowed_hosts and self.asks_who:
+        if not self.allowed_hosts and self.token and not self.user_header:
             return True
         return name in self.allowed_hosts or name in LOOPBACK_NAMES
+
+
+def _host_name(given: str) -> str:
+    """Return a name as browsers send it."""
+    name = given.strip().lower()
+    is_address = ":" in name and _is_address(name)
+    if not name or "/" in name or (":" in name and not is_address):
+        raise ConfigurationError(f"{given!r} is no name of a host: give it without scheme and port, as in jobs.example")
+    return name
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:

@@ -15,7 +15,7 @@ from stabilize_celery.engine.moves import task_list
 from stabilize_celery.engine.plan import StagePlan, TaskPlan
 from stabilize_celery.engine.state import Run, TaskState, WorkflowRecord
 from stabilize_celery.models.redaction import Redaction
-from stabilize_celery.runtime.reading import StageView, WorkflowView
+from stabilize_celery.runtime.reading import StageView, WorkflowView, tasks_of
 from stabilize_celery.web.bodies import (
     DeadLetterLine,
     DeadlockLine,
@@ -196,8 +196,6 @@ def redacted(detail: StageDetail, redaction: Redaction) -> StageDetail:
 
 
 def _run(thread: str, run: Run, plan: StagePlan, instances: Sequence[Run]) -> RunLine:
-    tasks = task_list(plan, run.planned)
-    states = list(run.tasks) + [TaskState()] * (len(tasks) - len(run.tasks))
     first = sorted(instances, key=lambda one: (one.status != "TERMINAL", one.is_ended, one.instance or 0))
     return RunLine(
         thread=thread,
@@ -208,7 +206,7 @@ def _run(thread: str, run: Run, plan: StagePlan, instances: Sequence[Run]) -> Ru
         reason=_why(run),
         context=run.context,
         outputs=run.outputs,
-        tasks=[_task(item, state) for item, state in zip(tasks, states, strict=False)],
+        tasks=[_task(item, state) for item, state in tasks_of(plan, run)],
         token=run.token,
         waits=run.waits,
         wait_deadline_ms=run.wait_deadline_ms,

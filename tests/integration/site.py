@@ -92,6 +92,11 @@ class Stream:
         """Of the answer; 0: there is none yet."""
         return 0 if self._answer is None else self._answer.status_code
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it goes on."""
+        return self._thread.is_alive()
+
     def of(self, kind: str) -> list[Any]:
         return [data for one, data, _ in list(self.heard) if one == kind]
 

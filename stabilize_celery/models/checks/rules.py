@@ -36,6 +36,7 @@ RULES: tuple[Rule, ...] = (
     graph_rules.parents,
     graph_rules.joins,
     graph_rules.splits,
+    stage_rules.names,
     stage_rules.synthetic_stages,
     stage_rules.deferred_choices,
     stage_rules.milestones,

@@ -17,12 +17,20 @@ __all__ = [
     "jumps",
     "milestones",
     "mutexes",
+    "names",
     "reducers",
     "regions",
     "sub_workflows",
     "switches",
     "synthetic_stages",
 ]
+
+
+def names(view: View) -> Iterator[Problem]:
+    """Require names that can stand in an address: clients take `stages/../cancel` for the workflow's own `cancel`."""
+    for at, stage in view.numbered():
+        if stage.ref_id in (".", ".."):
+            yield view.problem(at, "ref_id", f"{shown(stage.ref_id)} can't stand in a path: take another", "invalid_id")
 
 
 def deferred_choices(view: View) -> Iterator[Problem]:

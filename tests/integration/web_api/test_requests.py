@@ -94,7 +94,8 @@ def test_the_list_is_filtered_searched_and_paged(site: Site) -> None:
 
     assert ids(name="listed-0") == [runs[4], runs[2], runs[0]]
     assert ids(q="LISTED-1") == [runs[5], runs[3], runs[1]]
-    assert ids(q=runs[3]) == [runs[3]]
+    assert ids(q=runs[3]) == [runs[3]] == ids(q=runs[3], name="listed-1", application="shop")
+    assert ids(q=runs[3], name="listed-0") == ids(q=runs[3], status="TERMINAL") == ids(q=runs[3], until_ms=1) == []
     assert ids(q=runs[3][-6:].lower()) == [runs[3]]
     assert ids(q="no such text anywhere") == []
     first = site.get("/workflows", q="listed", limit=4)
@@ -267,10 +268,13 @@ def test_a_users_name_stands_with_what_was_done(redis_url: str) -> None:
         ("/workflows?status=RUNING", 400, "Did you mean 'RUNNING'"),
         ("/workflows?limit=0", 400, "limit"),
         ("/workflows?colour=red", 400, "colour"),
+        ("/workflows?status=RUNNING&status=TERMINAL", 400, "status stands in it more than once"),
         ("/workflows?cursor=x", 400, "cursor"),
         ("/streams/workflows/01ARZ3NDEKTSV4RRFFQ69G5FAV", 404, "there is no workflow"),
         ("/nothing", 404, "Not Found"),
         ("/workflows/x/events?from=99999999999999999999-0", 400, "from"),
+        ("/workflows/x/events?from=0%0A", 400, "from"),
+        ("/streams/workflows/x?from=0%0A", 400, "from"),
     ],
 )
 def test_mistakes_are_problems_in_words(site: Site, path: str, status: int, words: str) -> None:

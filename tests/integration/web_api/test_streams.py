@@ -73,6 +73,35 @@ def test_the_list_tells_of_new_workflows_and_of_those_in_sight(site: Site) -> No
         eventually(lambda: any(one["status"] == "CANCELED" for told in stream.of("lines") for one in told["shown"]), 30)
 
 
+def test_the_list_tells_only_of_those_that_are_asked_for(site: Site) -> None:
+    """By status and time of start; one that comes into the status is told, however old it is."""
+    old = started(site, flow(gate(), name="narrow"))
+    since = site.get(f"/workflows/{started(site, flow(gate(), name='narrow'))}")["started_ms"]
+    with (
+        Stream(site, f"/streams/workflows?name=narrow&since_ms={since}") as late,
+        Stream(site, "/streams/workflows?name=narrow&status=CANCELED") as ended,
+    ):
+        eventually(lambda: late.of("lines") and ended.of("lines"), 30)
+        assert ended.of("lines")[0]["newest"] == []
+        assert all(one["is_all"] for one in late.of("lines") + ended.of("lines"))
+        site.client.handle(old).cancel("test")
+        eventually(lambda: [one["id"] for told in ended.of("lines") for one in told["newest"]] == [old], 30)
+    assert old not in [one["id"] for told in late.of("lines") for one in told["newest"]]
+
+
+def test_a_stream_ends_with_the_session_of_who_asked(redis_url: str) -> None:
+    """Then the browser asks again, and is told to sign in."""
+    settings = WebSettings(token="a token that is long enough", session_s=2)
+    with Client(redis_url, redis_url) as client, served(client, settings) as site:
+        signed_in = site.post("/session", {"token": settings.token})
+        del site.http.headers["authorization"]
+        assert signed_in.status_code == 200
+        with Stream(site, "/streams/locks") as stream:
+            eventually(lambda: stream.of("locks"), 30)
+            eventually(lambda: not stream.is_open, 30)
+        assert site.http.get(f"{API}/streams/locks").status_code == 401
+
+
 def test_locks_and_fleet_are_told_once_and_then_when_they_change(site: Site) -> None:
     """The first look comes at once; a lock that is taken is told within seconds."""
     with Stream(site, "/streams/locks") as locks, Stream(site, "/streams/fleet") as fleet:

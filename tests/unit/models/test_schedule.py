@@ -117,6 +117,7 @@ def test_a_workflow_sees_what_it_is_started_for() -> None:
         ({"every_s": 5, "max_missed": 0}, "max_missed"),
         ({"every_s": 5, "start_ms": -1}, "start_ms"),
         ({"every_s": 5, "name": ""}, "name"),
+        ({"every_s": 5, "name": ".."}, "name"),
         ({"every_s": 5, "definition": {**DEFINITION, "stages": []}}, "definition.stages"),
         ({"every_s": 5, "definition": {**DEFINITION, "colour": 1}}, "definition"),
     ],

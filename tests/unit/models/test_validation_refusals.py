@@ -14,6 +14,10 @@ UNSOUND: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
             "stages[3].ref_id: duplicate ref_id 'start': stages[0] has it already",
         ],
     ),
+    "a name that is a way to somewhere else": (
+        [{"ref_id": "."}, {"ref_id": ".."}, {"ref_id": "..."}],
+        [f"stages[{at}].ref_id: {name!r} can't stand in a path: take another" for at, name in enumerate((".", ".."))],
+    ),
     "an unknown requisite": (
         [{"ref_id": "fetch"}, after("b", "fetsch")],
         ["stages[1].requisite_stage_ref_ids: no stage has the ref_id 'fetsch'; did you mean 'fetch'?"],

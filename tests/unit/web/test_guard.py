@@ -5,8 +5,11 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from stabilize_celery.client import Client
+from stabilize_celery.errors import ConfigurationError
 from stabilize_celery.store.memory import MemoryStore
 from stabilize_celery.web import WebSettings, make_web_app
 from stabilize_celery.web.guard import API, SECURITY_HEADERS
@@ -25,10 +28,13 @@ class Nobody:
 def ask(settings: WebSettings, method: str, path: str, **given: Any) -> httpx.Response:
     """Ask an application that has a memory store behind it."""
     client = Client("redis://unused", store=MemoryStore(), publisher=Nobody())
-    base = given.pop("base", "http://localhost:5556")
+    base, root = given.pop("base", "http://localhost:5556"), given.pop("root", "")
+    app: Starlette = make_web_app(client, settings)
+    if mount := given.pop("mount", ""):
+        app = Starlette(routes=[Mount(mount, app)])
 
     async def asking() -> httpx.Response:
-        transport = httpx.ASGITransport(make_web_app(client, settings), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False, root_path=root)
         async with httpx.AsyncClient(transport=transport, base_url=base) as http:
             return await http.request(method, path, **given)
 
@@ -62,6 +68,64 @@ def test_another_name_for_this_machine_is_refused_while_nobody_is_asked() -> Non
     assert ask(
         WebSettings(allowed_hosts=("ops.example",)), "GET", f"{API}/workflows", base="http://ops.example:80"
     ).is_success
+
+
+@pytest.mark.parametrize("claim", ["localhost", "127.0.0.1", "localhost, evil.example"])
+@pytest.mark.parametrize("settings", [WebSettings(), WebSettings(user_header="X-Forwarded-User")])
+def test_a_page_of_another_name_does_not_talk_itself_in(settings: WebSettings, claim: str) -> None:
+    """Once its name stands for this machine it is its own origin, and can send any header: a proxy's, too."""
+    headers = {"x-forwarded-host": claim, "x-forwarded-user": "root", "sec-fetch-site": "same-origin"} | JSON
+
+    assert ask(settings, "GET", f"{API}/workflows", base="http://evil.example", headers=headers).status_code == 421
+    told = ask(settings, "POST", f"{API}/workflows/x/pause", base="http://evil.example", headers=headers, json={})
+    assert told.status_code == 421
+
+
+def test_behind_a_proxy_that_signs_people_in_both_names_must_be_allowed() -> None:
+    """What the browser asked the proxy for, and what the proxy asks the page for."""
+    settings = WebSettings(user_header="X-Forwarded-User", allowed_hosts=("Jobs.Example",))
+    known = {"x-forwarded-user": "ann"}
+
+    def status(base: str, **headers: str) -> int:
+        given = known | {name.replace("_", "-"): value for name, value in headers.items()}
+        return ask(settings, "GET", f"{API}/workflows", base=base, headers=given).status_code
+
+    assert status("http://jobs.example") == 200
+    assert status("http://JOBS.example:8080") == 200
+    assert status("http://127.0.0.1:5556", x_forwarded_host="jobs.example, inner") == 200
+    assert status("http://127.0.0.1:5556", x_forwarded_host="evil.example") == 421
+    assert status("http://inner") == 421
+
+
+@pytest.mark.parametrize("name", ["jobs.example:7823", "http://jobs.example", "", "jobs.example/ops"])
+def test_an_allowed_host_that_is_no_name_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="without scheme and port"):
+        WebSettings(allowed_hosts=(name,))
+
+
+@pytest.mark.parametrize("host", ["[", "[::1", "a b", "", "[]:80"])
+def test_a_host_that_is_none_is_no_defect(host: str) -> None:
+    assert ask(WebSettings(), "GET", f"{API}/workflows", headers={"host": host}).status_code == 421
+
+
+@pytest.mark.parametrize("where", [{"mount": "/ops"}, {"root": "/ops"}, {"mount": "/api/v1"}, {"mount": "/static"}])
+def test_the_api_is_closed_under_whatever_path_it_is_mounted(where: dict[str, str]) -> None:
+    """Under one that looks like one of its own, too."""
+    settings = WebSettings(token=TOKEN)
+    known = {"authorization": f"Bearer {TOKEN}"}
+    under = next(iter(where.values()))
+
+    for path in (f"{API}/workflows", f"{API}/service", f"{API}/streams/fleet", f"{API}/nothing", "/metrics"):
+        assert ask(settings, "GET", under + path, **where).status_code == 401, path
+    assert ask(settings, "POST", f"{under}{API}/workflows", json={}, **where).status_code == 401
+    assert ask(settings, "GET", f"{under}{API}/workflows", headers=known, **where).is_success
+    for path in ("/", "/static/js/main.js", "/healthz", f"{API}/openapi.json"):
+        assert ask(settings, "GET", under + path, **where).is_success, path
+    assert ask(settings, "POST", f"{under}{API}/session", json={"token": TOKEN}, **where).is_success
+    read_only = WebSettings(token=TOKEN, is_read_only=True)
+    assert ask(read_only, "POST", f"{under}{API}/workflows", json={}, headers=known, **where).status_code == 403
+    assert ask(read_only, "POST", f"{under}{API}/session", json={"token": TOKEN}, **where).is_success
+    assert ask(WebSettings(), "GET", f"{under}/healthz", base="http://10.1.2.3", **where).is_success
 
 
 def test_the_api_is_closed_without_the_token_and_the_shell_is_open() -> None:
@@ -99,6 +163,11 @@ def test_signing_in_gives_a_cookie_that_scripts_and_other_sites_do_not_get() -> 
         ({"origin": "http://evil.example"}, 403),
         ({"origin": "null"}, 403),
         ({"origin": "http://localhost:9999"}, 403),
+        ({"origin": "http://["}, 403),
+        ({"origin": "https://jobs.example", "x-forwarded-host": "jobs.example, inner"}, 404),
+        ({"origin": "https://jobs.example", "sec-fetch-site": "same-origin"}, 404),
+        ({"origin": "https://evil.example", "x-forwarded-host": "jobs.example"}, 403),
+        ({"origin": "http://localhost:5556", "sec-fetch-site": "cross-site"}, 403),
         ({"sec-fetch-site": "cross-site"}, 403),
         ({"sec-fetch-site": "same-site"}, 403),
         ({"content-type": "text/plain"}, 415),

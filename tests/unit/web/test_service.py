@@ -82,6 +82,17 @@ def test_a_stage_is_not_idle_while_its_task_is_executed() -> None:
     assert seen == [False]
 
 
+def test_a_task_of_a_run_that_has_ended_does_not_go_on(world: World) -> None:
+    """It ended with its run, however far it was."""
+    handle = world.start(gate("gate"))
+    handle.cancel("enough")
+    world.settle(5)
+
+    [run] = Service(world.client).stage(handle.id, "gate").runs
+
+    assert (run.status, run.tasks[0].status, run.tasks[0].ended_ms) == ("CANCELED", "CANCELED", run.ended_ms)
+
+
 def test_a_stage_by_itself_has_the_status_that_it_has_among_the_others(world: World) -> None:
     """Also a join that something had come to when the workflow was cancelled, which only the whole can tell."""
     handle = world.start(stage("a"), gate("b"), stage("join", "a", "b"), stage("last", "join"))

@@ -38,7 +38,7 @@ def test_a_cookie_stands_for_the_token_until_its_time_is_over() -> None:
     cookie = f"{sessions.cookie}={sessions.made(NOW_S)}"
 
     assert TOKEN not in cookie
-    assert caller(sessions, cookie=cookie) == Caller("token")
+    assert caller(sessions, cookie=cookie) == Caller("token", ends_at_s=int(NOW_S) + 60)
     assert caller(sessions, NOW_S + 61, cookie=cookie) is None
 
 
@@ -59,6 +59,14 @@ def test_a_proxys_word_counts_only_from_the_proxy() -> None:
     assert caller(sessions, peer="10.0.0.7", x_forwarded_user="ann") == Caller("ann")
     assert caller(sessions, peer="10.0.0.8", x_forwarded_user="ann") is None
     assert caller(sessions, peer="10.0.0.7") is None
+
+
+@pytest.mark.parametrize("raw", ["Jürgen".encode(), "Jürgen".encode("latin-1")])
+def test_a_name_is_read_as_the_proxy_wrote_it(raw: bytes) -> None:
+    sessions = Sessions(WebSettings(user_header="X-Forwarded-User"))
+    headers = Headers(raw=[(b"x-forwarded-user", raw)])
+
+    assert sessions.caller(headers, "127.0.0.1", NOW_S) == Caller("Jürgen")
 
 
 def test_a_token_that_can_be_guessed_is_refused() -> None:
