@@ -11,11 +11,34 @@ export class Refused extends Error {
   }
 }
 
+/** JSON that somebody wrote: it is sent as it was written, with numbers that JavaScript can't hold. */
+export class JsonText {
+  /** Throws a SyntaxError: it is not JSON. */
+  constructor(text) {
+    JSON.parse(text);
+    this.text = text;
+  }
+}
+
+function encoded(body) {
+  const written = [];
+  const text = JSON.stringify(body, (_, value) => (value instanceof JsonText ? `\u0000${written.push(value.text) - 1}` : value));
+  return text.replace(/"\\u0000(\d+)"/g, (_, at) => written[at]);
+}
+
+const LONG_NUMBER = /[[:,]\s*-?\d{16}/;
+const asWritten = (_, value, { source }) => (Number.isInteger(value) && !Number.isSafeInteger(value) ? JSON.rawJSON(source) : value);
+
+/** What an answer says. Numbers that JavaScript can't hold stay as they are written, where the browser can do that. */
+function decoded(text) {
+  return JSON.parse(text, JSON.rawJSON && LONG_NUMBER.test(text) ? asWritten : undefined);
+}
+
 async function ask(method, path, body, signal) {
   const options = { method, headers: { accept: "application/json" }, credentials: "same-origin", signal };
   if (method !== "GET") {
     options.headers["content-type"] = "application/json";
-    options.body = JSON.stringify(body ?? {});
+    options.body = encoded(body ?? {});
   }
   let answer;
   try {
@@ -24,7 +47,7 @@ async function ask(method, path, body, signal) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, "The page's server does not answer.");
   }
-  const told = await answer.json().catch(() => ({}));
+  const told = await answer.text().then(decoded).catch(() => ({}));
   if (answer.ok) return told;
   if (answer.status === 401) dispatchEvent(new CustomEvent("signed-out"));
   throw new Refused(answer.status, told.detail || told.title || answer.statusText, told.problems ?? []);
@@ -61,8 +84,10 @@ export function follow(path, on, onState = () => {}) {
     source.onopen = () => onState("live");
     source.onerror = () => {
       onState("away");
-      // A stream that was refused is not tried again by the browser itself.
-      if (source?.readyState === EventSource.CLOSED) retry = setTimeout(open, 3000);
+      if (source?.readyState !== EventSource.CLOSED) return;
+      // A stream that was refused is not tried again by the browser itself, and says not why: the session may be over.
+      get("/service").catch(() => {});
+      retry = setTimeout(open, 3000);
     };
     for (const [kind, act] of Object.entries(on)) {
       source.addEventListener(kind, (event) => {

@@ -32,11 +32,30 @@ export async function deadView({ main, life, service }) {
 
 async function replay(letters, onDone) {
   const act = async () => {
-    for (const one of letters) await post(`${pathOf(one)}/replay`);
-    return { told: `${plural(letters.length, "message")} handled again` };
+    const vain = [];
+    for (const one of letters) {
+      const why = await replayed(one);
+      if (why) vain.push(`${one.name} of ${shortId(one.workflow_id)}: ${why}`);
+    }
+    const done = letters.length - vain.length;
+    if (vain.length) throw new Error(`${done} of ${plural(letters.length, "message")} handled again. ${vain.slice(0, 10).join(". ")}`);
+    return { told: `${plural(done, "message")} handled again` };
   };
   const text = "They are handled as if they had never failed: fix first what made them fail.";
-  if (await confirm({ title: `Replay ${plural(letters.length, "message")}?`, text, verb: "Replay", act })) onDone();
+  await confirm({ title: `Replay ${plural(letters.length, "message")}?`, text, verb: "Replay", act });
+  // Also where it had no effect: then what is seen is not how it is.
+  onDone();
+}
+
+/** Replay one; returns why that had no effect. */
+async function replayed(letter) {
+  try {
+    const { took_effect: tookEffect, told } = await post(`${pathOf(letter)}/replay`);
+    return tookEffect ? "" : told;
+  } catch (error) {
+    if (error.status === 401) throw error;
+    return error.message;
+  }
 }
 
 const pathOf = ({ workflow_id: id, name }) => `/dead/${part(id)}/${part(name)}`;

@@ -1,5 +1,6 @@
 // Asking before something is done: what it does stands on the button, nothing happens by accident.
 
+import { JsonText } from "./api.js";
 import { fill, h, say } from "./dom.js";
 
 /**
@@ -38,7 +39,11 @@ export function confirm({ title, text, verb, isGrave = false, fields = [], act }
         button.disabled = false;
       }
     }
+    // What it asks about is no longer there to be seen.
+    const onMove = () => dialog.close();
+    addEventListener("hashchange", onMove);
     dialog.addEventListener("close", () => {
+      removeEventListener("hashchange", onMove);
       dialog.remove();
       resolve(isDone);
     });
@@ -61,7 +66,7 @@ function input({ name, label, kind = "text", value = "", required = false }) {
     if (kind === "number") return Number(box.value);
     if (!isJson) return box.value;
     try {
-      return box.value.trim() ? JSON.parse(box.value) : null;
+      return box.value.trim() ? new JsonText(box.value) : null;
     } catch (error) {
       throw new Error(`${label} is not JSON: ${error.message}. Text is written in quotes: "text".`);
     }

@@ -31,6 +31,20 @@ export function fill(element, ...children) {
   return add(element, ...children);
 }
 
+const FOCUSABLE = "a[href], button, input, select, textarea, summary, [tabindex]";
+const looksOf = (one) => [one.tagName, one.getAttribute("aria-label") ?? one.textContent, one.getAttribute("href")].join("\n");
+
+/** Remember where the focus is inside of `element`; returns what puts it onto what looks the same there now. */
+export function focusOf(element) {
+  const focused = element.contains(document.activeElement) ? document.activeElement : null;
+  const looks = focused && looksOf(focused);
+  return () => {
+    if (focused === null || focused.isConnected) return;
+    const same = [...element.querySelectorAll(FOCUSABLE)].find((one) => looksOf(one) === looks);
+    (same ?? element.closest("[tabindex]"))?.focus({ preventScroll: true });
+  };
+}
+
 /** Tell something in passing: seen for a while, and read out by screen readers. */
 export function say(text, isBad = false) {
   const place = document.getElementById("said");

@@ -14,7 +14,8 @@ const time = (text) => (text ? new Date(text).getTime() : "");
 export async function listView({ main, life, query, setState }) {
   const wanted = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) ?? ""]));
   const { q, status, application, name } = wanted;
-  const asked = { q, status, application, name, since_ms: time(wanted.since), until_ms: time(wanted.until) };
+  const until = time(wanted.until);
+  const asked = { q, status, application, name, since_ms: time(wanted.since), until_ms: until };
   const lines = [];
   const byId = new Map();
   let cursor = null;
@@ -45,7 +46,7 @@ export async function listView({ main, life, query, setState }) {
       const page = await get(withQuery("/workflows", { ...asked, limit: PAGE, cursor }));
       if (life.isOver) return;
       learnTime(page.now_ms);
-      page.items.forEach((line) => put(line));
+      page.items.forEach(put);
       cursor = page.cursor;
       isWhole = cursor === null;
       lookedAt += page.looked_at;
@@ -55,12 +56,22 @@ export async function listView({ main, life, query, setState }) {
     show();
   }
 
-  function put(line, atTop = false) {
+  /** Take a line to where it belongs: newest first. */
+  function put(line) {
     const known = byId.get(line.id);
     if (known) return void Object.assign(known, line);
     byId.set(line.id, line);
-    if (atTop) lines.unshift(line);
-    else lines.push(line);
+    let [low, high] = [0, lines.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (isNewer(lines[middle], line)) low = middle + 1;
+      else high = middle;
+    }
+    lines.splice(low, 0, line);
+  }
+
+  function drop(id) {
+    if (byId.delete(id)) lines.splice(lines.findIndex((one) => one.id === id), 1);
   }
 
   function show() {
@@ -79,14 +90,24 @@ export async function listView({ main, life, query, setState }) {
 
   function onLines(news) {
     learnTime(news.now_ms);
-    for (const line of [...news.newest].reverse()) {
-      if (byId.has(line.id) || isNewer(line)) put(line, true);
+    // More came than is told of: those between are not known.
+    if (lines.length > 0 && !news.is_all && !news.newest.some((line) => byId.has(line.id))) return void startOver();
+    // What is older than the last one comes with the next page.
+    for (const line of news.newest) if (isWhole || lines.length === 0 || isNewer(line, lines.at(-1))) put(line);
+    for (const line of news.shown) {
+      if (status && line.status !== status) drop(line.id);
+      else if (byId.has(line.id)) put(line);
     }
-    for (const line of news.shown) if (byId.has(line.id)) put(line);
     show();
+    return undefined;
   }
 
-  const isNewer = (line) => lines.length === 0 || line.started_ms >= lines[0].started_ms;
+  function startOver() {
+    lines.length = 0;
+    byId.clear();
+    [cursor, isWhole, lookedAt] = [null, false, 0];
+    return load();
+  }
 
   await load();
   let stop = () => {};
@@ -96,13 +117,15 @@ export async function listView({ main, life, query, setState }) {
     if (ids === shown || life.isOver) return;
     shown = ids;
     stop();
-    stop = follow(withQuery("/streams/workflows", { q, status, application, name, ids }), { lines: onLines }, setState);
+    stop = follow(withQuery("/streams/workflows", { q, status, application, name, since_ms: asked.since_ms, ids }), { lines: onLines }, setState);
   };
   life.onEnd(() => stop());
   life.listen(list.element, "scroll", settled(400, watch), { passive: true });
-  if (!asked.until_ms) watch();
+  if (!until) watch();
   life.every(1000, () => list.draw());
 }
+
+const isNewer = (one, other) => one.started_ms > other.started_ms || (one.started_ms === other.started_ms && one.id > other.id);
 
 function makeRow() {
   const cells = ["status", "id", "application", "name", "started", "took"];
@@ -112,6 +135,12 @@ function makeRow() {
 function showRow(row, line) {
   const [status, id, application, name, started, took] = row.children;
   const letters = line.dead_letters.length;
+  const lasts = elapsed(line);
+  if (took.textContent !== lasts) took.textContent = lasts;
+  // What is there already stays: somebody may have selected it.
+  const told = JSON.stringify([line.id, line.status, line.application, line.name, line.priority, line.dead_letters, clock(line.started_ms)]);
+  if (row.dataset.told === told) return;
+  row.dataset.told = told;
   fill(status, h("span", { class: `chip ${styleOf(line.status)}` }, `${glyph(line.status)} ${line.status}`));
   fill(id, h("a", { href: `#/workflows/${encodeURIComponent(line.id)}`, tabindex: -1 }, line.id));
   fill(application, line.application);
@@ -122,7 +151,6 @@ function showRow(row, line) {
     letters > 0 && [" ", h("a", { class: "chip dead", href: "#/dead", tabindex: -1, title: line.dead_letters.join(", ") }, plural(letters, "dead letter"))],
   );
   started.textContent = clock(line.started_ms);
-  took.textContent = elapsed(line);
 }
 
 function head() {
@@ -131,11 +159,10 @@ function head() {
 }
 
 function filters(wanted) {
-  const go = () => {
-    const given = Object.fromEntries(new FormData(form));
-    location.hash = withQuery("#/workflows", given);
-  };
-  const later = settled(350, go);
+  const address = () => withQuery("#/workflows", Object.fromEntries(new FormData(form)));
+  const go = () => (location.hash = address());
+  // Each pause in typing would be one step on the way back.
+  const later = settled(350, () => (wanted[document.activeElement?.name] ? location.replace(address()) : go()));
   const field = (name, label, type = "search") =>
     h(
       "label",

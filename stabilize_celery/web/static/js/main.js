@@ -41,7 +41,7 @@ function decoded(part) {
 const VIEWS = { locks: locksView, fleet: fleetView, dead: deadView, schedules: schedulesView, start: startView };
 let shownPath = "";
 
-async function show() {
+async function show(isMoved = false) {
   const { parts, query } = place();
   const [section = "workflows", id] = parts;
   // Within one workflow the view itself follows the address.
@@ -61,7 +61,10 @@ async function show() {
   const own = life;
   try {
     await view({ main, life: own, parts, query, service, setState });
+    // What had the focus is gone with the view before.
+    if (isMoved && !own.isOver && document.activeElement === document.body) main.focus({ preventScroll: true });
   } catch (error) {
+    if (error.status === 401) isUnseen = true;
     if (own.isOver || error.name === "AbortError" || error.status === 401) return;
     const isAway = error.status === 503 || error.status === 0;
     const promise = isAway && h("p", { class: "dim" }, "The page tries again every few seconds and continues by itself.");
@@ -95,27 +98,39 @@ function showSections() {
   document.getElementById("sign-out").hidden = !service.asks_for_token;
 }
 
+let isSigningIn = false;
+let isUnseen = false;
+
+/** Ask for the token: in front of what is seen, which goes on afterwards. */
 function signIn() {
-  life.end();
+  if (isSigningIn) return;
+  isSigningIn = true;
+  const told = h("p", { class: "bad", role: "alert" });
   const input = h("input", { type: "password", id: "token", autocomplete: "current-password", required: true });
   const form = h(
     "form",
-    { class: "card narrow", onsubmit: (event) => void (event.preventDefault(), send()) },
-    h("h1", {}, "Sign in"),
+    { onsubmit: (event) => void (event.preventDefault(), send()) },
+    h("h2", {}, "Sign in"),
     h("label", { for: "token" }, "Token"),
     input,
     h("p", { class: "dim" }, "The one that the page was started with (STABILIZE_WEB_TOKEN)."),
-    h("button", { class: "first" }, "Sign in"),
+    told,
+    h("div", { class: "buttons" }, h("button", { class: "first" }, "Sign in")),
   );
   async function send() {
     try {
       await post("/session", { token: input.value });
-      await begin();
+      isSigningIn = false;
+      dialog.remove();
+      if (service === null || isUnseen) await begin();
+      isUnseen = false;
     } catch (error) {
-      say(error.message, true);
+      fill(told, error.message);
     }
   }
-  fill(main, form);
+  const dialog = h("dialog", { "aria-label": "Sign in", oncancel: (event) => event.preventDefault() }, form);
+  document.body.append(dialog);
+  dialog.showModal();
   input.focus();
 }
 
@@ -151,11 +166,20 @@ addEventListener("unhandledrejection", (event) => {
 });
 document.getElementById("sign-out").addEventListener("click", async () => {
   await remove("/session");
+  // What was seen is for nobody who comes after.
+  life.end();
+  service = null;
+  fill(main);
+  fill(document.getElementById("sections"));
   signIn();
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => dispatchEvent(new Event("colours")));
 addEventListener("signed-out", signIn);
-addEventListener("hashchange", () => service && show());
+addEventListener("hashchange", () => service && show(true));
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address says which view is seen
+  main.focus();
+});
 const kept = localStorage.getItem("theme");
 setTheme(THEMES.includes(kept) ? kept : "auto");
 function beginHere() {

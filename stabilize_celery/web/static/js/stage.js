@@ -2,7 +2,7 @@
 
 import { get, part, withQuery } from "./api.js";
 import { stageActions } from "./actions.js";
-import { fill, h } from "./dom.js";
+import { fill, focusOf, h } from "./dom.js";
 import { clock, count, duration, elapsed, glyph, isEnded, isFailure, now, plural, shownJson, styleOf } from "./words.js";
 
 const LONGEST_JSON = 200000;
@@ -36,6 +36,7 @@ export class StagePanel {
     // What was opened stays open, and where one has read.
     const opened = new Set([...this.element.querySelectorAll("details[open]")].map((one) => one.dataset.name));
     const top = this.element.scrollTop;
+    const focusAgain = focusOf(this.element);
     const actions = this.isReadOnly ? [] : stageActions(this.model, stage, this.onDone);
     fill(
       this.element,
@@ -56,6 +57,13 @@ export class StagePanel {
     );
     for (const one of this.element.querySelectorAll("details")) if (opened.has(one.dataset.name)) one.open = true;
     this.element.scrollTop = top;
+    focusAgain();
+  }
+
+  /** Its workflow is no longer there: nothing can be done to it. */
+  end() {
+    this.isReadOnly = true;
+    for (const one of this.element.querySelectorAll(".buttons")) one.remove();
   }
 
   /** What happened to the stage: read once it is opened. */
@@ -151,7 +159,7 @@ function taskOf(task) {
       task.name !== task.implementing_class && h("span", { class: "dim" }, ` (${task.implementing_class})`),
       h("span", { class: "dim" }, ` ${[took, ...tried].filter(Boolean).join(" · ")}`),
     ),
-    message && h("p", { class: isEnded(task.status) ? "bad lines" : "lines" }, [type, message].filter(Boolean).join(": ")),
+    message && h("p", { class: isEnded(task.status) ? "bad lines" : "lines" }, message.startsWith(`${type}: `) ? message : [type, message].filter(Boolean).join(": ")),
     traceback && h("details", { dataset: { name: `trace ${task.name}` }, open: true }, h("summary", {}, "Traceback"), h("pre", { tabindex: 0 }, traceback)),
     Object.keys(more).length > 0 && json("Full error", more),
   );

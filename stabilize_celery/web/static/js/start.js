@@ -1,6 +1,6 @@
 // Start a workflow from its definition.
 
-import { part, post } from "./api.js";
+import { JsonText, part, post } from "./api.js";
 import { fill, h } from "./dom.js";
 
 const EXAMPLE = {
@@ -35,7 +35,7 @@ export async function startView({ main }) {
   async function send() {
     fill(told);
     try {
-      const definition = JSON.parse(text.value);
+      const definition = new JsonText(text.value);
       const started = await post("/workflows", { definition, ...asked() });
       location.hash = `#/workflows/${part(started.id)}`;
     } catch (error) {

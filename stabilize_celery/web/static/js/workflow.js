@@ -2,7 +2,7 @@
 
 import { follow, get, part, withQuery } from "./api.js";
 import { workflowActions } from "./actions.js";
-import { fill, h, say, settled, setTitle } from "./dom.js";
+import { fill, focusOf, h, settled, setTitle } from "./dom.js";
 import { Gantt } from "./gantt.js";
 import { Graph } from "./graph.js";
 import { History } from "./history.js";
@@ -69,7 +69,7 @@ export async function workflowView({ main, life, parts, query, service, setState
       back: () => reload(),
       gone: () => {
         stop();
-        say("This workflow is gone: its retention is over.", true);
+        page.end();
       },
     },
     setState,
@@ -83,7 +83,7 @@ class Page {
     this.views = {};
     this.head = h("header", { class: "head" });
     this.tabs = h("div", { class: "tabs", role: "tablist", "aria-label": "Views" });
-    this.body = h("div", { class: "body", role: "tabpanel" });
+    this.body = h("div", { class: "body", role: "tabpanel", tabindex: -1 });
     this.panel = new StagePanel(model, {
       onClose: () => this.choose(null),
       onDone: reload,
@@ -92,7 +92,7 @@ class Page {
     this.element = h("div", { class: "stack workflow" }, this.head, this.tabs, h("div", { class: "split" }, this.body, this.panel.element));
     this.fillTabs();
     this.fillHead();
-    life.every(1000, () => !model.isOver && this.tick());
+    life.every(1000, () => !model.isOver && !this.isGone && this.tick());
     this.later = settled(250, () => this.panel.show(this.panel.ref));
     this.reasonsLater = settled(800, () => this.tab === "why" && this.showReasons());
   }
@@ -114,7 +114,8 @@ class Page {
     this.took = h("span", {});
     this.counts = h("p", { class: "counts" });
     this.chip = h("span", { class: "chip" });
-    const actions = this.service.read_only ? [] : workflowActions(this.model, this.reload);
+    const actions = this.service.read_only || this.isGone ? [] : workflowActions(this.model, this.reload);
+    const focusAgain = focusOf(this.head);
     fill(
       this.head,
       h(
@@ -134,10 +135,12 @@ class Page {
           state.restarts > 0 && ` · restarted ${state.restarts}×`,
         ),
         this.counts,
+        this.isGone && h("p", { class: "bad", role: "alert" }, "This workflow is gone: its retention is over. What is seen here is how it was last."),
         this.reasonOf(state),
       ),
       h("div", { class: "buttons" }, actions),
     );
+    focusAgain();
     this.actionsFor = state.status;
     this.tick();
     this.count();
@@ -183,6 +186,14 @@ class Page {
   choose(ref) {
     this.isAsked = ref !== null;
     location.hash = this.address(this.tab, ref);
+    if (ref === null) (this.body.querySelector("[tabindex='0']") ?? this.body).focus({ preventScroll: true });
+  }
+
+  /** Say that it is no longer there: nothing goes on, and nothing can be done to it. */
+  end() {
+    this.isGone = true;
+    this.fillHead();
+    this.panel.end();
   }
 
   showTab(tab) {
@@ -248,7 +259,7 @@ class Page {
 
   /** Show what changed in the stages `changed`. */
   update(changed, change) {
-    if (this.actionsFor !== this.model.state.status) this.fillHead();
+    if (this.actionsFor !== this.model.state.status) this.onStatus();
     this.count();
     this.markStale();
     if (this.view) this.refresh(this.view);
@@ -257,9 +268,15 @@ class Page {
     this.reasonsLater();
   }
 
+  onStatus() {
+    this.fillHead();
+    if (this.tab === "result") this.showResult();
+  }
+
   /** Show a model that was loaded again. */
   renew() {
-    this.fillHead();
+    if (this.actionsFor !== this.model.state.status) this.onStatus();
+    else this.fillHead();
     this.markStale();
     if (this.view) this.refresh(this.view);
     this.views.graph?.renew();
