@@ -1,5 +1,7 @@
 """How a registered task is executed: limits, retries, queue."""
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypedDict
 
@@ -8,6 +10,13 @@ from stabilize_celery.errors import ConfigurationError
 __all__ = ["OptionFields", "TaskOptions"]
 
 
+_LIMITS = (
+    ("max_attempts", 1, int),
+    ("max_lost", 1, int),
+    ("backoff_s", 0, (int, float)),
+    ("backoff_max_s", 0, (int, float)),
+)
+_NEEDED = ("max_attempts", "backoff_s", "backoff_max_s")
 _SLOWEST, _FASTEST = 1e-5, 1e5
 """Executions per second that can be told apart (count)."""
 
@@ -19,7 +28,7 @@ class OptionFields(TypedDict, total=False):
     max_attempts: int
     backoff_s: float
     backoff_max_s: float
-    retry_on: tuple[type[BaseException], ...]
+    retry_on: type[BaseException] | Iterable[type[BaseException]]
     queue: str | None
     max_lost: int | None
     rate_per_s: float | None
@@ -36,7 +45,7 @@ class TaskOptions:
         max_attempts: Tries of a body that fails with a transient error, the first included (count).
         backoff_s: Pause before the second try (s), doubled for each further one.
         backoff_max_s: The longest pause (s).
-        retry_on: Exceptions that are transient here, beside those that always are.
+        retry_on: Exceptions that are transient here, beside those that always are: a class, or several.
         queue: The Celery queue its messages go to; None: the workers' usual one.
         max_lost: Tries that may be lost with their worker before the task is TERMINAL (count); None: the workers'
             setting.
@@ -58,12 +67,34 @@ class TaskOptions:
     rate_per_s: float | None = None
 
     def __post_init__(self) -> None:
-        for name, lowest in (("max_attempts", 1), ("max_lost", 1), ("backoff_s", 0), ("backoff_max_s", 0)):
-            if (value := getattr(self, name)) is not None and value < lowest:
-                raise ConfigurationError(f"task option {name} must be at least {lowest}, not {value!r}")
-        if self.rate_per_s is not None and not _SLOWEST <= self.rate_per_s <= _FASTEST:
+        for name, lowest, kind in _LIMITS:
+            value = getattr(self, name)
+            if value is None and name not in _NEEDED:
+                continue
+            # What is no number, and NaN, is not at least anything.
+            if not isinstance(value, kind) or isinstance(value, bool) or not value >= lowest:
+                what = "a whole number" if kind is int else "a number"
+                raise ConfigurationError(f"task option {name} must be {what} of at least {lowest}, not {value!r}")
+        object.__setattr__(self, "retry_on", _exceptions(self.retry_on))
+        if self.rate_per_s is not None and not _is_between(self.rate_per_s, _SLOWEST, _FASTEST):
             raise ConfigurationError(
                 f"task option rate_per_s must be {_SLOWEST} to {_FASTEST}, not {self.rate_per_s!r}"
             )
-        if self.timeout_s is not None and self.timeout_s <= 0:
+        if self.timeout_s is not None and not _is_between(self.timeout_s, 0, math.inf, is_open=True):
             raise ConfigurationError(f"task option timeout_s must be above 0, or None, not {self.timeout_s!r}")
+
+
+def _is_between(value: object, lowest: float, highest: float, *, is_open: bool = False) -> bool:
+    """Whether it is a number (NaN is none) in this range; `is_open`: without its bounds."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return lowest < value < highest if is_open else lowest <= value <= highest
+
+
+def _exceptions(given: object) -> tuple[type[BaseException], ...]:
+    """Return the classes in `retry_on`, given as one or several."""
+    kinds = (given,) if isinstance(given, type) else tuple(given) if isinstance(given, Iterable) else (given,)
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise ConfigurationError(f"task option retry_on must hold exception classes, not {kind!r}")
+    return kinds

@@ -7,16 +7,22 @@ from enum import StrEnum
 from typing import Any
 
 from stabilize_celery.errors import PermanentError, TransientError, find_in_chain, is_transient, truncate_error
+from stabilize_celery.models.limits import MAX_TIME_MS
 from stabilize_celery.tasks.cancellation import TaskCancelledError
 from stabilize_celery.tasks.options import TaskOptions
 
-__all__ = ["Failure", "FailureKind", "backoff_ms", "classify_exception"]
+__all__ = ["AskedAgainError", "Failure", "FailureKind", "backoff_ms", "classify_exception"]
 
 _MAX_MESSAGE_BYTES = 4_000
 _TRACEBACK_HEAD = 3_000
 _TRACEBACK_TAIL = 9_000
 """How much of a long traceback is kept (characters): where it began, and, more of it, where it was raised."""
 _MAX_DOUBLINGS = 60
+_LONGEST_S = MAX_TIME_MS / 1000
+
+
+class AskedAgainError(TransientError):
+    """The task's own code counts its tries, and asks for one more: the limit of its registration is not asked."""
 
 
 class FailureKind(StrEnum):
@@ -53,7 +59,7 @@ def classify_exception(error: BaseException, options: TaskOptions, attempt: int)
     """Return what the exception of try number `attempt` (from 1) means; after the last try all is permanent."""
     again = _may_help(error, options)
     message = truncate_error(str(error) or type(error).__name__, _MAX_MESSAGE_BYTES)
-    if again and attempt >= options.max_attempts:
+    if again and attempt >= options.max_attempts and not isinstance(error, AskedAgainError):
         again = False
         message = f"{message} (given up after {attempt} tries)"
     asked = find_in_chain(error, TransientError)
@@ -88,7 +94,7 @@ def _may_help(error: BaseException, options: TaskOptions) -> bool:
 def _retry_after_ms(asked: BaseException | None) -> int | None:
     if not isinstance(asked, TransientError) or asked.retry_after is None:
         return None
-    return max(0, round(asked.retry_after * 1000))
+    return max(0, round(min(asked.retry_after, _LONGEST_S) * 1000))
 
 
 def _type_name(error: BaseException) -> str:

@@ -28,6 +28,8 @@ __all__ = ["TaskImplementation", "TaskRegistry", "TaskResolver"]
 TaskImplementation: TypeAlias = Task | type[Task] | TaskFunction
 TaskResolver: TypeAlias = Callable[[str], Task]
 """Takes the whole name, prefix included; raises `TaskNotFoundError` where there is no such task."""
+OptionsOf: TypeAlias = Callable[[str], TaskOptions]
+"""Takes the whole name of a task that there is."""
 
 _Registered = TypeVar("_Registered", bound=TaskImplementation)
 _RegisteredCheck = TypeVar("_RegisteredCheck", bound=VerifierFunction)
@@ -68,7 +70,7 @@ class TaskRegistry:
         self.verifiers = VerifierRegistry(SHARED)
         self._entries: dict[str, _Entry] = {}
         self._aliases: dict[str, str] = {}
-        self._resolvers: dict[str, tuple[TaskResolver, TaskOptions]] = {}
+        self._resolvers: dict[str, tuple[TaskResolver, OptionsOf]] = {}
         if ready_made:
             self._entries.update((name, _Entry(kind, kind)) for name, kind in _READY_MADE.items())
 
@@ -113,12 +115,16 @@ class TaskRegistry:
         """Return a decorator that registers a function or Task class; give `options`, or their fields by name.
 
         Raises:
-            ConfigurationError: both `options` and fields are given, or a field is out of its range.
+            ConfigurationError: both `options` and fields are given, a field is out of its range, or there is no name.
 
         """
+        if not isinstance(name, str):
+            raise ConfigurationError(
+                f"a task needs a name: write @….task('name'), with what it is registered as, not {name!r}"
+            )
         if options is not None and fields:
             raise ConfigurationError(f"task {name!r}: give options=..., or {', '.join(fields)}, not both")
-        chosen = options or TaskOptions(**fields)
+        chosen = options or TaskOptions(**fields)  # type: ignore[arg-type]  # it makes a tuple of `retry_on`
 
         def decorate(implementation: _Registered) -> _Registered:
             self.register(name, implementation, aliases, options=chosen)
@@ -136,11 +142,16 @@ class TaskRegistry:
         self._entries.clear()
         self._aliases.clear()
 
-    def add_resolver(self, prefix: str, resolver: TaskResolver, options: TaskOptions = _DEFAULT_OPTIONS) -> None:
-        """Let `resolver` answer for every name that begins with `prefix`, such as `celery:`, all with those options."""
+    def add_resolver(
+        self, prefix: str, resolver: TaskResolver, options: TaskOptions | OptionsOf = _DEFAULT_OPTIONS
+    ) -> None:
+        """Let `resolver` answer for every name that begins with `prefix`, such as `celery:`.
+
+        `options`: of all of them, or a function that returns those of a whole name that the resolver knows.
+        """
         if not prefix:
             raise ConfigurationError("a resolver needs a prefix, such as 'celery:'")
-        self._resolvers[prefix] = (resolver, options)
+        self._resolvers[prefix] = (resolver, (lambda _: options) if isinstance(options, TaskOptions) else options)
 
     def get(self, name: str) -> Task:
         """Return the task known as `name`.
@@ -196,7 +207,7 @@ class TaskRegistry:
         found = self._resolver(name)
         if found is None or not self.has(name):
             raise self._not_found(name)
-        return found[1]
+        return found[1](name)
 
     def names(self) -> tuple[str, ...]:
         """Return every name and alias, sorted; not those that resolvers would answer for."""
@@ -234,15 +245,15 @@ class TaskRegistry:
     def _entry_of(self, name: str) -> _Entry | None:
         return self._entries.get(name) or self._entries.get(self._aliases.get(name, ""))
 
-    def _resolver(self, name: str) -> tuple[TaskResolver, TaskOptions] | None:
+    def _resolver(self, name: str) -> tuple[TaskResolver, OptionsOf] | None:
         for prefix, found in self._resolvers.items():
             if name.startswith(prefix):
                 return found
         return None
 
     def _check_name(self, name: str, *, strict: bool) -> None:
-        if not name:
-            raise ConfigurationError("a task needs a name that is not empty")
+        if not isinstance(name, str) or not name:  # type: ignore[redundant-expr]  # users' code is not checked
+            raise ConfigurationError(f"a task needs a name, a text that is not empty, not {name!r}")
         if self._resolver(name) is not None:
             raise ConfigurationError(f"task {name!r}: names that begin like this are resolved, not registered")
         if strict and self.has(name):

@@ -25,7 +25,7 @@ from stabilize_celery.telemetry.telemetry import Telemetry
 from stabilize_celery.transport.broker_place import databases_of_one_server, lists_url
 from stabilize_celery.transport.canvas_call import PREFIX as CANVAS_PREFIX
 from stabilize_celery.transport.canvas_call import resolve_canvas_task
-from stabilize_celery.transport.celery_call import PREFIX, resolve_celery_task
+from stabilize_celery.transport.celery_call import PREFIX, celery_task_options, resolve_celery_task, task_of
 from stabilize_celery.transport.celery_tasks import add_tasks
 from stabilize_celery.transport.consumed import add_queues, forget_acks, is_ours_alone, warn_of_strays
 from stabilize_celery.transport.logs import log_as_json
@@ -95,8 +95,9 @@ class Stabilize:
         self.telemetry: Telemetry | None = None
         self.stopping: Stopping | None = None
         self._processes: dict[int, Process] = {}
-        self.registry.add_resolver(PREFIX, partial(resolve_celery_task, app))
-        self.registry.add_resolver(CANVAS_PREFIX, partial(resolve_canvas_task, app))
+        for prefix, resolve in ((PREFIX, resolve_celery_task), (CANVAS_PREFIX, resolve_canvas_task)):
+            options = partial(_options_of, app, prefix)
+            self.registry.add_resolver(prefix, partial(resolve, app), options)
         add_tasks(app, self)
         app.steps["worker"].add(worker_step(self))
         celeryd_init.connect(self._on_worker_init, weak=False)
@@ -272,3 +273,7 @@ class Stabilize:
 
 def _new_worker_id(node: str) -> str:
     return f"{node}#{secrets.token_hex(4)}"
+
+
+def _options_of(app: Celery, prefix: str, name: str) -> TaskOptions:
+    return celery_task_options(task_of(app, name, prefix))

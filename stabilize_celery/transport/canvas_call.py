@@ -58,7 +58,7 @@ class CanvasCall(Task):
         first = [value_from(context["input"], context)] if context.get("input") is not None else []
         args, kwargs = as_given([[*first, *context["args"]], context["kwargs"]])
         try:
-            value = plain(call_in_stage(self._task, args, kwargs, _arguments_of_the_next))
+            value = plain(call_in_stage(self._task, args, kwargs, _arguments_of_the_next, is_final=True))
         except TransientError:
             raise
         except Exception as error:

@@ -2,10 +2,16 @@
 
 import datetime as dt
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 import celery
+from billiard.einfo import ExceptionInfo
+from celery import states
 from celery.app.trace import task_has_custom
 from celery.canvas import Signature
 from celery.exceptions import Ignore, MaxRetriesExceededError, NotRegistered, Reject, Retry
@@ -14,10 +20,12 @@ from celery.utils.nodenames import gethostname
 from celery.utils.time import get_exponential_backoff_interval
 from typing_extensions import override
 
-from stabilize_celery.errors import PermanentError, TaskNotFoundError, TransientError
+from stabilize_celery.errors import PermanentError, TaskNotFoundError, TransientError, is_transient
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.tasks.call import TaskCall, bound_call
+from stabilize_celery.tasks.options import TaskOptions
+from stabilize_celery.tasks.outcome import AskedAgainError
 from stabilize_celery.tasks.task import Task
 
 __all__ = [
@@ -25,6 +33,7 @@ __all__ = [
     "CeleryCall",
     "call_in_stage",
     "celery_task_names",
+    "celery_task_options",
     "request_fields",
     "resolve_celery_task",
     "task_of",
@@ -32,6 +41,8 @@ __all__ = [
 
 PREFIX = "celery:"
 _OURS = ("stabilize.", "celery.")
+
+logger = logging.getLogger(__name__)
 
 
 def resolve_celery_task(app: celery.Celery, name: str) -> Task:
@@ -95,10 +106,16 @@ class CeleryCall(Task):
 _Changed: TypeAlias = Callable[[Sequence[Any], Mapping[str, Any]], Mapping[str, Any]]
 
 
-def call_in_stage(task: celery.Task, args: Sequence[Any], kwargs: Mapping[str, Any], changed: _Changed) -> Any:
+def call_in_stage(
+    task: celery.Task, args: Sequence[Any], kwargs: Mapping[str, Any], changed: _Changed, *, is_final: bool = False
+) -> Any:
     """Call a Celery task as its worker would, inside a stage's body; return what it returns (None if it was ignored).
 
-    `changed` says what a stage's context is to have so that its next try has other arguments.
+    The hooks of its class are called as Celery calls them (`before_start`, `on_success`, `on_failure`, `on_retry`,
+    `after_return`); what they raise is logged, and changes nothing, but for `before_start`, whose error is the task's.
+
+    `changed` says what a stage's context is to have so that its next try has other arguments; `is_final`: an error
+    ends the task, also one that another try may help against.
 
     Raises:
         TransientError: it asked for a retry, or put its message back.
@@ -108,22 +125,49 @@ def call_in_stage(task: celery.Task, args: Sequence[Any], kwargs: Mapping[str, A
     """
     call = bound_call()
     retries = 0 if call is None else call.attempt - 1
+    request = request_fields(task, call, retries)
+    twin = _in_stage(task)
+    hooks = _Hooks(twin, request["id"], args, kwargs)
+    with _requested(twin, args, kwargs, request):
+        try:
+            returned = _called(twin, args, kwargs, hooks)
+        except _RetryInStage as error:
+            hooks.retried(error.exc or error)
+            update = changed(*error.arguments) if error.arguments else {}
+            after = _seconds(error.when)
+            raise AskedAgainError(str(error), cause=error.exc, retry_after=after, context_update=update) from error
+        except Ignore:
+            return None
+        except Reject as error:
+            if error.requeue:
+                raise TransientError(f"{task.name} put its message back: {error.reason}", cause=error) from error
+            raise
+        except Exception as error:
+            raise _failed(task, error, retries, hooks, is_final=is_final) from error
+        hooks.succeeded(returned)
+        return returned
+
+
+def _failed(task: celery.Task, error: Exception, retries: int, hooks: "_Hooks", *, is_final: bool) -> Exception:
+    """Return what an error of the task's code means; its hooks have been told."""
+    if isinstance(error, _BeforeStart):
+        hooks.failed(error.raised)
+        return error.raised
+    meant = _retried(task, error, retries)
+    if isinstance(meant, TransientError) or (meant is error and not is_final and is_transient(error)):
+        hooks.retried(error)
+    else:
+        hooks.failed(error)
+    return meant
+
+
+def _called(twin: celery.Task, args: Sequence[Any], kwargs: Mapping[str, Any], hooks: "_Hooks") -> Any:
+    hooks.begin()
     try:
-        returned = _run(task, args, kwargs, request_fields(task, call, retries))
-    except _RetryInStage as error:
-        update = changed(*error.arguments) if error.arguments else {}
-        after = _seconds(error.when)
-        raise TransientError(str(error), cause=error.exc, retry_after=after, context_update=update) from error
-    except Ignore:
-        return None
-    except Reject as error:
-        if error.requeue:
-            raise TransientError(f"{task.name} put its message back: {error.reason}", cause=error) from error
-        raise
-    except Exception as error:
-        _raise_if_retried(task, error, retries)
-        raise
-    _refuse_coroutine(task, returned)
+        returned = (twin if task_has_custom(twin, "__call__") else twin.run)(*args, **kwargs)
+    except _Replaced as replaced:
+        returned = replaced.value
+    _refuse_coroutine(twin, returned)
     return returned
 
 
@@ -138,27 +182,85 @@ def _refuse_coroutine(task: celery.Task, returned: Any) -> None:
     )
 
 
-def _run(task: celery.Task, args: Sequence[Any], kwargs: Mapping[str, Any], request: Mapping[str, Any]) -> Any:
-    twin = _in_stage(task)
+@contextmanager
+def _requested(
+    twin: celery.Task, args: Sequence[Any], kwargs: Mapping[str, Any], request: Mapping[str, Any]
+) -> Iterator[None]:
+    """Let the task see its request, and `current_task` be it, as `Task.__call__` does."""
     twin.push_request(args=tuple(args), kwargs=dict(kwargs), **request)
-    celery._state._task_stack.push(twin)  # noqa: SLF001 -- what Task.__call__ does; `current_task` reads it
+    celery._state._task_stack.push(twin)  # noqa: SLF001 -- `current_task` reads it
     try:
-        return (twin if task_has_custom(twin, "__call__") else twin.run)(*args, **kwargs)
+        yield
     finally:
         celery._state._task_stack.pop()  # noqa: SLF001
         twin.pop_request()
 
 
-def _raise_if_retried(task: celery.Task, error: Exception, retries: int) -> None:
+class _BeforeStart(Exception):  # noqa: N818 - it carries an error
+    """What `before_start` raised: `autoretry_for` is not about that."""
+
+    def __init__(self, raised: Exception) -> None:
+        super().__init__(str(raised))
+        self.raised = raised
+
+
+class _Hooks:
+    """The hooks of a task's class, for one call; those that it has not are Celery's own, and do nothing."""
+
+    def __init__(self, twin: celery.Task, task_id: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        self._twin = twin
+        self._about = (task_id, tuple(args), dict(kwargs))
+
+    def begin(self) -> None:
+        """Call `before_start`. Raises _BeforeStart."""
+        if not task_has_custom(self._twin, "before_start"):
+            return
+        try:
+            self._twin.before_start(*self._about)
+        except (Ignore, Reject, Retry):
+            raise
+        except Exception as error:
+            raise _BeforeStart(error) from error
+
+    def succeeded(self, returned: Any) -> None:
+        """Tell what it has returned."""
+        self._tell("on_success", returned, *self._about)
+        self._tell("after_return", states.SUCCESS, returned, *self._about, None)
+
+    def failed(self, error: Exception) -> None:
+        """Tell that an error has ended it."""
+        self._tell("on_failure", error, *self._about, _exception_info(error))
+        self._tell("after_return", states.FAILURE, error, *self._about, None)
+
+    def retried(self, error: Exception) -> None:
+        """Tell that it is tried again."""
+        self._tell("on_retry", error, *self._about, _exception_info(error))
+
+    def _tell(self, name: str, *told: Any) -> None:
+        if not task_has_custom(self._twin, name):
+            return
+        try:
+            getattr(self._twin, name)(*told)
+        except Exception:
+            logger.exception("%s of task %s failed", name, self._twin.name)
+
+
+def _exception_info(error: Exception) -> ExceptionInfo:
+    """Return what Celery tells hooks of an error; one that was only named has the place where that was done."""
+    return ExceptionInfo((type(error), error, error.__traceback__ or sys.exc_info()[2]))
+
+
+def _retried(task: celery.Task, error: Exception, retries: int) -> Exception:
+    """Return what `autoretry_for` makes of an error."""
     again = tuple(getattr(task, "autoretry_for", ()) or ())
     never = tuple(getattr(task, "dont_autoretry_for", ()) or ())
     if not isinstance(error, again) or isinstance(error, (*never, MaxRetriesExceededError)):
-        return
+        return error
     options = dict(getattr(task, "retry_kwargs", {}) or {})
     limit = options.get("max_retries", task.max_retries)
     if limit is not None and retries >= limit:
-        raise PermanentError(f"{error} (given up after {retries} retries)", cause=error) from error
-    raise TransientError(str(error), cause=error, retry_after=_pause_s(task, options, retries)) from error
+        return PermanentError(f"{error} (given up after {retries} retries)", cause=error)
+    return AskedAgainError(str(error), cause=error, retry_after=_pause_s(task, options, retries))
 
 
 def _pause_s(task: celery.Task, options: Mapping[str, Any], retries: int) -> float:
@@ -168,6 +270,14 @@ def _pause_s(task: celery.Task, options: Mapping[str, Any], retries: int) -> flo
     longest = int(getattr(task, "retry_backoff_max", 600))
     jitter = bool(getattr(task, "retry_jitter", True))
     return float(get_exponential_backoff_interval(factor, retries, longest, jitter))
+
+
+class _Replaced(Ignore):
+    """Another signature has taken the task's place, and gave this value: nothing behind `self.replace` is run."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__("replaced")
+        self.value = value
 
 
 class _RetryInStage(Retry):
@@ -184,9 +294,9 @@ class _InStage:
     request: Any
 
     def on_replace(self, sig: Signature) -> Any:
-        """Return what the signature gives that takes the task's place: it is executed here."""
+        """Execute the signature that takes the task's place, here, and end the task with what it gives."""
         with allow_join_result():
-            return sig.apply().get()
+            raise _Replaced(sig.apply().get())
 
     def retry(
         self,
@@ -211,13 +321,28 @@ class _InStage:
         raise again from exc
 
 
+_TWINS: "WeakKeyDictionary[celery.Task, celery.Task]" = WeakKeyDictionary()
+
+
 def _in_stage(task: celery.Task) -> celery.Task:
-    kind: Any = type(task)
-    twin_class: Any = type(kind.__name__, (_InStage, kind), {"__module__": kind.__module__})
-    twin = twin_class.__new__(twin_class)
-    # autoretry_for replaces `run` on the instance by a wrapper that would publish: the plain one is the class's.
-    twin.__dict__.update({name: value for name, value in vars(task).items() if name not in ("run", "_orig_run")})
+    """Return the task with other methods and the same state: what it keeps for its process (a connection) stays."""
+    twin = _TWINS.get(task)
+    if twin is None:
+        kind: Any = type(task)
+        # autoretry_for replaces `run` on the instance by a wrapper that would publish: the plain one is the class's,
+        # and only a property of the class goes before what the instance has.
+        plain = property(lambda self: super(twin_class, self).run)
+        twin_class: Any = type(kind.__name__, (_InStage, kind), {"__module__": kind.__module__, "run": plain})
+        twin = twin_class.__new__(twin_class)
+        twin.__dict__ = vars(task)
+        _TWINS[task] = twin
     return twin
+
+
+def celery_task_options(task: celery.Task) -> TaskOptions:
+    """Return how a Celery task is executed as a stage's task: its time limits are those of one execution."""
+    limits = [limit for limit in (task.time_limit, task.soft_time_limit) if limit]
+    return TaskOptions(timeout_s=float(min(limits)) if limits else None)
 
 
 def request_fields(task: celery.Task, call: TaskCall | None, retries: int) -> dict[str, Any]:
