@@ -89,6 +89,7 @@ class Attempts:
         read: Reads a whole workflow, for code that looks beyond its stage.
         clock_us: A clock that only grows.
         recorder: Records what bodies returned.
+        serves: Returns the queues that this process gets messages from now; None: that is not known.
 
     """
 
@@ -102,6 +103,7 @@ class Attempts:
     read: Callable[[str], Workflow]
     clock_us: Callable[[], int]
     recorder: Recorder
+    serves: Callable[[], Collection[str] | None]
     fusion: Fusion | None = None
 
     def run(self, message: RunTask) -> str:
@@ -111,13 +113,13 @@ class Attempts:
         """
         return self._go_on(message, self._turn(), "")
 
-    def follow(self, message: Message, serves: Collection[str]) -> str:
-        """Handle a control message in a fused mode; go on with a task if it would come to one of these queues."""
+    def follow(self, message: Message) -> str:
+        """Handle a control message in a fused mode; go on with a task if it would come to a queue that is served."""
         assert self.fusion is not None  # noqa: S101 - asked only then
-        if not serves:
+        if not self.serves():
             return self.fusion.handle(message)[0]
         turn = self._turn() if self.settings.mode == CONTINUATION else _Turn(self.fusion.clock_us() + _ONE_MORE_US, 2)
-        going_on = _GoingOn(self, serves) if turn.goes_on(self.fusion.clock_us()) else None
+        going_on = _GoingOn(self) if turn.goes_on(self.fusion.clock_us()) else None
         with ExitStack() as stack:
             sessions = self.unit.sessions(stack)
             note, kept = self.fusion.handle(message, Seed(sessions), going_on)
@@ -222,7 +224,7 @@ class Attempts:
         seed = Seed(sessions, taken.snapshot.later(took_us), taken.watched)
         going_on = None
         if self.fusion is not None and (turn.goes_on(now_us) or self._is_free(now_us)):
-            going_on = _GoingOn(self, (queue_of(message, self.settings),))
+            going_on = _GoingOn(self, queue_of(message, self.settings))
         decision, kept = self.recorder.record(message, returned, seed, going_on, overdue)
         if isinstance(decision.call, TooLate) and isinstance(body, RunningBody):
             body.came_too_late()
@@ -328,19 +330,26 @@ class _Following(msgspec.Struct, frozen=True):
 
 
 class _GoingOn:
-    """Goes on with a task that would have come to certain queues, if this process knows its type."""
+    """Goes on with a task that would have come to a queue that is served at that moment, if its type is known here.
 
-    def __init__(self, attempts: Attempts, queues: Collection[str]) -> None:
+    `own`: only to this one, where something else than a control message came from it.
+    """
+
+    def __init__(self, attempts: Attempts, own: str | None = None) -> None:
         self._attempts = attempts
-        self._queues = queues
+        self._own = own
         self._owner = ""
 
     def wants(self, one: Publishing) -> bool:
         message = one.message
-        if not isinstance(message, RunTask) or queue_and_step(one.queue)[0] not in self._queues:
+        if not isinstance(message, RunTask) or not self._is_served(queue_and_step(one.queue)[0]):
             return False
         registry = self._attempts.registry
         return registry.has(message.task_type) and registry.options(message.task_type).rate_per_s is None
+
+    def _is_served(self, queue: str) -> bool:
+        served = self._attempts.serves()
+        return self._own in (None, queue) and (served is None or queue in served)
 
     def terms(self, message: RunTask) -> ClaimTerms:
         terms = self._attempts.claimer.terms(message.task_type)

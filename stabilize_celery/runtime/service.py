@@ -4,7 +4,7 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, ClassVar
@@ -93,8 +93,8 @@ class Runtime:
         self.settings = settings
         self.worker_id = worker_id
         self.runner: TaskRunner = self.no_runner
-        self.serves: frozenset[str] = frozenset()
-        """Queues that this process gets messages from, as far as is known."""
+        self.serves: Callable[[], Collection[str] | None] = lambda: None
+        """Returns the queues that this process gets messages from now; None: that is not known."""
         self.unit = UnitOfWork(store, publisher, settings, self._plan, pause_ms, observer)
         self.submissions = Submissions(self.unit, settings)
         self.executor = executor or TaskExecutor(settings.max_output_bytes, redaction=Redaction(settings.redact_keys))
@@ -115,6 +115,7 @@ class Runtime:
                 self.unit, registry, settings, self._rules, lambda: f"{self.worker_id}/{new_nonce()}", clock_us
             ),
             runner=lambda: self.runner,
+            serves=lambda: self.serves(),  # noqa: PLW0108 - it is set later
             read=self.read,
             clock_us=clock_us,
             recorder=Recorder(self.unit, lambda: self.runner, self._fusion),
@@ -166,7 +167,7 @@ class Runtime:
         if isinstance(message, FinalizeStage):
             finalize(self.store, self.registry, message)
         if self._fusion is not None:
-            return self.attempts.follow(message, self.serves)
+            return self.attempts.follow(message)
         handler = HANDLERS[type(message)]
         done = self.unit.run(
             workflow_slot(message.workflow_id),

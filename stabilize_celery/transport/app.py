@@ -28,6 +28,7 @@ from stabilize_celery.transport.canvas_call import resolve_canvas_task
 from stabilize_celery.transport.celery_call import PREFIX, celery_task_options, resolve_celery_task, task_of
 from stabilize_celery.transport.celery_tasks import add_tasks
 from stabilize_celery.transport.consumed import add_queues, forget_acks, is_ours_alone, warn_of_strays
+from stabilize_celery.transport.consumed_queues import ConsumedQueues
 from stabilize_celery.transport.logs import log_as_json
 from stabilize_celery.transport.process import Process, make_process, open_store, taking_from
 from stabilize_celery.transport.publish import CeleryPublisher
@@ -87,7 +88,7 @@ class Stabilize:
         self.worker_id = _new_worker_id(socket.gethostname())
         self.turns: Turns | None = None
         self.waiting: Waiting | None = None
-        self._serves: frozenset[str] = frozenset()
+        self.consumed: ConsumedQueues | None = None
         self._takes: tuple[str, Sequence[str]] | None = None
         self._is_ours_alone = False
         self._may_wait = False
@@ -216,15 +217,15 @@ class Stabilize:
         """Prepare for processes that go on with tasks by themselves: called once in a worker, before it forks."""
         self._may_wait = may_wait
         broker = lists_url(self.app) if may_take and self.settings.take_ms > 0 else None
-        ours = [name for name in queues if name in self.queues()]
-        if broker is not None and ours:
-            self._takes = (broker, ours)
-            self.waiting = Waiting(queues, has_children=has_children)
-        if self.settings.is_fused:
-            self._serves = frozenset(queues)
-        if self._serves or self._takes:
-            self.turns = Turns()
-            self.surroundings = Surroundings(self.app, node)
+        takes = broker is not None and any(name in self.queues() for name in queues)
+        if not (takes or self.settings.is_fused):
+            return
+        self.consumed = ConsumedQueues(queues)
+        if broker is not None and takes:
+            self._takes = (broker, self.queues())
+            self.waiting = Waiting(self.consumed, has_children=has_children)
+        self.turns = Turns()
+        self.surroundings = Surroundings(self.app, node)
 
     def watch_work(self) -> None:
         """Prepare for the metrics and traces that the settings ask for: called once in a worker, before it forks."""
@@ -244,7 +245,8 @@ class Stabilize:
             observer=self.telemetry.observer() if self.telemetry is not None else None,
             is_stopping=self._is_stopping,
         )
-        process.runtime.serves = self._serves
+        if self.consumed is not None and self.settings.is_fused:
+            process.runtime.serves = self.consumed.names
         if self._takes is None:
             return process
         # What commits may take lies where they may send to, if that is where this worker reads.

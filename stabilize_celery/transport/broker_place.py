@@ -41,8 +41,14 @@ def lists_url(app: Celery, url: str | None = None) -> str | None:
 
     """
     told = str(app.conf.broker_read_url or "") if url is None else url
-    if app.conf.broker_use_ssl or names_of_its_own(app):
+    if app.conf.broker_use_ssl or names_of_its_own(app) or not _goes_round(app):
         return None
+    found = _lists_url(app, told)
+    # What the store can't read, such as a database with two slashes before it, kombu may.
+    return found if found is not None and _place(found) is not None else None
+
+
+def _lists_url(app: Celery, told: str) -> str | None:
     scheme = told.partition("://")[0]
     if scheme == "sentinel":
         return _behind_sentinels(told.split(";"), app.conf.broker_transport_options or {})
@@ -57,6 +63,12 @@ def names_of_its_own(app: Celery) -> dict[str, Any]:
     """Return the options by which lists of a Redis bear other names than kombu gives them by default."""
     options = app.conf.broker_transport_options or {}
     return {name: options[name] for name in ("global_keyprefix", "priority_steps", "sep") if name in options}
+
+
+def _goes_round(app: Celery) -> bool:
+    """Whether every queue comes first by turns, as it does where nobody has asked for another order."""
+    options = app.conf.broker_transport_options or {}
+    return bool(options.get("queue_order_strategy", "round_robin") == "round_robin")
 
 
 def _place(url: str) -> Place | None:

@@ -1,6 +1,7 @@
 """The Celery tasks: one per message type, generated from the glossary, and two that are no ledger messages."""
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol
@@ -139,7 +140,7 @@ def _handler(kind: type[Message]) -> Callable[..., str]:
         except UnreachableError as error:
             logger.warning("%s %s: %s It is owed and comes back.", self.name, self.request.id, error)
             return "state unreachable: comes back"
-        delivered = Delivered(self.request.id, saferepr(begun.note), time.monotonic() - began_s)
+        delivered = Delivered(self.request.id, saferepr(begun.note), time.monotonic() - began_s, os.getpid())
         self.request.stabilize_turn = begun, delivered
         return begun.note
 

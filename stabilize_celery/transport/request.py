@@ -1,4 +1,4 @@
-"""How a worker's main process sees one delivery of a RunTask: it is the first to know that a child has died."""
+"""How a worker's main process sees one delivery of a message: it is the first to know that a child has died."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,21 +25,22 @@ class LedgerRequest(Request):
     """
 
     is_done = False
-    _delivered: Delivered | None = None
+
+    def is_of(self, delivered: Delivered) -> bool:
+        """Whether this is the delivery that a process has told of, and not another one of the same message."""
+        return (self.id, self.worker_pid, self.is_done) == (delivered.task_id, delivered.pid, False)
 
     def delivery_is_done(self, delivered: Delivered) -> None:
-        """Tell Flower, as it is told of any task that has succeeded, and once."""
-        self._delivered = delivered
-        if self.is_done or self.worker_pid is None:
-            return
+        """Tell Flower, as it is told of any task that has succeeded."""
         self.send_event("task-succeeded", result=delivered.result, runtime=delivered.took_s)
         self.is_done = True
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         """Know the process; what it has told may have been faster."""
         super().on_accepted(pid, time_accepted)
-        if self._delivered is not None:
-            self.delivery_is_done(self._delivered)
+        waiting = self.task.bridge.waiting
+        if waiting is not None and (delivered := waiting.told_early(self.id, pid)) is not None:
+            self.delivery_is_done(delivered)
 
     def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 - Celery's signature
         """Send an event, unless its end was told."""

@@ -9,7 +9,7 @@ from stabilize_celery.models.messages import RunTask
 from stabilize_celery.transport.publish import task_name
 from stabilize_celery.transport.upkeep import Attempt
 
-__all__ = ["running_attempts"]
+__all__ = ["active_requests", "running_attempts"]
 
 _RUN_TASK = task_name(RunTask.__name__)
 _READ_TRIES = 20
@@ -17,7 +17,7 @@ _READ_TRIES = 20
 
 def running_attempts() -> list[Attempt]:
     """Return the RunTasks that the pool of this worker executes, whatever the pool."""
-    return list(_attempts(_active_requests()))
+    return list(_attempts(active_requests()))
 
 
 def _attempts(requests: Sequence[Any]) -> Iterator[Attempt]:
@@ -26,7 +26,8 @@ def _attempts(requests: Sequence[Any]) -> Iterator[Attempt]:
             yield Attempt(request.id, str(request.kwargs.get("task_type", "")), request.time_start or 0.0)
 
 
-def _active_requests() -> list[Any]:
+def active_requests() -> list[Any]:
+    """Return the deliveries that processes of this worker have accepted and not ended."""
     # A weak set that other threads write: reading it may fail, and succeeds the next time.
     for _ in range(_READ_TRIES):
         try:

@@ -4,21 +4,22 @@ What Celery spends on a message in a worker's main process, on the way to a chil
 what the message itself costs us. So a delivery is the beginning of a turn: for a while its process takes the next
 message from where Celery would, one at a time; a child of a prefork pool waits for it, too. Where broker and state are
 one server, the commit that ends a message takes the next one in the same EXEC (decision 015). Only off queues that are
-ours: what is lost with a process the ledger sends again. Main process and Flower learn of a message that was taken in
-the same way as of a task that is gone on with (`Turns`, `Surroundings`).
+ours: what is lost with a process the ledger sends again; a queue in which a message of others was seen is left to
+Celery. Main process and Flower learn of a message that was taken in the same way as of a task that is gone on with
+(`Turns`, `Surroundings`).
 """
 
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from stabilize_celery.engine.steps import Read
 from stabilize_celery.errors import EngineError, UnreachableError
 from stabilize_celery.models.messages import Message
-from stabilize_celery.runtime.lanes import STEPS, lane_of
+from stabilize_celery.runtime.lanes import STEPS, lane_of, queue_and_step
 from stabilize_celery.runtime.next_message import HeadStart, Lookout, NextMessage, taking_next
 from stabilize_celery.runtime.ports import Outcome
 from stabilize_celery.store.contract import Peek, Take
@@ -31,8 +32,8 @@ __all__ = ["Begun", "Handles", "Taking"]
 
 logger = logging.getLogger(__name__)
 
-_LEAST_URGENT_FIRST = 8
-"""One look in so many begins with what is least urgent (count)."""
+_LEAST_URGENT_FIRST = 17
+"""One message in so many is looked for where it is least urgent first (count)."""
 
 
 class Handles(Protocol):
@@ -62,7 +63,7 @@ class Taking:
 
     Args:
         lists: The broker's.
-        queues: Those of ours that this worker consumes.
+        queues: Those that are ours, whether this worker consumes them or not.
         runtime: Handles what is taken.
         going_on: Makes a message known that no broker has delivered; its outcome is set inside.
         turn_ms: How long a turn lasts that does not wait, from the begin of its delivery; what was taken is always
@@ -89,6 +90,13 @@ class Taking:
     ) -> None:
         self._lists = lists
         self._ours = frozenset(queues)
+        self._foreign: frozenset[str] = frozenset()
+        """Queues of ours in which messages of others were seen: the ledger does not send those again."""
+        self._may_take = False
+        """Whether the server was seen to let us: a commit must not be refused for that."""
+        self._unreturned: list[tuple[str, bytes]] = []
+        """What could not be put back so far."""
+        self._consumed: tuple[str, ...] | None = None
         self._consume(queues, ())
         self._seen: Peek | None = None
         """The last look at the others' lists."""
@@ -99,15 +107,12 @@ class Taking:
         self._waits = waits if waits is not None and waits.waiting.is_here else None
         self._databases = databases if self._waits is not None else None
         """Only where one message is handled at a time."""
-        self._may_take = False
-        """Whether the server was seen to let us: a commit must not be refused for that."""
         self._comes_next: dict[type[Message], bool] = {}
         """By kind: whether what a commit had sent was what it took, the last time. Then it is likely to be again."""
         self._lookout = Lookout(self._peek) if waits is not None and waits.looks else None
         self._clock_s = clock_s
         self._is_refused = False
-        self._looks = 0
-        self._consumed: tuple[str, ...] = ()
+        self._taken_so_far = 0
 
     def begin(self, message: Message) -> Begun:
         """Handle a delivery, with which a turn begins: its commit may take the next message already."""
@@ -135,8 +140,8 @@ class Taking:
                     outcome.note, held = self._handle(message, turn, head_start)
                 handled += 1
         except UnreachableError as error:
-            # What was taken is owed. What stands on the lists is for Celery, once the server is back.
-            logger.warning("taking messages: %s It is owed and comes back.", error)
+            # What was taken is owed, unless it is others'. What stands on the lists is for Celery, once it is back.
+            logger.warning("taking messages: %s What is of the ledger comes back.", error)
         finally:
             if held is not None:
                 held.give_up()
@@ -152,9 +157,7 @@ class Taking:
                 note = self._runtime.handle(message)
         except BaseException:
             if following.taken is not None:
-                # If that can't be either, it is owed like anything that is lost on its way.
-                with suppress(EngineError):
-                    self._lists.put_back(*following.taken)
+                self._return(*following.taken)
             following.give_up()
             raise
         finally:
@@ -188,13 +191,20 @@ class Taking:
     def _new_turn(self) -> Turn:
         self._seen = None
         turn = Turn(self._clock_s, self._turn_s, self._waits)
+        for lane, text in self._unreturned[:]:
+            self._unreturned.remove((lane, text))
+            self._return(lane, text)
         if self._waiting is not None:
             consumed = self._waiting.queues()
             if consumed != self._consumed:
-                ours = [name for name in consumed if name in self._ours]
-                self._consume(ours, [name for name in consumed if name not in self._ours])
-                self._consumed = consumed
+                self._divide(consumed)
         return turn
+
+    def _divide(self, consumed: Sequence[str]) -> None:
+        """Take from what is ours alone of all that is consumed, and look at the rest."""
+        takes = self._ours - self._foreign
+        self._consumed = tuple(consumed)
+        self._consume([name for name in consumed if name in takes], [name for name in consumed if name not in takes])
 
     def _next(self, turn: Turn, held: NextMessage | None) -> Message | None:
         """Take the next message, or what is `held`; None: nothing came, it is for Celery to deliver, or we may not."""
@@ -223,24 +233,44 @@ class Taking:
     def _taken(self, turn: Turn, held: tuple[str, bytes] | None) -> Message | None:
         while (taken := held or self._item(turn)) is not None:
             held = None
+            self._taken_so_far += 1
             lane, text = taken
             try:
                 message = ledger_message(text)
             except ForeignMessageError as error:
                 logger.error("refused, nothing was done: %.1000s", error)  # noqa: TRY400 -- the sender's mistake: its text, not our traceback
                 continue
+            if message is None:
+                self._is_foreign(lane)
             if message is None or turn.was_called_back():
-                self._lists.put_back(lane, text)
+                self._return(lane, text)
                 return None
             return message
         return None
+
+    def _is_foreign(self, lane: str) -> None:
+        """Leave a queue to Celery from now on: what is lost before it is put back nobody sends again."""
+        queue, _ = queue_and_step(lane)
+        if queue not in self._foreign:
+            self._foreign |= {queue}
+            self._divide(self._consumed if self._consumed is not None else tuple(self._queues))
+
+    def _return(self, lane: str, text: bytes) -> None:
+        """Put a message back where it was; one that can't be is tried again at the next turn."""
+        try:
+            self._lists.put_back(lane, text)
+        except EngineError as error:
+            logger.error("a message of %s can't be put back, and is kept in this process so far: %s", lane, error)  # noqa: TRY400 -- its text says all
+            self._unreturned.append((lane, text))
 
     def _item(self, turn: Turn) -> tuple[str, bytes] | None:
         """Return what was taken from which lane; None: nothing came for as long as this turn waits."""
         if not self._queues:
             return None
         if self._other_lists or (wait_s := turn.wait_s()) == 0:
-            return self._lists.take(self._in_order(), others=self._look_at_others())
+            return self._lists.take(self._in_order(), others=self._look_at_others() or self._first_look())
+        if (first := self._first_look()) is not None and (taken := self._lists.take(self._in_order(), others=first)):
+            return taken
         ends_s = self._clock_s() + wait_s
         while (taken := self._lists.take(self._in_order(), min(SLICE_S, wait_s))) is None:
             if turn.is_over() or turn.wait_s() == 0 or self._clock_s() >= ends_s:
@@ -252,12 +282,18 @@ class Taking:
 
         Now and then the other way round: who is always overtaken comes on all the same.
         """
-        self._looks += 1
-        orders = self._urgent_first if self._looks % _LEAST_URGENT_FIRST else self._urgent_last
-        return orders[(self._looks - 1) % len(orders)]
+        rounds, rest = divmod(self._taken_so_far + 1, _LEAST_URGENT_FIRST)
+        # Each kind of look goes round by itself, or some queues would never be the first.
+        orders, at = (self._urgent_first, self._taken_so_far - rounds) if rest else (self._urgent_last, rounds - 1)
+        return orders[at % len(orders)]
+
+    def _first_look(self) -> Peek | None:
+        """Return where to look, if it is not known yet whether we may: commits look, too."""
+        return None if self._may_take else Peek(self._urgent_first[0], self._databases or (0, 0))
 
     def _consume(self, queues: Sequence[str], others: Sequence[str]) -> None:
         """Take from these queues: what is looked at, in which order, is the same for many thousand looks."""
+        self._may_take = False
         self._queues = list(queues)
         self._other_lists = [lane_of(queue, step) for queue in others for step in STEPS]
         turned = [self._queues[at:] + self._queues[:at] for at in range(len(queues))]

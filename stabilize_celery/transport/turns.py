@@ -35,11 +35,15 @@ class Going:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A message that Celery has delivered and that is done: the result as Flower shows it, and how long it took."""
+    """A message that Celery has delivered to the process `pid` and that is done: its result as Flower shows it.
+
+    Several deliveries may have one id at a time: an attempt that has lost its lease, and the one in its place.
+    """
 
     task_id: str
     result: str
     took_s: float
+    pid: int
 
 
 class Turns:

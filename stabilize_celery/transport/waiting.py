@@ -1,8 +1,8 @@
 """What lets a child wait for messages itself: its worker's main process can call it back, and learns what is done.
 
 Made before the children are forked. The main process writes into memory that they share: that turns are to end (at
-shutdown, or when other queues are to be consumed), that a message waits in it for a process, and which queues it
-consumes. The children write into a pipe: that the delivery which their turn began with is done.
+shutdown, or when other queues are to be consumed), and that a message waits in it for a process. The children write
+into a pipe: that the delivery which their turn began with is done.
 """
 
 import json
@@ -10,10 +10,11 @@ import mmap
 import os
 import select
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
+from stabilize_celery.transport.consumed_queues import ConsumedQueues
 from stabilize_celery.transport.turns import Delivered
 
 __all__ = ["SLICE_S", "Recall", "Turn", "Waiting", "Waits"]
@@ -22,8 +23,9 @@ SLICE_S = 0.25
 """A process that waits looks after so long whether it is called back."""
 _LONGEST_S = 10.0
 """The longest turn, unless one wait may last longer: Celery looks after a child's memory between its tasks."""
-_SIZE = 64 * 1024
-_HEAD = struct.Struct("=III")
+_HEAD = struct.Struct("=II")
+_MOST_EARLY = 1_000
+"""Deliveries of which a child has told before Celery did, that are kept (count)."""
 _LONGEST_READ = 64 * 1024
 
 
@@ -39,20 +41,21 @@ class Waiting:
     """The worker's side of turns in which its children wait.
 
     Args:
-        queues: Those that it consumes.
+        consumed: The queues that it consumes.
         has_children: Whether processes that it forked have turns, and not its own.
 
     """
 
-    def __init__(self, queues: Sequence[str], *, has_children: bool = True) -> None:
+    def __init__(self, consumed: ConsumedQueues, *, has_children: bool = True) -> None:
         self.has_children = has_children
-        self._shared = mmap.mmap(-1, _SIZE)
+        self._consumed = consumed
+        self._shared = mmap.mmap(-1, _HEAD.size)
         self._main_pid = os.getpid()
         self._told, self._tells = os.pipe()
         for end in (self._told, self._tells):
             os.set_blocking(end, False)
         self._begun = b""
-        self.consume(queues)
+        self._early: dict[tuple[str, int], Delivered] = {}
 
     # -- in the main process -------------------------------------------------------------------------------------------
 
@@ -71,22 +74,22 @@ class Waiting:
         recall = self.recall()
         self._write(Recall(recall.at_once, recall.gently + 1))
 
-    def consume(self, queues: Sequence[str]) -> None:
-        """Let children take from these queues only, from their next turns on, which begin anew."""
-        text = "\n".join(queues).encode()
-        if len(text) > _SIZE - _HEAD.size:
-            # More names than any worker has: none is taken from, all come through Celery.
-            text = b""
-        at_once, gently, _ = _HEAD.unpack_from(self._shared)
-        self._shared[_HEAD.size : _HEAD.size + len(text)] = text
-        self._shared[: _HEAD.size] = _HEAD.pack(at_once + 1, gently, len(text))
-
     def delivered(self) -> list[Delivered]:
         """Return what children have told since the last time."""
         with suppress(BlockingIOError):
             self._begun += os.read(self._told, _LONGEST_READ)
         *lines, self._begun = self._begun.split(b"\n")
         return [Delivered(**json.loads(line)) for line in lines]
+
+    def keep_early(self, delivered: Delivered) -> None:
+        """Keep what a child has told of a delivery before Celery says that this child has it."""
+        self._early[delivered.task_id, delivered.pid] = delivered
+        if len(self._early) > _MOST_EARLY:
+            del self._early[next(iter(self._early))]
+
+    def told_early(self, task_id: str, pid: int) -> Delivered | None:
+        """Return, once, what was kept of a delivery that this child has."""
+        return self._early.pop((task_id, pid), None)
 
     # -- in a child ----------------------------------------------------------------------------------------------------
 
@@ -102,14 +105,11 @@ class Waiting:
 
     def recall(self) -> Recall:
         """Return how often children were called back so far."""
-        at_once, gently, _ = _HEAD.unpack_from(self._shared)
-        return Recall(at_once, gently)
+        return Recall(*_HEAD.unpack_from(self._shared))
 
     def queues(self) -> tuple[str, ...]:
         """Return the queues that the worker consumes now."""
-        length = _HEAD.unpack_from(self._shared)[2]
-        text = self._shared[_HEAD.size : _HEAD.size + length].decode(errors="replace")
-        return tuple(text.split("\n")) if text else ()
+        return self._consumed.names()
 
     def tell(self, delivered: Delivered) -> None:
         """Let the main process know that a delivery is done; what can't be told now it learns when the turn ends."""
@@ -120,8 +120,7 @@ class Waiting:
                 os.write(self._tells, line)
 
     def _write(self, recall: Recall) -> None:
-        length = _HEAD.unpack_from(self._shared)[2]
-        self._shared[: _HEAD.size] = _HEAD.pack(recall.at_once, recall.gently, length)
+        self._shared[: _HEAD.size] = _HEAD.pack(recall.at_once, recall.gently)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Store
 from stabilize_celery.tasks.registry import TaskRegistry
 from stabilize_celery.telemetry.telemetry import Telemetry
+from stabilize_celery.transport.consumed_queues import ConsumedQueues
 from stabilize_celery.transport.reports import Reports
 from stabilize_celery.transport.stopping import Stopping
 from stabilize_celery.transport.surroundings import Surroundings
@@ -29,6 +30,7 @@ class WorkerBridge(Protocol):
     worker_id: str
     turns: Turns | None
     surroundings: Surroundings | None
+    consumed: ConsumedQueues | None
     waiting: Waiting | None
     stopping: Stopping | None
     telemetry: Telemetry | None

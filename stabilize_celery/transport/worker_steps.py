@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 from celery import Celery, bootsteps
 from celery.platforms import EX_OK
 from celery.signals import task_received, worker_process_shutdown, worker_shutdown, worker_shutting_down
-from celery.worker import state
 
 from stabilize_celery.errors import TaskNotFoundError
 from stabilize_celery.tasks.registry import TaskRegistry
@@ -29,7 +28,7 @@ from stabilize_celery.transport.publish import queue_named
 from stabilize_celery.transport.queues import lengths_on
 from stabilize_celery.transport.reconnecting import reconnecting
 from stabilize_celery.transport.request import LedgerRequest
-from stabilize_celery.transport.running_attempts import running_attempts
+from stabilize_celery.transport.running_attempts import active_requests, running_attempts
 from stabilize_celery.transport.upkeep import Upkeep, fleet_line
 from stabilize_celery.transport.worker_bridge import WorkerBridge
 
@@ -133,10 +132,14 @@ class WorkerStep(bootsteps.StartStopStep):
             self.bridge.surroundings.events.send_now()
 
     def _on_delivered(self) -> None:
-        for delivered in self.bridge.waiting.delivered() if self.bridge.waiting is not None else ():
-            request = state.requests.get(delivered.task_id)
-            if isinstance(request, LedgerRequest):
+        waiting = self.bridge.waiting
+        for delivered in waiting.delivered() if waiting is not None else ():
+            # Not by Celery's own table: it knows one delivery by an id, and of several the last.
+            requests = (one for one in active_requests() if isinstance(one, LedgerRequest) and one.is_of(delivered))
+            if (request := next(requests, None)) is not None:
                 request.delivery_is_done(delivered)
+            elif waiting is not None:
+                waiting.keep_early(delivered)
 
     def _on_received(self, **_: Any) -> None:
         """Let a process come back from its turn if none is free: after a reconnection, or with a larger prefetch."""
@@ -145,8 +148,10 @@ class WorkerStep(bootsteps.StartStopStep):
             self.bridge.waiting.ask_for_a_process()
 
     def _consume(self, queues: Sequence[str]) -> None:
+        if self.bridge.consumed is not None:
+            self.bridge.consumed.set(queues)
         if self.bridge.waiting is not None:
-            self.bridge.waiting.consume(queues)
+            self.bridge.waiting.end_turns()
 
     def _after_turns(self, wait: Callable[[], None]) -> Callable[[], None]:
         """Return Celery's wait for tasks before a cold shutdown, in which children take no more."""

@@ -209,7 +209,7 @@ def test_it_is_the_same_in_whatever_is_defined(twice: Twice, mode: str) -> None:
     def runs(definition: dict[str, Any], seed: int, events: list[str]) -> None:
         twice.different.clear()
         play = Play(definition, seed, ROUGH, Settings(mode=mode))
-        play.simulation.runtime.serves = frozenset({play.simulation.settings.work_queue})
+        play.simulation.runtime.serves = lambda: frozenset({play.simulation.settings.work_queue})
         for event in events:
             ref_id = play.random.choice(definition["stages"])["ref_id"]
             play.later(partial(play.ask, *EVENTS[event](ref_id)))

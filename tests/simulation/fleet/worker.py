@@ -97,7 +97,7 @@ class SimulatedWorker:
             clock_us=lambda: self.loop.now_us,
         )
         self.runtime.runner = self
-        self.runtime.serves = frozenset((self.settings.control_queue, self.settings.work_queue))
+        self.runtime.serves = lambda: frozenset((self.settings.control_queue, self.settings.work_queue))
         self.keeper = Keeper(self.store, self.broker, self.settings, self.name)
         self.leases = Leases(self.store, self.broker, self.settings, self.name)
         queues = (self.settings.control_queue, self.settings.work_queue)
@@ -177,7 +177,7 @@ class SimulatedWorker:
         """Handle a delivery, and take what stands on the lists; a process that dies leaves nothing that it knows."""
         taking = self._idle.pop() if self._idle else self._new_taking(waiting)
         begun = taking.begin(delivered)
-        taking.go_on(begun, Delivered("", begun.note, 0.0))
+        taking.go_on(begun, Delivered("", begun.note, 0.0, 0))
         self._idle.append(taking)
 
     def _new_taking(self, waiting: SimulatedWaiting) -> Taking:

@@ -178,7 +178,7 @@ def test_a_process_goes_on_with_its_workflow() -> None:
 def test_a_process_that_serves_tasks_starts_with_the_first() -> None:
     """It has decided the start, and the task would have come to its queue; one that does not serve it sends it."""
     serving, control = World(CONTINUATION), World(CONTINUATION)
-    serving.simulation.runtime.serves = frozenset({serving.simulation.settings.work_queue})
+    serving.simulation.runtime.serves = lambda: frozenset({serving.simulation.settings.work_queue})
     serving.run(chain(10))
     control.run(chain(10))
 
@@ -189,7 +189,7 @@ def test_a_process_that_serves_tasks_starts_with_the_first() -> None:
 def test_a_fused_process_that_serves_tasks_executes_one_where_it_starts_a_stage() -> None:
     """In the same visit, claimed in the same commit; each after that is sent, and goes to whoever is free."""
     world = World(FUSED)
-    world.simulation.runtime.serves = frozenset({world.simulation.settings.work_queue})
+    world.simulation.runtime.serves = lambda: frozenset({world.simulation.settings.work_queue})
     world.run(chain(10))
 
     assert world.sent == {"StartStage": 1, "RunTask": 9}
@@ -201,7 +201,7 @@ def test_a_fused_process_that_serves_tasks_executes_one_where_it_starts_a_stage(
 def test_no_fault_is_too_much_for_a_process_that_serves_tasks(mode: str, seed: int) -> None:
     """A claim that was made with the start of its stage is as good as any."""
     world = World(mode, Faults(), seed)
-    world.simulation.runtime.serves = frozenset({world.simulation.settings.work_queue})
+    world.simulation.runtime.serves = lambda: frozenset({world.simulation.settings.work_queue})
 
     done = world.run([*fan_out(), stage("mutex", "z", mutex_key="k")])
 

@@ -45,7 +45,7 @@ class Worker:
         registry.task("work")(self._work)
         settings = Settings(mode=mode)
         self.runtime = Runtime(MemoryStore(), registry, self, settings, "worker")
-        self.runtime.serves = frozenset({settings.work_queue, settings.control_queue})
+        self.runtime.serves = lambda: frozenset({settings.work_queue, settings.control_queue})
         self.sent: deque[Outgoing] = deque()
         self.told: list[str] = []
 

@@ -20,6 +20,7 @@ from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import FUSED, Settings
 from stabilize_celery.store.redis_store import RedisStore, open_lists
 from stabilize_celery.tasks.registry import TaskRegistry
+from stabilize_celery.transport.consumed_queues import ConsumedQueues
 from stabilize_celery.transport.publish import CeleryPublisher
 from stabilize_celery.transport.taking import Taking
 from stabilize_celery.transport.waiting import Waiting, Waits
@@ -54,7 +55,7 @@ class Child:
         """What others do when a message has been taken and is not handled yet."""
         self.in_bodies: Callable[[StageExecution], object] = lambda _: None
         """What happens while a body is executed."""
-        self.waiting = AsInAChild(QUEUES)
+        self.waiting = AsInAChild(ConsumedQueues(QUEUES))
         self.asked_ahead: list[Message] = []
         self.used_ahead = 0
 

@@ -13,13 +13,17 @@ from celery.exceptions import WorkerLostError
 from celery.worker import state
 
 from stabilize_celery.transport.app import Stabilize
+from stabilize_celery.transport.consumed_queues import ConsumedQueues
 from stabilize_celery.transport.reports import Report
 from stabilize_celery.transport.request import AttemptRequest
 from stabilize_celery.transport.running_attempts import running_attempts
 from stabilize_celery.transport.turns import Delivered, Turns
+from stabilize_celery.transport.waiting import Waiting
+from stabilize_celery.transport.worker_steps import worker_step
 
 TASK_ID = "wf/Start:a"
-DONE = Delivered(TASK_ID, "'applied'", 0.25)
+PID = 123
+DONE = Delivered(TASK_ID, "'applied'", 0.25, PID)
 
 
 class World:
@@ -30,7 +34,13 @@ class World:
         self.stabilize = Stabilize(self.app, redis_url="redis://127.0.0.1:1/0")
         self.events: list[tuple[str, str]] = []
         self.acknowledged: list[str] = []
-        self.request = AttemptRequest(
+        self.stabilize.waiting = Waiting(ConsumedQueues(()))
+        self.step: Any = worker_step(self.stabilize).__new__(worker_step(self.stabilize))
+        self.request = self.delivered()
+
+    def delivered(self) -> AttemptRequest:
+        """Return a delivery of the message, which may be one of several."""
+        request = AttemptRequest(
             self._message(),
             app=self.app,
             task=self.app.tasks["stabilize.StartStage"],
@@ -38,7 +48,14 @@ class World:
             eventer=SimpleNamespace(enabled=True, send=lambda kind, uuid, **_: self.events.append((kind, uuid))),
             on_ack=lambda *_: self.acknowledged.append(TASK_ID),
         )
-        state.task_reserved(self.request)
+        state.task_reserved(request)
+        return request
+
+    def tell(self, pid: int = PID) -> None:
+        """A child tells that its delivery is done."""
+        assert self.stabilize.waiting is not None
+        self.stabilize.waiting.tell(Delivered(TASK_ID, "'applied'", 0.25, pid))
+        self.step._on_delivered()
 
     def _message(self) -> Any:
         told = self.app.amqp.as_task_v2(TASK_ID, "stabilize.StartStage", (), {"workflow_id": "wf"})
@@ -62,7 +79,7 @@ def made_world() -> Any:
 
 def test_it_is_told_as_done_at_once_and_acknowledged_at_the_end_of_the_turn(world: World) -> None:
     """Until then Celery fetches no other message for its process, and a cold shutdown ends that."""
-    world.request.on_accepted(123, 0.0)
+    world.request.on_accepted(PID, 0.0)
 
     world.request.delivery_is_done(DONE)
 
@@ -77,12 +94,40 @@ def test_it_is_told_as_done_at_once_and_acknowledged_at_the_end_of_the_turn(worl
 
 def test_it_may_be_told_as_done_before_it_is_known_to_have_begun(world: World) -> None:
     """Two pipes: what comes first through one may be read after what comes later through the other."""
-    world.request.delivery_is_done(DONE)
+    world.tell()
     assert world.events == []
 
-    world.request.on_accepted(123, 0.0)
+    world.request.on_accepted(PID, 0.0)
 
     assert world.events == [("task-started", TASK_ID), ("task-succeeded", TASK_ID)]
+    assert running_attempts() == []
+
+
+def test_of_two_deliveries_of_one_message_the_one_is_done_that_was_told_of(world: World) -> None:
+    """An attempt that has lost its lease comes back while the one in its place runs: that keeps its own."""
+    again = world.delivered()
+    world.request.on_accepted(PID, 0.0)
+    again.on_accepted(PID + 1, 0.0)
+
+    world.tell(PID)
+    assert (world.request.is_done, again.is_done) == (True, False)
+    world.request.on_success((0, "'applied'", 3.0))
+    world.tell(PID + 1)
+    assert again.is_done
+
+
+def test_what_was_told_early_is_of_the_delivery_to_that_process(world: World) -> None:
+    """The process may get the message a second time: that delivery runs."""
+    again = world.delivered()
+    world.tell(PID)
+    again.on_accepted(PID + 1, 0.0)
+    assert not again.is_done
+
+    world.request.on_accepted(PID, 0.0)
+    third = world.delivered()
+    third.on_accepted(PID, 0.0)
+
+    assert (world.request.is_done, third.is_done) == (True, False)
 
 
 def test_inspect_tells_what_its_process_is_at(world: World) -> None:
@@ -101,7 +146,7 @@ def test_inspect_tells_what_its_process_is_at(world: World) -> None:
 
 def test_revoking_what_is_done_ends_nothing_else(world: World) -> None:
     """Its process is busy with another message by then."""
-    world.request.on_accepted(123, 0.0)
+    world.request.on_accepted(PID, 0.0)
     world.request.delivery_is_done(DONE)
     pool = SimpleNamespace(terminate_job=lambda *_: pytest.fail("it was ended"))
 
@@ -112,7 +157,7 @@ def test_revoking_what_is_done_ends_nothing_else(world: World) -> None:
 
 def test_it_has_not_failed_when_its_process_dies_later_in_the_turn(world: World) -> None:
     """What is lost is what the process went on with: that it died is reported."""
-    world.request.on_accepted(123, 0.0)
+    world.request.on_accepted(PID, 0.0)
     world.request.delivery_is_done(DONE)
 
     try:

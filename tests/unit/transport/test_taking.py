@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import count
@@ -13,8 +14,9 @@ from celery import Celery
 
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.models.messages import Message, RunTask, StartStage
-from stabilize_celery.runtime.lanes import lane_of
+from stabilize_celery.runtime.lanes import lane_of, queue_and_step
 from stabilize_celery.runtime.ports import Outcome, Outgoing, outgoing
+from stabilize_celery.store.errors import StoreError
 from stabilize_celery.store.lists import Lists
 from stabilize_celery.store.redis_store import open_lists
 from stabilize_celery.transport.incoming import ledger_message
@@ -104,15 +106,68 @@ def test_what_is_more_urgent_goes_first_whichever_queue_it_is_in(world: World) -
 
 
 def test_what_is_always_overtaken_comes_on_all_the_same(world: World) -> None:
-    """However much that is more urgent there is, one message in eight is of those that wait behind it."""
-    urgent = [StartStage(workflow_id="01HW", ref_id="a", thread=f"u{number}") for number in range(16)]
+    """However much that is more urgent there is, one message in seventeen is of those that wait behind it."""
+    urgent = [StartStage(workflow_id="01HW", ref_id="a", thread=f"u{number}") for number in range(40)]
     slow = [StartStage(workflow_id="01HW", ref_id="a", thread=f"s{number}") for number in range(3)]
     world.publisher.publish([outgoing(one, lane_of(CONTROL, 9)) for one in slow])
     world.publisher.publish([outgoing(one, lane_of(CONTROL, 0)) for one in urgent])
 
     world.taking().go_on()
 
-    assert [at for at, one in enumerate(world.handled) if one in slow] == [7, 15, 18]
+    assert [at for at, one in enumerate(world.handled) if one in slow] == [16, 33, 42]
+
+
+@pytest.mark.parametrize("queues", [2, 3, 4, 8, 17])
+def test_every_queue_is_the_first_by_turns(world: World, queues: int) -> None:
+    """Also among the least urgent: what floods one of them holds up no other one."""
+    names = [f"q{at}" for at in range(queues)]
+    taking = Taking(world.lists, names, world, world.going_on, 250)
+    firsts: dict[bool, list[str]] = {True: [], False: []}
+    for _ in range(17 * 17 * queues):
+        order = taking._in_order()
+        is_urgent = queue_and_step(order[0])[1] == 0
+        firsts[is_urgent].append(queue_and_step(order[0])[0])
+        taking._taken_so_far += 1
+
+    for found in firsts.values():
+        counts = Counter(found)
+        assert set(counts) == set(names)
+        assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_a_queue_in_which_others_messages_were_seen_is_left_to_celery(world: World) -> None:
+    """Between taking one and putting it back it could be lost, and nobody would send it again."""
+    taking = world.taking()
+    world.publisher.publish([Outgoing("Probe", "1", {}, WORK)])
+    assert taking.go_on() == 0
+    world.publisher.publish([outgoing(START, CONTROL), outgoing(TASK, WORK)])
+
+    taking.go_on()
+
+    assert world.handled == [START]
+    assert len(world.waiting(WORK)) == 2
+
+
+def test_what_cannot_be_put_back_is_put_back_later(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """A server that is full refuses what it gave away a moment ago."""
+    put_back, refused = world.lists.put_back, iter([True, False])
+
+    def full(name: str, item: bytes) -> None:
+        if next(refused, False):
+            raise StoreError("Redis refused (OOM)")
+        put_back(name, item)
+
+    world.lists.put_back = full  # type: ignore[method-assign]
+    taking = world.taking()
+    world.publisher.publish([Outgoing("Probe", "1", {}, WORK)])
+    before = world.waiting(WORK)
+
+    assert taking.go_on() == 0
+    assert world.waiting(WORK) == []
+    assert "can't be put back" in caplog.text
+    taking.go_on()
+
+    assert world.waiting(WORK) == before
 
 
 def test_what_is_put_back_is_put_back_into_its_lane(world: World) -> None:

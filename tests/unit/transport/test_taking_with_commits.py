@@ -19,6 +19,7 @@ from stabilize_celery.runtime.ports import Outcome, Outgoing, outgoing
 from stabilize_celery.runtime.sessions import Sessions
 from stabilize_celery.store.contract import Peek, Post, Take, Transaction
 from stabilize_celery.store.redis_store import RedisStore, open_lists
+from stabilize_celery.transport.consumed_queues import ConsumedQueues
 from stabilize_celery.transport.publish import CeleryPublisher
 from stabilize_celery.transport.taking import Taking
 from stabilize_celery.transport.waiting import Waiting, Waits
@@ -47,7 +48,8 @@ class World:
         self.publisher = CeleryPublisher(self.app, url)
         self.lists = open_lists(url, 5)
         self.store = RedisStore(url)
-        self.waiting = AsInAChild((CONTROL, WORK))
+        self.consumed = ConsumedQueues((CONTROL, WORK))
+        self.waiting = AsInAChild(self.consumed)
         self.handled: list[Message] = []
         self.looks: list[int] = []
         """How often the lists themselves had been asked when a message was handled."""
@@ -198,7 +200,7 @@ OTHERS = "celery"
 @pytest.mark.parametrize("lane", [OTHERS, lane_of(OTHERS, 9)])
 def test_a_turn_ends_when_something_waits_in_other_queues_of_the_worker(world: World, lane: str) -> None:
     """What was taken by then is done; the process is free for what Celery has of the app's other tasks."""
-    world.waiting.consume((CONTROL, WORK, OTHERS))
+    world.consumed.set((CONTROL, WORK, OTHERS))
     taking = world.taking()
     world.send(*(start(f"t{number}") for number in range(10)))
     with redis.Redis.from_url(world.url) as client:
@@ -223,7 +225,7 @@ def test_nothing_is_lost_where_others_queues_may_not_be_looked_at(
         )
         try:
             world.lists = open_lists(world.url.replace("://", "://limited:p@"), 5)
-            world.waiting.consume((CONTROL, WORK, OTHERS))
+            world.consumed.set((CONTROL, WORK, OTHERS))
             taking = world.taking()
 
             assert [taking.go_on(), taking.go_on()] == [0, 0]
@@ -238,7 +240,7 @@ def test_nothing_is_lost_where_others_queues_may_not_be_looked_at(
 
 def test_where_other_queues_are_consumed_no_process_waits(world: World) -> None:
     """Celery could not hand it anything else meanwhile."""
-    world.waiting.consume((CONTROL, WORK, OTHERS))
+    world.consumed.set((CONTROL, WORK, OTHERS))
 
     assert world.go_on() == 0
     assert world.asked == 1
