@@ -28,7 +28,7 @@ from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.attached import AttachedWorkflow
 from stabilize_celery.runtime.claiming import Claimer
 from stabilize_celery.runtime.executor import TaskExecutor
-from stabilize_celery.runtime.fusion import Fusion, Kept, Seed, Taken
+from stabilize_celery.runtime.fusion import Fusion, Kept, Seed, Taken, Unsure
 from stabilize_celery.runtime.hydrate import context_queries, stage_of, visible_context
 from stabilize_celery.runtime.lanes import queue_and_step
 from stabilize_celery.runtime.next_message import nothing_waits
@@ -127,16 +127,19 @@ class Attempts:
             _, following = self._follow_up("", following, sessions, turn)
         return self._go_on(following, turn, note)
 
-    def _go_on(self, following: RunTask | None, turn: _Turn, note: str) -> str:
+    def _go_on(self, following: RunTask | Unsure | None, turn: _Turn, note: str) -> str:
         while following is not None:
+            message, terms = (
+                (following.message, following.terms) if isinstance(following, Unsure) else (following, None)
+            )
+            following = None
             if not note:
-                told, following = self._attempt(following, turn)
+                told, following = self._attempt(message, turn)
                 note = told or "applied"
                 continue
-            message, following = following, None
             try:
                 with self.runner().going_on(message) as outcome:
-                    told, following = self._attempt(message, turn)
+                    told, following = self._attempt(message, turn, terms)
                     outcome.note = told or "applied"
             except UnreachableError:
                 raise
@@ -150,13 +153,18 @@ class Attempts:
             return _Turn(0, 0)
         return _Turn(self.fusion.clock_us() + self.settings.continuation_ms * 1000, MOST_IN_TURN)
 
-    def _attempt(self, message: RunTask, turn: _Turn) -> tuple[str, RunTask | None]:
-        """Do one attempt of a task, and of those claimed with its result. Returns a note, and a task to go on with."""
+    def _attempt(
+        self, message: RunTask, turn: _Turn, terms: ClaimTerms | None = None
+    ) -> tuple[str, RunTask | Unsure | None]:
+        """Do one attempt of a task, and of those claimed with its result. Returns a note, and a task to go on with.
+
+        `terms`: on which it may be claimed already.
+        """
         if not self.registry.has(message.task_type):
             return self.claimer.park(message), None
         if rest_ms := self.claimer.too_early_ms(message):
             return self.claimer.rest(message, f"{RATE_LIMIT} of the task type {message.task_type!r}", rest_ms), None
-        terms, slot = self.claimer.terms(message.task_type), workflow_slot(message.workflow_id)
+        terms, slot = terms or self.claimer.terms(message.task_type), workflow_slot(message.workflow_id)
         with ExitStack() as stack:
             sessions = self.unit.sessions(stack)
             claimed = self.claimer.claim(message, terms, slot, sessions)
@@ -167,8 +175,8 @@ class Attempts:
             return self._follow_up(note, following, sessions, turn)
 
     def _follow_up(
-        self, note: str, following: "RunTask | _Following | None", sessions: Sessions, turn: _Turn
-    ) -> tuple[str, RunTask | None]:
+        self, note: str, following: "RunTask | Unsure | _Following | None", sessions: Sessions, turn: _Turn
+    ) -> tuple[str, RunTask | Unsure | None]:
         """Execute tasks that were claimed in the commit before; return the note, and a task that is to be claimed."""
         while isinstance(following, _Following):
             message = following.taken.claimed.message
@@ -178,7 +186,7 @@ class Attempts:
 
     def _executed(
         self, message: RunTask, taken: Taken, claim: Claim, sessions: Sessions, turn: _Turn
-    ) -> tuple[str, "RunTask | _Following | None"]:
+    ) -> tuple[str, "RunTask | Unsure | _Following | None"]:
         try:
             return self._execute(message, taken, claim, sessions, turn)
         except UnreachableError:
@@ -214,7 +222,7 @@ class Attempts:
 
     def _execute(
         self, message: RunTask, taken: Taken, claim: Claim, sessions: Sessions, turn: _Turn
-    ) -> tuple[str, "RunTask | _Following | None"]:
+    ) -> tuple[str, "RunTask | Unsure | _Following | None"]:
         began_us = self.clock_us()
         body = self._body(message, taken.claimed, taken.snapshot)
         returned = body if isinstance(body, TaskReturned) else self._watched(claim, body)
@@ -359,7 +367,9 @@ class _GoingOn:
     def reads(self, claimed: ClaimedTask) -> tuple[list[Query], list[str]]:
         return self._attempts.claimer.reads_of_result(claimed)
 
-    def following(self, kept: Kept | None) -> RunTask | _Following | None:
+    def following(self, kept: Kept | None) -> RunTask | Unsure | _Following | None:
+        if isinstance(kept, Unsure):
+            return kept
         if isinstance(kept, Taken):
             message = kept.claimed.message
             return _Following(kept, Claim(message.workflow_id, message.name, self._owner))

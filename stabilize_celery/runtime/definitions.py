@@ -77,9 +77,7 @@ class Definitions:
             parts = self._of(workflow_id, digest)
             self._size += query not in parts
             parts[query] = answer
-            while self._size > MOST_PARTS or len(self._workflows) > MOST_WORKFLOWS:
-                _, (_, gone) = self._workflows.popitem(last=False)
-                self._size -= len(gone)
+            self._forget_oldest()
 
     def _of(self, workflow_id: str, digest: bytes) -> dict[Query, Mapping[str, bytes]]:
         found = self._workflows.pop(workflow_id, (digest, {}))
@@ -87,7 +85,13 @@ class Definitions:
             self._size -= len(found[1])
             found = (digest, {})
         self._workflows[workflow_id] = found
+        self._forget_oldest()
         return found[1]
+
+    def _forget_oldest(self) -> None:
+        while self._size > MOST_PARTS or len(self._workflows) > MOST_WORKFLOWS:
+            _, (_, gone) = self._workflows.popitem(last=False)
+            self._size -= len(gone)
 
 
 class KnowingSession:

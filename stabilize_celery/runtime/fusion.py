@@ -45,7 +45,7 @@ from stabilize_celery.runtime.sessions import Sessions
 from stabilize_celery.runtime.unit import Conflict, UnitOfWork, not_committed
 from stabilize_celery.settings import Settings
 
-__all__ = ["Fusion", "GoingOn", "Kept", "Seed", "Taken"]
+__all__ = ["Fusion", "GoingOn", "Kept", "Seed", "Taken", "Unsure"]
 
 logger = logging.getLogger("stabilize_celery")
 
@@ -66,7 +66,14 @@ class Taken(msgspec.Struct, frozen=True):
     watched: Sequence[str]
 
 
-Kept: TypeAlias = Publishing | Taken
+class Unsure(msgspec.Struct, frozen=True):
+    """A task whose claim may be written: nobody knows whether its EXEC was carried out. The same terms tell (4.1)."""
+
+    message: RunTask
+    terms: ClaimTerms
+
+
+Kept: TypeAlias = Publishing | Taken | Unsure
 """A task that this process goes on with: to be claimed yet, or claimed in the EXEC that made it due."""
 
 
@@ -171,6 +178,7 @@ class Fusion:
         """Decide, commit and send; return the first decision, control messages that wait now, and the task kept."""
         beside = list(beside)
         claimer = going_on if seed is not None else None
+        unsure: Unsure | None = None
         for attempt in range(self.settings.commit_tries):
             if attempt:
                 self.unit.rest(attempt)
@@ -186,10 +194,11 @@ class Fusion:
                     is_last = not (isinstance(decision.call, TooLate) or (attempt and beside))
                     waiting, kept = fused.commit(going_on, may_claim=seed is not None, is_last=is_last)
                 except Conflict:
-                    seed = None
+                    # An answer that is lost is a conflict, too, and then nobody else executes what was claimed.
+                    seed, unsure = None, unsure or fused.claiming
                     continue
-            return decision, [*waiting, *(beside if attempt else ())], kept
-        return not_committed(), beside, None
+            return decision, [*waiting, *(beside if attempt else ())], kept or unsure
+        return not_committed(), beside, unsure
 
 
 class _Fused:
@@ -209,6 +218,8 @@ class _Fused:
         self._workflow_id = workflow_id
         self._claim: Claimed | None = None
         """A claim that is in the draft, and the position of the change that tells its run's number."""
+        self.claiming: Unsure | None = None
+        """The task whose claim is in the draft, and on which terms."""
         self.draft = Draft(workflow_id, self._session, fusion.clock_us, fusion.unit.definitions)
 
     def decide(self, message: Message, first: Handling, most: int, going_on: GoingOn | None) -> Decision:
@@ -303,6 +314,7 @@ class _Fused:
             self._take(decision, kept.message.name)
         except UnfitError:
             return None
+        self.claiming = Unsure(kept.message, terms)
         return decision.call
 
     def _follow(self, decision: Decision, message: Message, most: int, going_on: GoingOn | None) -> None:
@@ -319,7 +331,9 @@ class _Fused:
         lane = Urgency.of(handled.record, handled.entry).lane(queue, owed.message, 0)
         placed = msgspec.structs.replace(owed, queue=lane)
         decision.owes[decision.owes.index(owed)] = placed
-        self._claim = claim(decision, placed, hand, self._rules, going_on.terms(owed.message))
+        terms = going_on.terms(owed.message)
+        self._claim = claim(decision, placed, hand, self._rules, terms)
+        self.claiming = Unsure(owed.message, terms) if self._claim is not None else None
 
     def _take(self, decision: Decision, own: str) -> None:
         if decision.is_empty and decision.keeps_entry:
@@ -345,6 +359,8 @@ class _Fused:
     def _answer(self, step: Read | Commit | Plan) -> Any:
         if isinstance(step, Read) and step.slot is None:
             return self.draft.read(step.queries, step.watch)
+        if isinstance(step, Plan) and has_next() and self._is_code(step):
+            raise UnfitError("users' code, for which the message that was taken would have to wait")
         if self.draft.is_empty or (isinstance(step, Plan) and not self._is_code(step)):
             return self._unit.answer(step, self._slot, self._sessions)
         raise UnfitError(f"{step} while something is drafted")

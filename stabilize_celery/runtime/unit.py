@@ -189,7 +189,7 @@ class UnitOfWork:
         if posts is None:
             return False
         try:
-            sessions.commit_last(slot, Transaction(posts=posts), [one.message for one in due])
+            return sessions.commit_last(slot, Transaction(posts=posts), [one.message for one in due]) is not None
         except UnreachableError as error:
             # It is owed: the commit before was written.
             logger.warning("%s", error)

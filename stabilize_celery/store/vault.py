@@ -10,7 +10,7 @@ from typing import Protocol, TypeGuard
 
 import msgspec
 
-from stabilize_celery.engine.places import DEFINITION, FAILURES, is_payload
+from stabilize_celery.engine.places import DEFINITION, FAILURES, is_payload, ledger
 from stabilize_celery.engine.steps import Change, Delete, SetFields, Value
 from stabilize_celery.errors import PayloadError
 from stabilize_celery.store.addresses import Address
@@ -113,7 +113,7 @@ class Vault:
         if not self._blob_bytes or not self._has_large(changes):
             return found, named, values
         for at, change in enumerate(changes):
-            if not isinstance(change, SetFields) or _is_ledger(change.key):
+            if not isinstance(change, SetFields) or _is_ledger(address, change.key):
                 continue
             for field, value in change.fields.items():
                 place = f"{address.key(change.key)}.{field}"
@@ -183,7 +183,7 @@ class Vault:
             self._blobs.forget(address.workflow_id)
 
     def _change(self, address: Address, change: Change) -> Change:
-        if not isinstance(change, SetFields) or _is_ledger(change.key):
+        if not isinstance(change, SetFields) or _is_ledger(address, change.key):
             return change
         texts = change.fields.keys() if change.key == FAILURES else _TEXTS
         place = address.key(change.key)
@@ -237,5 +237,8 @@ def _with_field(change: Change, field: str, value: bytes) -> Change:
     return SetFields(change.key, {**change.fields, field: value}) if isinstance(change, SetFields) else change
 
 
-def _is_ledger(key: str) -> bool:
-    return key.startswith("m:") or ":m:" in key
+def _is_ledger(address: Address, key: str) -> bool:
+    """Whether a key is a ledger entry's: it has no payload, and a partition has those of all its workflows."""
+    # Names of stages may have colons in them, ids of workflows have none.
+    name = key if address.workflow_id is not None else key.partition(":")[2]
+    return name.startswith(ledger(""))

@@ -16,7 +16,7 @@ from stabilize_celery.engine.steps import Delete, Fields, Hash, SetFields, workf
 from stabilize_celery.errors import ConfigurationError, PayloadError, UnreachableError
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.cipher import KeyRing
-from stabilize_celery.store.contract import Put, Transaction
+from stabilize_celery.store.contract import Put, Transaction, partition_slot
 from stabilize_celery.store.files import FileBlobs
 from stabilize_celery.store.memory import MemoryStore
 from stabilize_celery.store.vault import Vault
@@ -69,6 +69,29 @@ def test_ledger_entries_stay_as_they_are() -> None:
 
     plain = store(Vault(), sealed)
     assert (read(plain, "m:a"), read(plain, "m:b")) == ({"a": b"ids"}, {"a": b"ids"})
+
+
+@pytest.mark.parametrize("key", ["g:a:m:b", "r:m:x", "g:m:Run", "k:m:m:b"])
+def test_a_name_that_looks_like_an_entrys_hides_nothing(key: str) -> None:
+    """Stages are called what their authors like: what is theirs is sealed all the same."""
+    sealed = store(Vault(KeyRing(OLD)))
+    write(sealed, key, outputs=SECRET)
+    raw = store(Vault(), sealed)
+    raw._vault.opened = lambda _, fields, _fetched=None: fields  # type: ignore[method-assign]
+
+    assert b"4111" not in read(raw, key)["outputs"]
+    assert read(sealed, key) == {"outputs": SECRET}
+
+
+def test_a_partitions_entries_stay_as_they_are() -> None:
+    """Its key begins with the workflow's id."""
+    sealed = store(Vault(KeyRing(OLD)))
+    partition = partition_slot(3)
+    with sealed.session(partition) as session:
+        session.commit(Transaction([SetFields("01HWORKFLOW:m:b", {"a": SECRET})]))
+
+    plain = store(Vault(), sealed)
+    assert plain.look(partition, [Hash("01HWORKFLOW:m:b")]).hash("01HWORKFLOW:m:b") == {"a": SECRET}
 
 
 def test_a_rotated_ring_reads_the_old_and_writes_the_new() -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 import redis
 
 from stabilize_celery.models.stage import StageExecution
+from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.lanes import lane_of
-from stabilize_celery.settings import FUSED, PER_MESSAGE
+from stabilize_celery.runtime.next_message import has_next
+from stabilize_celery.settings import CONTINUATION, FUSED, PER_MESSAGE
+from stabilize_celery.store.connection import _RedisLink
+from stabilize_celery.store.wire import Command, LinkLostError, Reply
+from stabilize_celery.tasks.builders import StageDefinitionBuilder
 from tests.unit.transport.child import Child, chain, statuses
+from tests.unit.transport.test_ends_first import fan_in
 
 LOOKS_AGAIN_US = 6_000
 """A body that takes so long ends with a look at the lists that still counts, and is made again (us)."""
@@ -57,6 +63,64 @@ def test_a_chain_that_nobody_is_beside_costs_one_round_trip_a_stage(child: Child
 
     assert done(workflow)
     assert child.costs_of("RunTask") == [2 + 6]
+
+
+@pytest.mark.parametrize("mode", [FUSED, CONTINUATION])
+def test_a_claim_whose_answer_was_lost_is_taken_up(
+    redis_url: str, clock: Clock, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit was carried out, and said so to nobody: the task is this process', which goes on with it."""
+    child = Child(redis_url, mode, clock)
+    is_to_be_lost: list[str] = []
+    exchange = _RedisLink.exchange
+
+    def losing(link: _RedisLink, commands: Sequence[Command]) -> list[Reply]:
+        answer = exchange(link, commands)
+        if is_to_be_lost and any(command[0] == "MULTI" for command in commands):
+            is_to_be_lost.clear()
+            link._disconnect()
+            raise LinkLostError("the connection was closed", was_stale=True)
+        return answer
+
+    monkeypatch.setattr(_RedisLink, "exchange", losing)
+    child.in_bodies = lambda stage: is_to_be_lost.append(stage.ref_id) if stage.ref_id == "s1" else None
+    try:
+        (workflow,) = child.run(chain(4))
+        claims = [event.ref_id for event in child.client.handle(workflow.id).events() if event.kind == "task.started"]
+    finally:
+        child.close()
+
+    assert done(workflow)
+    assert claims == ["s0", "s1", "s2", "s3"]
+
+
+@pytest.mark.parametrize("mode", [PER_MESSAGE, FUSED, CONTINUATION])
+def test_no_message_is_held_while_users_code_runs(redis_url: str, clock: Clock, mode: str) -> None:
+    """A stage's builder may take long: what a commit has taken would wait for it."""
+    held: list[bool] = []
+
+    class Slow(StageDefinitionBuilder):
+        type = "slow"
+
+        def build_tasks(self, stage: StageExecution) -> list[TaskExecution]:
+            held.append(has_next())
+            return [TaskExecution.create("work", "work")]
+
+    child = Child(redis_url, mode, clock)
+    child.runtime.registry.builders.register_class(Slow)
+
+    def diamond() -> Workflow:
+        workflow = fan_in(2)
+        workflow.stages[-1].type, workflow.stages[-1].tasks = "slow", []
+        return workflow
+
+    try:
+        found = child.run(*(diamond() for _ in range(4)))
+    finally:
+        child.close()
+
+    assert all(map(done, found))
+    assert held == [False] * 4
 
 
 def test_its_events_are_those_of_deliveries(child: Child, redis_url: str) -> None:
