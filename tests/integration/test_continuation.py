@@ -243,9 +243,10 @@ def test_what_is_no_ledger_message_is_not_kept_waiting(new_fleet: Callable[..., 
     assert sent.id
 
 
-def test_a_queue_that_is_consumed_no_more_is_left_alone(new_fleet: Callable[..., Fleet]) -> None:
-    """`cancel_consumer` reaches processes that wait, and `add_consumer` too."""
-    fleet = new_fleet(**WAITS)
+@pytest.mark.parametrize("mode", ["per_message", "fused", "continuation"])
+def test_a_queue_that_is_consumed_no_more_is_left_alone(new_fleet: Callable[..., Fleet], mode: str) -> None:
+    """`cancel_consumer` reaches processes that wait, or go on with their workflows; and `add_consumer` too."""
+    fleet = new_fleet(**WAITS, mode=mode)
     fleet.start_worker(*TAKES)
     fleet.ended(submit_chain(fleet, "work", "work"))
     assert fleet.celery.control.cancel_consumer("stabilize.work", reply=True, timeout=SOON_S, limit=1)
