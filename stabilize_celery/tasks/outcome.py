@@ -1,5 +1,6 @@
 """What an exception of a task's body means: try again or give up, when, and what to keep of it. Pure."""
 
+import math
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -92,9 +93,11 @@ def _may_help(error: BaseException, options: TaskOptions) -> bool:
 
 
 def _retry_after_ms(asked: BaseException | None) -> int | None:
-    if not isinstance(asked, TransientError) or asked.retry_after is None:
+    after = asked.retry_after if isinstance(asked, TransientError) else None
+    # Users' code is not checked, and its mistake about the pause is not to hide the error that it raises.
+    if not isinstance(after, int | float) or math.isnan(after):
         return None
-    return max(0, round(min(asked.retry_after, _LONGEST_S) * 1000))
+    return max(0, round(min(after, _LONGEST_S) * 1000))
 
 
 def _type_name(error: BaseException) -> str:

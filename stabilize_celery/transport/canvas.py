@@ -43,8 +43,8 @@ _WITHOUT_EFFECT = frozenset({
 _ADVICE = {
     "queue": "route its stage by STABILIZE_TASK_QUEUES=canvas:<task>=<queue>",
     "expires": "give the workflow a timeout_ms, or check the time in the task",
-    "time_limit": "limit the time inside the task",
-    "soft_time_limit": "limit the time inside the task",
+    "time_limit": "set it on the task itself: @app.task(time_limit=…)",
+    "soft_time_limit": "set it on the task itself: @app.task(soft_time_limit=…)",
 }
 _NAMED_TASKS = 3
 
