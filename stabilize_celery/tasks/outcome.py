@@ -12,7 +12,7 @@ from stabilize_celery.models.limits import MAX_TIME_MS
 from stabilize_celery.tasks.cancellation import TaskCancelledError
 from stabilize_celery.tasks.options import TaskOptions
 
-__all__ = ["AskedAgainError", "Failure", "FailureKind", "backoff_ms", "classify_exception"]
+__all__ = ["AskedAgainError", "Failure", "FailureKind", "FinalError", "backoff_ms", "classify_exception"]
 
 _MAX_MESSAGE_BYTES = 4_000
 _TRACEBACK_HEAD = 3_000
@@ -24,6 +24,15 @@ _LONGEST_S = MAX_TIME_MS / 1000
 
 class AskedAgainError(TransientError):
     """The task's own code counts its tries, and asks for one more: the limit of its registration is not asked."""
+
+
+class FinalError(PermanentError):
+    """What the task's code raised ends it, whatever it is; it is told as it was raised, with `note` behind it."""
+
+    def __init__(self, raised: BaseException, note: str = "") -> None:
+        super().__init__(f"{raised}{note}")
+        self.raised = raised
+        self.note = note
 
 
 class FailureKind(StrEnum):
@@ -59,7 +68,8 @@ class Failure:
 def classify_exception(error: BaseException, options: TaskOptions, attempt: int) -> Failure:
     """Return what the exception of try number `attempt` (from 1) means; after the last try all is permanent."""
     again = _may_help(error, options)
-    message = truncate_error(str(error) or type(error).__name__, _MAX_MESSAGE_BYTES)
+    raised, note = (error.raised, error.note) if isinstance(error, FinalError) else (error, "")
+    message = truncate_error(f"{str(raised) or type(raised).__name__}{note}", _MAX_MESSAGE_BYTES)
     if again and attempt >= options.max_attempts and not isinstance(error, AskedAgainError):
         again = False
         message = f"{message} (given up after {attempt} tries)"
@@ -67,8 +77,8 @@ def classify_exception(error: BaseException, options: TaskOptions, attempt: int)
     return Failure(
         kind=FailureKind.TRANSIENT if again else FailureKind.PERMANENT,
         message=message,
-        traceback=_traceback_text(error),
-        exception_type=_type_name(error),
+        traceback=_traceback_text(raised),
+        exception_type=_type_name(raised),
         retry_after_ms=_retry_after_ms(asked) if again else None,
         context_update=asked.context_update if isinstance(asked, TransientError) else {},
     )

@@ -11,7 +11,7 @@ from stabilize_celery.errors import PermanentError, TransientError
 from stabilize_celery.models.limits import MAX_TIME_MS
 from stabilize_celery.tasks.cancellation import TaskCancelledError
 from stabilize_celery.tasks.options import TaskOptions
-from stabilize_celery.tasks.outcome import AskedAgainError, FailureKind, backoff_ms, classify_exception
+from stabilize_celery.tasks.outcome import AskedAgainError, FailureKind, FinalError, backoff_ms, classify_exception
 
 OPTIONS = TaskOptions(max_attempts=3)
 
@@ -87,6 +87,21 @@ def test_the_error_may_say_when_and_what_to_keep() -> None:
 def test_a_task_that_counts_its_own_tries_is_not_counted_twice() -> None:
     """The limit of the registration is for tasks that have none of their own."""
     assert classify_exception(AskedAgainError("later"), OPTIONS, 30).is_transient
+
+
+def test_what_ends_a_task_whatever_it_is_is_told_as_it_was_raised() -> None:
+    """Once, by its own type; an error that would be tried again else is not."""
+    try:
+        raise ConnectionError("gone")
+    except ConnectionError as error:
+        failure = classify_exception(FinalError(error, " (given up)"), OPTIONS, 1)
+
+    assert (failure.kind, failure.exception_type, failure.message) == (
+        FailureKind.PERMANENT,
+        "ConnectionError",
+        "gone (given up)",
+    )
+    assert failure.traceback.rstrip().endswith("ConnectionError: gone")
 
 
 @pytest.mark.parametrize("after", [math.inf, 1e300])

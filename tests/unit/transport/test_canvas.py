@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 from celery import Celery, chain, chord, group
 from celery.canvas import Signature
+from celery.exceptions import Reject
 
 from stabilize_celery.models.problems import InvalidWorkflowError
+from stabilize_celery.testing import run_workflow
+from stabilize_celery.transport.app import Stabilize
 from stabilize_celery.transport.canvas import canvas_workflow
 
 
@@ -123,3 +126,19 @@ def test_delays_are_seconds_or_a_time(app: Celery) -> None:
 
     assert [stage.context.get("seconds") for stage in stages] == [2.0, 0.0, None]
     assert stages[2].scheduled_time == dt.datetime(2030, 1, 2, 3, 4, 5, tzinfo=dt.UTC).timestamp() * 1000
+
+
+def test_what_a_step_raised_is_told_once_and_as_it_was_raised(app: Celery) -> None:
+    """Not as the error of this package that stands for it; a message that was rejected says so."""
+    registry = Stabilize(app, redis_url="redis://127.0.0.1:1/1").registry
+
+    @app.task(name="cv.fail", shared=False)
+    def fail(*, rejects: bool) -> None:
+        raise Reject("no stock") if rejects else ValueError("bad")
+
+    told = []
+    for rejects in (False, True):
+        done = run_workflow(canvas_workflow(app, fail.s(rejects=rejects)), registry)
+        told.append(done.stages[0].tasks[0].task_exception_details["message"])
+
+    assert told == ["ValueError: bad", "cv.fail rejected its message: no stock"]
