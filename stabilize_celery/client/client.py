@@ -8,6 +8,7 @@ from itertools import repeat
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
+from stabilize_celery.client.asked import checked_number, checked_text
 from stabilize_celery.client.handle import WorkflowHandle
 from stabilize_celery.client.pages import Page, page_of, status_named
 from stabilize_celery.client.publishing import BatchPublisher, NoBroker
@@ -162,11 +163,11 @@ class Client:
         return handles
 
     def handle(self, workflow_id: str) -> WorkflowHandle:
-        """Return the handle of a workflow, without any I/O."""
+        """Return the handle of a workflow, without any I/O. Raises TypeError: the id is not a text."""
         return WorkflowHandle(self.runtime, workflow_id)
 
     def get(self, workflow_id: str) -> Workflow:
-        """Return a whole workflow as it is now. Raises WorkflowNotFoundError."""
+        """Return a whole workflow as it is now. Raises WorkflowNotFoundError; TypeError: the id is not a text."""
         return self.handle(workflow_id).get()
 
     def list(
@@ -184,15 +185,18 @@ class Client:
             application: Only those of this application.
             name: Only those of this name.
             status: Only those in this status, given as such or by its name.
-            limit: At most this many (count).
+            limit: At most this many (count, 1 to 100,000).
             cursor: The cursor of the previous page.
 
         Raises:
-            ValueError: there is no such status.
+            TypeError: something is not of its type.
+            ValueError: there is no such status, no page of that size, or no such cursor.
 
         """
-        wanted = Filter(application, name, None if status is None else status_named(status))
-        page = self.store.listing(wanted, limit, cursor)
+        texts = {"application": application, "name": name, "cursor": cursor}
+        told = {key: None if text is None else checked_text(text, f"list: {key}") for key, text in texts.items()}
+        wanted = Filter(told["application"], told["name"], None if status is None else status_named(status))
+        page = self.store.listing(wanted, checked_number(limit, "list: limit"), told["cursor"])
         return page_of(page, self.store.dead_letters() if page.items else ())
 
     @property

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import redis
@@ -303,3 +304,25 @@ def test_who_only_looks_needs_no_broker(world: World):
     assert client.handle(run).status() is not WorkflowStatus.CANCELED
     with pytest.raises(ConfigurationError, match="can't use as a broker"):
         Client(settings=replace(settings, broker_url=settings.redis_url))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind", "told"),
+    [
+        ({"limit": "5"}, TypeError, "limit must be a whole number, not '5'"),
+        ({"limit": None}, TypeError, "limit must be a whole number"),
+        ({"limit": 0}, ValueError, "a page of 0 workflows: ask for 1 to 100000"),
+        ({"limit": -1}, ValueError, "a page of -1 workflows"),
+        ({"cursor": 5}, TypeError, "cursor must be text, not 5"),
+        ({"cursor": "x"}, ValueError, "cursor 'x' is not one of ours"),
+        ({"status": 5}, TypeError, "a status must be a WorkflowStatus or its name, not 5"),
+        ({"application": 5}, TypeError, "application must be text"),
+        ({"name": b"x"}, TypeError, "name must be text"),
+        ({"name": "\ud800"}, ValueError, "half of a surrogate pair"),
+    ],
+    ids=str,
+)
+def test_what_a_listing_is_asked_for_is_checked(world: World, wrong: dict[str, Any], kind: type, told: str):
+    """The error says which of the arguments, and what it may be."""
+    with pytest.raises(kind, match=told):
+        world.client.list(**wrong)
