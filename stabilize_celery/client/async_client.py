@@ -146,9 +146,12 @@ class AsyncClient:
 
         Args:
             workflows: Each a `Workflow`, or its definition as JSON has it.
-            idempotency_keys: One for each workflow, or None for those that have none.
+            idempotency_keys: One for each workflow, or None for those that have none. Given these, all workflows are
+                taken in before the first is started.
 
         Raises:
+            TypeError: `workflows` is not several of them, or `idempotency_keys` is not several keys.
+            ValueError: there are more of one than of the other. Nothing was started.
             InvalidWorkflowError: one is wrong. Those before it are started.
             IdempotencyConflictError: an id was used for another definition. Those before it are started.
 

@@ -15,6 +15,7 @@ from stabilize_celery.client.publishing import BatchPublisher, NoBroker
 from stabilize_celery.client.replacing import only_one, take_the_place
 from stabilize_celery.client.schedules import Schedules
 from stabilize_celery.errors import ConfigurationError, QueueError
+from stabilize_celery.models.problems import shown
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.ports import Publisher
@@ -137,19 +138,23 @@ class Client:
 
         Args:
             workflows: Each a `Workflow`, or its definition as JSON has it.
-            idempotency_keys: One for each workflow, or None for those that have none.
+            idempotency_keys: One for each workflow, or None for those that have none. Given these, all workflows are
+                taken in before the first is started.
 
         Raises:
+            TypeError: `workflows` is not several of them, or `idempotency_keys` is not several keys.
+            ValueError: there are more of one than of the other. Nothing was started.
             InvalidWorkflowError: one is wrong. Those before it are started.
             IdempotencyConflictError: an id was used for another definition. Those before it are started.
 
         """
+        workflows, keys = _paired(workflows, idempotency_keys)
         batch = BatchPublisher(self._publisher)
         runtime = self._runtime(batch)
         handles: Handles = []
         try:
             trace = current_traceparent()
-            keyed = zip(workflows, idempotency_keys or repeat(None), strict=idempotency_keys is not None)
+            keyed = zip(workflows, keys, strict=False)
             if isinstance(workflows, Sequence):
                 ids = runtime.submissions.many(keyed, trace=trace)
             else:
@@ -206,6 +211,29 @@ class Client:
 
     def _runtime(self, publisher: Publisher) -> Runtime:
         return Runtime(self.store, TaskRegistry(), publisher, self.settings, "client")
+
+
+Workflows: TypeAlias = Iterable[Workflow | Mapping[str, Any]]
+
+
+def _paired(workflows: Workflows, keys: Iterable[str | None] | None) -> tuple[Workflows, Iterable[str | None]]:
+    """Return workflows, and a key (or None) for each. Raises TypeError, ValueError."""
+    if not _is_several(workflows):
+        raise TypeError(f"start_many takes several workflows, such as a list of them, not {shown(workflows)}")
+    if keys is None:
+        return workflows, repeat(None)
+    if not _is_several(keys):
+        raise TypeError(f"idempotency_keys must be a list with a key (or None) for each workflow, not {shown(keys)}")
+    listed, keys = list(workflows), list(keys)
+    if len(listed) != len(keys):
+        raise ValueError(
+            f"start_many got {len(listed)} workflows and {len(keys)} idempotency_keys; nothing was started"
+        )
+    return listed, keys
+
+
+def _is_several(value: object) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
 
 
 def _publisher_for(settings: Settings) -> Publisher:
