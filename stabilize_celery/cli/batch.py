@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stabilize_celery.cli.failures import DONE, Mistake
-from stabilize_celery.cli.pipeline_file import text_of
+from stabilize_celery.cli.pipeline_file import TwiceError, json_once, text_of
 from stabilize_celery.cli.session import Session
 from stabilize_celery.client.words import plural
 from stabilize_celery.engine.creation import Creation
@@ -98,9 +98,13 @@ def _checked(
 
 def _read(number: int, content: str, template: dict[str, Any] | None, key: str | None, priority: int | None) -> _Line:
     try:
-        found = json.loads(content)
+        found = json_once(content)
     except json.JSONDecodeError as error:
         raise Mistake(f"this is not JSON: {error.msg} (column {error.colno})") from None
+    except TwiceError as twice:
+        raise Mistake(
+            f"the key {str(twice)!r} stands twice in one object, and only one of its values could count"
+        ) from None
     except RecursionError:
         raise Mistake("this is nested too deeply") from None
     if not isinstance(found, dict):

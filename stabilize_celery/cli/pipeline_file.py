@@ -6,24 +6,20 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from stabilize_celery.cli.failures import Mistake
+from stabilize_celery.cli.yaml_text import line_in, plain_of, read_yaml
 from stabilize_celery.client.words import plural
 from stabilize_celery.models.limits import MAX_DEFINITION_BYTES
 from stabilize_celery.models.problems import InvalidWorkflowError, Problem, Suggester
 
-__all__ = ["PipelineFile", "read_pipeline", "refused", "text_of", "unknown_tasks"]
+__all__ = ["PipelineFile", "TwiceError", "json_once", "read_pipeline", "refused", "text_of", "unknown_tasks"]
 
 _MAX_BYTES = 64 * 1024 * 1024
-_DEEP = re.compile(r"(?:[\[{]\s*(?:[\w\"'-]+\s*:\s*)?){200}")
-"""Brackets opened in each other: far more than any definition may have, and YAML's reader takes seconds for some."""
 _STEP = re.compile(r"\.?([\w$-]+)|\[(\d+)\]|\['((?:[^'\\]|\\.)*)'\]")
 
 
@@ -41,7 +37,7 @@ class PipelineFile:
         line = 1
         for plain, position, quoted in _STEP.findall(path):
             key: str | int = int(position) if position else plain or quoted
-            found = _line_in(node, key)
+            found = line_in(node, key)
             if found is None:
                 break
             line, node = found + 1, node[key]
@@ -58,19 +54,9 @@ class PipelineFile:
 def _with_lines(text: str) -> Any:
     """Return what YAML text holds, with its lines; JSON is YAML, but for what little of it is not."""
     try:
-        return _yaml(text)
+        return read_yaml(text)
     except (YAMLError, ValueError, RecursionError):
         return None
-
-
-def _line_in(node: Any, key: str | int) -> int | None:
-    if isinstance(node, CommentedMap) and key in node:
-        position: tuple[int, int] = node.lc.key(key)
-    elif isinstance(node, CommentedSeq) and isinstance(key, int) and key < len(node):
-        position = node.lc.item(key)
-    else:
-        return None
-    return position[0]
 
 
 def read_pipeline(path: Path, settings: Sequence[str] = (), priority: int | None = None) -> PipelineFile:
@@ -87,7 +73,7 @@ def read_pipeline(path: Path, settings: Sequence[str] = (), priority: int | None
     if not isinstance(found, Mapping):
         raise Mistake(f"{name}: a pipeline is an object with `application`, `name` and `stages`, not {_kind(found)}")
     _check_size(name, found)
-    definition = _plain(found)
+    definition = plain_of(found)
     for setting in settings:
         _set(definition, setting)
     if priority is not None:
@@ -125,7 +111,7 @@ def _standard_input() -> str:
 def _parsed(name: str, text: str) -> Any:
     try:
         is_json = name.endswith(".json")
-        return _json(text, only=is_json) if is_json or text.lstrip()[:1] in ("{", "[") else _yaml(text)
+        return _json(text, only=is_json) if is_json or text.lstrip()[:1] in ("{", "[") else read_yaml(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}: " if mark else ""
@@ -145,33 +131,39 @@ def _json(text: str, *, only: bool = False) -> Any:
     """
     try:
         # Ten thousand stages take YAML's reader half a minute.
-        return json.loads(text, object_pairs_hook=_each_once)
+        return json_once(text)
     except json.JSONDecodeError as told:
         if only:
             raise
         try:
-            return _yaml(text)
+            return read_yaml(text)
         except YAMLError:
             raise told from None
-    except _TwiceError:
-        return _yaml(text)
+    except TwiceError:
+        return read_yaml(text)
+
+
+def json_once(text: str) -> Any:
+    """Return what JSON holds.
+
+    Raises:
+        JSONDecodeError: it is none.
+        TwiceError: names a key that stands twice in one object, of which one value would be lost.
+
+    """
+    return json.loads(text, object_pairs_hook=_each_once)
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise _TwiceError
+        names = [name for name, _ in pairs]
+        raise TwiceError(next(name for name in names if names.count(name) > 1))
     return found
 
 
-class _TwiceError(Exception):
+class TwiceError(Exception):
     """A key stands twice in one object."""
-
-
-def _yaml(text: str) -> Any:
-    if _DEEP.search(text):
-        raise RecursionError
-    return YAML().load(text)
 
 
 _MAX_VALUES = MAX_DEFINITION_BYTES // 2
@@ -183,7 +175,7 @@ def _check_size(name: str, found: Any) -> None:
     known: dict[int, int] = {}
 
     def values_in(node: Any) -> int:
-        if not isinstance(node, Mapping | list):
+        if not isinstance(node, Mapping | list | tuple):
             return 1
         if id(node) not in known:
             known[id(node)] = 1 + sum(map(values_in, node.values() if isinstance(node, Mapping) else node))
@@ -191,23 +183,6 @@ def _check_size(name: str, found: Any) -> None:
 
     if values_in(found) > _MAX_VALUES:
         raise Mistake(f"{name}: its aliases expand it to more than a pipeline may have: over {_MAX_VALUES:,} values")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return float(value)
-    if isinstance(value, date):
-        # YAML makes dates of what JSON has as text.
-        return value.isoformat()
-    return str(value)
 
 
 def _set(definition: dict[str, Any], setting: str) -> None:

@@ -7,7 +7,7 @@ from stabilize_celery.errors import truncate_error
 from stabilize_celery.models.json_values import copy_json
 from stabilize_celery.models.problems import Problem, shown
 
-__all__ = ["checked_name", "checked_number", "checked_value", "told_text"]
+__all__ = ["checked_name", "checked_number", "checked_text", "checked_value", "told_text"]
 
 _TOLD_BYTES = 4_000
 
@@ -29,6 +29,14 @@ def checked_name(value: object, what: str, most: int) -> str:
         raise ValueError(f"{what} of {len(value)} characters; 1 to {most} are allowed")
     name: str = _plain(value, "name", what)
     return name
+
+
+def checked_text(value: object, what: str) -> str:
+    """Return a name of something that is there or not. TypeError: it is no text. ValueError: no text that could be."""
+    if not isinstance(value, str):
+        raise TypeError(f"{what} must be text, not {shown(value)}")
+    text: str = _plain(value, "text", what)
+    return text
 
 
 def checked_number(value: object, what: str) -> int:

@@ -146,9 +146,12 @@ class AsyncClient:
 
         Args:
             workflows: Each a `Workflow`, or its definition as JSON has it.
-            idempotency_keys: One for each workflow, or None for those that have none.
+            idempotency_keys: One for each workflow, or None for those that have none. Given these, all workflows are
+                taken in before the first is started.
 
         Raises:
+            TypeError: `workflows` is not several of them, or `idempotency_keys` is not several keys.
+            ValueError: there are more of one than of the other. Nothing was started.
             InvalidWorkflowError: one is wrong. Those before it are started.
             IdempotencyConflictError: an id was used for another definition. Those before it are started.
 
@@ -162,11 +165,11 @@ class AsyncClient:
         return AsyncSchedules(self._client.schedules, self._line)
 
     def handle(self, workflow_id: str) -> "AsyncWorkflowHandle":
-        """Return the handle of a workflow, without any I/O."""
+        """Return the handle of a workflow, without any I/O. Raises TypeError: the id is not a text."""
         return AsyncWorkflowHandle(self._client.handle(workflow_id), self._line)
 
     async def get(self, workflow_id: str) -> Workflow:
-        """Return a whole workflow as it is now. Raises WorkflowNotFoundError."""
+        """Return a whole workflow as it is now. Raises WorkflowNotFoundError; TypeError: the id is not a text."""
         return await self._line.call(self._client.get, workflow_id)
 
     async def list(
@@ -184,11 +187,12 @@ class AsyncClient:
             application: Only those of this application.
             name: Only those of this name.
             status: Only those in this status, given as such or by its name.
-            limit: At most this many (count).
+            limit: At most this many (count, 1 to 100,000).
             cursor: The cursor of the previous page.
 
         Raises:
-            ValueError: there is no such status.
+            TypeError: something is not of its type.
+            ValueError: there is no such status, no page of that size, or no such cursor.
 
         """
         return await self._line.call(

@@ -8,12 +8,14 @@ from itertools import repeat
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
+from stabilize_celery.client.asked import checked_number, checked_text
 from stabilize_celery.client.handle import WorkflowHandle
 from stabilize_celery.client.pages import Page, page_of, status_named
 from stabilize_celery.client.publishing import BatchPublisher, NoBroker
 from stabilize_celery.client.replacing import only_one, take_the_place
 from stabilize_celery.client.schedules import Schedules
 from stabilize_celery.errors import ConfigurationError, QueueError
+from stabilize_celery.models.problems import shown
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.ports import Publisher
@@ -136,19 +138,23 @@ class Client:
 
         Args:
             workflows: Each a `Workflow`, or its definition as JSON has it.
-            idempotency_keys: One for each workflow, or None for those that have none.
+            idempotency_keys: One for each workflow, or None for those that have none. Given these, all workflows are
+                taken in before the first is started.
 
         Raises:
+            TypeError: `workflows` is not several of them, or `idempotency_keys` is not several keys.
+            ValueError: there are more of one than of the other. Nothing was started.
             InvalidWorkflowError: one is wrong. Those before it are started.
             IdempotencyConflictError: an id was used for another definition. Those before it are started.
 
         """
+        workflows, keys = _paired(workflows, idempotency_keys)
         batch = BatchPublisher(self._publisher)
         runtime = self._runtime(batch)
         handles: Handles = []
         try:
             trace = current_traceparent()
-            keyed = zip(workflows, idempotency_keys or repeat(None), strict=idempotency_keys is not None)
+            keyed = zip(workflows, keys, strict=False)
             if isinstance(workflows, Sequence):
                 ids = runtime.submissions.many(keyed, trace=trace)
             else:
@@ -162,11 +168,11 @@ class Client:
         return handles
 
     def handle(self, workflow_id: str) -> WorkflowHandle:
-        """Return the handle of a workflow, without any I/O."""
+        """Return the handle of a workflow, without any I/O. Raises TypeError: the id is not a text."""
         return WorkflowHandle(self.runtime, workflow_id)
 
     def get(self, workflow_id: str) -> Workflow:
-        """Return a whole workflow as it is now. Raises WorkflowNotFoundError."""
+        """Return a whole workflow as it is now. Raises WorkflowNotFoundError; TypeError: the id is not a text."""
         return self.handle(workflow_id).get()
 
     def list(
@@ -184,15 +190,18 @@ class Client:
             application: Only those of this application.
             name: Only those of this name.
             status: Only those in this status, given as such or by its name.
-            limit: At most this many (count).
+            limit: At most this many (count, 1 to 100,000).
             cursor: The cursor of the previous page.
 
         Raises:
-            ValueError: there is no such status.
+            TypeError: something is not of its type.
+            ValueError: there is no such status, no page of that size, or no such cursor.
 
         """
-        wanted = Filter(application, name, None if status is None else status_named(status))
-        page = self.store.listing(wanted, limit, cursor)
+        texts = {"application": application, "name": name, "cursor": cursor}
+        told = {key: None if text is None else checked_text(text, f"list: {key}") for key, text in texts.items()}
+        wanted = Filter(told["application"], told["name"], None if status is None else status_named(status))
+        page = self.store.listing(wanted, checked_number(limit, "list: limit"), told["cursor"])
         return page_of(page, self.store.dead_letters() if page.items else ())
 
     @property
@@ -202,6 +211,29 @@ class Client:
 
     def _runtime(self, publisher: Publisher) -> Runtime:
         return Runtime(self.store, TaskRegistry(), publisher, self.settings, "client")
+
+
+Workflows: TypeAlias = Iterable[Workflow | Mapping[str, Any]]
+
+
+def _paired(workflows: Workflows, keys: Iterable[str | None] | None) -> tuple[Workflows, Iterable[str | None]]:
+    """Return workflows, and a key (or None) for each. Raises TypeError, ValueError."""
+    if not _is_several(workflows):
+        raise TypeError(f"start_many takes several workflows, such as a list of them, not {shown(workflows)}")
+    if keys is None:
+        return workflows, repeat(None)
+    if not _is_several(keys):
+        raise TypeError(f"idempotency_keys must be a list with a key (or None) for each workflow, not {shown(keys)}")
+    listed, keys = list(workflows), list(keys)
+    if len(listed) != len(keys):
+        raise ValueError(
+            f"start_many got {len(listed)} workflows and {len(keys)} idempotency_keys; nothing was started"
+        )
+    return listed, keys
+
+
+def _is_several(value: object) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
 
 
 def _publisher_for(settings: Settings) -> Publisher:

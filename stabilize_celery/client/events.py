@@ -144,7 +144,7 @@ EVENT_ID = "[0-9]{1,19}(-[0-9]{1,19})?"
 
 def checked_event_id(text: str) -> str:
     """Return the id of an event. Raises ValueError: it is none."""
-    if not re.fullmatch(EVENT_ID, text):
+    if not isinstance(text, str) or not re.fullmatch(EVENT_ID, text):  # type: ignore[redundant-expr]  # users' code
         raise ValueError(f"{text!r} is not the id of an event: ids look like 1767225600000-0, and 0 is before all")
     return text
 

@@ -15,6 +15,7 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.handler import workflow_of
 from stabilize_celery.engine.steps import Hash, Members, workflow_slot
 from stabilize_celery.errors import UnreachableError
+from stabilize_celery.models.problems import shown
 from stabilize_celery.store.contract import Store
 
 __all__ = [
@@ -139,9 +140,12 @@ def wait(workflow_id: str, timeout_s: float | None) -> Following:
     Raises:
         TimeoutError: it has not ended within `timeout_s`.
         UnreachableError: no deadline was given, and Redis is away for longer than 60 s.
-        ValueError: `timeout_s` is not a number.
+        TypeError: `timeout_s` is not a number.
+        ValueError: it is NaN.
 
     """
+    if not isinstance(timeout_s, int | float | None):  # users' code is not checked
+        raise TypeError(f"timeout_s must be a number of seconds, or None to wait for ever, not {shown(timeout_s)}")
     if timeout_s is not None and math.isnan(timeout_s):
         raise ValueError("timeout_s is NaN: give seconds, or None to wait for ever")
     began = time.monotonic()

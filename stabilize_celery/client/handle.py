@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-from stabilize_celery.client.asked import checked_name, checked_number, checked_value, told_text
+from stabilize_celery.client.asked import checked_name, checked_number, checked_text, checked_value, told_text
 from stabilize_celery.client.ending import result_or_failure
 from stabilize_celery.client.events import WorkflowEvent
 from stabilize_celery.client.following import follow as follow_steps
@@ -30,10 +30,15 @@ __all__ = ["WorkflowHandle"]
 class WorkflowHandle:
     """A workflow by its id. Making one does no I/O; every method may raise `UnreachableError`.
 
-    What acts on the workflow returns an `Outcome`: truthy if it had an effect, with the reason in words if not.
+    For an id that no workflow can have, such as an empty one, every method raises `WorkflowNotFoundError`.
+
+    What acts on the workflow returns an `Outcome`: truthy if it had an effect, with the reason in words if not. It
+    raises TypeError for a `ref_id` that is not a text.
     """
 
     def __init__(self, runtime: Runtime, workflow_id: str) -> None:
+        if not isinstance(workflow_id, str):  # users' code is not checked
+            raise TypeError(f"a workflow's id must be text, not {shown(workflow_id)}")
         self._runtime = runtime
         self.id = workflow_id
 
@@ -120,6 +125,7 @@ class WorkflowHandle:
 
     def restart(self, ref_id: str) -> Outcome:
         """Run a stage of an ended workflow, and what follows it, again; the rest keeps its results."""
+        ref_id = checked_text(ref_id, "a stage's ref_id")
         return self._act(lambda event_id: restart(self.id, event_id, ref_id))
 
     def signal(
@@ -135,6 +141,7 @@ class WorkflowHandle:
                 `instance` is not an index.
 
         """
+        ref_id = checked_text(ref_id, "a stage's ref_id")
         name = checked_name(name, "a signal's name", MAX_NAME_LENGTH)
         if instance is not None:
             instance = checked_number(instance, f"signal {name!r}: instance")
@@ -150,22 +157,27 @@ class WorkflowHandle:
 
     def skip_stage(self, ref_id: str) -> Outcome:
         """Skip the rest of a stage's work; its branch continues."""
+        ref_id = checked_text(ref_id, "a stage's ref_id")
         return self._act(lambda event_id: outside.skip_stage(self.id, event_id, ref_id))
 
     def cancel_stage(self, ref_id: str) -> Outcome:
         """Cancel a stage: its branch ends, the others continue."""
+        ref_id = checked_text(ref_id, "a stage's ref_id")
         return self._act(lambda event_id: outside.cancel_stage(self.id, event_id, ref_id))
 
     def choose(self, ref_id: str) -> Outcome:
         """Choose an offered stage of a deferred choice (WCP-16); the others of its group are withdrawn."""
+        ref_id = checked_text(ref_id, "a stage's ref_id")
         return self._act(lambda event_id: outside.choose(self.id, event_id, ref_id))
 
     def cancel_region(self, name: str) -> Outcome:
         """Cancel the work in the stages of a region (WCP-25)."""
+        name = checked_text(name, "a region's name")
         return self._act(lambda event_id: outside.cancel_region(self.id, event_id, name))
 
     def complete_instances(self, ref_id: str) -> Outcome:
         """End a multi-instance stage early: open instances are withdrawn, its branch continues (WCP-27)."""
+        ref_id = checked_text(ref_id, "a stage's ref_id")
         return self._act(lambda event_id: outside.complete_instances(self.id, event_id, ref_id))
 
     def add_instances(
@@ -180,6 +192,7 @@ class WorkflowHandle:
             ValueError: the context is not JSON, or larger than outputs may be.
 
         """
+        ref_id = checked_text(ref_id, "a stage's ref_id")
         n = checked_number(n, "how many instances are added")
         run = None if run is None else checked_number(run, "the number of a run")
         if not isinstance(context, Mapping | None):

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from stabilize_celery.models.limits import DEFAULT_PRIORITY
-from stabilize_celery.models.problems import Suggester
+from stabilize_celery.models.problems import Suggester, shown
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.store import contract
 
@@ -66,11 +66,14 @@ def status_named(status: WorkflowStatus | str) -> str:
     """Return the name of a status, given as such or by its name in any case.
 
     Raises:
+        TypeError: it is neither.
         ValueError: there is no such status.
 
     """
     if isinstance(status, WorkflowStatus):
         return status.name
+    if not isinstance(status, str):  # users' code is not checked
+        raise TypeError(f"a status must be a WorkflowStatus or its name, not {shown(status)}")
     if status.upper() in WorkflowStatus.__members__:
         return status.upper()
     known = list(WorkflowStatus.__members__)

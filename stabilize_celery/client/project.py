@@ -52,6 +52,7 @@ class Stabilize(AppSide):
             idempotency_key: The same key starts one workflow however often it is used.
 
         Raises:
+            TypeError: it is no signature, nor the dict that one is in JSON.
             InvalidWorkflowError: a part, named by its place, has no counterpart. Nothing was started.
             IdempotencyConflictError: the key stands for another canvas already.
             UnreachableError: the state server is away. With a key it is safe to try again.

@@ -98,6 +98,8 @@ class SubOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
     workflow_id: str
     status: str
     outputs: dict[str, Any] = {}
+    reason: str = ""
+    """Why it did not succeed. Records of earlier versions have none."""
 
 
 class Room(msgspec.Struct, frozen=True, array_like=True):

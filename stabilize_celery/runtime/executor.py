@@ -276,5 +276,5 @@ def call_of(claimed: ClaimedTask, options: TaskOptions) -> TaskCall:
         deadline_ms=state.started_ms + int(options.timeout_s * 1000) if options.timeout_s else None,
         signal=run.signal,
         signal_payload=run.payload,
-        sub_workflow=SubWorkflowOutcome(sub.workflow_id, sub.status, sub.outputs) if sub else None,
+        sub_workflow=SubWorkflowOutcome(sub.workflow_id, sub.status, sub.outputs, sub.reason) if sub else None,
     )

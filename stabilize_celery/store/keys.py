@@ -10,7 +10,7 @@ import re
 from urllib.parse import unquote
 
 from stabilize_celery.models.status import WorkflowStatus
-from stabilize_celery.store.errors import StoreError
+from stabilize_celery.store.errors import NoWorkflowIdError, StoreError
 
 __all__ = [
     "DEFAULT_PARTITIONS",
@@ -56,7 +56,7 @@ STATUSES = tuple(status.name for status in WorkflowStatus)
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9._-]+")
 # `/` ends the id in a ledger name and `:` in a key; braces would be a hash tag; `ix` would be an index.
-_WORKFLOW_ID = re.compile(r"(?!ix$)[^/:{}\s\x00-\x1f]{1,200}")
+_WORKFLOW_ID = re.compile(r"(?!ix$)[^/:{}\s\x00-\x1f\ud800-\udfff]{1,200}")
 
 
 # -- prefixes ----------------------------------------------------------------------------------------------------------
@@ -78,11 +78,12 @@ def check_workflow_id(workflow_id: str) -> str:
     """Return `workflow_id` if keys can carry it.
 
     Raises:
-        StoreError: it is empty, longer than 200 characters, or has `/`, `:`, braces or white space in it.
+        NoWorkflowIdError: it is empty, longer than 200 characters, has `/`, `:`, braces or white space in it, or half
+            of a surrogate pair.
 
     """
     if not _WORKFLOW_ID.fullmatch(workflow_id):
-        raise StoreError(f"{workflow_id[:200]!r} is not a workflow id: no '/', ':', braces or white space, 1..200 long")
+        raise NoWorkflowIdError(workflow_id)
     return workflow_id
 
 

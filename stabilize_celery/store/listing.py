@@ -11,7 +11,7 @@ from typing import TypeAlias
 from stabilize_celery.models.limits import DEFAULT_PRIORITY
 from stabilize_celery.store import keys
 from stabilize_celery.store.contract import Filter, Listed, Page
-from stabilize_celery.store.errors import StoreError
+from stabilize_celery.store.errors import NoSuchPageError
 from stabilize_celery.store.queries import list_of, scored
 from stabilize_celery.store.values import value_of
 from stabilize_celery.store.wire import Batch, Reply
@@ -48,11 +48,11 @@ class Listing:
         """Return up to `limit` workflows below `cursor`; two round trips unless much is filtered out.
 
         Raises:
-            StoreError: the cursor is not one of ours, or `limit` is beyond 1 to 100,000.
+            NoSuchPageError: the cursor is not one of ours, or `limit` is beyond 1 to 100,000.
 
         """
         if not 1 <= limit <= _MOST_LISTED:
-            raise StoreError(f"a page of {limit} workflows: ask for 1 to {_MOST_LISTED}")
+            raise NoSuchPageError(f"a page of {limit} workflows: ask for 1 to {_MOST_LISTED}")
         for text in (wanted.name, wanted.status, wanted.application):
             value_of(text or "", "filter")
         below = _parse(cursor)
@@ -144,5 +144,5 @@ def _parse(cursor: str | None) -> _Place | None:
         return None
     started, dash, workflow_id = cursor.partition("-")
     if not started.isdecimal() or not dash or not workflow_id:
-        raise StoreError(f"cursor {cursor[:100]!r} is not one of ours; pass on what the page before gave")
+        raise NoSuchPageError(f"cursor {cursor[:100]!r} is not one of ours; pass on what the page before gave")
     return int(started), workflow_id

@@ -1,5 +1,6 @@
 """What an exception of a task's body means: try again or give up, when, and what to keep of it. Pure."""
 
+import math
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from stabilize_celery.models.limits import MAX_TIME_MS
 from stabilize_celery.tasks.cancellation import TaskCancelledError
 from stabilize_celery.tasks.options import TaskOptions
 
-__all__ = ["AskedAgainError", "Failure", "FailureKind", "backoff_ms", "classify_exception"]
+__all__ = ["AskedAgainError", "Failure", "FailureKind", "FinalError", "backoff_ms", "classify_exception"]
 
 _MAX_MESSAGE_BYTES = 4_000
 _TRACEBACK_HEAD = 3_000
@@ -23,6 +24,15 @@ _LONGEST_S = MAX_TIME_MS / 1000
 
 class AskedAgainError(TransientError):
     """The task's own code counts its tries, and asks for one more: the limit of its registration is not asked."""
+
+
+class FinalError(PermanentError):
+    """What the task's code raised ends it, whatever it is; it is told as it was raised, with `note` behind it."""
+
+    def __init__(self, raised: BaseException, note: str = "") -> None:
+        super().__init__(f"{raised}{note}")
+        self.raised = raised
+        self.note = note
 
 
 class FailureKind(StrEnum):
@@ -58,7 +68,8 @@ class Failure:
 def classify_exception(error: BaseException, options: TaskOptions, attempt: int) -> Failure:
     """Return what the exception of try number `attempt` (from 1) means; after the last try all is permanent."""
     again = _may_help(error, options)
-    message = truncate_error(str(error) or type(error).__name__, _MAX_MESSAGE_BYTES)
+    raised, note = (error.raised, error.note) if isinstance(error, FinalError) else (error, "")
+    message = truncate_error(f"{str(raised) or type(raised).__name__}{note}", _MAX_MESSAGE_BYTES)
     if again and attempt >= options.max_attempts and not isinstance(error, AskedAgainError):
         again = False
         message = f"{message} (given up after {attempt} tries)"
@@ -66,8 +77,8 @@ def classify_exception(error: BaseException, options: TaskOptions, attempt: int)
     return Failure(
         kind=FailureKind.TRANSIENT if again else FailureKind.PERMANENT,
         message=message,
-        traceback=_traceback_text(error),
-        exception_type=_type_name(error),
+        traceback=_traceback_text(raised),
+        exception_type=_type_name(raised),
         retry_after_ms=_retry_after_ms(asked) if again else None,
         context_update=asked.context_update if isinstance(asked, TransientError) else {},
     )
@@ -92,9 +103,11 @@ def _may_help(error: BaseException, options: TaskOptions) -> bool:
 
 
 def _retry_after_ms(asked: BaseException | None) -> int | None:
-    if not isinstance(asked, TransientError) or asked.retry_after is None:
+    after = asked.retry_after if isinstance(asked, TransientError) else None
+    # Users' code is not checked, and its mistake about the pause is not to hide the error that it raises.
+    if not isinstance(after, int | float) or math.isnan(after):
         return None
-    return max(0, round(min(asked.retry_after, _LONGEST_S) * 1000))
+    return max(0, round(min(after, _LONGEST_S) * 1000))
 
 
 def _type_name(error: BaseException) -> str:

@@ -6,7 +6,6 @@ against Celery itself.
 """
 
 import datetime as dt
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
@@ -18,6 +17,7 @@ from celery.canvas import _chord as Chord  # noqa: N812
 from celery.utils.functional import maybe_list
 
 from stabilize_celery.models.canvas import TRIGGER, Value, refs_in
+from stabilize_celery.models.limits import MAX_TIME_MS
 from stabilize_celery.models.problems import Problem, refusal
 from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.models.task import TaskExecution
@@ -43,10 +43,15 @@ _WITHOUT_EFFECT = frozenset({
 _ADVICE = {
     "queue": "route its stage by STABILIZE_TASK_QUEUES=canvas:<task>=<queue>",
     "expires": "give the workflow a timeout_ms, or check the time in the task",
-    "time_limit": "limit the time inside the task",
-    "soft_time_limit": "limit the time inside the task",
+    "time_limit": "set it on the task itself: @app.task(time_limit=…)",
+    "soft_time_limit": "set it on the task itself: @app.task(soft_time_limit=…)",
 }
 _NAMED_TASKS = 3
+_NEEDED = frozenset({"task", "args", "kwargs", "options"})
+_PARTS = _NEEDED | {"subtask_type", "immutable"}
+"""What a signature has, also as the dict that it travels as."""
+_SHOWN = 100
+"""How much of a wrong value is shown (characters)."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,11 @@ def canvas_workflow(
     """Return the workflow that does what `signature.apply_async(args, kwargs)` does.
 
     Raises:
+        TypeError: it is no signature, or the arguments are none.
         InvalidWorkflowError: names each part, by its place, that has no counterpart.
 
     """
+    _check_call(signature, args, kwargs)
     translation = _Translation(app)
     start = _Incoming(args=tuple(args), kwargs=dict(kwargs or {}))
     value = translation.translate(signature, start, _kind(signature))
@@ -99,7 +106,8 @@ class _Translation:
         self.stages: list[StageExecution] = []
         self.problems: list[Problem] = []
         self._app = app
-        self._used: Counter[str] = Counter()
+        self._used: set[str] = set()
+        self._numbers: dict[str, int] = {}
         self._aside = False
         """Whether this is a callback, whose failure Celery does not tell anybody."""
 
@@ -116,6 +124,9 @@ class _Translation:
         `of_join`: errbacks of what waits for all members of this group, or of this chord's header; they call them, too.
         """
         sig = self._app.signature(given)
+        if lacking := _lacking(sig):
+            self.problems.append(Problem(place, f"a signature lacks {', '.join(lacking)}"))
+            return []
         self._check(sig, place)
         errbacks = (*errbacks, *_listed(sig.options.get("link_error")))
         delay = {key: sig.options[key] for key in ("countdown", "eta") if sig.options.get(key) is not None}
@@ -227,7 +238,7 @@ class _Translation:
         stage = StageExecution(ref_id=ref_id, type="canvas", name=name[:200], context=context)
         stage.requisite_stage_ref_ids = set(incoming.after)
         stage.tasks = [TaskExecution.create(name[:200], f"{PREFIX}{name}")]
-        self._delay(stage, incoming.delay)
+        self._delay(stage, incoming.delay, place)
         self.stages.append(stage)
         return ref_id
 
@@ -238,17 +249,25 @@ class _Translation:
             self.problems.append(Problem(place, f"an argument: {error}"))
             return arguments
 
-    def _delay(self, stage: StageExecution, delay: Mapping[str, Any]) -> None:
-        if delay.get("countdown") is not None:
-            stage.context["seconds"] = max(0.0, float(delay["countdown"]))
-            stage.tasks.insert(0, TaskExecution.create("countdown", "wait"))
-        elif delay.get("eta") is not None:
-            stage.scheduled_time = _epoch_ms(delay["eta"])
+    def _delay(self, stage: StageExecution, delay: Mapping[str, Any], place: str) -> None:
+        try:
+            if delay.get("countdown") is not None:
+                stage.context["seconds"] = _seconds(delay["countdown"])
+                stage.tasks.insert(0, TaskExecution.create("countdown", "wait"))
+            elif delay.get("eta") is not None:
+                stage.scheduled_time = _epoch_ms(delay["eta"])
+        except ValueError as error:
+            self.problems.append(Problem(place, str(error)))
 
     def _ref_id(self, name: str) -> str:
         short = name.rsplit(".", 1)[-1][:150] or "task"
-        self._used[short] += 1
-        return short if self._used[short] == 1 else f"{short}-{self._used[short]}"
+        ref_id, number = short, self._numbers.get(short, 1)
+        while ref_id in self._used:  # also by a task that is called like the second stage of another one
+            number += 1
+            ref_id = f"{short}-{number}"
+        self._numbers[short] = number
+        self._used.add(ref_id)
+        return ref_id
 
     def _add_callback(self, callback: Any, value: Value, place: str) -> None:
         outer, self._aside = self._aside, True
@@ -281,9 +300,42 @@ def _distinct(errbacks: Iterable[Any]) -> list[Any]:
     return found
 
 
-def _epoch_ms(eta: dt.datetime | str) -> int:
-    when = dt.datetime.fromisoformat(eta) if isinstance(eta, str) else eta
-    return round((when if when.tzinfo else when.replace(tzinfo=dt.UTC)).timestamp() * 1000)
+def _check_call(signature: object, args: object, kwargs: object) -> None:
+    if not isinstance(signature, Mapping):
+        what = "a task" if isinstance(signature, celery.Task) else repr(signature)[:_SHOWN]
+        told = "; a list of them is group([...])" if isinstance(signature, list | tuple) else ""
+        raise TypeError(f"expected a signature, such as add.s(1, 2), not {what}{told}")
+    if lacking := _lacking(signature):
+        told = "expected a signature, such as add.s(1, 2), or a dict with all that one has"
+        raise TypeError(f"{told}; this lacks {', '.join(lacking)}")
+    if not isinstance(args, list | tuple):
+        raise TypeError(f"args must be a list or tuple, not {repr(args)[:_SHOWN]}")
+    if not isinstance(kwargs, Mapping | None):
+        raise TypeError(f"kwargs must be a mapping, not {repr(kwargs)[:_SHOWN]}")
+
+
+def _lacking(signature: Mapping[str, Any]) -> list[str]:
+    """Return what a signature has not; Celery has put None there for members of a group."""
+    return sorted(key for key in _PARTS if key not in signature or (signature[key] is None and key in _NEEDED))
+
+
+def _seconds(countdown: object) -> float:
+    """Return a pause, none below 0. Raises ValueError."""
+    # `not … <=`: NaN is less than nothing.
+    if not isinstance(countdown, int | float) or not countdown <= MAX_TIME_MS / 1000:
+        raise ValueError(f"the countdown must be a number of seconds, not {repr(countdown)[:_SHOWN]}")
+    return max(0.0, float(countdown))
+
+
+def _epoch_ms(eta: object) -> int:
+    """Return a time. Raises ValueError: it is none."""
+    try:
+        when = dt.datetime.fromisoformat(eta) if isinstance(eta, str) else eta
+        if isinstance(when, dt.datetime):
+            return round((when if when.tzinfo else when.replace(tzinfo=dt.UTC)).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"the eta must be a datetime, or its ISO text, not {repr(eta)[:_SHOWN]}")
 
 
 def _kind(sig: Signature) -> str:

@@ -12,11 +12,12 @@ from celery.exceptions import Reject
 from celery.utils.functional import arity_greater
 from typing_extensions import override
 
-from stabilize_celery.errors import PermanentError, TransientError
+from stabilize_celery.errors import TransientError
 from stabilize_celery.models.canvas import output_name, value_from
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.tasks.call import bound_call
+from stabilize_celery.tasks.outcome import FinalError
 from stabilize_celery.tasks.task import Task
 from stabilize_celery.transport.canvas_values import as_given, plain
 from stabilize_celery.transport.celery_call import PREFIX as CELERY_PREFIX
@@ -62,21 +63,23 @@ class CanvasCall(Task):
         except TransientError:
             raise
         except Exception as error:
-            self._fail(stage, error, args, kwargs)
-            raise
+            final = error if isinstance(error, FinalError) else FinalError(error)
+            self._call_errbacks(stage, final.raised, args, kwargs)
+            if isinstance(error, Reject):
+                return TaskResult.terminal(f"{self._task.name} rejected its message: {error.reason}")
+            raise final from error
         return TaskResult.success({output_name(stage.ref_id): value})
 
-    def _fail(self, stage: StageExecution, error: Exception, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Call the errbacks, and raise what says that no other try may help."""
+    def _call_errbacks(
+        self, stage: StageExecution, error: BaseException, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
         call = bound_call()
         fields = request_fields(self._task, call, 0 if call is None else call.attempt - 1)
         request = Context({**fields, "args": args, "kwargs": kwargs})
         for errback in stage.context.get("errbacks") or ():
             self._call_errback(errback, request, error)
-        told = error.reason if isinstance(error, Reject) else error
-        raise PermanentError(f"{type(error).__name__}: {told}", cause=error) from error
 
-    def _call_errback(self, plain: Mapping[str, Any], request: Context, error: Exception) -> None:
+    def _call_errback(self, plain: Mapping[str, Any], request: Context, error: BaseException) -> None:
         """Call one as Celery does: with request, error and traceback, or, if it takes one argument, the task's id."""
         errback = self._app.signature(dict(plain))
         _, _, trace = sys.exc_info()

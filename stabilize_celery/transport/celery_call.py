@@ -25,7 +25,7 @@ from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.tasks.call import TaskCall, bound_call
 from stabilize_celery.tasks.options import TaskOptions
-from stabilize_celery.tasks.outcome import AskedAgainError
+from stabilize_celery.tasks.outcome import AskedAgainError, FinalError
 from stabilize_celery.tasks.task import Task
 
 __all__ = [
@@ -259,7 +259,7 @@ def _retried(task: celery.Task, error: Exception, retries: int) -> Exception:
     options = dict(getattr(task, "retry_kwargs", {}) or {})
     limit = options.get("max_retries", task.max_retries)
     if limit is not None and retries >= limit:
-        return PermanentError(f"{error} (given up after {retries} retries)", cause=error)
+        return FinalError(error, f" (given up after {retries} retries)")
     return AskedAgainError(str(error), cause=error, retry_after=_pause_s(task, options, retries))
 
 

@@ -5,7 +5,6 @@ outcome.
 """
 
 from collections.abc import Generator
-from typing import Any
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.handler import Rules, frame_of, guard, nothing, opening, stage_fields
@@ -20,7 +19,7 @@ from stabilize_celery.engine.moves import (
 from stabilize_celery.engine.outputs import workflow_outputs
 from stabilize_celery.engine.state import WORKFLOW_RECORD, SubOutcome
 from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Read, Snapshot, workflow_slot
-from stabilize_celery.engine.telling import whose
+from stabilize_celery.engine.telling import shortened, told_of_inner, whose
 from stabilize_celery.models.messages import CompleteSubWorkflow
 
 __all__ = ["handle"]
@@ -51,10 +50,9 @@ def _outcome(child_id: str) -> Generator[Read, Snapshot, SubOutcome | None]:
     record = WORKFLOW_RECORD.decode(snapshot.hash(places.WORKFLOW))
     if record.is_live:
         return None
-    outputs: dict[str, Any] = {}
     if record.status == "SUCCEEDED":
-        outputs = yield from workflow_outputs(slot)
-    return SubOutcome(child_id, record.status or "CANCELED", outputs)
+        return SubOutcome(child_id, record.status, (yield from workflow_outputs(slot)))
+    return SubOutcome(child_id, record.status or "CANCELED", reason=shortened(record.reason))
 
 
 def _resume_task(frame: Frame, outcome: SubOutcome, event: Event) -> Decision:
@@ -71,7 +69,7 @@ def _complete(frame: Frame, outcome: SubOutcome, event: Event) -> Decision:
     if outcome.status == "SUCCEEDED":
         after_tasks(decision, frame, frame.run.planned)
         return decision
-    told = f"inner workflow {outcome.workflow_id} ended {outcome.status}"
+    told = told_of_inner(outcome.workflow_id, outcome.status, outcome.reason)
     status = "CANCELED" if outcome.status in ("CANCELED", "GONE") else "TERMINAL"
     set_run(decision, frame.thread, outcome=status, reason=told)
     owe_completion(decision, frame)

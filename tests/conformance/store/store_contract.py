@@ -30,6 +30,7 @@ from stabilize_celery.engine.steps import (
     lock_slot,
     workflow_slot,
 )
+from stabilize_celery.errors import WorkflowNotFoundError
 from stabilize_celery.store.contract import (
     Bury,
     Drop,
@@ -397,10 +398,10 @@ class SessionContract:
         entry = store.first_due([store.partition_of(W.name)], 10)[1][store.partition_of(W.name)][0]
         assert (entry.workflow_id, entry.name) == (W.name, name)
 
-    @pytest.mark.parametrize("workflow_id", ["", "a/b", "a:b", "{a}", "a b", "ix", "x" * 201, "a\n"])
+    @pytest.mark.parametrize("workflow_id", ["", "a/b", "a:b", "{a}", "a b", "ix", "x" * 201, "a\n", "\ud800"])
     def test_what_is_no_workflow_id_is_refused(self, store: Store, workflow_id: str) -> None:
         """Ids that would run into other keys never reach the server."""
-        with pytest.raises(StoreError, match="workflow id"):
+        with pytest.raises(WorkflowNotFoundError, match="not a workflow id"):
             store.look(workflow_slot(workflow_id), (Hash("w"),))
 
     def test_large_values(self, store: Store) -> None:

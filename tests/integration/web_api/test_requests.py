@@ -264,7 +264,7 @@ def test_a_users_name_stands_with_what_was_done(redis_url: str) -> None:
     [
         ("/workflows/01ARZ3NDEKTSV4RRFFQ69G5FAV", 404, "there is no workflow"),
         ("/workflows/01ARZ3NDEKTSV4RRFFQ69G5FAV/events", 404, "there is no workflow"),
-        ("/workflows/{a%3Ab}", 400, "not a workflow id"),
+        ("/workflows/{a%3Ab}", 404, "not a workflow id"),
         ("/workflows?status=RUNING", 400, "Did you mean 'RUNNING'"),
         ("/workflows?limit=0", 400, "limit"),
         ("/workflows?colour=red", 400, "colour"),

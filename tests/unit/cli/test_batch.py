@@ -50,6 +50,16 @@ def test_each_line_is_a_context_for_the_file(served: Program, tmp_path: Path) ->
     assert len(names(served)) == 2
 
 
+def test_a_key_that_stands_twice_is_refused(served: Program, tmp_path: Path) -> None:
+    """As in a pipeline file: one of its values would be lost without a word."""
+    twice = json.dumps(definition("a")).replace('"name": "a"', '"name": "a", "name": "b"', 1)
+    said = served("start", "--batch", lines(tmp_path / "all.jsonl", definition("x"), twice))
+
+    assert said.code == 2
+    assert "line 2    the key 'name' stands twice in one object" in said.err
+    assert names(served) == []
+
+
 def test_with_keys_the_same_file_again_starts_nothing_again(served: Program, tmp_path: Path) -> None:
     """So an interrupted command is simply given again."""
     file = lines(tmp_path / "all.jsonl", definition("a"), definition("b", idempotency_key="mine"))

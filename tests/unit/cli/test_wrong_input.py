@@ -73,7 +73,7 @@ WRONG_FILES = {
     "bad.yaml": "line 3",
     "unknown_field.yaml": "retriez",
     "alias.yaml": "nobody",
-    "tag.yaml": "unknown field",
+    "tag.yaml": "line 1: the tag !!python/object/apply:os.system has no meaning",
     "deep.json": "nested",
     "deep.yaml": "nested",
     "twice.json": "line 2",

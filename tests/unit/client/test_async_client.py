@@ -7,6 +7,7 @@ import inspect
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -215,3 +216,25 @@ def test_a_restart_of_redis_is_survived() -> None:
                 assert (await waiting).status is WorkflowStatus.CANCELED
 
     run(story)
+
+
+@pytest.mark.parametrize("workflow_id", ["", "a b", "\ud800", "nobody"])
+def test_an_id_that_no_workflow_has_or_can_have_is_not_found(workflow_id: str) -> None:
+    """Looking, acting, waiting and following say the same; what is no text is a mistake of the program."""
+    world = World()
+
+    async def story() -> None:
+        async with AsyncClient(settings=world.fleet.settings, store=world.fleet.store, publisher=world.fleet) as client:
+            handle = client.handle(workflow_id)
+            for ask in (handle.status, handle.get, handle.why, handle.wait, handle.cancel, partial(drained, handle)):
+                with pytest.raises(WorkflowNotFoundError, match="there is no workflow"):
+                    await ask()
+            with pytest.raises(TypeError, match="must be text, not None"):
+                await client.get(None)  # type: ignore[arg-type]
+
+    run(story)
+
+
+async def drained(handle: AsyncWorkflowHandle) -> None:
+    async for _ in handle.events():
+        pass

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import redis
@@ -303,3 +304,66 @@ def test_who_only_looks_needs_no_broker(world: World):
     assert client.handle(run).status() is not WorkflowStatus.CANCELED
     with pytest.raises(ConfigurationError, match="can't use as a broker"):
         Client(settings=replace(settings, broker_url=settings.redis_url))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind", "told"),
+    [
+        ({"limit": "5"}, TypeError, "limit must be a whole number, not '5'"),
+        ({"limit": None}, TypeError, "limit must be a whole number"),
+        ({"limit": 0}, ValueError, "a page of 0 workflows: ask for 1 to 100000"),
+        ({"limit": -1}, ValueError, "a page of -1 workflows"),
+        ({"cursor": 5}, TypeError, "cursor must be text, not 5"),
+        ({"cursor": "x"}, ValueError, "cursor 'x' is not one of ours"),
+        ({"status": 5}, TypeError, "a status must be a WorkflowStatus or its name, not 5"),
+        ({"application": 5}, TypeError, "application must be text"),
+        ({"name": b"x"}, TypeError, "name must be text"),
+        ({"name": "\ud800"}, ValueError, "half of a surrogate pair"),
+    ],
+    ids=str,
+)
+def test_what_a_listing_is_asked_for_is_checked(world: World, wrong: dict[str, Any], kind: type, told: str):
+    """The error says which of the arguments, and what it may be."""
+    with pytest.raises(kind, match=told):
+        world.client.list(**wrong)
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+@pytest.mark.parametrize("keys", [["a"], ["a", "b", "c"], []], ids=str)
+def test_as_many_keys_as_workflows_or_nothing_is_started(world: World, keys: list[str], *, as_list: bool):
+    """Also of those that come one by one: which of them a missing key was meant for is nobody's to guess."""
+    flows = [workflow(stage("a")), workflow(stage("a"))]
+    given = flows if as_list else iter(flows)
+
+    with pytest.raises(ValueError, match=f"got 2 workflows and {len(keys)} idempotency_keys; nothing was started"):
+        world.client.start_many(given, idempotency_keys=keys)
+    assert world.client.list().items == []
+
+
+def test_keys_may_be_given_to_workflows_that_come_one_by_one(world: World):
+    flows = [workflow(stage("a")), workflow(stage("b"))]
+    keys = (key for key in ("x", None))
+
+    handles = world.client.start_many(iter(flows), idempotency_keys=keys)
+
+    assert handles[0] == world.client.start(flows[0], idempotency_key="x")
+    assert handles[1].id == flows[1].id
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((None,), "start_many takes several workflows"),
+        (({"stages": []},), "start_many takes several workflows"),
+        (("ab",), "start_many takes several workflows"),
+        ((workflow(stage("a")),), "start_many takes several workflows"),
+        (([workflow(stage("a")), workflow(stage("a"))], "ab"), "idempotency_keys must be a list with a key"),
+        (([workflow(stage("a"))], 5), "idempotency_keys must be a list with a key"),
+    ],
+)
+def test_what_is_not_several_is_refused(world: World, arguments: Any, told: str):
+    """A text would be taken for a key per letter."""
+    workflows, *keys = arguments
+    with pytest.raises(TypeError, match=told):
+        world.client.start_many(workflows, idempotency_keys=keys[0] if keys else None)
+    assert world.client.list().items == []

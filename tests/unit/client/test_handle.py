@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from stabilize_celery.client import WorkflowEvent, WorkflowHandle
 from stabilize_celery.engine.places import DEFINITION
 from stabilize_celery.engine.steps import SetFields, workflow_slot
-from stabilize_celery.errors import RecoveryError
+from stabilize_celery.errors import RecoveryError, WorkflowNotFoundError
 from stabilize_celery.models.multi_instance import MultiInstanceConfig
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.status import WorkflowStatus
@@ -242,3 +243,77 @@ def test_of_a_reason_four_kilobytes_are_kept(world: World):
     reason = handle.get().cancellation_reason
     assert reason.startswith("?xxx")
     assert len(reason) <= 4_000
+
+
+IMPOSSIBLE = ["", "a b", "a/b", "{x}", "x" * 201, "ix", "\ud800", "a\n"]
+METHODS: list[Callable[[WorkflowHandle], object]] = [
+    lambda handle: handle.status(),
+    lambda handle: handle.get(),
+    lambda handle: handle.why(),
+    lambda handle: handle.wait(0),
+    lambda handle: handle.result(0),
+    lambda handle: list(handle.events()),
+    lambda handle: list(handle.events(follow=True)),
+    lambda handle: handle.cancel(),
+    lambda handle: handle.pause(),
+    lambda handle: handle.resume(),
+    lambda handle: handle.restart("a"),
+    lambda handle: handle.signal("a", "go"),
+    lambda handle: handle.skip_stage("a"),
+    lambda handle: handle.cancel_stage("a"),
+    lambda handle: handle.choose("a"),
+    lambda handle: handle.cancel_region("a"),
+    lambda handle: handle.complete_instances("a"),
+    lambda handle: handle.add_instances("a", 1),
+]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_an_id_that_no_workflow_can_have_is_not_found(world: World, method: Callable[[WorkflowHandle], object]):
+    """As one that no workflow has: whoever mistypes an id need not know how."""
+    for workflow_id in (*IMPOSSIBLE, "nobody"):
+        with pytest.raises(WorkflowNotFoundError, match="there is no workflow"):
+            method(world.client.handle(workflow_id))
+
+
+@pytest.mark.parametrize("workflow_id", [None, 5, b"x", ["x"]])
+def test_an_id_that_is_no_text_is_a_mistake_of_the_program(world: World, workflow_id: Any):
+    for ask in (world.client.handle, world.client.get):
+        with pytest.raises(TypeError, match="a workflow's id must be text, not "):
+            ask(workflow_id)
+
+
+WITH_REF: list[Callable[[WorkflowHandle, Any], object]] = [
+    lambda handle, ref_id: handle.restart(ref_id),
+    lambda handle, ref_id: handle.signal(ref_id, "go"),
+    lambda handle, ref_id: handle.skip_stage(ref_id),
+    lambda handle, ref_id: handle.cancel_stage(ref_id),
+    lambda handle, ref_id: handle.choose(ref_id),
+    lambda handle, ref_id: handle.cancel_region(ref_id),
+    lambda handle, ref_id: handle.complete_instances(ref_id),
+    lambda handle, ref_id: handle.add_instances(ref_id, 1),
+]
+
+
+@pytest.mark.parametrize("method", WITH_REF, ids=str)
+def test_a_name_that_is_no_text_is_a_mistake_of_the_program(world: World, method: Callable[..., object]):
+    """It is told by what it should name; nothing happens to the workflow."""
+    handle = world.start(gate())
+
+    for ref_id in (5, None, ["gate"], b"gate"):
+        with pytest.raises(TypeError, match=r"a (stage's ref_id|region's name) must be text, not "):
+            method(handle, ref_id)
+    with pytest.raises(ValueError, match="half of a surrogate pair"):
+        method(handle, "\ud800")
+
+    assert handle.get().stage_by_ref_id("gate").status is WorkflowStatus.SUSPENDED
+
+
+def test_times_and_places_to_wait_from_are_checked(world: World):
+    handle = world.start(gate())
+
+    for timeout in ("5", [5]):
+        with pytest.raises(TypeError, match="timeout_s must be a number of seconds, or None"):
+            handle.wait(timeout)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="5 is not the id of an event"):
+        list(handle.events(5))  # type: ignore[arg-type]

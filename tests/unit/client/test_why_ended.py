@@ -3,6 +3,7 @@
 import pytest
 
 from stabilize_celery.client import Reason
+from stabilize_celery.errors import WorkflowFailedError
 from stabilize_celery.models.patterns import instances
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage.stage import StageExecution
@@ -46,6 +47,41 @@ def test_a_failure_that_the_pipeline_went_past_is_told_too():
     found = said(world, stage("a", does="fail", context={"continuePipelineOnFailure": True}), stage("b", "a"))
 
     assert "FAILED_CONTINUE: no matter" in found["a"].text
+
+
+DECLINED = {"ref_id": "leaf", "tasks": [{"name": "fail", "implementing_class": "fail"}]}
+
+
+def declines() -> World:
+    return World(fail=lambda stage: TaskResult.terminal(error="card declined"))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 8])
+def test_why_an_inner_workflow_failed_is_told_at_every_depth(depth: int):
+    """Who starts the outermost one knows nothing of the others; the text stays one that can be read."""
+    inner = {"name": "inner", "stages": [DECLINED]}
+    for number in range(depth - 1):
+        task = {"name": "t", "implementing_class": "sub_workflow"}
+        inner = {"stages": [{"ref_id": f"s{number}", "context": {"workflow": inner}, "tasks": [task]}]}
+    handle = declines().start(stage("outer", does="sub_workflow", context={"workflow": inner}))
+
+    (reason,) = handle.why()
+
+    assert reason.ref_id == "outer"
+    assert "ended TERMINAL: stage 'leaf': card declined" in reason.text
+    assert len(reason.text) < 1_200
+    with pytest.raises(WorkflowFailedError, match="stage 'leaf': card declined"):
+        handle.result()
+
+
+def test_a_stage_that_is_a_call_says_why_its_inner_workflow_failed():
+    inner = {"low": {"stages": [DECLINED]}, "high": {"stages": [{"ref_id": "call", "sub_workflow": "low"}]}}
+    outer = StageExecution(ref_id="outer", type="t", name="outer", sub_workflow="high")
+
+    found = said(declines(), outer, sub_workflows=inner)
+
+    assert "stage 'call': inner workflow" in found["outer"].text
+    assert found["outer"].text.endswith("ended TERMINAL: stage 'leaf': card declined")
 
 
 def test_a_cancellation_has_its_reason(world: World):

@@ -1,5 +1,6 @@
 """Records as hash fields, and the names of threads."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +42,13 @@ def test_a_run_comes_back_as_it_was_written() -> None:
     )
 
     assert RUN.decode(as_stored(RUN.encode_all(run))) == run
+
+
+def test_an_outcome_of_an_earlier_version_has_no_reason() -> None:
+    """A run that waited while the workers were replaced goes on."""
+    former = {"workflow_id": "w2", "status": "TERMINAL"}
+
+    assert RUN.decode({"sub": msgspec.msgpack.encode(former)}).sub == SubOutcome("w2", "TERMINAL")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from stabilize_celery.engine.handlers import (
     start_workflow,
     time_out,
 )
-from stabilize_celery.engine.state import TaskState
+from stabilize_celery.engine.state import RUN, TaskState
 from stabilize_celery.engine.steps import Remove, SetFields, workflow_slot
 from stabilize_celery.models.messages import (
     CancelSubWorkflow,
@@ -110,6 +110,22 @@ def test_an_inner_workflow_that_has_not_ended_is_waited_for() -> None:
     assert early.decide(complete_sub_workflow.handle(message, RULES, 0)).keeps_entry
     decision = gone.decide(complete_sub_workflow.handle(message, RULES, 0))
     assert owed_names(decision) == ["Run:t..0"]
+
+
+def test_why_an_inner_workflow_failed_is_told_to_its_caller() -> None:
+    """How it begins and how it ends, where what was at the bottom of it stands, however long it is."""
+    message = CompleteSubWorkflow(workflow_id=W, ref_id="a", thread="t", child_id="w2")
+    waiting = {"status": "RUNNING", "child": "w2", "tasks": [TaskState()]}
+    long = f"stage 'i': {'x' * 100_000} card declined"
+    failed = world(message).run("t", **waiting).workflow("TERMINAL", "w2", reason=long)
+
+    decision = failed.decide(complete_sub_workflow.handle(message, RULES, 0))
+    (sub,) = (change.fields["sub"] for change in decision.changes if "sub" in getattr(change, "fields", ()))
+    reason = RUN.decode({"sub": sub}).sub.reason
+
+    assert reason.startswith("stage 'i': xxx")
+    assert reason.endswith("xxx card declined")
+    assert len(reason) < 1_000
 
 
 def test_a_workflow_that_was_restarted_is_not_expired() -> None:

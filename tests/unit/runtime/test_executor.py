@@ -326,6 +326,19 @@ def test_the_call_tells_the_body_which_attempt_it_is() -> None:
     assert (call.sub_workflow.status, call.sub_workflow.outputs) == ("SUCCEEDED", {"o": 1})
 
 
+def test_the_call_tells_the_body_why_its_inner_workflow_failed() -> None:
+    seen: list[TaskCall] = []
+
+    def body(_stage: StageExecution) -> TaskResult:
+        seen.append(current_call())
+        return TaskResult.success()
+
+    execute(body, claimed(Run(sub=SubOutcome("w2", "TERMINAL", reason="stage 'x': declined")), lost=0))
+
+    assert seen[0].sub_workflow is not None
+    assert seen[0].sub_workflow.reason == "stage 'x': declined"
+
+
 def test_no_error_tells_a_secret_of_the_context() -> None:
     """Its text, its traceback and the context that it leaves are shown to many; the body itself got the value."""
     context = {"login": {"db_password": "hunter-2"}, "host": "db.example"}

@@ -1,14 +1,17 @@
 """What exceptions mean: the classification table, retries, back-off."""
 
 import errno
+import math
 import socket
+from typing import Any
 
 import pytest
 
 from stabilize_celery.errors import PermanentError, TransientError
+from stabilize_celery.models.limits import MAX_TIME_MS
 from stabilize_celery.tasks.cancellation import TaskCancelledError
 from stabilize_celery.tasks.options import TaskOptions
-from stabilize_celery.tasks.outcome import FailureKind, backoff_ms, classify_exception
+from stabilize_celery.tasks.outcome import AskedAgainError, FailureKind, FinalError, backoff_ms, classify_exception
 
 OPTIONS = TaskOptions(max_attempts=3)
 
@@ -79,6 +82,40 @@ def test_the_error_may_say_when_and_what_to_keep() -> None:
     for raised in (error, caused_by(RuntimeError("wrapped"), error)):
         failure = classify_exception(raised, OPTIONS, 1)
         assert (failure.retry_after_ms, failure.context_update) == (200, {"done": 50})
+
+
+def test_a_task_that_counts_its_own_tries_is_not_counted_twice() -> None:
+    """The limit of the registration is for tasks that have none of their own."""
+    assert classify_exception(AskedAgainError("later"), OPTIONS, 30).is_transient
+
+
+def test_what_ends_a_task_whatever_it_is_is_told_as_it_was_raised() -> None:
+    """Once, by its own type; an error that would be tried again else is not."""
+    try:
+        raise ConnectionError("gone")
+    except ConnectionError as error:
+        failure = classify_exception(FinalError(error, " (given up)"), OPTIONS, 1)
+
+    assert (failure.kind, failure.exception_type, failure.message) == (
+        FailureKind.PERMANENT,
+        "ConnectionError",
+        "gone (given up)",
+    )
+    assert failure.traceback.rstrip().endswith("ConnectionError: gone")
+
+
+@pytest.mark.parametrize("after", [math.inf, 1e300])
+def test_a_pause_without_end_is_the_longest_there_is(after: float) -> None:
+    """It is a number that can be kept: the worker is not to fail with it."""
+    assert classify_exception(TransientError("later", retry_after=after), OPTIONS, 1).retry_after_ms == MAX_TIME_MS
+
+
+@pytest.mark.parametrize("after", [math.nan, "30"])
+def test_a_pause_that_is_no_number_is_left_to_the_back_off(after: Any) -> None:
+    """What the error says about the task is kept: nobody's mistake about the pause hides it."""
+    failure = classify_exception(TransientError("later", retry_after=after), OPTIONS, 1)
+
+    assert (failure.message, failure.retry_after_ms) == ("later", None)
 
 
 def test_an_error_without_wishes_is_left_to_the_back_off() -> None:

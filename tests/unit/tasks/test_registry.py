@@ -1,5 +1,6 @@
 """The registry: names, aliases, options, resolvers, and what an unknown name says."""
 
+import math
 from dataclasses import FrozenInstanceError
 from typing import Any
 
@@ -118,11 +119,52 @@ def test_options_come_whole_or_by_field() -> None:
         registry.task("b", options=options, max_lost=2)
 
 
-@pytest.mark.parametrize("fields", [{"max_attempts": 0}, {"max_lost": 0}, {"backoff_s": -1}, {"timeout_s": 0}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"max_attempts": 0},
+        {"max_attempts": "3"},
+        {"max_attempts": 2.5},
+        {"max_attempts": None},
+        {"max_lost": 0},
+        {"max_lost": True},
+        {"backoff_s": -1},
+        {"backoff_s": math.nan},
+        {"backoff_max_s": "60"},
+        {"timeout_s": 0},
+        {"timeout_s": math.nan},
+        {"timeout_s": math.inf},
+        {"timeout_s": "30"},
+        {"rate_per_s": math.nan},
+        {"rate_per_s": "5"},
+        {"retry_on": 5},
+        {"retry_on": "KeyError"},
+        {"retry_on": [KeyError, int]},
+    ],
+    ids=str,
+)
 def test_options_out_of_range_are_refused(fields: dict[str, Any]) -> None:
-    """The error names the option."""
-    with pytest.raises(ConfigurationError, match=f"task option {next(iter(fields))} must be"):
+    """The error names the option; what is no number is in no range, and a retry is for exceptions."""
+    with pytest.raises(ConfigurationError, match=f"task option {next(iter(fields))} must"):
         TaskOptions(**fields)
+
+
+@pytest.mark.parametrize("given", [KeyError, [KeyError], {KeyError}, (KeyError,)], ids=repr)
+def test_exceptions_to_retry_on_come_as_one_or_several(given: Any) -> None:
+    """As people write them; read, they are a tuple."""
+    registry = TaskRegistry()
+    registry.task("charge", retry_on=given)(lambda _stage: None)
+
+    assert registry.options("charge").retry_on == (KeyError,)
+
+
+def test_a_decorator_without_a_name_is_refused() -> None:
+    """`@stabilize.task` above a function would register nothing, and nobody would see it."""
+
+    def charge(_stage: StageExecution) -> None: ...
+
+    with pytest.raises(ConfigurationError, match=r"a task needs a name: write @….task\('name'\)"):
+        TaskRegistry().task(charge)  # type: ignore[arg-type]
 
 
 def test_a_later_registration_wins_unless_strict() -> None:
@@ -162,6 +204,22 @@ def test_a_class_is_found_by_its_name() -> None:
         registry.get_by_class("Nothing")
 
 
+def test_a_resolver_may_have_options_of_its_own_for_each_name() -> None:
+    """Only of names that it knows; the others are not found."""
+
+    def resolve(name: str) -> Task:
+        if name != "remote:known":
+            raise TaskNotFoundError(name)
+        return NoOpTask()
+
+    registry = TaskRegistry()
+    registry.add_resolver("remote:", resolve, lambda name: TaskOptions(queue=name))
+
+    assert registry.options("remote:known").queue == "remote:known"
+    with pytest.raises(TaskNotFoundError):
+        registry.options("remote:other")
+
+
 @pytest.mark.parametrize("wrong", [3, "shell", dict])
 def test_what_is_no_task_is_refused(wrong: Any) -> None:
     """A class that is no Task, or a value, can't be registered."""
@@ -171,8 +229,9 @@ def test_what_is_no_task_is_refused(wrong: Any) -> None:
 
 def test_an_empty_name_is_refused() -> None:
     """A name that nobody could write is an error at once."""
-    with pytest.raises(ConfigurationError, match="not empty"):
-        TaskRegistry().register("", NoOpTask)
+    for wrong in ("", None, 5):
+        with pytest.raises(ConfigurationError, match="not empty"):
+            TaskRegistry().register(wrong, NoOpTask)  # type: ignore[arg-type]
 
 
 def test_clear_forgets_all_tasks() -> None:

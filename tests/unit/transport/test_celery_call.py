@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import celery
@@ -14,7 +15,9 @@ from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.tasks.call import TaskCall, bind_call
-from stabilize_celery.transport.celery_call import celery_task_names, resolve_celery_task
+from stabilize_celery.tasks.outcome import classify_exception
+from stabilize_celery.transport.app import Stabilize
+from stabilize_celery.transport.celery_call import celery_task_names, celery_task_options, resolve_celery_task
 
 
 @pytest.fixture
@@ -212,3 +215,166 @@ def test_an_async_function_is_refused_in_words(app: Celery) -> None:
 
     with pytest.raises(PermanentError, match=r"Celery task later is an async function: .* asyncio\.run"):
         call(app, "later")
+
+
+def test_nothing_behind_a_replacement_is_executed(app: Celery) -> None:
+    """As in Celery, where `self.replace` ends the task, with and without `raise` in front of it."""
+
+    @app.task(name="double", shared=False)
+    def double(x: int) -> int:
+        return 2 * x
+
+    @app.task(name="front", bind=True, shared=False)
+    def front(self: Any, x: int, *, raises: bool) -> Any:
+        if raises:
+            raise self.replace(double.s(x))
+        self.replace(double.s(x))
+        return "never"
+
+    assert call(app, "front", x=4, raises=False).outputs == {"result": 8}
+    assert call(app, "front", x=4, raises=True).outputs == {"result": 8}
+
+
+class Told(celery.Task):
+    """Writes down which of its hooks are called, and with what."""
+
+    abstract = True
+    told: list[Any]
+
+    def before_start(self, task_id: Any, args: Any, kwargs: Any) -> None:
+        self.told = ["before", task_id, args, kwargs]
+
+    def on_success(self, retval: Any, task_id: Any, args: Any, kwargs: Any) -> None:
+        self.told.append(("success", retval))
+
+    def on_failure(self, exc: Any, task_id: Any, args: Any, kwargs: Any, einfo: Any) -> None:
+        self.told.append(("failure", repr(exc), type(exc).__name__ in einfo.traceback))
+
+    def on_retry(self, exc: Any, task_id: Any, args: Any, kwargs: Any, einfo: Any) -> None:
+        self.told.append(("retry", repr(exc)))
+
+    def after_return(self, status: str, retval: Any, task_id: Any, args: Any, kwargs: Any, einfo: Any) -> None:
+        self.told.append(("after", status, str(retval)))
+
+
+BEGIN = ["before", "W/s/t/0", (), {"how": "?"}]
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("well", [("success", 7), ("after", "SUCCESS", "7")]),
+        ("replaced", [("success", 9), ("after", "SUCCESS", "9")]),
+        ("badly", [("failure", "ValueError('bad')", True), ("after", "FAILURE", "bad")]),
+        ("again", [("retry", "KeyError('busy')")]),
+        ("ignored", []),
+        ("lost", [("retry", "ConnectionError('gone')")]),
+    ],
+)
+def test_hooks_of_its_class_are_called_as_celery_calls_them(app: Celery, how: str, told: list[Any]) -> None:
+    """Sessions are opened and closed, alerts sent; of what is tried again only the retry is told."""
+
+    @app.task(name="nine", shared=False)
+    def nine() -> int:
+        return 9
+
+    @app.task(name="hooked", base=Told, bind=True, shared=False)
+    def hooked(self: Any, how: str) -> Any:
+        ways = {
+            "badly": ValueError("bad"),
+            "ignored": Ignore(),
+            "lost": ConnectionError("gone"),
+        }
+        if how == "again":
+            raise self.retry(exc=KeyError("busy"), countdown=1)
+        if how == "replaced":
+            self.replace(nine.s())
+        if how in ways:
+            raise ways[how]
+        return 7
+
+    with suppress(ValueError, TransientError, ConnectionError):
+        call(app, "hooked", how=how)
+
+    assert app.tasks["hooked"].told == [*BEGIN[:3], {"how": how}, *told]
+
+
+def test_a_hook_that_fails_is_logged_and_changes_nothing(app: Celery, caplog: pytest.LogCaptureFixture) -> None:
+    """As in Celery; what `before_start` raises is the task's own error, and not what `autoretry_for` is about."""
+
+    class Broken(celery.Task):
+        abstract = True
+
+        def before_start(self, task_id: Any, args: Any, kwargs: Any) -> None:
+            if kwargs["at"] == "before":
+                raise KeyError("no session")
+
+        def on_success(self, retval: Any, task_id: Any, args: Any, kwargs: Any) -> None:
+            raise KeyError("no mail")
+
+    @app.task(name="broken", base=Broken, shared=False, autoretry_for=(KeyError,))
+    def broken(at: str) -> str:
+        return at
+
+    assert call(app, "broken", at="end").outputs == {"result": "end"}
+    assert "on_success of task broken failed" in caplog.text
+    with pytest.raises(KeyError, match="no session"):
+        call(app, "broken", at="before")
+
+
+def test_what_a_task_keeps_for_its_process_stays(app: Celery) -> None:
+    """A connection that its class opens at first use is opened once: in stages, and outside of them, it is the same."""
+
+    class Db(celery.Task):
+        abstract = True
+        opened = 0
+        connection: object = None
+
+        def connect(self) -> object:
+            if self.connection is None:
+                self.opened += 1
+                self.connection = object()
+            return self.connection
+
+    @app.task(name="query", base=Db, bind=True, shared=False)
+    def query(self: Any) -> None:
+        self.connect()
+
+    call(app, "query")
+    call(app, "query")
+    query.apply()
+
+    assert app.tasks["query"].opened == 1
+
+
+def test_a_task_that_counts_its_own_tries_has_them_all(app: Celery) -> None:
+    """Celery's `max_retries` beyond the ten tries of a registered task; without a limit (None), any number."""
+
+    @app.task(name="poll", bind=True, max_retries=14, shared=False)
+    def poll(self: Any) -> str:
+        if self.request.retries < 13:
+            raise self.retry(countdown=1)
+        return "ready"
+
+    options = celery_task_options(app.tasks["poll"])
+    with pytest.raises(TransientError) as asked:
+        call(app, "poll", attempt=13)
+    assert classify_exception(asked.value, options, 13).is_transient
+    assert call(app, "poll", attempt=14).outputs == {"result": "ready"}
+
+
+def test_its_time_limits_are_those_of_one_execution(app: Celery) -> None:
+    """The lower of `time_limit` and `soft_time_limit`, in stages and in steps of a canvas; without one: none."""
+
+    @app.task(name="slow", time_limit=9, soft_time_limit=4, shared=False)
+    def slow() -> None: ...
+
+    @app.task(name="any", shared=False)
+    def any_time() -> None: ...
+
+    registry = Stabilize(app, redis_url="redis://127.0.0.1:1/1").registry
+    limits = [
+        registry.options(f"{prefix}:{name}").timeout_s for prefix in ("celery", "canvas") for name in ("slow", "any")
+    ]
+
+    assert limits == [4.0, None, 4.0, None]
