@@ -128,10 +128,13 @@ class RedisEventStore:
 
 
 class SqliteEventStore(RedisEventStore):
-    """`RedisEventStore`."""
+    """`RedisEventStore`. `create_tables`: as upstream's; there are none."""
+
+    def __init__(self, connection_string: str = "", create_tables: bool = True) -> None:
+        super().__init__(connection_string, create_tables=create_tables)
 
 
-class PostgresEventStore(RedisEventStore):
+class PostgresEventStore(SqliteEventStore):
     """`RedisEventStore`."""
 
 

@@ -83,6 +83,8 @@ from stabilize_celery.compat.messages import (
     get_message_type_name,
 )
 from stabilize_celery.compat.orchestrator import (
+    APPROVE_SIGNAL,
+    REJECT_SIGNAL,
     Orchestrator,
     approve,
     reject,
@@ -118,17 +120,21 @@ from stabilize_celery.compat.store import (
     RedisWorkflowStore,
     create_store,
 )
+from stabilize_celery.compat.synchronous import (
+    SynchronousQueueProcessor,
+)
 from stabilize_celery.compat.transactions import (
     StoreTransaction,
 )
 
 Message = ControlMessage
 Queue = CeleryQueue
-SynchronousQueueProcessor = QueueProcessor
 WorkflowStore = RedisWorkflowStore
 
 __all__ = [
+    "APPROVE_SIGNAL",
     "MESSAGE_TYPES",
+    "REJECT_SIGNAL",
     "AddMultiInstance",
     "AddMultiInstanceHandler",
     "BackoffConfig",
