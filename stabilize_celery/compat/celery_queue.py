@@ -162,6 +162,14 @@ class CeleryQueue(Mailbox):
                 self._arrived.wait(wait_s)
             return self._ready.popleft() if self._ready else None
 
+    def take_all(self, kind: str) -> list[Outgoing]:
+        """Return all messages of a kind, which are not in the queue any more."""
+        with self._arrived:
+            taken = [message for message in self._ready if message.kind == kind]
+            for message in taken:
+                self._ready.remove(message)
+            return taken
+
     @override
     def size(self) -> int:
         """Return how many messages wait in this process."""

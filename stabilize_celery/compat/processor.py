@@ -19,7 +19,7 @@ from stabilize_celery.compat.handler_config import HandlerConfig, get_handler_co
 from stabilize_celery.compat.recovery import RecoveryResult, WorkflowRecovery
 from stabilize_celery.compat.store import RedisWorkflowStore
 from stabilize_celery.errors import UnreachableError
-from stabilize_celery.models.messages import MESSAGE_TYPES
+from stabilize_celery.models.messages import MESSAGE_TYPES, TimeOut
 from stabilize_celery.models.redaction import Redaction
 from stabilize_celery.runtime.keeper import Keeper
 from stabilize_celery.runtime.leases import Leases
@@ -306,8 +306,16 @@ class QueueProcessor:
                 message = self.queue.take() if len(self._busy) < at_once else None
         if not self._busy:
             return applied
+        applied += self._end_what_takes_too_long() if len(self._busy) >= at_once else 0
         done, _ = wait(self._busy, _LOOK_S, FIRST_COMPLETED)
         return applied + self._collect(done)
+
+    def _end_what_takes_too_long(self) -> int:
+        """Handle deadlines beside the tasks that keep all threads busy, and are what they are about."""
+        over = self.queue.take_all(TimeOut.__name__)
+        for message in over:
+            self._handle(message)
+        return len(over)
 
     def _collect(self, done: set[Future[None]]) -> int:
         for future in done:
