@@ -6,13 +6,11 @@ from stabilize_celery.client.handle import WorkflowHandle
 from stabilize_celery.client.outcomes import Outcome
 from stabilize_celery.compat.celery_queue import CeleryQueue
 from stabilize_celery.compat.control import SignalStage
+from stabilize_celery.compat.former_tasks import APPROVE_SIGNAL, REJECT_SIGNAL
 from stabilize_celery.compat.store import RedisWorkflowStore, stage_of
 from stabilize_celery.models.workflow import Workflow
 
-__all__ = ["APPROVE_SIGNAL", "REJECT_SIGNAL", "Orchestrator", "approve", "reject", "send_signal"]
-
-APPROVE_SIGNAL, REJECT_SIGNAL = "approve", "reject"
-"""What an `ApprovalTask` waits for."""
+__all__ = ["Orchestrator", "approve", "reject", "send_signal"]
 
 
 class Orchestrator:

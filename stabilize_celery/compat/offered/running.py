@@ -83,8 +83,6 @@ from stabilize_celery.compat.messages import (
     get_message_type_name,
 )
 from stabilize_celery.compat.orchestrator import (
-    APPROVE_SIGNAL,
-    REJECT_SIGNAL,
     Orchestrator,
     approve,
     reject,
@@ -132,9 +130,7 @@ Queue = CeleryQueue
 WorkflowStore = RedisWorkflowStore
 
 __all__ = [
-    "APPROVE_SIGNAL",
     "MESSAGE_TYPES",
-    "REJECT_SIGNAL",
     "AddMultiInstance",
     "AddMultiInstanceHandler",
     "BackoffConfig",
