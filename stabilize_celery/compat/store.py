@@ -31,8 +31,8 @@ __all__ = ["RedisWorkflowStore", "create_store", "forget_memory", "stage_of"]
 
 _PAGE = 200
 _END = 1 << 62
-_MOST_STAGES = 100_000
-"""Of so many stages it is remembered whose they are (count)."""
+_MOST_NOTED = 200_000
+"""Of so many stages and tasks it is remembered whose they are (count)."""
 
 
 _NOT_STARTED = Outcome(False, "it has not been started")
@@ -45,7 +45,7 @@ class _Kept:
         self.store = store
         self.drafts: dict[str, Workflow] = {}
         self.owners: dict[str, str] = {}
-        """Stage id to workflow id, of the newest that were stored or started here."""
+        """Id of a stage or task to workflow id, of the newest that were stored or started here."""
 
 
 _NAMED: dict[str, _Kept] = {}
@@ -90,8 +90,8 @@ class RedisWorkflowStore:
         )
         self.task_registry: registry.TaskRegistry | None = None
         """The task types of the processor in this process, if there is one yet."""
-        self.drafts, self._owners = self._kept.drafts, self._kept.owners
-        """Workflows that wait for their start, by id."""
+        self.drafts, self.owners = self._kept.drafts, self._kept.owners
+        """Workflows that wait for their start, by id; and the workflows' ids by those of their stages and tasks."""
         _MADE.add(self)
 
     def __enter__(self) -> Self:
@@ -121,6 +121,11 @@ class RedisWorkflowStore:
     def knowing(workflow_id: str) -> "RedisWorkflowStore | None":
         """Return a store of this process that has a workflow, started or not, if there is one."""
         return next((store for store in _MADE if store.exists(workflow_id)), None)
+
+    @staticmethod
+    def owner_of(entity_id: str) -> str | None:
+        """Return the id of the workflow whose stage or task that is, of those stored or started in this process."""
+        return next((store.owners[entity_id] for store in _MADE if entity_id in store.owners), None)
 
     def publish_to(self, publisher: Publisher) -> None:
         """Send what this store's workflows owe there, from now on."""
@@ -174,7 +179,7 @@ class RedisWorkflowStore:
             KeyError: there is no such stage, or nobody said whose it is.
 
         """
-        owner = workflow_id or self._owners.get(stage_id)
+        owner = workflow_id or self.owners.get(stage_id)
         if owner is None:
             raise KeyError(f"whose stage is {stage_id!r}? It was not stored here: give workflow_id, too")
         return self._held(owner, stage_id)
@@ -240,7 +245,7 @@ class RedisWorkflowStore:
 
     def check_stage(self, stage: StageExecution, expected_phase: str | None = None) -> Workflow:
         """Return the workflow in which `store_stage` may put a stage. Raises as that does."""
-        draft = self.check_draft(self._owners.get(stage.id) or (stage.execution.id if stage.has_execution() else ""))
+        draft = self.check_draft(self.owners.get(stage.id) or (stage.execution.id if stage.has_execution() else ""))
         kept = next((one for one in draft.stages if one.id == stage.id), stage)
         if kept.version != stage.version:
             raise ConcurrencyError(
@@ -351,14 +356,19 @@ class RedisWorkflowStore:
         return self.drafts[workflow_id]
 
     def _note_stages(self, workflow: Workflow) -> None:
-        self._owners.update((stage.id, workflow.id) for stage in workflow.stages)
-        while len(self._owners) > _MOST_STAGES:
-            del self._owners[next(iter(self._owners))]
+        for stage in workflow.stages:
+            self.owners |= dict.fromkeys([stage.id, *(task.id for task in stage.tasks)], workflow.id)
+        while len(self.owners) > _MOST_NOTED:
+            del self.owners[next(iter(self.owners))]
 
     def _known(self, workflow_id: str) -> WorkflowHandle:
         handle = self.client.handle(workflow_id)
         handle.status()
         return handle
+
+    def ids(self) -> Iterator[str]:
+        """Yield the ids of the workflows that were started, newest first."""
+        yield from (workflow_id for workflow_id in self._ids(None) if workflow_id not in self.drafts)
 
     def _ids(self, application: str | None) -> Iterator[str]:
         for draft in list(self.drafts.values()):
