@@ -11,6 +11,7 @@ from typing import Any, Self
 from stabilize_celery.client.client import Client
 from stabilize_celery.client.handle import WorkflowHandle
 from stabilize_celery.client.outcomes import Outcome
+from stabilize_celery.compat.integrity import check_stored
 from stabilize_celery.compat.jumps import declare_jumps
 from stabilize_celery.compat.list_outputs import join_list_outputs
 from stabilize_celery.compat.made import Made
@@ -134,7 +135,13 @@ class RedisWorkflowStore:
     # -- workflows -----------------------------------------------------------------------------------------------------
 
     def store(self, execution: Workflow) -> None:
-        """Keep a workflow until it is started; whether it is sound is looked at then."""
+        """Keep a workflow until it is started; whether it is sound is looked at then.
+
+        Raises:
+            IntegrityError: its id is taken, or two of its stages have one `ref_id`.
+
+        """
+        check_stored(execution, is_known=self.exists(execution.id))
         draft = deepcopy(execution)
         for stage in draft.stages:
             stage.requisite_stage_ref_ids = set(stage.requisite_stage_ref_ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sqlite3
 from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
@@ -137,6 +138,27 @@ def test_a_store_is_asked_by_the_id_of_an_execution(store: SqliteWorkflowStore) 
     assert store.retrieve(workflow.id).canceled_by == "me"
     store.delete(execution_id=workflow.id)
     assert not store.exists(workflow.id)
+
+
+def test_what_is_stored_already_can_not_be_stored_again(store: SqliteWorkflowStore, queue: SqliteQueue) -> None:
+    """Started or not; else its run would not be seen any more."""
+    workflow = one_stage()
+    store.store(workflow)
+    with pytest.raises(sqlite3.IntegrityError, match="is stored already"):
+        store.store(workflow)
+
+    Orchestrator(queue, store).start(workflow)
+    with pytest.raises(sqlite3.IntegrityError, match="is stored already"):
+        store.store(workflow)
+    assert store.retrieve(workflow.id).status is WorkflowStatus.RUNNING
+
+
+def test_stages_of_one_name_can_not_be_stored(store: SqliteWorkflowStore) -> None:
+    workflow = one_stage()
+    workflow.stages.append(one_stage().stages[0])
+
+    with pytest.raises(sqlite3.IntegrityError, match="several stages with the ref_id '1'"):
+        store.store(workflow)
 
 
 def test_a_stage_is_stored_only_where_it_is_in_the_expected_phase(store: SqliteWorkflowStore) -> None:
