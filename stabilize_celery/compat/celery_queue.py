@@ -4,6 +4,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from typing_extensions import override
@@ -33,12 +34,22 @@ class CeleryQueue(Mailbox):
         app_or_url: A Celery app, or a broker's URL. Default: no broker; a `QueueProcessor` must serve it, or workers
             find what is owed a little later by themselves.
         table_name: Accepted; there are no tables.
+        lock_duration: As for a `Mailbox`: of messages that are polled by hand.
+        max_attempts: As for a `Mailbox`.
         connection_string: Upstream's name of a broker's URL.
 
     """
 
-    def __init__(self, app_or_url: Any = None, table_name: str = "", *, connection_string: str = "") -> None:
-        super().__init__()
+    def __init__(
+        self,
+        app_or_url: Any = None,
+        table_name: str = "",
+        lock_duration: timedelta | None = None,
+        max_attempts: int = 10,
+        *,
+        connection_string: str = "",
+    ) -> None:
+        super().__init__(lock_duration, max_attempts)
         del table_name
         self._given = app_or_url if app_or_url is not None else connection_string or None
         self._broker: Publisher | None = None
@@ -150,6 +161,14 @@ class CeleryQueue(Mailbox):
             if not self._ready and wait_s > 0:
                 self._arrived.wait(wait_s)
             return self._ready.popleft() if self._ready else None
+
+    def take_all(self, kind: str) -> list[Outgoing]:
+        """Return all messages of a kind, which are not in the queue any more."""
+        with self._arrived:
+            taken = [message for message in self._ready if message.kind == kind]
+            for message in taken:
+                self._ready.remove(message)
+            return taken
 
     @override
     def size(self) -> int:

@@ -1,6 +1,7 @@
 """What upstream's programs make by a URL, or have one of for a whole process."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from stabilize_celery.compat.celery_queue import CeleryQueue
@@ -21,10 +22,17 @@ def create_repository(connection_string: str, create_tables: bool = False) -> Re
     return kind(connection_string, create_tables)
 
 
-def create_queue(connection_string: str, table_name: str = "queue_messages", **more: Any) -> CeleryQueue:
+def create_queue(
+    connection_string: str,
+    table_name: str = "queue_messages",
+    lock_duration: timedelta | None = None,
+    max_attempts: int = 10,
+    **more: Any,
+) -> CeleryQueue:
     """Return a queue by its URL; `more` is accepted. Raises ConfigurationError."""
+    del more
     kind = PostgresQueue if connection_string.startswith(_POSTGRESQL) else SqliteQueue
-    return kind(connection_string, table_name, **more)
+    return kind(connection_string, table_name, lock_duration, max_attempts)
 
 
 def get_default_registry() -> TaskRegistry:

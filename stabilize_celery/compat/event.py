@@ -17,6 +17,7 @@ __all__ = [
     "create_stage_event",
     "create_task_event",
     "create_workflow_event",
+    "parse_event_type",
 ]
 
 
@@ -40,6 +41,7 @@ class EventType(Enum):
     STAGE_SKIPPED = "stage.skipped"
     STAGE_CANCELED = "stage.canceled"
     STAGE_SUSPENDED = "stage.suspended"
+    STAGE_RESUMED = "stage.resumed"
     TASK_STARTED = "task.started"
     TASK_COMPLETED = "task.completed"
     TASK_FAILED = "task.failed"
@@ -50,6 +52,15 @@ class EventType(Enum):
     OUTPUTS_UPDATED = "outputs.updated"
     JUMP_EXECUTED = "jump.executed"
     CUSTOM = "custom.progress"
+    UNKNOWN = "unknown.event"
+
+
+def parse_event_type(value: str) -> EventType:
+    """Return the type of that name; UNKNOWN where there is none: one event must not keep others from being read."""
+    return EventType(value) if value in _NAMES else EventType.UNKNOWN
+
+
+_NAMES = frozenset(one.value for one in EventType)
 
 
 class EntityType(Enum):
@@ -115,7 +126,7 @@ class Event:
         """Return an event of the known keys in `data`; missing ones have their defaults."""
         known = {one.name: data[one.name] for one in fields(cls) if one.name in data}
         read: dict[str, Callable[[Any], Any]] = {
-            "event_type": EventType,
+            "event_type": parse_event_type,
             "entity_type": EntityType,
             "timestamp": datetime.fromisoformat,
             "metadata": EventMetadata.from_dict,

@@ -28,6 +28,9 @@ __all__ = [
 logger = logging.getLogger("stabilize_celery")
 
 
+_OnError: TypeAlias = Callable[[str, Event, Exception], None]
+
+
 class SubscriptionMode(Enum):
     """Accepted; handlers are called by the thread that handled the message."""
 
@@ -63,20 +66,23 @@ class EventBusStats:
     errors: int = 0
 
 
-_OnError: TypeAlias = Callable[[str, Event, Exception], None]
-
-
 class EventBus:
     """Tells subscribers what happens to the workflows whose messages are handled in this process, each thing once.
 
     Of a workflow they hear everything from its first event on. A handler that raises keeps no other from hearing.
+
+    Args:
+        max_workers: As upstream's; handlers are called by who handled the message.
+        error_handler: As for `on_error`.
+
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_workers: int = 4, error_handler: _OnError | None = None) -> None:
+        del max_workers
         self._subscriptions: dict[str, _Subscription] = {}
         self._feeds: dict[str, tuple[EventFeed, EventReader]] = {}
         self._lock = threading.RLock()
-        self._on_error: list[_OnError] = []
+        self._on_error: list[_OnError] = [] if error_handler is None else [error_handler]
         self._counts = EventBusStats()
         self._is_shut = False
 
@@ -212,7 +218,9 @@ def reset_event_bus() -> None:
     _OF_PROCESS[0] = EventBus()
 
 
-def configure_event_bus(max_workers: int = 4) -> EventBus:
-    """Return the bus of this process. `max_workers`: as upstream's; handlers are called by who handled the message."""
+def configure_event_bus(max_workers: int = 4, error_handler: _OnError | None = None) -> EventBus:
+    """Return the bus of this process, which tells `error_handler` of errors, too. `max_workers`: as upstream's."""
     del max_workers
+    if error_handler is not None:
+        _OF_PROCESS[0].on_error(error_handler)
     return _OF_PROCESS[0]

@@ -8,12 +8,15 @@ from typing import Any
 from stabilize_celery.client.client import Client
 from stabilize_celery.client.events import WorkflowEvent
 from stabilize_celery.compat.event import EntityType, Event, EventMetadata, EventType
+from stabilize_celery.compat.retold import retold
 from stabilize_celery.compat.stream_item import StreamItem
 from stabilize_celery.models.stage import StageExecution
+from stabilize_celery.models.workflow import Workflow
 
 __all__ = ["EventReader"]
 
-_CREATED = "workflow.created"
+_CREATED, _STARTED = "workflow.created", "workflow.started"
+_WITH_OUTPUTS = ("stage.completed", "task.completed")
 _KNOWN = {one.value: one for one in EventType}
 _NEAREST = {
     "stage.failed_continue": EventType.STAGE_FAILED,
@@ -21,6 +24,7 @@ _NEAREST = {
     "task.failed_continue": EventType.TASK_FAILED,
     "task.stopped": EventType.TASK_FAILED,
     "stage.jumped": EventType.JUMP_EXECUTED,
+    "stage.signaled": EventType.STAGE_RESUMED,
 }
 _STATUS = {
     "completed": "SUCCEEDED",
@@ -64,7 +68,7 @@ class EventReader:
     def item(self, event: WorkflowEvent, source: str) -> StreamItem:
         """Return one event, as streams tell it. Raises UnreachableError."""
         item = StreamItem.from_event(event, source, self._workflow_id)
-        about = self._about(item.entity_type, event)
+        about = self._about(item.entity_type, event, has_ended=item.event_type in _WITH_OUTPUTS)
         entity_id = str(about.pop("id", item.entity_id))
         if item.event_type == EventType.CUSTOM.value:
             return replace(item, entity_id=entity_id)
@@ -85,13 +89,22 @@ class EventReader:
             return {}
         return {"end_time": at_ms, "duration_ms": at_ms - self._began.get((entity, entity_id), at_ms)}
 
-    def _about(self, entity: str, event: WorkflowEvent) -> dict[str, Any]:
-        """Return what is known of the workflow, stage or task that an event is about."""
+    def _about(self, entity: str, event: WorkflowEvent, *, has_ended: bool) -> dict[str, Any]:
+        """Return what is known of the workflow, stage or task that an event is about.
+
+        Of what has ended well also the outputs, as they are when they are looked at: those of the whole stage.
+        """
         if not event.ref_id:
-            return self._about_workflow() if event.kind == _CREATED else {}
-        stage = self._stage(event.ref_id)
+            tell = {_CREATED: _created, _STARTED: _started}.get(event.kind)
+            return {} if tell is None else tell(self._client.get(self._workflow_id))
+        stage = self._stage(event.ref_id, has_ended=has_ended)
         if stage is None:
             return {"ref_id": event.ref_id, "name": event.ref_id}
+        known = self._about_stage(entity, event, stage)
+        return {**known, "outputs": dict(stage.outputs)} if has_ended else known
+
+    @staticmethod
+    def _about_stage(entity: str, event: WorkflowEvent, stage: StageExecution) -> dict[str, Any]:
         if entity != "task":
             parent = stage.parent_stage_id
             about = {"parent_stage_id": parent, "is_synthetic": parent is not None, "task_count": len(stage.tasks)}
@@ -101,25 +114,34 @@ class EventReader:
         about = {} if task is None else {"id": task.id, "implementing_class": task.implementing_class}
         return {"ref_id": stage.ref_id, "name": event.data.get("task"), "stage_id": stage.id, **about}
 
-    def _about_workflow(self) -> dict[str, Any]:
-        workflow = self._client.get(self._workflow_id)
-        return {
-            "application": workflow.application,
-            "name": workflow.name,
-            "type": workflow.type.value,
-            "trigger_type": workflow.trigger.type,
-            "stage_count": len(workflow.stages),
-            "initial_stage_count": len(workflow.initial_stages()),
-        }
-
-    def _stage(self, ref_id: str) -> StageExecution | None:
-        if ref_id not in self._stages:
-            workflow = self._client.get(self._workflow_id)
+    def _stage(self, ref_id: str, *, has_ended: bool) -> StageExecution | None:
+        """Return a stage; read anew if it has ended since it was read."""
+        known = self._stages.get(ref_id)
+        if ref_id not in self._stages or (has_ended and known is not None and not known.status.is_complete):
+            workflow = retold(self._client.get(self._workflow_id))
             self._stages = {ref_id: None, **self._stages, **{stage.ref_id: stage for stage in workflow.stages}}
         return self._stages[ref_id]
 
 
+def _created(workflow: Workflow) -> dict[str, Any]:
+    return {
+        "application": workflow.application,
+        "name": workflow.name,
+        "type": workflow.type.value,
+        "trigger_type": workflow.trigger.type,
+        "stage_count": len(workflow.stages),
+        "initial_stage_count": len(workflow.initial_stages()),
+    }
+
+
+def _started(workflow: Workflow) -> dict[str, Any]:
+    first = [stage.id for stage in workflow.initial_stages()]
+    return {"context": dict(workflow.context), "initial_stage_ids": first}
+
+
 def _ending(kind: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    if kind == "stage.signaled":
+        return {"signal_name": data.get("signal")}
     status = _STATUS.get(kind.partition(".")[2])
     if status is None:
         return {}

@@ -7,6 +7,7 @@ names. A PostgreSQL database, which other processes share, is refused without a 
 
 import logging
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 from uuid import NAMESPACE_URL, uuid4, uuid5
@@ -63,9 +64,14 @@ class PostgresWorkflowStore(RedisWorkflowStore):
 class SqliteQueue(CeleryQueue):
     """`CeleryQueue` to the broker that the environment names; without one, messages stay in this process."""
 
-    def __init__(self, connection_string: str = "", table_name: str = "queue_messages", **more: Any) -> None:
-        del more
-        super().__init__(_broker(connection_string), table_name)
+    def __init__(
+        self,
+        connection_string: str = "",
+        table_name: str = "queue_messages",
+        lock_duration: timedelta | None = None,
+        max_attempts: int = 10,
+    ) -> None:
+        super().__init__(_broker(connection_string), table_name, lock_duration, max_attempts)
 
 
 class PostgresQueue(CeleryQueue):
@@ -76,9 +82,17 @@ class PostgresQueue(CeleryQueue):
 
     """
 
-    def __init__(self, connection_string: str = "", table_name: str = "queue_messages", **more: Any) -> None:
+    def __init__(
+        self,
+        connection_string: str = "",
+        table_name: str = "queue_messages",
+        lock_duration: timedelta | None = None,
+        max_attempts: int = 10,
+        **more: Any,
+    ) -> None:
         del more
-        super().__init__(_broker(connection_string) or _server(connection_string, "PostgresQueue"), table_name)
+        broker = _broker(connection_string) or _server(connection_string, "PostgresQueue")
+        super().__init__(broker, table_name, lock_duration, max_attempts)
 
 
 class _NoConnection:

@@ -22,6 +22,7 @@ _VARIABLES: Mapping[str, str] = {
     "error_handling_backoff_factor": "STABILIZE_ERROR_BACKOFF_FACTOR",
     "error_handling_jitter": "STABILIZE_ERROR_JITTER",
     "max_stage_wait_retries": "STABILIZE_MAX_STAGE_WAIT_RETRIES",
+    "signal_buffer_max": "STABILIZE_SIGNAL_BUFFER_MAX",
     "default_task_timeout_seconds": "STABILIZE_DEFAULT_TASK_TIMEOUT_S",
     "task_backoff_min_delay_ms": "STABILIZE_TASK_BACKOFF_MIN_MS",
     "task_backoff_max_delay_ms": "STABILIZE_TASK_BACKOFF_MAX_MS",
@@ -61,6 +62,7 @@ class HandlerConfig:
     error_handling_backoff_factor: float = 2.0
     error_handling_jitter: float = 0.3
     max_stage_wait_retries: int = 240
+    signal_buffer_max: int = 1000
     default_task_timeout_seconds: float = 14_400.0
     task_backoff_min_delay_ms: int = 1000
     task_backoff_max_delay_ms: int = 60_000

@@ -1,20 +1,24 @@
 """Event sourcing under upstream's names: accepted, because the history of every workflow is kept anyway."""
 
+import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from stabilize_celery.compat.event import EntityType, Event, EventType
 from stabilize_celery.compat.event_reader import EventReader
+from stabilize_celery.compat.store import RedisWorkflowStore
 from stabilize_celery.compat.streams import client_of
+from stabilize_celery.errors import ConfigurationError
 
 __all__ = ["EventQuery", "PostgresEventStore", "RedisEventStore", "SqliteEventStore", "configure_event_sourcing"]
 
 
 @dataclass
 class EventQuery:
-    """Which events, in which order. `workflow_id` names whose; both ends of a range belong to it.
+    """Which events, in which order. Without a `workflow_id`, of all workflows; both ends of a range belong to it.
 
     `entity_id`: of a workflow, a stage or a task; or a stage's `ref_id`.
     """
@@ -66,33 +70,49 @@ class RedisEventStore:
         return [event for event in self._history(workflow_id) if event.sequence > from_sequence]
 
     def get_events_for_entity(self, entity_type: EntityType, entity_id: str, from_version: int = 0) -> list[Event]:
-        """Return what has happened to a workflow, or of what was appended here to a stage or task.
+        """Return what has happened to a workflow, a stage or a task.
 
         Raises:
             WorkflowNotFoundError: there is no such workflow.
-            ValueError: it is a stage or task, and nothing about it was appended here: nobody said whose it is.
+            ValueError: it is a stage or task, and nobody said whose: it was neither stored nor started in this process,
+                and nothing about it was appended here.
 
         """
-        if entity_type is EntityType.WORKFLOW:
-            return [event for event in self._history(entity_id) if event.entity_type is entity_type]
         query = EventQuery(entity_type, entity_id)
         found = [event for event in self._appended if query.wants(event) and event.version >= from_version]
-        if not found:
+        if found:
+            return found
+        owner = entity_id if entity_type is EntityType.WORKFLOW else RedisWorkflowStore.owner_of(entity_id)
+        if owner is None:
             raise ValueError(
                 f"whose {entity_type.value} is {entity_id!r}? Histories are kept by workflow: use "
                 "get_events(EventQuery(entity_type, ref_id, workflow_id))"
             )
-        return found
+        return [event for event in self._history(owner) if query.wants(event)]
 
     def get_events(self, query: EventQuery) -> Iterator[Event]:
-        """Yield events of a workflow. Raises WorkflowNotFoundError.
+        """Yield events of a workflow, or of all.
 
-        Without a `workflow_id` they are those that were appended here.
+        Without a `workflow_id` they are those that were appended here; if there are none, those of all workflows.
+
+        Raises:
+            WorkflowNotFoundError: there is no such workflow.
+            ConfigurationError: as `get_events_since`.
+
         """
-        source = self._appended if query.workflow_id is None else self._history(query.workflow_id)
+        source = self._all() if query.workflow_id is None else self._history(query.workflow_id)
         found = [event for event in source if query.wants(event)]
         found.sort(key=lambda event: getattr(event, query.order_by), reverse=not query.ascending)
         yield from found[query.offset : query.offset + query.limit]
+
+    def count_events(self, query: EventQuery | None = None) -> int:
+        """Return how many events those of a query are, or all. Raises as `get_events`."""
+        asked = EventQuery() if query is None else query
+        return sum(1 for _ in self.get_events(replace(asked, offset=0, limit=sys.maxsize)))
+
+    def get_event_by_id(self, event_id: str) -> Event | None:
+        """Return one event, if there is one of that id. Reads all histories. Raises as `get_events_since`."""
+        return next((event for event in self._all() if event.event_id == event_id), None)
 
     def append(self, event: Event, connection: Any = None) -> Event:
         """Keep an event in this object and return it with its sequence number. `connection`: as upstream's.
@@ -109,15 +129,31 @@ class RedisEventStore:
         return [self.append(event, connection) for event in events]
 
     def get_events_since(self, sequence: int, limit: int = 1000) -> list[Event]:
-        """Return what was appended here behind a sequence number."""
-        return [event for event in self._appended if event.sequence > sequence][:limit]
+        """Return what was appended here behind a sequence number; if nothing was, what has happened to all workflows.
+
+        Raises:
+            ConfigurationError: nothing was appended, and no store in this process says which workflows there are.
+
+        """
+        return [event for event in self._all() if event.sequence > sequence][:limit]
 
     def get_current_sequence(self) -> int:
-        """Return the sequence number of what was appended here last."""
-        return len(self._appended)
+        """Return the number of the event behind which nothing has happened yet; raises as `get_events_since`."""
+        return len(self._all()) if self._appended or RedisWorkflowStore.newest() else 0
 
     def close(self) -> None:
         """Do nothing: it keeps no connection."""
+
+    def _all(self) -> list[Event]:
+        """Return what was appended here; else all histories, as one: numbered in the order of their times."""
+        if self._appended:
+            return self._appended
+        store = RedisWorkflowStore.newest()
+        if store is None:
+            raise ConfigurationError("events of which workflow? No store in this process says which ones there are")
+        found = [event for workflow_id in store.ids() for event in self._history(workflow_id)]
+        found.sort(key=attrgetter("timestamp"))
+        return [event.with_sequence(number) for number, event in enumerate(found, 1)]
 
     def _history(self, workflow_id: str) -> list[Event]:
         own = [event for event in self._appended if event.workflow_id == workflow_id]
@@ -128,10 +164,13 @@ class RedisEventStore:
 
 
 class SqliteEventStore(RedisEventStore):
-    """`RedisEventStore`."""
+    """`RedisEventStore`. `create_tables`: as upstream's; there are none."""
+
+    def __init__(self, connection_string: str = "", create_tables: bool = True) -> None:
+        super().__init__(connection_string, create_tables=create_tables)
 
 
-class PostgresEventStore(RedisEventStore):
+class PostgresEventStore(SqliteEventStore):
     """`RedisEventStore`."""
 
 

@@ -4,23 +4,22 @@ They read in a stage's context how often it was jumped to or from (`_jump_count`
 refused (`jump_error`).
 """
 
-import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from stabilize_celery.compat.jumpers import may_jump
 from stabilize_celery.models.stage import JoinType, StageExecution
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.tasks.registry import TaskRegistry
-from stabilize_celery.tasks.variants import CallableTask
 
 __all__ = ["declare_jumps", "jumps_behind", "jumps_with", "tell_jumps"]
 
-_JUMP, _LIMIT, _COUNT, _HISTORY = "jump_to", "_max_jumps", "_jump_count", "_jump_history"
+_LIMIT, _COUNT, _HISTORY = "_max_jumps", "_jump_count", "_jump_history"
 _LIMIT_OF_A_STAGE = 10
 
 
 def declare_jumps(workflow: Workflow, registries: Iterable[TaskRegistry]) -> None:
-    """Let each stage jump anywhere that declares nothing, and has a task whose code names `jump_to`.
+    """Let each stage jump anywhere that declares nothing, and has a task whose code may jump.
 
     One that joins branches starts again when none of them can come any more: the jump may have gone back into one only,
     and the others don't come twice.
@@ -30,7 +29,9 @@ def declare_jumps(workflow: Workflow, registries: Iterable[TaskRegistry]) -> Non
     """
     known = list(registries)
     top = [stage for stage in workflow.stages if stage.parent_stage_id is None and stage.mi_config is None]
-    jumpers = [stage for stage in top if not stage.jump_targets and _may_jump(stage, known)]
+    may = {name: _may_jump(name, known) for name in {task.implementing_class for stage in top for task in stage.tasks}}
+    undeclared = (stage for stage in top if not stage.jump_targets)
+    jumpers = [stage for stage in undeclared if any(may[task.implementing_class] for task in stage.tasks)]
     for stage in jumpers:
         stage.jump_targets = [other.ref_id for other in top]
         if stage.join_type is JoinType.AND and len(stage.requisite_stage_ref_ids) > 1:
@@ -57,7 +58,6 @@ def jumps_behind(context: Mapping[str, Any], ref_id: str) -> dict[str, Any]:
 
 def tell_jumps(workflow: Workflow) -> None:
     """Say in each stage's context what became of its jumps."""
-    names = {stage.ref_id for stage in workflow.stages}
     for stage in workflow.stages:
         told = {name: stage.outputs[name] for name in (_COUNT, _HISTORY) if name in stage.outputs}
         stage.outputs = {name: value for name, value in stage.outputs.items() if name not in told}
@@ -66,11 +66,16 @@ def tell_jumps(workflow: Workflow) -> None:
         if stage.status.is_halt and history and history[-1]["from_stage"] == stage.ref_id:
             target, count = history[-1]["to_stage"], len(history) - 1
             stage.context |= {_COUNT: count, _HISTORY: history[:-1]}
-            stage.context["jump_error"] = (
-                f"Max jump count exceeded: {count}/{_limit(stage, workflow)}"
-                if target in names
-                else f"Target stage not found: {target}"
-            )
+            stage.context["jump_error"] = _refusal(stage, workflow, target, count)
+
+
+def _refusal(stage: StageExecution, workflow: Workflow, target: str, count: int) -> str:
+    """Return why a stage that has failed at a jump could not make it."""
+    if target not in {one.ref_id for one in workflow.stages}:
+        return f"Target stage not found: {target}"
+    if target not in stage.jump_targets:
+        return f"Jump to {target!r} is not declared: add it to the jump_targets of stage {stage.ref_id!r}"
+    return f"Max jump count exceeded: {count}/{_limit(stage, workflow)}"
 
 
 def _limit(stage: StageExecution, workflow: Workflow) -> int:
@@ -78,18 +83,7 @@ def _limit(stage: StageExecution, workflow: Workflow) -> int:
     return next((limit for limit in limits if isinstance(limit, int)), _LIMIT_OF_A_STAGE)
 
 
-def _may_jump(stage: StageExecution, registries: Iterable[TaskRegistry]) -> bool:
-    return any(_JUMP in _source(task.implementing_class, registries) for task in stage.tasks)
-
-
-def _source(task_type: str, registries: Iterable[TaskRegistry]) -> str:
-    """Return the code of a task type; nothing where it can't be read, or is known only to other workers."""
+def _may_jump(task_type: str, registries: Iterable[TaskRegistry]) -> bool:
+    """Return whether tasks of a type may; of one that only other workers know, nothing can be told."""
     known = next((one for one in registries if one.has(task_type)), None)
-    if known is None:
-        return ""
-    task = known.get(task_type)
-    code = task.func if isinstance(task, CallableTask) else type(task)
-    try:
-        return inspect.getsource(code)
-    except (OSError, TypeError):
-        return ""
+    return known is not None and may_jump(known.get(task_type))

@@ -15,8 +15,6 @@ __all__ = ["Delay", "Mailbox", "seconds_of"]
 
 Delay = timedelta | float | None
 """How much later; a number is seconds."""
-_LOCK_S = 60.0
-"""How long nobody else gets a message that was polled and not acknowledged (s)."""
 
 
 @dataclass(slots=True)
@@ -40,9 +38,17 @@ class _Dead:
 
 
 class Mailbox:
-    """A queue of messages with delays, locks and dead letters. Thread-safe; ends with this process."""
+    """A queue of messages with delays, locks and dead letters. Thread-safe; ends with this process.
 
-    def __init__(self) -> None:
+    Args:
+        lock_duration: How long nobody else gets a message that was polled and not acknowledged; default: a minute.
+        max_attempts: How often a message is polled before `check_and_move_expired` puts it aside (count).
+
+    """
+
+    def __init__(self, lock_duration: timedelta | None = None, max_attempts: int = 10) -> None:
+        self.lock_duration = timedelta(minutes=1) if lock_duration is None else lock_duration
+        self.max_attempts = max_attempts
         self._clock_s = time.monotonic
         self._guard = threading.RLock()
         self._numbers = count(1)
@@ -53,17 +59,21 @@ class Mailbox:
     def keep(self, message: ControlMessage, delay: Delay = None) -> None:
         """Keep a message; it can be polled after the delay."""
         with self._guard:
-            self._keep(next(self._numbers), message, seconds_of(delay))
+            allowed = replace(message, max_attempts=self.max_attempts)
+            self._keep(next(self._numbers), allowed, seconds_of(delay))
 
     def poll_one(self) -> ControlMessage | None:
-        """Return the message that is due first, and keep it from others until it is acknowledged, or a minute long."""
+        """Return the message that is due first, and keep it from others until it is acknowledged, or a while long.
+
+        One that was polled as often as it may is not polled any more.
+        """
         with self._guard:
             while self._order and self._order[0][0] <= self._clock_s():
                 due_s, number = heapq.heappop(self._order)
                 kept = self._kept.get(number)
-                if kept is not None and kept.due_s == due_s:
+                if kept is not None and kept.due_s == due_s and kept.message.attempts < kept.message.max_attempts:
                     polled = replace(kept.message, message_id=str(number), attempts=kept.message.attempts + 1)
-                    self._keep(number, polled, _LOCK_S)
+                    self._keep(number, polled, seconds_of(self.lock_duration))
                     return polled
             return None
 
@@ -118,11 +128,12 @@ class Mailbox:
             return any(getattr(kept.message, "task_id", None) == task_id for kept in self._kept.values())
 
     def extend_lock(self, message: ControlMessage, duration: timedelta | None = None) -> bool:
-        """Keep a message that was polled from others for longer; default: a minute. False: it is acknowledged."""
+        """Keep a message that was polled from others for longer; default: as at first. False: it is acknowledged."""
         with self._guard:
             number = _number_of(message.message_id)
             if number in self._kept:
-                self._keep(number, self._kept[number].message, _LOCK_S if duration is None else seconds_of(duration))
+                lock_s = seconds_of(self.lock_duration if duration is None else duration)
+                self._keep(number, self._kept[number].message, lock_s)
             return number in self._kept
 
     def clear(self) -> None:
@@ -133,13 +144,13 @@ class Mailbox:
 
     # -- dead letters --------------------------------------------------------------------------------------------------
 
-    def move_to_dlq(self, msg_id: int | str | None, error: str = "") -> bool:
+    def move_to_dlq(self, message_id: int | str | None, error: str | None = None) -> bool:
         """Put a message aside. False: there is none of that number."""
         with self._guard:
-            kept = self._kept.pop(_number_of(msg_id), None)
+            kept = self._kept.pop(_number_of(message_id), None)
             if kept is not None:
                 place = next(self._numbers)
-                self._dead[place] = _Dead(place, kept.message, error, datetime.now(UTC))
+                self._dead[place] = _Dead(place, kept.message, error or "", datetime.now(UTC))
             return kept is not None
 
     def check_and_move_expired(self) -> int:

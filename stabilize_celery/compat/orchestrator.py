@@ -6,6 +6,7 @@ from stabilize_celery.client.handle import WorkflowHandle
 from stabilize_celery.client.outcomes import Outcome
 from stabilize_celery.compat.celery_queue import CeleryQueue
 from stabilize_celery.compat.control import SignalStage
+from stabilize_celery.compat.former_tasks import APPROVE_SIGNAL, REJECT_SIGNAL
 from stabilize_celery.compat.store import RedisWorkflowStore, stage_of
 from stabilize_celery.models.workflow import Workflow
 
@@ -39,45 +40,47 @@ class Orchestrator:
         """Where workflows are kept."""
         return self.queue.store
 
-    def start(self, workflow: Workflow) -> WorkflowHandle:
-        """Start a workflow, stored before or not. Raises InvalidWorkflowError.
+    def start(self, execution: Workflow, handler_config: Any = None) -> WorkflowHandle:
+        """Start a workflow, stored before or not. `handler_config`: as upstream's. Raises InvalidWorkflowError.
 
         Where nobody said which store that is, it is the one of this process in which the workflow was stored.
         """
+        del handler_config
         if not self.queue.is_bound:
-            self.queue.serve(RedisWorkflowStore.holding(workflow.id))
-        return self.store.start(workflow)
+            self.queue.serve(RedisWorkflowStore.holding(execution.id))
+        return self.store.start(execution)
 
-    def cancel(self, workflow: Workflow | str, user: str = "", reason: str = "") -> Outcome:
+    def cancel(self, execution: Workflow | str, user: str = "", reason: str = "") -> Outcome:
         """End a workflow CANCELED."""
-        return self.store.cancel(workflow if isinstance(workflow, str) else workflow.id, user, reason)
+        return self.store.cancel(execution if isinstance(execution, str) else execution.id, user, reason)
 
-    def restart(self, workflow: Workflow | str, stage_id: str) -> Outcome:
+    def restart(self, execution: Workflow | str, stage_id: str) -> Outcome:
         """Run a stage (its id or `ref_id`) of an ended workflow, and what follows it, again."""
-        handle = self.store.handle(workflow)
+        handle = self.store.handle(execution)
         return handle.restart(stage_of(handle.get(), stage_id).ref_id)
 
-    def unpause(self, workflow: Workflow | str) -> Outcome:
+    def unpause(self, execution: Workflow | str) -> Outcome:
         """Let a paused workflow go on."""
-        return self.store.handle(workflow).resume()
+        return self.store.handle(execution).resume()
 
-    def get_execution(self, workflow_id: str) -> Workflow:
+    def get_execution(self, execution_id: str) -> Workflow:
         """Return a workflow as it is now. Raises WorkflowNotFoundError."""
-        return self.store.retrieve(workflow_id)
+        return self.store.retrieve(execution_id)
 
 
-def send_signal(
+def send_signal(  # noqa: PLR0913 - as upstream's
     queue: CeleryQueue,
     execution_id: str,
     stage_id: str,
-    name: str,
-    data: dict[str, Any] | None = None,
+    signal_name: str,
+    signal_data: dict[str, Any] | None = None,
     *,
+    execution_type: str = "PIPELINE",
     persistent: bool = True,
     store: RedisWorkflowStore | None = None,
     user: str = "",
 ) -> Outcome:
-    """Wake a task of a stage (its id or `ref_id`) that waits for the signal `name`; kept if none does yet.
+    """Wake a task of a stage (its id or `ref_id`) that waits for the signal of that name; kept if none does yet.
 
     Raises:
         WorkflowNotFoundError: there is no such workflow.
@@ -85,10 +88,11 @@ def send_signal(
 
     """
     message = SignalStage(
+        execution_type=execution_type,
         execution_id=execution_id,
         stage_id=stage_id,
-        signal_name=name,
-        signal_data=data or {},
+        signal_name=signal_name,
+        signal_data=signal_data or {},
         persistent=persistent,
         user=user,
     )
@@ -99,11 +103,11 @@ def approve(
     queue: CeleryQueue, execution_id: str, stage_id: str, data: dict[str, Any] | None = None, **more: Any
 ) -> Outcome:
     """Wake an `ApprovalTask` with `approve`; `more` as for `send_signal`."""
-    return send_signal(queue, execution_id, stage_id, more.pop("name", "approve"), data, **more)
+    return send_signal(queue, execution_id, stage_id, more.pop("name", APPROVE_SIGNAL), data, **more)
 
 
 def reject(
     queue: CeleryQueue, execution_id: str, stage_id: str, data: dict[str, Any] | None = None, **more: Any
 ) -> Outcome:
     """Wake an `ApprovalTask` with `reject`, which fails it; `more` as for `send_signal`."""
-    return send_signal(queue, execution_id, stage_id, more.pop("name", "reject"), data, **more)
+    return send_signal(queue, execution_id, stage_id, more.pop("name", REJECT_SIGNAL), data, **more)

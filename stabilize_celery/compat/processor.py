@@ -19,7 +19,7 @@ from stabilize_celery.compat.handler_config import HandlerConfig, get_handler_co
 from stabilize_celery.compat.recovery import RecoveryResult, WorkflowRecovery
 from stabilize_celery.compat.store import RedisWorkflowStore
 from stabilize_celery.errors import UnreachableError
-from stabilize_celery.models.messages import MESSAGE_TYPES
+from stabilize_celery.models.messages import MESSAGE_TYPES, TimeOut
 from stabilize_celery.models.redaction import Redaction
 from stabilize_celery.runtime.keeper import Keeper
 from stabilize_celery.runtime.leases import Leases
@@ -68,8 +68,8 @@ class QueueProcessorConfig:
     dlq_check_interval_seconds: float = 30.0
     retention_sweep_interval_seconds: float = 0.0
     processed_messages_max_age_hours: float = 24.0
-    retention_batch_size: int = 0
-    retention_max_rows_per_sweep: int = 0
+    retention_batch_size: int = 10_000
+    retention_max_rows_per_sweep: int = 200_000
     shutdown_timeout_seconds: float = 60.0
     recover_on_start: bool = False
     recovery_interval_seconds: float = 0.0
@@ -77,9 +77,9 @@ class QueueProcessorConfig:
     recovery_max_age_hours: float = 24.0
 
     @classmethod
-    def from_handler_config(cls, config: HandlerConfig | None = None) -> Self:
+    def from_handler_config(cls, handler_config: HandlerConfig | None = None) -> Self:
         """Return the part of a `HandlerConfig` (default: the environment's) that is about a processor."""
-        chosen = config or get_handler_config()
+        chosen = handler_config or get_handler_config()
         return cls(
             poll_frequency_ms=chosen.poll_frequency_ms,
             max_workers=chosen.max_workers,
@@ -94,7 +94,10 @@ class QueueProcessor:
         queue: Whose messages it takes; they stay in this process from now on, until `close`.
         config: `max_workers` (in the background) and `shutdown_timeout_seconds` have an effect.
         store: Where workflows are kept; default: the store that the queue serves, or that of a registered handler.
+        handler_config: Where `config` comes from if that is not given; default: the environment.
         task_registry: The task types it knows; default: those of a registered handler.
+        bulkhead_manager: As upstream's; without an effect.
+        circuit_factory: As upstream's; without an effect.
 
     """
 
@@ -103,9 +106,13 @@ class QueueProcessor:
         queue: CeleryQueue,
         config: QueueProcessorConfig | None = None,
         store: RedisWorkflowStore | None = None,
+        handler_config: HandlerConfig | None = None,
         task_registry: TaskRegistry | None = None,
+        bulkhead_manager: Any = None,
+        circuit_factory: Any = None,
     ) -> None:
-        self.queue, self.config = queue, config or QueueProcessorConfig()
+        del bulkhead_manager, circuit_factory
+        self.queue, self.config = queue, config or QueueProcessorConfig.from_handler_config(handler_config)
         self._name = f"in-process-{uuid4().hex[:8]}"
         self._registry = task_registry
         self._made: _Engine | None = None
@@ -221,11 +228,15 @@ class QueueProcessor:
         """Take no more messages; what is being handled goes on to its end."""
         self._stopping.set()
 
-    def stop(self, wait: bool = True, timeout: float | None = None) -> None:
-        """Take no more messages; with `wait`, return when what is being handled has ended, or after `timeout` (s)."""
+    def stop(self, wait: bool = True, timeout: float | None = None) -> int:
+        """Take no more messages; with `wait`, return when what is being handled has ended, or after `timeout` (s).
+
+        Returns how many messages are being handled still.
+        """
         self.request_stop()
         if wait and self._thread is not None:
             self._thread.join(self.config.shutdown_timeout_seconds if timeout is None else timeout)
+        return self.active_count
 
     def close(self) -> None:
         """Stop, and let messages go to the broker again."""
@@ -262,14 +273,14 @@ class QueueProcessor:
         """What test-suites find the task types by."""
         return {"RunTask": handlers.RunTaskHandler(self.queue, self.store, self.task_registry)}
 
-    def register_handler_func(self, message_type: Any, function: Any) -> None:
+    def register_handler_func(self, message_type: Any, handler_func: Any) -> None:
         """Refuse.
 
         Raises:
             TypeError: always: a function in place of the engine's handling would never be called.
 
         """
-        kind, code = (getattr(one, "__name__", repr(one)) for one in (message_type, function))
+        kind, code = (getattr(one, "__name__", repr(one)) for one in (message_type, handler_func))
         raise TypeError(f"{kind}: {code} can't take the engine's place; change what tasks do, or follow the events")
 
     def _run(self) -> None:
@@ -295,8 +306,16 @@ class QueueProcessor:
                 message = self.queue.take() if len(self._busy) < at_once else None
         if not self._busy:
             return applied
+        applied += self._end_what_takes_too_long() if len(self._busy) >= at_once else 0
         done, _ = wait(self._busy, _LOOK_S, FIRST_COMPLETED)
         return applied + self._collect(done)
+
+    def _end_what_takes_too_long(self) -> int:
+        """Handle deadlines beside the tasks that keep all threads busy, and are what they are about."""
+        over = self.queue.take_all(TimeOut.__name__)
+        for message in over:
+            self._handle(message)
+        return len(over)
 
     def _collect(self, done: set[Future[None]]) -> int:
         for future in done:

@@ -61,6 +61,10 @@ class Projection(ABC):
     def apply(self, event: Event) -> None:
         """Take an event in."""
 
+    def handles_event_type(self, event: Event) -> bool:  # noqa: ARG002 -- a hook
+        """Return whether events like this one are for it. Default: all are."""
+        return True
+
     @abstractmethod
     def get_state(self) -> Any:
         """Return the view."""

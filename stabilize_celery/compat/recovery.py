@@ -32,10 +32,18 @@ class WorkflowRecovery:
         store: Where workflows are kept.
         queue: Where messages go.
         max_recovery_age_hours: Accepted; nothing is too old.
+        batch_size: Accepted.
 
     """
 
-    def __init__(self, store: RedisWorkflowStore, queue: CeleryQueue, max_recovery_age_hours: float = 24.0) -> None:
+    def __init__(
+        self,
+        store: RedisWorkflowStore,
+        queue: CeleryQueue,
+        max_recovery_age_hours: float = 24.0,
+        batch_size: int = 100,
+    ) -> None:
+        del batch_size
         self.store, self.queue, self.max_recovery_age_hours = store, queue, max_recovery_age_hours
 
     def recover_pending_workflows(self, application: str | None = None) -> list[RecoveryResult]:

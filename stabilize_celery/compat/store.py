@@ -11,6 +11,7 @@ from typing import Any, Self
 from stabilize_celery.client.client import Client
 from stabilize_celery.client.handle import WorkflowHandle
 from stabilize_celery.client.outcomes import Outcome
+from stabilize_celery.compat.integrity import check_stored
 from stabilize_celery.compat.jumps import declare_jumps
 from stabilize_celery.compat.list_outputs import join_list_outputs
 from stabilize_celery.compat.made import Made
@@ -31,8 +32,8 @@ __all__ = ["RedisWorkflowStore", "create_store", "forget_memory", "stage_of"]
 
 _PAGE = 200
 _END = 1 << 62
-_MOST_STAGES = 100_000
-"""Of so many stages it is remembered whose they are (count)."""
+_MOST_NOTED = 200_000
+"""Of so many stages and tasks it is remembered whose they are (count)."""
 
 
 _NOT_STARTED = Outcome(False, "it has not been started")
@@ -45,7 +46,7 @@ class _Kept:
         self.store = store
         self.drafts: dict[str, Workflow] = {}
         self.owners: dict[str, str] = {}
-        """Stage id to workflow id, of the newest that were stored or started here."""
+        """Id of a stage or task to workflow id, of the newest that were stored or started here."""
 
 
 _NAMED: dict[str, _Kept] = {}
@@ -90,8 +91,8 @@ class RedisWorkflowStore:
         )
         self.task_registry: registry.TaskRegistry | None = None
         """The task types of the processor in this process, if there is one yet."""
-        self.drafts, self._owners = self._kept.drafts, self._kept.owners
-        """Workflows that wait for their start, by id."""
+        self.drafts, self.owners = self._kept.drafts, self._kept.owners
+        """Workflows that wait for their start, by id; and the workflows' ids by those of their stages and tasks."""
         _MADE.add(self)
 
     def __enter__(self) -> Self:
@@ -122,19 +123,30 @@ class RedisWorkflowStore:
         """Return a store of this process that has a workflow, started or not, if there is one."""
         return next((store for store in _MADE if store.exists(workflow_id)), None)
 
+    @staticmethod
+    def owner_of(entity_id: str) -> str | None:
+        """Return the id of the workflow whose stage or task that is, of those stored or started in this process."""
+        return next((store.owners[entity_id] for store in _MADE if entity_id in store.owners), None)
+
     def publish_to(self, publisher: Publisher) -> None:
         """Send what this store's workflows owe there, from now on."""
         self._relay.publisher = publisher
 
     # -- workflows -----------------------------------------------------------------------------------------------------
 
-    def store(self, workflow: Workflow) -> None:
-        """Keep a workflow until it is started; whether it is sound is looked at then."""
-        draft = deepcopy(workflow)
+    def store(self, execution: Workflow) -> None:
+        """Keep a workflow until it is started; whether it is sound is looked at then.
+
+        Raises:
+            IntegrityError: its id is taken, or two of its stages have one `ref_id`.
+
+        """
+        check_stored(execution, is_known=self.exists(execution.id))
+        draft = deepcopy(execution)
         for stage in draft.stages:
             stage.requisite_stage_ref_ids = set(stage.requisite_stage_ref_ids)
-        self.drafts[workflow.id] = draft
-        self._note_stages(workflow)
+        self.drafts[execution.id] = draft
+        self._note_stages(execution)
 
     def start(self, workflow: Workflow | str) -> WorkflowHandle:
         """Start a workflow, stored or not, once.
@@ -161,10 +173,10 @@ class RedisWorkflowStore:
         self.drafts.pop(workflow_id, None)
         return handle
 
-    def retrieve(self, workflow_id: str) -> Workflow:
+    def retrieve(self, execution_id: str) -> Workflow:
         """Return a workflow as it is now. Raises WorkflowNotFoundError."""
-        draft = self.drafts.get(workflow_id)
-        return retold(self.client.get(workflow_id)) if draft is None else deepcopy(draft)
+        draft = self.drafts.get(execution_id)
+        return retold(self.client.get(execution_id)) if draft is None else deepcopy(draft)
 
     def retrieve_stage(self, stage_id: str, workflow_id: str | None = None) -> StageExecution:
         """Return a stage by its id, of a workflow that was stored or started here; of any other one by both ids.
@@ -174,7 +186,7 @@ class RedisWorkflowStore:
             KeyError: there is no such stage, or nobody said whose it is.
 
         """
-        owner = workflow_id or self._owners.get(stage_id)
+        owner = workflow_id or self.owners.get(stage_id)
         if owner is None:
             raise KeyError(f"whose stage is {stage_id!r}? It was not stored here: give workflow_id, too")
         return self._held(owner, stage_id)
@@ -201,46 +213,53 @@ class RedisWorkflowStore:
         """Return how many workflows of an application there are."""
         return sum(1 for _ in self._ids(application))
 
-    def retrieve_execution_summary(self, workflow_id: str) -> Workflow:
+    def retrieve_execution_summary(self, execution_id: str) -> Workflow:
         """Return a workflow as it is now; here that costs no more than `retrieve`. Raises WorkflowNotFoundError."""
-        return self.retrieve(workflow_id)
+        return self.retrieve(execution_id)
 
-    def get_upstream_stages(self, workflow_id: str, ref_id: str) -> list[StageExecution]:
+    def get_upstream_stages(self, execution_id: str, stage_ref_id: str) -> list[StageExecution]:
         """Return the stages that a stage requires. Raises WorkflowNotFoundError, KeyError."""
-        return self._held(workflow_id, ref_id).upstream_stages()
+        return self._held(execution_id, stage_ref_id).upstream_stages()
 
-    def get_downstream_stages(self, workflow_id: str, ref_id: str) -> list[StageExecution]:
+    def get_downstream_stages(self, execution_id: str, stage_ref_id: str) -> list[StageExecution]:
         """Return the stages that require a stage. Raises WorkflowNotFoundError, KeyError."""
-        return self._held(workflow_id, ref_id).downstream_stages()
+        return self._held(execution_id, stage_ref_id).downstream_stages()
 
-    def get_synthetic_stages(self, workflow_id: str, parent_stage_id: str) -> list[StageExecution]:
+    def get_synthetic_stages(self, execution_id: str, parent_stage_id: str) -> list[StageExecution]:
         """Return the before and after stages of a stage. Raises WorkflowNotFoundError, KeyError."""
-        return self._held(workflow_id, parent_stage_id).synthetic_stages()
+        return self._held(execution_id, parent_stage_id).synthetic_stages()
 
     # -- what is not started may be changed ----------------------------------------------------------------------------
 
-    def store_stage(self, stage: StageExecution, **more: Any) -> None:
-        """Put a stage in the place of the one with its id. `more`: as upstream's; without an effect.
+    def store_stage(self, stage: StageExecution, expected_phase: str | None = None, connection: Any = None) -> None:
+        """Put a stage in the place of the one with its id. `connection`: as upstream's.
+
+        Args:
+            stage: What is put there.
+            expected_phase: The status that the one there must have, if that matters.
+            connection: As upstream's; without an effect.
 
         Raises:
             ValueError: its workflow has been started: what its stages are is the engine's from then on.
-            ConcurrencyError: another one has been put there since this one was read.
+            ConcurrencyError: another one has been put there since this one was read, or its status is another one.
 
         """
-        del more
-        draft = self.check_stage(stage)
+        del connection
+        draft = self.check_stage(stage, expected_phase)
         stage.version += 1
         draft.stages[:] = [deepcopy(stage) if one.id == stage.id else one for one in draft.stages]
         _attach(draft)
 
-    def check_stage(self, stage: StageExecution) -> Workflow:
+    def check_stage(self, stage: StageExecution, expected_phase: str | None = None) -> Workflow:
         """Return the workflow in which `store_stage` may put a stage. Raises as that does."""
-        draft = self.check_draft(self._owners.get(stage.id) or (stage.execution.id if stage.has_execution() else ""))
+        draft = self.check_draft(self.owners.get(stage.id) or (stage.execution.id if stage.has_execution() else ""))
         kept = next((one for one in draft.stages if one.id == stage.id), stage)
         if kept.version != stage.version:
             raise ConcurrencyError(
                 f"stage {stage.ref_id!r}: version {stage.version} was read, and {kept.version} is stored: read it again"
             )
+        if expected_phase not in (None, kept.status.name):
+            raise ConcurrencyError(f"stage {stage.ref_id!r} is {kept.status.name} by now, not {expected_phase}")
         return draft
 
     def transaction(self, queue: Any = None) -> AbstractContextManager[StoreTransaction]:
@@ -253,28 +272,28 @@ class RedisWorkflowStore:
         draft.add_stage(deepcopy(stage))
         self._note_stages(draft)
 
-    def remove_stage(self, workflow: Workflow, stage_id: str) -> None:
+    def remove_stage(self, execution: Workflow, stage_id: str) -> None:
         """Take a stage away. Raises ValueError: the workflow has been started."""
-        self.check_draft(workflow.id).remove_stage(stage_id)
+        self.check_draft(execution.id).remove_stage(stage_id)
 
-    def update_status(self, workflow: Workflow) -> None:
+    def update_status(self, execution: Workflow) -> None:
         """Keep status and times of a workflow as they are told. Raises ValueError: it has been started."""
-        draft = self.check_draft(workflow.id)
-        draft.status, draft.start_time, draft.end_time = workflow.status, workflow.start_time, workflow.end_time
+        draft = self.check_draft(execution.id)
+        draft.status, draft.start_time, draft.end_time = execution.status, execution.start_time, execution.end_time
 
-    def exists(self, workflow_id: str) -> bool:
+    def exists(self, execution_id: str) -> bool:
         """Return whether there is such a workflow."""
-        if workflow_id in self.drafts:
+        if execution_id in self.drafts:
             return True
         try:
-            self.client.handle(workflow_id).status()
+            self.client.handle(execution_id).status()
         except WorkflowNotFoundError:
             return False
         return True
 
-    def delete(self, workflow_id: str) -> None:
+    def delete(self, execution_id: str) -> None:
         """Forget a workflow that was not started. One that was expires by itself, after its retention."""
-        self.drafts.pop(workflow_id, None)
+        self.drafts.pop(execution_id, None)
 
     def is_healthy(self) -> bool:
         """Return whether the state server answers."""
@@ -290,35 +309,35 @@ class RedisWorkflowStore:
         """Return the handle of a workflow that was started; looks nowhere."""
         return self.client.handle(workflow if isinstance(workflow, str) else workflow.id)
 
-    def pause(self, workflow_id: str, paused_by: str = "") -> Outcome:
+    def pause(self, execution_id: str, paused_by: str = "") -> Outcome:
         """Hold a workflow, in the name of a user; one that is only stored does not start before it is resumed."""
-        if (draft := self.drafts.get(workflow_id)) is None:
-            return self.handle(workflow_id).pause(user=paused_by or None)
+        if (draft := self.drafts.get(execution_id)) is None:
+            return self.handle(execution_id).pause(user=paused_by or None)
         if draft.status is not WorkflowStatus.NOT_STARTED:
             return Outcome(False, f"it is {draft.status}")
         draft.pause(paused_by)
         return Outcome(True, "held before its start")
 
-    def resume(self, workflow_id: str, user: str = "") -> Outcome:
+    def resume(self, execution_id: str, user: str = "") -> Outcome:
         """Let a paused workflow go on."""
         del user
-        if (draft := self.drafts.get(workflow_id)) is None:
-            return self.handle(workflow_id).resume()
+        if (draft := self.drafts.get(execution_id)) is None:
+            return self.handle(execution_id).resume()
         if draft.status is not WorkflowStatus.PAUSED:
             return _NOT_STARTED
         draft.resume()
         draft.status = WorkflowStatus.NOT_STARTED
         return Outcome(True, "it may be started")
 
-    def cancel(self, workflow_id: str, user: str = "", reason: str = "") -> Outcome:
+    def cancel(self, execution_id: str, canceled_by: str = "", reason: str = "") -> Outcome:
         """End a workflow CANCELED, in the name of a user; one that is only stored does not start any more."""
-        draft = self.drafts.get(workflow_id)
+        draft = self.drafts.get(execution_id)
         if draft is None:
-            return self.handle(workflow_id).cancel(reason, user=user or None)
+            return self.handle(execution_id).cancel(reason, user=canceled_by or None)
         if draft.status is WorkflowStatus.CANCELED:
             return Outcome(False, "it is CANCELED already")
         draft.status = WorkflowStatus.CANCELED
-        draft.cancel(user, reason)
+        draft.cancel(canceled_by, reason)
         for stage in draft.stages:
             stage.status = WorkflowStatus.CANCELED
         return Outcome(True, "cancelled before its start")
@@ -344,14 +363,19 @@ class RedisWorkflowStore:
         return self.drafts[workflow_id]
 
     def _note_stages(self, workflow: Workflow) -> None:
-        self._owners.update((stage.id, workflow.id) for stage in workflow.stages)
-        while len(self._owners) > _MOST_STAGES:
-            del self._owners[next(iter(self._owners))]
+        for stage in workflow.stages:
+            self.owners |= dict.fromkeys([stage.id, *(task.id for task in stage.tasks)], workflow.id)
+        while len(self.owners) > _MOST_NOTED:
+            del self.owners[next(iter(self.owners))]
 
     def _known(self, workflow_id: str) -> WorkflowHandle:
         handle = self.client.handle(workflow_id)
         handle.status()
         return handle
+
+    def ids(self) -> Iterator[str]:
+        """Yield the ids of the workflows that were started, newest first."""
+        yield from (workflow_id for workflow_id in self._ids(None) if workflow_id not in self.drafts)
 
     def _ids(self, application: str | None) -> Iterator[str]:
         for draft in list(self.drafts.values()):

@@ -21,13 +21,9 @@ class StoreTransaction:
         self._steps: list[Callable[[], Any]] = []
 
     def store_stage(self, stage: StageExecution, expected_phase: str | None = None) -> None:
-        """Put a stage in the place of the one with its id. Raises ValueError, ConcurrencyError as `store.store_stage`.
-
-        `expected_phase`: as upstream's; without an effect.
-        """
-        del expected_phase
-        self._store.check_stage(stage)
-        self._steps.append(lambda: self._store.store_stage(stage))
+        """Put a stage in the place of the one with its id. As `store.store_stage`, which see for what it raises."""
+        self._store.check_stage(stage, expected_phase)
+        self._steps.append(lambda: self._store.store_stage(stage, expected_phase))
 
     def update_workflow_status(self, workflow: Workflow) -> None:
         """Keep status and times of a workflow. Raises ValueError: it has been started."""

@@ -85,6 +85,8 @@ class TaskRegistry:
     ) -> None:
         """Make a task class (made anew for each use, without arguments), an instance, or a function known as `name`.
 
+        A class or an instance is also known by its own `aliases`.
+
         Raises:
             ConfigurationError: the name or an alias is empty or has the prefix of a resolver.
             ValueError: with `strict`, the name is taken; otherwise the later registration wins.
@@ -92,7 +94,7 @@ class TaskRegistry:
 
         """
         entry = _entry(name, task, options or _DEFAULT_OPTIONS)
-        names = (name, *(aliases or ()))
+        names = (name, *(aliases or ()), *_own_aliases(task))
         for one in names:
             self._check_name(one, strict=strict)
         for one in names:
@@ -102,7 +104,7 @@ class TaskRegistry:
 
     def register_class(self, task_class: type[Task], name: str | None = None) -> None:
         """Make a task class known as `name` (default: the class's name), and by its own `aliases`."""
-        self.register(name or task_class.__name__, task_class, task_class().aliases)
+        self.register(name or task_class.__name__, task_class)
 
     def task(
         self,
@@ -263,6 +265,15 @@ class TaskRegistry:
         hint = Suggester(self.names()).suggest(name)
         known = ", ".join(self.names()) or "none"
         return TaskNotFoundError(f"no task {name!r} is registered on this worker{hint}; known are: {known}")
+
+
+def _own_aliases(task: TaskImplementation) -> Sequence[str]:
+    """Return those that a task has; a class is asked by making one, so only where it says something of its own."""
+    kind = task if isinstance(task, type) else type(task)
+    if not issubclass(kind, Task) or kind.aliases is Task.aliases:
+        return ()
+    made = task() if isinstance(task, type) else task
+    return made.aliases if isinstance(made, Task) else ()
 
 
 def _entry(name: str, task: TaskImplementation, options: TaskOptions) -> _Entry:

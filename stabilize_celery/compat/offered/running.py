@@ -118,13 +118,15 @@ from stabilize_celery.compat.store import (
     RedisWorkflowStore,
     create_store,
 )
+from stabilize_celery.compat.synchronous import (
+    SynchronousQueueProcessor,
+)
 from stabilize_celery.compat.transactions import (
     StoreTransaction,
 )
 
 Message = ControlMessage
 Queue = CeleryQueue
-SynchronousQueueProcessor = QueueProcessor
 WorkflowStore = RedisWorkflowStore
 
 __all__ = [

@@ -17,7 +17,18 @@ from stabilize_celery.compat.former_expressions import (
     ExpressionError,
     evaluate_expression,
 )
-from stabilize_celery.compat.former_tasks import DockerTask, HTTPTask, PythonTask, ShellTask, SSHTask
+from stabilize_celery.compat.former_tasks import (
+    APPROVE_SIGNAL,
+    REJECT_SIGNAL,
+    ApprovalTask,
+    DockerTask,
+    HTTPTask,
+    PythonTask,
+    ShellTask,
+    SSHTask,
+    WaitTask,
+    get_signal,
+)
 from stabilize_celery.compat.former_tokens import (
     bind_current_token,
     cancel_task,
@@ -51,9 +62,6 @@ from stabilize_celery.compat.verifiers import (
     register_verifier,
     verifier,
 )
-from stabilize_celery.tasks.approval import (
-    ApprovalTask,
-)
 from stabilize_celery.tasks.assertions import (
     assert_config,
     assert_context,
@@ -67,9 +75,6 @@ from stabilize_celery.tasks.assertions import (
     assert_stage_ready,
     assert_true,
     assert_verified,
-)
-from stabilize_celery.tasks.call import (
-    get_signal,
 )
 from stabilize_celery.tasks.cancellation import (
     CancellationToken,
@@ -93,12 +98,11 @@ from stabilize_celery.tasks.verification import (
     VerifyResult,
     VerifyStatus,
 )
-from stabilize_celery.tasks.wait import (
-    WaitTask,
-)
 
 __all__ = [
+    "APPROVE_SIGNAL",
     "BASE_STAGE_SCHEMA",
+    "REJECT_SIGNAL",
     "SHELL_TASK_SCHEMA",
     "WAIT_TASK_SCHEMA",
     "ApprovalTask",

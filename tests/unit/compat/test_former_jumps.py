@@ -48,10 +48,10 @@ def no_redis(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def run(workflow: Workflow) -> Workflow:
+def run(workflow: Workflow, task: Any = GoesBack) -> Workflow:
     """As upstream's larger examples do: the workflow is started before there is a processor."""
     registry = TaskRegistry()
-    registry.register("back", GoesBack)
+    registry.register("back", task)
     store, queue = SqliteWorkflowStore("sqlite:///:memory:"), SqliteQueue()
     store.store(workflow)
     Orchestrator(queue, store=store).start(workflow)
@@ -66,6 +66,65 @@ def test_a_workflow_started_before_its_processor_is_made_may_jump() -> None:
 
     assert ended.status is WorkflowStatus.SUCCEEDED
     assert ended.stages[1].outputs == {"found": 2}
+
+
+def back(stage: StageExecution) -> TaskResult:
+    """What tasks below call, from this module."""
+    return TaskResult.jump_to("work")
+
+
+class Planner:
+    """What a task holds."""
+
+    def choose(self, stage: StageExecution) -> TaskResult:
+        return back(stage)
+
+
+class Twice(Task):
+    """What tasks below are made from."""
+
+    def execute(self, stage: StageExecution) -> TaskResult:
+        return TaskResult.success() if stage.context.get("_jump_count") else self.again(stage)
+
+    def again(self, stage: StageExecution) -> TaskResult:
+        return TaskResult(status=WorkflowStatus.REDIRECT, target_stage_ref_id="work")
+
+
+class FromItsBase(Twice):
+    """Jumps by its base's code."""
+
+
+class ByAFunction(Twice):
+    """Jumps by a function of the module."""
+
+    def again(self, stage: StageExecution) -> TaskResult:
+        return back(stage)
+
+
+class ByWhatItHolds(Twice):
+    """Jumps by an object that it was given."""
+
+    def __init__(self) -> None:
+        self.planner = Planner()
+
+    def again(self, stage: StageExecution) -> TaskResult:
+        return self.planner.choose(stage)
+
+
+def closed_in() -> Any:
+    go = Twice().again
+    return lambda stage: TaskResult.success() if stage.context.get("_jump_count") else go(stage)
+
+
+@pytest.mark.parametrize("task", [FromItsBase, ByAFunction, ByWhatItHolds, closed_in()])
+def test_a_task_may_jump_by_code_that_is_not_its_own(task: Any) -> None:
+    """Its base's, a function's of its module, an object's that it holds, or what a function has from around it."""
+    check = stage("check", "back", "work")
+
+    ended = run(Workflow.create("app", "loop", [stage("work", "noop"), check]), task)
+
+    assert ended.status is WorkflowStatus.SUCCEEDED
+    assert ended.stages[0].context["_jump_count"] == 1
 
 
 def test_both_ends_of_a_jump_tell_of_it() -> None:
@@ -112,3 +171,19 @@ def test_a_jump_to_a_stage_that_is_not_there_says_so() -> None:
 
     assert ended.status is WorkflowStatus.TERMINAL
     assert ended.stages[1].context["jump_error"] == "Target stage not found: wrok"
+
+
+def test_a_jump_that_can_not_be_read_off_the_code_must_be_declared() -> None:
+    """The text says so; it was not too many jumps."""
+
+    class Hidden(Task):
+        def execute(self, stage: StageExecution) -> TaskResult:
+            found: TaskResult = getattr(TaskResult, "_".join(("jump", "to")))("work")
+            return found
+
+    ended = run(loop(times=1), Hidden)
+
+    assert ended.status is WorkflowStatus.TERMINAL
+    assert ended.stages[1].context["jump_error"] == (
+        "Jump to 'work' is not declared: add it to the jump_targets of stage 'check'"
+    )

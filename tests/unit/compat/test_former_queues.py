@@ -118,11 +118,14 @@ def test_dead_letters_are_listed_and_replayed(queue: SqliteQueue) -> None:
     assert (queue.clear_dlq(), queue.dlq_size(), queue.size()) == (1, 0, 1)
 
 
-def test_what_was_polled_too_often_is_put_aside(queue: SqliteQueue) -> None:
-    queue.push(StartStage(execution_id="1", max_attempts=1))
+def test_what_was_polled_too_often_is_put_aside() -> None:
+    """It is no more polled, either; how often is too often, and how long a poll keeps others away, the queue says."""
+    queue = SqliteQueue("sqlite:///:memory:", "queue_messages", timedelta(), 1)
+    queue.push(StartStage(execution_id="1"))
     assert queue.check_and_move_expired() == 0
-    queue.poll_one()
+    assert queue.poll_one() is not None
 
+    assert queue.poll_one() is None
     assert queue.check_and_move_expired() == 1
     assert queue.dlq_size() == 1
 

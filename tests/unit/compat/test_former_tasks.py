@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from threading import Event, Thread
 from typing import Any
 
 import pytest
 
 from stabilize_celery.compat import (
+    ApprovalTask,
     DockerTask,
+    HighwayTask,
     HTTPTask,
     PythonTask,
+    RetryableTask,
     ShellTask,
     SSHTask,
     StageExecution,
+    SubWorkflowTask,
     Task,
     TaskCancelledError,
     TaskExecution,
+    TaskRegistry,
+    TaskResult,
     TransientError,
+    WaitTask,
     Workflow,
     WorkflowStatus,
     bind_current_token,
     cancel_task,
     current_cancellation_token,
+    get_signal,
     get_token,
     is_cancellation_requested,
     raise_if_cancellation_requested,
@@ -138,3 +147,89 @@ def test_only_what_was_registered_is_known(no_tokens: None) -> None:
     assert get_token("job") is None
     assert not cancel_task("job")
     assert not token.is_cancelled
+
+
+# -- approvals and waits -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("context", "status", "outputs", "told"),
+    [
+        ({}, "SUSPENDED", {}, {}),
+        ({"_signal_name": "other"}, "SUSPENDED", {}, {}),
+        ({"_signal_name": "approve", "_signal_data": {"by": "me"}}, "SUCCEEDED", {"approved": True}, {}),
+        ({"_signal_name": "reject"}, "TERMINAL", {}, {"approved": False, "approval": {}}),
+        (
+            {"_signal_name": "reject", "approval_reject_continues": True},
+            "FAILED_CONTINUE",
+            {"approved": False, "approval": {}},
+            {},
+        ),
+    ],
+)
+def test_an_approval_executed_by_hand_finds_its_signal_in_the_context(
+    context: dict[str, Any], status: str, outputs: dict[str, Any], told: dict[str, Any]
+) -> None:
+    """A rejection puts nothing out."""
+    result = ApprovalTask().execute(stage(**context))
+
+    assert result.status.name == status
+    assert bool(result.outputs) == bool(outputs)
+    assert outputs.items() <= {**result.outputs}.items()
+    assert told.items() <= {**result.context}.items()
+
+
+def test_the_signal_of_a_stage_made_by_hand_is_in_its_context() -> None:
+    assert get_signal(stage()) == (None, {})
+    assert get_signal(stage(_signal_name="go", _signal_data={"x": 1})) == ("go", {"x": 1})
+
+
+def test_a_wait_executed_by_hand_says_when_it_began_and_ends_after_its_time() -> None:
+    began = WaitTask().execute(stage(waitTime=5))
+
+    assert began.status is WorkflowStatus.RUNNING
+    assert WaitTask().execute(stage(waitTime=5, **began.context)).status is WorkflowStatus.RUNNING
+    ended = WaitTask().execute(stage(waitTime=5, waitStartTime=began.context["waitStartTime"] - 6))
+    assert ended.status is WorkflowStatus.SUCCEEDED
+    assert ended.outputs["waitedSeconds"] >= 6
+
+
+def test_tasks_that_wait_for_something_have_a_limit_and_a_pause() -> None:
+    """As upstream's retryable tasks."""
+    for task, hours in ((WaitTask(), 24), (SubWorkflowTask(), 0.5), (HighwayTask(), 0.5)):
+        assert isinstance(task, RetryableTask)
+        assert task.get_timeout() == timedelta(hours=hours)
+        assert task.get_backoff_period(stage(), timedelta()) <= timedelta(seconds=5)
+
+
+def test_a_registry_knows_upstreams_names() -> None:
+    """Of its own tasks by their classes' names, and of verifiers."""
+    registry = TaskRegistry()
+    registry.register_verifier("sound", lambda _: True)  # type: ignore[arg-type, return-value]
+
+    assert isinstance(registry.get("wait"), WaitTask)
+    assert isinstance(registry.get("WaitTask"), WaitTask)
+    assert isinstance(registry.get("approval"), ApprovalTask)
+    assert registry.get("NoOpTask").execute(stage()).status is WorkflowStatus.SUCCEEDED
+    assert registry.has_verifier("sound")
+    assert "sound" in registry.list_verifiers()
+
+
+class Greet(Task):
+    """Has other names of its own."""
+
+    @property
+    def aliases(self) -> list[str]:
+        return ["hello", "hi"]
+
+    def execute(self, stage: StageExecution) -> TaskResult:
+        return TaskResult.success()
+
+
+@pytest.mark.parametrize("task", [Greet, Greet()])
+def test_a_task_is_known_by_its_own_aliases_too(task: Any) -> None:
+    """Registered as a class or as an instance, beside the aliases that are given."""
+    registry = TaskRegistry()
+    registry.register("greet", task, ["greeting"])
+
+    assert all(isinstance(registry.get(name), Greet) for name in ("greet", "greeting", "hello", "hi"))

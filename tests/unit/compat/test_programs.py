@@ -298,7 +298,7 @@ def test_recovery_on_start_is_asked_for_once(program: Program) -> None:
             return super().run_recovery()
 
     for config in (QueueProcessorConfig(recover_on_start=True), QueueProcessorConfig()):
-        with Own(CeleryQueue(), config, RedisWorkflowStore("memory://"), program.registry) as own:
+        with Own(CeleryQueue(), config, RedisWorkflowStore("memory://"), task_registry=program.registry) as own:
             own.start()
 
     assert calls == ["looked"]

@@ -103,6 +103,12 @@ def test_the_history_of_a_run_is_replayed() -> None:
     replayer = EventReplayer(SqliteEventStore())
     replayer.replay_workflow_from_checkpoint(flow.id, 0, seen.append)
 
+    assert [(one.event_type.value, one.data["outputs"]) for one in seen if "outputs" in one.data] == [
+        ("task.completed", {"n": 1}),
+        ("stage.completed", {"n": 1}),
+    ]
+    started = next(one for one in seen if one.event_type is EventType.WORKFLOW_STARTED)
+    assert (started.data["initial_stage_ids"], started.data["context"]) == ([flow.stages[0].id], flow.context)
     state = replayer.rebuild_workflow_state(flow.id)
     assert (state["status"], state["stages"][flow.stages[0].id]["status"]) == ("SUCCEEDED", "SUCCEEDED")
     assert (state["application"], state["name"]) == (flow.application, flow.name)
@@ -114,6 +120,37 @@ def test_the_history_of_a_run_is_replayed() -> None:
     assert [(one.data["name"], one.data["type"], one.data["task_count"]) for one in told] == [("A", "kind", 1)] * 2
     task = list(SqliteEventStore().get_events(EventQuery(EntityType.TASK, flow.stages[0].tasks[0].id, flow.id)))[-1]
     assert (task.data["name"], task.data["status"], task.data["stage_id"]) == ("ok", "SUCCEEDED", flow.stages[0].id)
+
+
+def test_the_histories_of_all_workflows_are_one() -> None:
+    """In the order of their times, where a query names none; a stage's or a task's is found by its id alone."""
+    workflows, queue = RedisWorkflowStore("memory://"), CeleryQueue()
+    processor = QueueProcessor(queue, store=workflows)
+    flows = [
+        Workflow.create("app", "n", [StageExecution(ref_id="a", name="A", tasks=[TaskExecution.create("t", "noop")])])
+        for _ in range(2)
+    ]
+    for flow in flows:
+        Orchestrator(queue).start(flow)
+        processor.process_all(timeout=30)
+    events = SqliteEventStore()
+
+    ended = list(events.get_events(EventQuery(event_types={EventType.WORKFLOW_COMPLETED})))
+    assert [event.workflow_id for event in ended] == [flow.id for flow in flows]
+    assert ended[1].sequence == events.get_current_sequence() == events.count_events()
+    assert events.get_events_since(ended[0].sequence)[0].workflow_id == flows[1].id
+    assert events.get_event_by_id(ended[0].event_id) == ended[0]
+    assert events.get_event_by_id("other") is None
+    stage = flows[0].stages[0]
+    told = events.get_events_for_entity(EntityType.STAGE, stage.id)
+    assert [event.event_type.value for event in told] == ["stage.started", "stage.completed"]
+    assert {event.entity_id for event in events.get_events_for_entity(EntityType.TASK, stage.tasks[0].id)} == {
+        stage.tasks[0].id
+    }
+
+
+def test_an_event_of_a_type_that_is_not_known_keeps_no_other_from_being_read() -> None:
+    assert Event.from_dict({"event_type": "stage.dreamt"}).event_type is EventType.UNKNOWN
 
 
 @pytest.fixture

@@ -1,0 +1,213 @@
+"""Calls as upstream's programs write them: with its names of arguments, in its order."""
+
+from __future__ import annotations
+
+import inspect
+import sqlite3
+from collections.abc import Iterator
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stabilize_celery import compat
+from stabilize_celery.compat import (
+    CancelWorkflow,
+    ConcurrencyError,
+    Event,
+    EventBus,
+    EventType,
+    HandlerConfig,
+    Orchestrator,
+    QueueProcessor,
+    QueueProcessorConfig,
+    RunTaskHandler,
+    SqliteEventStore,
+    SqliteQueue,
+    SqliteWorkflowStore,
+    StageExecution,
+    StartWorkflow,
+    SynchronousQueueProcessor,
+    TaskExecution,
+    TaskRegistry,
+    TaskResult,
+    Workflow,
+    WorkflowStatus,
+    configure_event_bus,
+    reset_event_bus,
+    send_signal,
+)
+
+CALLS = (Path(__file__).parent / "upstream_calls.txt").read_text().splitlines()
+"""A callable of upstream 0.20 or 0.33, and its parameters; behind `*` those that have a name only."""
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[SqliteWorkflowStore]:
+    for name in ("STABILIZE_REDIS_URL", "STABILIZE_BROKER_URL"):
+        monkeypatch.delenv(name, raising=False)
+    with SqliteWorkflowStore("sqlite:///:memory:", create_tables=True) as store:
+        yield store
+
+
+@pytest.fixture
+def queue() -> SqliteQueue:
+    return SqliteQueue("sqlite:///:memory:")
+
+
+def one_stage(kind: str = "say") -> Workflow:
+    stage = StageExecution(ref_id="1", type="x", name="1", tasks=[TaskExecution.create("t", kind)])
+    return Workflow.create(application="app", name="w", stages=[stage])
+
+
+def registry() -> TaskRegistry:
+    made = TaskRegistry()
+    made.register("say", lambda _: TaskResult.success(outputs={"said": True}))
+    return made
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_what_upstream_takes_is_taken_by_its_name_and_in_its_place(call: str) -> None:
+    name, *parameters = call.split()
+    cut = parameters.index("*") if "*" in parameters else len(parameters)
+    ours = inspect.signature(attrgetter(name)(compat))
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    places = [one.name for one in ours.parameters.values() if one.kind in positional and one.name != "self"]
+    kinds = {one.kind for one in ours.parameters.values()}
+
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        assert places[:cut] == parameters[:cut]
+    if inspect.Parameter.VAR_KEYWORD not in kinds:
+        assert {*parameters} - {"*"} <= {*ours.parameters}
+
+
+# -- processors --------------------------------------------------------------------------------------------------------
+
+
+def test_a_synchronous_processor_works_only_when_it_is_told_to(store: SqliteWorkflowStore, queue: SqliteQueue) -> None:
+    """Starting and stopping it does nothing; what is pushed is handled at once, with all that comes of it."""
+    workflow = one_stage()
+    store.store(workflow)
+    processor = SynchronousQueueProcessor(queue, store, registry(), QueueProcessorConfig(max_workers=2))
+    processor.start()
+    assert not processor.is_running
+
+    processor.push_and_process(StartWorkflow(execution_id=workflow.id))
+
+    assert store.retrieve(workflow.id).status is WorkflowStatus.SUCCEEDED
+    assert processor.stop() == 0
+    assert not processor.is_stopping
+
+
+def test_a_processor_is_set_by_a_handler_config(store: SqliteWorkflowStore, queue: SqliteQueue) -> None:
+    """In upstream's place, before the task types; what is about circuits and bulkheads is accepted."""
+    workflow = one_stage()
+    config, types = HandlerConfig(max_workers=3), registry()
+    with QueueProcessor(
+        queue, None, store, config, types, bulkhead_manager=None, circuit_factory=object()
+    ) as processor:
+        Orchestrator(queue).start(execution=workflow, handler_config=config)
+        processor.process_all()
+
+        assert processor.config.max_workers == 3
+        assert store.retrieve(execution_id=workflow.id).status is WorkflowStatus.SUCCEEDED
+        assert QueueProcessorConfig.from_handler_config(handler_config=config).max_workers == 3
+
+
+def test_a_function_as_handler_is_refused_by_name(store: SqliteWorkflowStore, queue: SqliteQueue) -> None:
+    processor = QueueProcessor(queue, store=store)
+    processor.register_handler(RunTaskHandler(queue, store, registry()))
+
+    with pytest.raises(TypeError, match="can't take the engine's place"):
+        processor.register_handler_func(message_type=CancelWorkflow, handler_func=print)
+
+
+# -- stores and queues -------------------------------------------------------------------------------------------------
+
+
+def test_a_store_is_asked_by_the_id_of_an_execution(store: SqliteWorkflowStore) -> None:
+    workflow = one_stage()
+    store.store(execution=workflow)
+
+    assert store.exists(execution_id=workflow.id)
+    assert store.get_upstream_stages(execution_id=workflow.id, stage_ref_id="1") == []
+    store.pause(execution_id=workflow.id, paused_by="me")
+    store.resume(execution_id=workflow.id)
+    store.cancel(execution_id=workflow.id, canceled_by="me", reason="enough")
+    assert store.retrieve(workflow.id).canceled_by == "me"
+    store.delete(execution_id=workflow.id)
+    assert not store.exists(workflow.id)
+
+
+def test_what_is_stored_already_can_not_be_stored_again(store: SqliteWorkflowStore, queue: SqliteQueue) -> None:
+    """Started or not; else its run would not be seen any more."""
+    workflow = one_stage()
+    store.store(workflow)
+    with pytest.raises(sqlite3.IntegrityError, match="is stored already"):
+        store.store(workflow)
+
+    Orchestrator(queue, store).start(workflow)
+    with pytest.raises(sqlite3.IntegrityError, match="is stored already"):
+        store.store(workflow)
+    assert store.retrieve(workflow.id).status is WorkflowStatus.RUNNING
+
+
+def test_stages_of_one_name_can_not_be_stored(store: SqliteWorkflowStore) -> None:
+    workflow = one_stage()
+    workflow.stages.append(one_stage().stages[0])
+
+    with pytest.raises(sqlite3.IntegrityError, match="several stages with the ref_id '1'"):
+        store.store(workflow)
+
+
+def test_a_stage_is_stored_only_where_it_is_in_the_expected_phase(store: SqliteWorkflowStore) -> None:
+    """Also within a transaction."""
+    workflow = one_stage()
+    store.store(workflow)
+    stage = store.retrieve(workflow.id).stages[0]
+
+    store.store_stage(stage, "NOT_STARTED")
+    with pytest.raises(ConcurrencyError, match="NOT_STARTED by now, not RUNNING"):
+        store.store_stage(stage, "RUNNING")
+    with pytest.raises(ConcurrencyError), store.transaction() as txn:
+        txn.store_stage(stage, expected_phase="RUNNING")
+
+
+def test_a_signal_is_sent_by_its_name_and_data(store: SqliteWorkflowStore, queue: SqliteQueue) -> None:
+    workflow = one_stage("approval")
+    with QueueProcessor(queue, store=store, task_registry=registry()) as processor:
+        Orchestrator(queue).start(workflow)
+        processor.process_all()
+        named: dict[str, Any] = {"signal_name": "approve", "signal_data": {"by": "me"}, "execution_type": "PIPELINE"}
+        assert send_signal(queue=queue, execution_id=workflow.id, stage_id=workflow.stages[0].id, **named)
+        processor.process_all()
+
+    assert store.retrieve(workflow.id).stages[0].outputs["approval"]["by"] == "me"
+
+
+# -- events ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_event_store_is_made_by_a_connection_string() -> None:
+    named = SqliteEventStore(connection_string="sqlite:///:memory:", create_tables=True)
+
+    assert SqliteEventStore("sqlite:///:memory:", True).url == named.url
+
+
+def test_a_bus_tells_an_error_to_the_handler_that_it_was_given() -> None:
+    """The bus of the process, too."""
+    told: list[str] = []
+
+    def fail(_: Event) -> None:
+        raise RuntimeError("no")
+
+    for bus in (
+        EventBus(max_workers=2, error_handler=lambda *about: told.append(about[0])),
+        configure_event_bus(4, lambda *about: told.append(about[0])),
+    ):
+        bus.subscribe("failing", fail)
+        bus.publish(Event(EventType.WORKFLOW_STARTED, workflow_id="w"))
+    reset_event_bus()
+
+    assert told == ["failing", "failing"]
