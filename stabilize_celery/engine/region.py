@@ -39,6 +39,16 @@ class Place:
     emptied: int = 0
     """Edges that may bring something anew (`places.waiting`)."""
     is_changed: bool = False
+    found: int = field(init=False)
+    """Threads that were there when it was read (count)."""
+
+    def __post_init__(self) -> None:
+        self.found = self.threads
+
+    @property
+    def threads(self) -> int:
+        """How many threads are there: arrivals that wait, and edges counted in an unfinished cycle."""
+        return sum(map(len, self.waiting.values())) + (0 if self.has_fired else len(self.counted))
 
     @property
     def edges(self) -> range:
@@ -47,8 +57,8 @@ class Place:
 
     @property
     def holds(self) -> bool:
-        """Whether something is there that could be taken away: arrivals, or edges counted in an unfinished cycle."""
-        return any(self.waiting.values()) or (bool(self.counted) and not self.has_fired)
+        """Whether something is there that could be taken away."""
+        return self.threads > 0
 
     @property
     def may_leave_out(self) -> bool:
