@@ -155,14 +155,43 @@ def _above_milestone(
     """Return the stages to be looked at; none where the milestone is a status that only a run gives."""
     if stage.milestone_ref_id is None or stage.milestone_status not in _BEFORE_ANY_RUN:
         return []
-    found: dict[str, None] = {stage.milestone_ref_id: None}
-    stack = [stage.milestone_ref_id]
+    return sorted(_above([stage.milestone_ref_id], requisites, jumped_from))
+
+
+def _leads_in(
+    ref: str,
+    stages: Mapping[str, StageExecution],
+    graph: _Graph,
+    requisites: Mapping[str, list[str]],
+    jumped_from: Mapping[str, list[str]],
+) -> list[tuple[str, list[str]]]:
+    """Return what is looked at before a partial join in the loop `ref` fires; none where there is no such join."""
+    members = graph.loop_of(ref)
+    if ref != graph.component[ref] or not any(_is_partial(stages[member]) for member in members):
+        return []
+    above = _above(members, requisites, jumped_from) - set(members)
+    found: dict[str, list[str]] = {}
+    for name in reversed([name for name in graph.component if name in above]):
+        found.setdefault(graph.component[name], []).append(name)
+    return list(found.items())
+
+
+def _above(refs: Iterable[str], requisites: Mapping[str, list[str]], jumped_from: Mapping[str, list[str]]) -> set[str]:
+    """Return the stages from which one of these can be reached, themselves included."""
+    found = set(refs)
+    stack = list(found)
     while stack:
         ref = stack.pop()
-        fresh = [source for source in (*requisites[ref], *jumped_from[ref]) if source not in found]
-        found |= dict.fromkeys(fresh)
+        fresh = {*requisites[ref], *jumped_from[ref]} - found
+        found |= fresh
         stack.extend(fresh)
-    return sorted(found)
+    return found
+
+
+def _is_partial(stage: StageExecution) -> bool:
+    """Whether its join goes on without some of its branches, and absorbs those that are late."""
+    is_partial = stage.join_type in (JoinType.DISCRIMINATOR, JoinType.N_OF_M)
+    return is_partial and stage.join_mode is not JoinMode.CANCELLING and not _is_direct(stage)
 
 
 def _regions(stages: Iterable[StageExecution]) -> dict[str, list[str]]:
@@ -235,6 +264,7 @@ def _stage_plans(workflow: Workflow) -> list[StagePlan]:
             upstream=_upstream(stages, ref) if stage.join_mode is JoinMode.CANCELLING else [],
             component=graph.component[ref] if ref in graph.tells else "",
             members=graph.loop_of(ref),
+            leads_in=_leads_in(ref, stages, graph, positions, jumped_from),
             mutex_section=graph.sections.get(ref, ""),
             **views[ref],
         )

@@ -10,7 +10,10 @@ __all__ = ["components", "telling"]
 
 
 def components(targets: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Return the component of each node, named by its first node in the order of `targets` (Tarjan 1972, iterative)."""
+    """Return the component of each node, named by its first node in the order of `targets` (Tarjan 1972, iterative).
+
+    None stands before one that is reached from it.
+    """
     order = {ref: at for at, ref in enumerate(targets)}
     index: dict[str, int] = {}
     low: dict[str, int] = {}

@@ -16,6 +16,7 @@ from stabilize_celery.engine.moves import (
     Zone,
     owe_continuation,
     set_run,
+    stamp_of,
     tell_status,
 )
 from stabilize_celery.engine.plan import StagePlan
@@ -58,6 +59,8 @@ def end_run(decision: Decision, frame: Frame, status: str, reason: str = "", ent
     values: dict[str, Any] = {"status": status, "ended_ms": frame.now_ms, "waits": ""}
     if reason:
         values["reason"] = reason
+    if run.outputs:
+        values["wrote_us"] = stamp_of(frame)
     if is_busy:
         values["code_runs"] = True
         task = run_name(thread, None, run.task_index)

@@ -72,10 +72,9 @@ def write_place(decision: Decision, workflow_id: str, place: Place) -> None:
         decision.change(SetFields(places.waiting(plan.ref), {"f": int(place.has_fired)}))
     if place.emptied:
         decision.change(Increment(places.waiting(plan.ref), "n", -place.emptied))
-    if place.consumed:
-        arrive_in(decision, workflow_id, plan.mutex_section, plan.ref, -place.consumed)
-        if plan.component:
-            decision.change(Increment(places.component(plan.component), "live", -place.consumed))
+    arrive_in(decision, workflow_id, plan.mutex_section, plan.ref, place.threads - place.found)
+    if place.consumed and plan.component:
+        decision.change(Increment(places.component(plan.component), "live", -place.consumed))
 
 
 def fire(decision: Decision, workflow_id: str, plan: StagePlan, firing: Firing, past: Past, now_us: int) -> int:

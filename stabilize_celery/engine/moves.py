@@ -58,6 +58,7 @@ __all__ = [
     "owe_settle",
     "owe_task",
     "set_run",
+    "stamp_of",
     "start_run",
     "task_list",
     "tell_status",
@@ -123,6 +124,11 @@ class Zone(msgspec.Struct, frozen=True):
     def rooms(self) -> list[Room]:
         """What a run that comes to live here enters: its mutex section."""
         return room_of_section(self.section, self.ref)
+
+
+def stamp_of(frame: Frame) -> int:
+    """Return when a run that ends now writes its outputs (us): of decisions in one commit, each in its turn."""
+    return max(frame.now_us, frame.run.past.latest + 1)
 
 
 def set_run(decision: Decision, thread: str, **values: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.moves import GOES_ON
-from stabilize_celery.engine.state import RUN
+from stabilize_celery.engine.state import RUN, Run
 from stabilize_celery.engine.steps import Hash, Items, Read, Slot, Snapshot
 
 __all__ = ["workflow_outputs"]
@@ -20,6 +20,11 @@ def workflow_outputs(slot: Slot) -> Generator[Read, Snapshot, dict[str, Any]]:
     threads = [Hash(places.run(thread)) for query in lists for thread in snapshot[query]]
     runs = [RUN.decode(data) for data in map((yield Read(tuple(threads), (), slot)).__getitem__, threads)]
     merged: dict[str, Any] = {}
-    for run in sorted(runs, key=lambda run: (run.status in GOES_ON, run.ended_ms, run.created_us)):
+    for run in sorted(runs, key=_writing):
         merged |= run.outputs
     return merged
+
+
+def _writing(run: Run) -> tuple[bool, int, int]:
+    """Return when a run wrote, as those after it see it; one that an older version ended says so in ms."""
+    return run.status in GOES_ON, run.wrote_us or run.ended_ms * 1000, run.created_us

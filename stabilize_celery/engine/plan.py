@@ -92,6 +92,8 @@ class StagePlan(msgspec.Struct, frozen=True, omit_defaults=True):
     """Empty if nobody downstream wants to know what can still come."""
     members: list[str] = []
     """All stages of its component, if it is not alone in it."""
+    leads_in: list[tuple[str, list[str]]] = []
+    """Of the stage that names a loop with a partial join: the components from which that is reached, furthest first."""
     join: str = "AND"
     join_mode: str = "STRUCTURED"
     thread_merge: int | None = None

@@ -3,7 +3,7 @@
 A region is one component, or at a standstill the whole graph. Judging a join never goes through the join itself.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from stabilize_celery.engine.plan import StagePlan
@@ -39,6 +39,16 @@ class Place:
     emptied: int = 0
     """Edges that may bring something anew (`places.waiting`)."""
     is_changed: bool = False
+    found: int = field(init=False)
+    """Threads that were there when it was read (count)."""
+
+    def __post_init__(self) -> None:
+        self.found = self.threads
+
+    @property
+    def threads(self) -> int:
+        """How many threads are there: arrivals that wait, and edges counted in an unfinished cycle."""
+        return sum(map(len, self.waiting.values())) + (0 if self.has_fired else len(self.counted))
 
     @property
     def edges(self) -> range:
@@ -47,8 +57,16 @@ class Place:
 
     @property
     def holds(self) -> bool:
-        """Whether something is there that could be taken away: arrivals, or edges counted in an unfinished cycle."""
-        return any(self.waiting.values()) or (bool(self.counted) and not self.has_fired)
+        """Whether something is there that could be taken away."""
+        return self.threads > 0
+
+    @property
+    def may_leave_out(self) -> bool:
+        """Whether its cycle may fire now, and then does without the edges that are dead (`leave_out`)."""
+        plan, filled = self.plan, {edge for edge, waiting in self.waiting.items() if waiting}
+        counted = set() if self.has_fired else self.counted.keys()
+        is_partial = plan.join in ("DISCRIMINATOR", "N_OF_M") and plan.join_mode != "CANCELLING"
+        return is_partial and bool(filled) and len(filled | counted) >= plan.need
 
     def take(self, edge: int, *, is_counted: bool = False) -> str:
         """Consume the first arrival of an edge; one that `is_counted` stands for its edge until the cycle is over."""
@@ -108,6 +126,15 @@ class Region:
         filled = [edge for edge in place.edges if place.waiting.get(edge)]
         _fire(place, firings, [(edge, place.take(edge)) for edge in filled])
         return firings
+
+    def ways_in(self) -> Iterator[tuple[Place, str, str]]:
+        """Yield how a thread may get in from outside, as far as it is known: the place, the way's name, its source."""
+        for place in self.places.values():
+            ways = [(str(edge), source) for edge, source in enumerate(place.plan.requisites)]
+            ways += [(f"j:{source}", source) for source in place.plan.jumped_from]
+            for way, source in ways:
+                if source not in self.places and way not in place.closed:
+                    yield place, way, source
 
     def reachable(self, without: str | None = None) -> set[str]:
         """Return the stages that may still have a run that passes its thread on; each edge is looked at once.

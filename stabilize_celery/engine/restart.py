@@ -200,7 +200,7 @@ def _reset(
         latest = _kept_arrivals(plans[ref], snapshot[arrivals], refs)
         kept[ref] = latest if ref != ref_id else []
         place = place_of(plans[ref], snapshot[arrivals], snapshot[consumed])
-        change = len(kept[ref]) - sum(map(len, place.waiting.values()))
+        change = len(kept[ref]) - place.threads
         arrive_in(decision, workflow_id, plans[ref].mutex_section, ref, change)
         for item in latest:
             decision.change(Append(arrivals.key, item))

@@ -52,7 +52,10 @@ def enter(decision: Decision, rooms: Iterable[Room]) -> None:
 
 
 def arrive_in(decision: Decision, workflow_id: str, section: str, ref_id: str, arrivals: int) -> None:
-    """Count arrivals at a join of a section's member: as long as its workflow goes on they are inside, too."""
+    """Count arrivals at a join of a section's member: as long as its workflow goes on they are inside, too.
+
+    Those that a partial join has counted are, until it fires with them or gives them up (wcp 1.7, 1.8).
+    """
     for room in room_of_section(section, ref_id) if arrivals else ():
         decision.change(Increment(places.room(room.thread), "inside", arrivals))
         decision.change(Increment(places.room(room.thread), "waiting", arrivals))

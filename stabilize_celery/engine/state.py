@@ -122,6 +122,8 @@ class Run(msgspec.Struct, frozen=True):
     """What those after it see; written when the run ends and its thread goes on to a join."""
     context: dict[str, Any] = {}
     outputs: dict[str, Any] = {}
+    wrote_us: int = 0
+    """When its outputs count as written: at its end, and later than all that it saw (engine/past.py)."""
     tasks: list[TaskState] = []
     task_index: int = 0
     phase: str = ""

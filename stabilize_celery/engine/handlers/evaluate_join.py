@@ -17,7 +17,7 @@ from stabilize_celery.engine.moves import (
 )
 from stabilize_celery.engine.plan import StagePlan, decode_plan
 from stabilize_celery.engine.region import Region
-from stabilize_celery.engine.steps import Decision, Handling, Hash, Increment, Owed, Read, Snapshot
+from stabilize_celery.engine.steps import Decision, Handling, Hash, Increment, Owed, Query, Read, Snapshot
 from stabilize_celery.models.messages import EvaluateJoin
 
 __all__ = ["handle"]
@@ -43,6 +43,8 @@ def _judge(message: EvaluateJoin, *, settles: bool) -> Handling:
         return early
     plan = decode_plan(snapshot[stage_fields(name)][f"s:{name}"])
     region = yield from _region(plan, snapshot, snapshot[counters])
+    if any(place.may_leave_out for place in region.places.values()):
+        yield from _look_upstream(plan, region)
     again = Owed(message)
     cancelling = Decision(keeps_entry=True)
     cleared = yield from fire_cancelling(cancelling, message.workflow_id, workflow_of(snapshot), region)
@@ -75,3 +77,29 @@ def _region(plan: StagePlan, snapshot: Snapshot, counters: Mapping[str, bytes]) 
     watch = [places.join(ref) for ref in plan.members]
     loop = yield Read((moving, *queries), (moving.key, *watch))
     return Region(read_places(loop, plan.members, loop[moving]))
+
+
+def _look_upstream(plan: StagePlan, region: Region) -> Generator[Read, Snapshot, None]:
+    """Close the ways into a loop over which nothing can come any more, told of or not.
+
+    A cycle that fires does without its dead edges, as the run that it fires may revive them (wcp 1.5, 1.6). If word of
+    what has died upstream is still on its way, that run's thread would be absorbed as part of the cycle.
+
+    No thread is missed that moves on meanwhile: a place is read after all from which it is reached, and its arrivals
+    before its runs. What moves in a loop upstream, or enters this one, changes what is WATCHed.
+    """
+    ways = list(region.ways_in()) if plan.leads_in else []
+    if not ways:
+        return
+    refs = [ref for _, members in plan.leads_in for ref in members]
+    counters = {name: Hash(places.component(name)) for name, _ in plan.leads_in}
+    queries: list[Query] = []
+    for name, members in plan.leads_in:
+        queries += [*(query for ref in members for query in place_queries(ref)), counters[name]]
+    loops = [counters[name].key for name, members in plan.leads_in if len(members) > 1]
+    snapshot = yield Read(tuple(queries), tuple(loops))
+    live = {name: count for counter in counters.values() for name, count in snapshot[counter].items()}
+    found = Region(read_places(snapshot, refs, live)).reachable()
+    for place, way, source in ways:
+        if source not in found:
+            place.closed |= {way}

@@ -151,7 +151,7 @@ def _upstream(case: Case, ref: str) -> list[str]:
 
 def _drop(case: Case, ref: str) -> bool:
     join = case.joins[ref]
-    dropped = not join.is_empty or (bool(join.counted) and not join.has_fired)
+    dropped = join.holds
     join.empty()
     if not join.has_fired:
         join.counted = {}

@@ -57,7 +57,7 @@ def _holders(case: Case, scope: str) -> Iterator[tuple[bool, StageScript]]:
 def close_sections(case: Case) -> None:
     """Give back the keys of sections in which there is nothing any more."""
     present = {run.ref for run in case.live()}
-    present |= {ref for ref, join in case.joins.items() if not join.is_empty}
+    present |= {ref for ref, join in case.joins.items() if join.holds}
     case.sections &= {case.stages[ref].mutex_section for ref in present}
 
 

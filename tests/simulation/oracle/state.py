@@ -118,6 +118,11 @@ class Join:
         return not any(self.waiting)
 
     @property
+    def holds(self) -> bool:
+        """Whether a thread is there: one that waits, or one counted in an unfinished cycle."""
+        return not self.is_empty or (bool(self.counted) and not self.has_fired)
+
+    @property
     def filled(self) -> list[int]:
         """The edges that hold something."""
         return [at for at, arrivals in enumerate(self.waiting) if arrivals]

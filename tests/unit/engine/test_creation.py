@@ -120,3 +120,22 @@ def test_mappings_in_place_of_models_are_read_as_a_definition() -> None:
     for given in (half, whole):
         made = created(Workflow(application="shop", name="order", stages=[given], trigger={}))  # type: ignore[list-item, arg-type]
         assert decode_plan(made.fields["s:a"]).tasks[0].type == "work"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("join", "expected"),
+    [(JoinType.DISCRIMINATOR, {"s": [("a", ["a"]), ("m", ["l", "m"]), ("b", ["b"]), ("c", ["c"])]}), (JoinType.OR, {})],
+)
+def test_what_leads_into_a_loop_with_a_partial_join_is_known_the_furthest_first(
+    join: JoinType, expected: dict[str, list[tuple[str, list[str]]]]
+) -> None:
+    """A look at it in this order misses no thread that moves on; others look no further than their loop."""
+    stages = [
+        stage("c", "b"), stage("s", "c"), stage("j", "a", "s", join_type=join, jump_targets=["s"]), stage("b", "m"),
+        stage("m", "l", jump_targets=["l"]), stage("l", "a"), stage("a"), stage("k", "j"),
+    ]  # fmt: skip
+    made = created(Workflow(application="shop", name="order", stages=stages))
+    plans = [decode_plan(made.fields[f"s:{one.ref_id}"]) for one in stages]  # type: ignore[arg-type]
+    found = {plan.ref: [(name, sorted(members)) for name, members in plan.leads_in] for plan in plans if plan.leads_in}
+
+    assert found == expected

@@ -1,9 +1,13 @@
 """A look at a join: settled with its message, or owed anew (PROTOCOL 7.3)."""
 
+import pytest
+
 from stabilize_celery.engine import places
+from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.handler import Rules
 from stabilize_celery.engine.handlers import evaluate_join
-from stabilize_celery.engine.steps import Decision, workflow_slot
+from stabilize_celery.engine.plan import Edge
+from stabilize_celery.engine.steps import Decision, Hash, SetFields, workflow_slot
 from stabilize_celery.models.messages import EvaluateJoin
 from tests.unit.engine.driving import W, World, owed_names, plan_of
 
@@ -51,3 +55,61 @@ def test_a_look_that_has_lost_a_try_acts_though_arrivals_go_on() -> None:
     assert ENTRY not in world.watched
     assert any(getattr(change, "key", "") == places.shut("j") for change in decision.changes)
     assert owed_names(decision) == [LOOK.name, "Settle"]
+
+
+def _loop(*told: str, runs_upstream: int = 0, **join: object) -> World:
+    """A discriminator over `e` and `s`, whose run may jump to `s`; that is behind `y` and `x`, and `e` has arrived.
+
+    `told`: edges into `s` of which it is known that they are closed.
+    """
+    world = World().workflow().owed(LOOK)
+    jump = Edge("s", -1, is_direct=True, need=1, component="j", is_alone=False)
+    back = Edge("j", 1, is_direct=False, need=1, component="j", is_alone=False, width=2)
+    world.stage(
+        plan_of(
+            "j", component="j", members=["j", "s"], leads_in=[("x", ["x"]), ("y", ["y"])], requisites=["e", "s"],
+            jumps=[jump], is_direct=False, **{"join": "DISCRIMINATOR", **join},
+        )
+    )  # fmt: skip
+    world.stage(plan_of("s", component="j", members=["j", "s"], requisites=["y"], jumped_from=["j"], edges=[back]))
+    world.stage(plan_of("x", component="x", edges=[Edge("y", 0, is_direct=True, need=1, component="y")]))
+    world.stage(
+        plan_of("y", component="y", requisites=["x"], edges=[Edge("s", 0, is_direct=True, need=1, component="j")])
+    )
+    world.put(places.closed("j"), {"0": b"1"}).put(places.closed("s"), dict.fromkeys(told, b"1"))
+    world.put(places.component("x"), {"r:x": b"%d" % runs_upstream})
+    return world.put(places.arrivals("j"), ["0:e1"]).run("e1", ref="e")
+
+
+def _counted(decision: Decision) -> dict[str, str]:
+    """The edges that have a part in the cycle, or are left out of it, after a look."""
+    written = next(c for c in decision.changes if isinstance(c, SetFields) and c.key == places.join("j"))
+    found: dict[str, str] = unpack(written.fields["counted"])  # type: ignore[arg-type]
+    return found
+
+
+def test_a_cycle_that_fires_leaves_out_an_edge_that_has_died_upstream_untold() -> None:
+    """No thread is in front of `s`: what its own run brings over that edge opens the next cycle (wcp 1.5, 1.6)."""
+    assert _counted(_decided(_loop(), 0)) == {}, "all edges counted or dead: it is ready again"
+
+
+def test_a_cycle_that_fires_waits_for_an_edge_that_a_thread_upstream_may_still_fill() -> None:
+    """Two stages away: it absorbs what that brings."""
+    assert _counted(_decided(_loop(runs_upstream=1), 0)) == {"0": "e1"}
+
+
+@pytest.mark.parametrize(
+    ("world", "looks"),
+    [(_loop(), True), (_loop("0"), False), (_loop().put(places.arrivals("j"), []), False),
+     (_loop(join="OR"), False), (_loop(join_mode="CANCELLING"), False)],
+    ids=["word is on its way", "all ways in are closed", "nothing waits", "OR", "CANCELLING"],
+)  # fmt: skip
+def test_only_a_partial_join_that_may_fire_looks_upstream(world: World, looks: bool) -> None:
+    """And only while a way into its loop is not known to be closed."""
+    asked = []
+    decide = world.answer
+    world.answer = lambda read: (asked.extend(read.queries), decide(read))[1]  # type: ignore[method-assign]
+    _decided(world, 0)
+
+    assert (Hash(places.component("x")) in asked) == looks
+    assert (workflow_slot(W), places.component("x")) not in world.watched, "no storm upstream can starve it"
