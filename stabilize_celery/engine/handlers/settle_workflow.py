@@ -14,7 +14,7 @@ from stabilize_celery.engine.endings import (
 )
 from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields, workflow_of, zone_fields
 from stabilize_celery.engine.judging import apply_firings, judge_all, place_queries, read_places
-from stabilize_celery.engine.milestones import HOLDS, WAITS, milestone_verdict, wake, withdraw
+from stabilize_celery.engine.milestones import HOLDS, WAITS, milestone_verdict, wake, whole_of_milestone, withdraw
 from stabilize_celery.engine.moves import (
     Frame,
     count_moves,
@@ -127,7 +127,7 @@ def _untie(
     unreachable = region.places.keys() - region.reachable()
     for frame in held:
         verdict = yield from milestone_verdict(frame.plan)
-        if verdict != WAITS or frame.plan.milestone in unreachable:
+        if verdict != WAITS or whole_of_milestone(frame.plan) in unreachable:
             return wake(decision, frame) if verdict == HOLDS else withdraw(decision, frame)
     for ref, place in region.places.items():
         if place.plan.join == "OR" and not place.plan.is_direct and any(place.waiting.values()):
