@@ -6,7 +6,7 @@ would have given up before is not there to be taken away, judged or not (wcp 1.5
 only where something waits at a join.
 """
 
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from stabilize_celery.engine import places
@@ -64,12 +64,14 @@ def clear_stages(
     *,
     spare: Collection[str] = (),
 ) -> Generator[Read, Snapshot, Cleared]:
-    """Take away what is in the stages `refs` now, but for the threads in `spare` and their instances."""
+    """Take away what is in the stages `refs` now, with all that is part of it, but for `spare` and its parts."""
     live = yield from _live_runs()
     runs = yield from _inside(live, set(refs), spare)
     keys = {thread: places.ledger(run_name(thread, None, run.task_index)) for thread, run in runs.items()}
-    boxes = [places.signals(ref) for ref in refs]
+    touched = {**dict.fromkeys(refs), **dict.fromkeys(run.ref for run in runs.values())}
+    boxes = [places.signals(ref) for ref in touched]
     queries = [query for ref in refs for query in place_queries(ref)]
+    queries += [stage_fields(ref) for ref in touched if ref not in refs]
     watch = [key for ref in refs for key in (places.arrivals(ref), places.join(ref))]
     snapshot = yield Read((*queries, *map(Hash, keys.values()), *map(Hash, boxes)), (*watch, *keys.values(), *boxes))
     moves = 0
@@ -80,7 +82,7 @@ def clear_stages(
             owe_continuation(decision, workflow_id, str(frame.plan.parent), run.parent)
         if run.offer:
             moves += yield from leave_offer(decision, frame)
-    _forget_waiters(decision, snapshot, refs, runs)
+    _forget_waiters(decision, snapshot, touched, runs)
     found, held = yield from _act_first(read_places(snapshot, refs, {}), live.values())
     for ref in refs:
         drop_arrivals(decision, workflow_id, found[ref], snapshot.now_us, counts=ref in held)
@@ -121,10 +123,21 @@ def _live_runs() -> Generator[Read, Snapshot, dict[str, Run]]:
 def _inside(
     live: Mapping[str, Run], refs: Collection[str], spare: Collection[str]
 ) -> Generator[Read, Snapshot, dict[str, Run]]:
-    inside = (t for t, run in live.items() if run.ref in refs and t not in spare and run.parent not in spare)
+    spared = _with_parts(live, spare)
+    inside = _with_parts(live, [t for t, run in live.items() if run.ref in refs and t not in spared])
     keys = {thread: Hash(places.run(thread)) for thread in inside}
     found = yield Read(tuple(keys.values()), tuple(key.key for key in keys.values()))
     return {thread: RUN.decode(found[key]) for thread, key in keys.items()}
+
+
+def _with_parts(live: Mapping[str, Run], threads: Iterable[str]) -> dict[str, None]:
+    """Return threads with their instances, before and after stages, and those of these (wcp 1.3), in one order."""
+    found = dict.fromkeys(threads)
+    fresh: Collection[str] = found
+    while fresh:
+        fresh = [thread for thread, run in live.items() if run.parent in fresh and thread not in found]
+        found |= dict.fromkeys(fresh)
+    return found
 
 
 def _act_first(
@@ -149,7 +162,7 @@ def _frame(workflow_id: str, record: WorkflowRecord, snapshot: Snapshot, thread:
     return Frame(workflow_id, snapshot.now_us, record, decode_plan(fields[f"s:{run.ref}"]), thread, run, context)
 
 
-def _forget_waiters(decision: Decision, snapshot: Snapshot, refs: Sequence[str], runs: Mapping[str, Run]) -> None:
+def _forget_waiters(decision: Decision, snapshot: Snapshot, refs: Iterable[str], runs: Mapping[str, Run]) -> None:
     for ref in refs:
         key = places.signals(ref)
         box = SIGNALS.decode(snapshot.hash(key))

@@ -94,6 +94,7 @@ class _Graph:
     tells: Collection[str]
     sections: Mapping[str, str]
     milestones: Collection[str]
+    wholes: Mapping[str, str]
 
     def is_alone(self, ref: str) -> bool:
         return len(self.members[self.component[ref]]) == 1
@@ -102,6 +103,16 @@ class _Graph:
         """Return the stages of a loop that are judged together; none where nobody counts their threads."""
         is_counted = ref in self.tells and not self.is_alone(ref)
         return list(dict.fromkeys(self.members[self.component[ref]])) if is_counted else []
+
+    def milestones_inside(self, ref: str) -> list[str]:
+        """Return the milestones that are parts of a top-level stage."""
+        return sorted(name for name in self.milestones if name != ref and self.wholes[name] == ref)
+
+    def whole_of_milestone(self, stage: StageExecution) -> str:
+        """Return the top-level stage of which a stage's milestone is a part; empty if it is none."""
+        ref = stage.milestone_ref_id or ""
+        whole = self.wholes[ref] if ref else ""
+        return whole if whole != ref else ""
 
     def edge(self, stage: StageExecution, position: int) -> Edge:
         ref = stage.ref_id
@@ -129,10 +140,23 @@ def _graph(stages: Sequence[StageExecution]) -> _Graph:
     jumpers = {stage.ref_id for stage in stages if stage.ref_id in stage.jump_targets}
     for ref in jumpers:  # a stage that jumps to itself is a loop, not alone
         members[component[ref]].append(ref) if len(members[component[ref]]) == 1 else None
-    curious = [stage.ref_id for stage in stages if _wants_to_know(stage)]
+    curious = [stage.ref_id for stage in stages if stage.parent_stage_id is None and _wants_to_know(stage)]
     milestones = {stage.milestone_ref_id for stage in stages if stage.milestone_ref_id}
-    curious += sorted(milestones)
-    return _Graph(component, members, telling(targets, curious), section_names(stages), milestones)
+    wholes = _wholes(stages)
+    curious += sorted({wholes[ref] for ref in milestones})
+    return _Graph(component, members, telling(targets, curious), section_names(stages), milestones, wholes)
+
+
+def _wholes(stages: Sequence[StageExecution]) -> dict[str, str]:
+    """Return the top-level stage that each one is, or is a part of: threads come to that, and not to its parts."""
+    known = {name: stage for stage in stages for name in (stage.ref_id, stage.id)}
+    found: dict[str, str] = {}
+    for stage in stages:
+        whole = stage
+        while whole.parent_stage_id is not None:
+            whole = known[whole.parent_stage_id]
+        found[stage.ref_id] = whole.ref_id
+    return found
 
 
 def _upstream(stages: Mapping[str, StageExecution], ref: str) -> list[str]:
@@ -150,12 +174,15 @@ _BEFORE_ANY_RUN = (WorkflowStatus.NOT_STARTED.name, WorkflowStatus.SKIPPED.name)
 
 
 def _above_milestone(
-    stage: StageExecution, requisites: Mapping[str, list[str]], jumped_from: Mapping[str, list[str]]
+    stage: StageExecution,
+    wholes: Mapping[str, str],
+    requisites: Mapping[str, list[str]],
+    jumped_from: Mapping[str, list[str]],
 ) -> list[str]:
     """Return the stages to be looked at; none where the milestone is a status that only a run gives."""
     if stage.milestone_ref_id is None or stage.milestone_status not in _BEFORE_ANY_RUN:
         return []
-    return sorted(_above([stage.milestone_ref_id], requisites, jumped_from))
+    return sorted(_above([wholes[stage.milestone_ref_id]], requisites, jumped_from))
 
 
 def _leads_in(
@@ -260,7 +287,9 @@ def _stage_plans(workflow: Workflow) -> list[StagePlan]:
             jumps=[graph.edge(stages[target], -1) for target in stage.jump_targets],
             jumped_from=jumped_from[ref],
             is_milestone=ref in graph.milestones,
-            milestone_above=_above_milestone(stage, positions, jumped_from),
+            milestones_inside=graph.milestones_inside(ref),
+            milestone_whole=graph.whole_of_milestone(stage),
+            milestone_above=_above_milestone(stage, graph.wholes, positions, jumped_from),
             upstream=_upstream(stages, ref) if stage.join_mode is JoinMode.CANCELLING else [],
             component=graph.component[ref] if ref in graph.tells else "",
             members=graph.loop_of(ref),

@@ -22,6 +22,7 @@ from stabilize_celery.engine.moves import (
     owe_continuation,
     set_run,
 )
+from stabilize_celery.engine.parts import withdraw_parts
 from stabilize_celery.engine.past import Past
 from stabilize_celery.engine.plan import Edge, StagePlan, decode_workflow_plan
 from stabilize_celery.engine.routes import (
@@ -59,6 +60,7 @@ def complete_run(frame: Frame, status: str, reason: str = "", entry: Entry | Non
             status, reason, goes_on = "TERMINAL", str(error), False
     decision = Decision()
     moves = end_run(decision, frame, status, reason, entry)
+    moves += yield from withdraw_parts(decision, frame)
     if goes_on:
         moves += yield from _go_on(decision, frame, status, edges)
     elif status not in GOES_ON:

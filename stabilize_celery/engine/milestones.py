@@ -28,6 +28,7 @@ from stabilize_celery.engine.steps import (
     Decision,
     DeleteFields,
     Event,
+    Fields,
     Hash,
     Items,
     Members,
@@ -39,7 +40,7 @@ from stabilize_celery.engine.steps import (
 )
 from stabilize_celery.models.messages import StartStage
 
-__all__ = ["GONE", "HOLDS", "WAITS", "hold", "milestone_verdict", "wake", "withdraw"]
+__all__ = ["GONE", "HOLDS", "WAITS", "hold", "milestone_verdict", "wake", "whole_of_milestone", "withdraw"]
 
 HOLDS, WAITS, GONE = "holds", "waits", "gone"
 
@@ -51,24 +52,34 @@ _SAME = {"SUSPENDED": "RUNNING", "BUFFERED": "NOT_STARTED"}
 def milestone_verdict(plan: StagePlan) -> Generator[Read, Snapshot, str]:
     """Return whether the milestone of a stage holds now, may still come, or will not any more; WATCHed."""
     ref = str(plan.milestone)
+    whole = whole_of_milestone(plan)
     lists = (Items(places.started(ref)), Items(places.bypassed(ref)))
-    first = yield Read((stage_fields(ref), *lists, _LIVE), (lists[0].key, lists[1].key, places.LIVE))
-    other = decode_plan(first[stage_fields(ref)][f"s:{ref}"])
+    restarted = Fields(places.RESTARTED, (ref,))
+    first = yield Read((stage_fields(whole), *lists, _LIVE, restarted), (lists[0].key, lists[1].key, places.LIVE))
+    other = decode_plan(first[stage_fields(whole)][f"s:{whole}"])
+    since = int(first[restarted].get(ref, b"0"))
     past = [thread for query in lists for thread in first[query]]
     shut = Hash(places.shut(other.component))
     keys: dict[str, Query] = {thread: Hash(places.run(thread)) for thread in {*past, *first[_LIVE]}}
     found = yield Read((shut, *keys.values()), (shut.key, *(places.run(thread) for thread in past)))
     decoded = {thread: RUN.decode(found[key]) for thread, key in keys.items()}
-    runs = {thread: run for thread, run in decoded.items() if run.ref == ref}
+    runs = {thread: run for thread, run in decoded.items() if run.ref == ref and run.created_us >= since}
     yield Read((), tuple(map(places.run, runs)))
-    is_shut = ref in found[shut]
+    is_shut = whole in found[shut]
     if plan.milestone_above and not runs and not is_shut:
         is_shut = not (yield from _may_be_reached(plan))
+    if whole != ref and any(run.ref == whole and not run.is_ended for run in decoded.values()):
+        is_shut = False  # what has come to the whole may still come to its part
     status = _status(runs, is_shut=is_shut)
     if plan.milestone_status in (status, _SAME.get(status)):
         return HOLDS
     is_active = any(not run.is_ended for run in runs.values())
     return GONE if is_shut and not is_active else WAITS
+
+
+def whole_of_milestone(plan: StagePlan) -> str:
+    """Return the stage to which threads come that may come to the milestone stage: that one, or whose part it is."""
+    return plan.milestone_whole or str(plan.milestone)
 
 
 def _status(found: Mapping[str, Run], *, is_shut: bool) -> str:
@@ -95,7 +106,7 @@ def _may_be_reached(plan: StagePlan) -> Generator[Read, Snapshot, bool]:
     counters = {name: Hash(places.component(name)) for name in components}
     snapshot = yield Read((*counters.values(), *(query for ref in refs for query in place_queries(ref))))
     live = {name: count for query in counters.values() for name, count in snapshot[query].items()}
-    return plan.milestone in Region(read_places(snapshot, refs, live)).reachable()
+    return whole_of_milestone(plan) in Region(read_places(snapshot, refs, live)).reachable()
 
 
 def hold(decision: Decision, frame: Frame) -> int:

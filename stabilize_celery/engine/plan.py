@@ -106,9 +106,13 @@ class StagePlan(msgspec.Struct, frozen=True, omit_defaults=True):
     choice_group: str | None = None
     milestone: str | None = None
     milestone_status: str = ""
+    milestone_whole: str = ""
+    """The top-level stage of which the milestone stage is a part, before or after it."""
     milestone_above: list[str] = []
     """Where a start depends on whether the milestone stage may still be reached: it, and all from where it can be."""
     is_milestone: bool = False
+    milestones_inside: list[str] = []
+    """Stages before or after this one, at any depth, for a status of which someone waits."""
     cancels_regions: list[str] = []
     upstream: list[str] = []
     """Of a cancelling join: every stage from which it can be reached over requisite edges."""

@@ -1,6 +1,6 @@
 """Reading a whole workflow back as users see it: what it is, and how far each stage is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -139,7 +139,7 @@ def _read_view(store: Store, workflow_id: str, *, without_payloads: bool) -> Wor
             unpack(fields.get(f"x:{ref}", _NOTHING)),
             sorted(by_stage[ref], key=lambda item: item[1].created_us),
             sum(map(len, places_[ref].waiting.values())),
-            ref in reachable or plan.owner is not None or (record.status == "BUFFERED" and not record.restarts),
+            _may_come(plan, plans, by_stage, reachable) or (record.status == "BUFFERED" and not record.restarts),
             places_[ref],
             ref in cut,
         )
@@ -148,6 +148,20 @@ def _read_view(store: Store, workflow_id: str, *, without_payloads: bool) -> Wor
     parked = frozenset(top[_PARKED])
     definition, trigger = unpack(fields["definition"]), unpack(fields.get("trigger", _NOTHING))
     return WorkflowView(workflow_id, record, definition, trigger, stages, parked, runs.now_ms)
+
+
+def _may_come(
+    plan: StagePlan,
+    plans: Mapping[str, StagePlan],
+    by_stage: Mapping[str, Sequence[tuple[str, Run]]],
+    reachable: Collection[str],
+) -> bool:
+    """Whether a thread may still come to a stage; to a before or after stage with the one that it is a part of."""
+    if plan.owner is None:
+        return plan.ref in reachable
+    while plan.parent is not None:
+        plan = plans[plan.parent]
+    return plan.ref in reachable or any(not run.is_ended for _, run in by_stage[plan.ref])
 
 
 def _plans(fields: Mapping[str, bytes]) -> dict[str, StagePlan]:

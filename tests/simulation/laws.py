@@ -78,7 +78,7 @@ class Laws:
 
     def _counts(self, slot: Slot) -> None:
         """`act` counts live runs; an offer once for all its members; what waits for a milestone, and instances, never."""
-        snapshot = self._look(slot.name, _COUNTERS, _LIVE)
+        snapshot = self._look(slot.name, _RECORD, _COUNTERS, _LIVE)
         runs = self._look(slot.name, *(Hash(places.run(thread)) for thread in snapshot[_LIVE]))
         live = [self._decoded(slot.name, thread, runs[Hash(places.run(thread))]) for thread in snapshot[_LIVE]]
         offers = {run.offer for run in live if run.offer}
@@ -86,6 +86,9 @@ class Laws:
         act = int(snapshot[_COUNTERS].get("act", b"0"))
         told = f"{slot.name}: act is {act}, but {len(moving)} runs and {len(offers)} offers move"
         self._require(act == len(moving) + len(offers), told)
+        if WORKFLOW_RECORD.decode(snapshot[_RECORD]).is_live:
+            left = [run.ref for run in live if run.parent and run.parent not in snapshot[_LIVE]]
+            self._require(not left, f"{slot.name}: {left} live on, though what they are part of has ended")
 
     def _decoded(self, workflow_id: str, thread: str, fields: Mapping[str, bytes]) -> Run:
         """Decode a run once for as long as it is the same."""

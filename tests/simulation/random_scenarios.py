@@ -87,6 +87,9 @@ class _Maker:
         for stage in list(self.stages):
             self._call(stage)
         around = [part for stage in self.stages for part in self._around(stage)]
+        for stage in self.stages:
+            if "milestone_ref_id" in stage and around and self.random.random() < 0.3:
+                stage["milestone_ref_id"] = self.random.choice(around)["ref_id"]
         return {"name": name, "context": {"n": self.random.randint(0, 3), "m": 0}, "stages": [*self.stages, *around]}
 
     def _inner(self) -> dict[str, Any]:

@@ -238,3 +238,32 @@ def test_a_restarted_workflow_that_ends_while_it_waits_for_its_slot_leaves_the_l
     simulation.pass_time(MINUTE_MS)
     assert simulation.read(again).status.name == "SUCCEEDED"
     assert _slots(story) == (0, 0)
+
+
+def test_a_milestone_does_not_see_the_runs_from_before_a_restart() -> None:
+    """The stage succeeded the first time: the other one waits until it has succeeded again."""
+    x = stage("x", "a", milestone_ref_id="m", milestone_status="SUCCEEDED")
+    story = Story(0, hold=_hold).start(stage("a"), stage("b", "a", does="hold"), stage("m", "b"), x).run()
+    story.ask(outside.signal, "b", "any", None)
+    assert story.run().status == "SUCCEEDED"
+
+    assert story.ask(restart, "a").took_effect
+    story.run()
+    waits = dict(story.statuses)
+    story.ask(outside.signal, "b", "any", None)
+    story.run()
+
+    assert (waits["m"], waits["x"]) == ("NOT_STARTED", "BUFFERED")
+    assert (story.status, story.order[-2:]) == ("SUCCEEDED", ["m", "x"])
+
+
+def test_a_milestone_that_was_missed_before_a_restart_holds_again_after_it() -> None:
+    """`m` has not started: that is so again, though it had run."""
+    x = stage("x", "a", milestone_ref_id="m", milestone_status="NOT_STARTED")
+    story = Story(0).start(stage("a"), x, stage("m", "x")).run()
+    assert (story.status, story.bodies["x"]) == ("SUCCEEDED", 1)
+
+    assert story.ask(restart, "a").took_effect
+    story.run()
+
+    assert (story.status, story.statuses["x"], story.bodies["x"], story.bodies["m"]) == ("SUCCEEDED", "SUCCEEDED", 2, 2)

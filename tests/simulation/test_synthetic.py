@@ -1,5 +1,8 @@
 """Before and after stages when their parent, or one of them, is cut short (wcp 1.3, 1.8)."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from stabilize_celery.engine import outside
@@ -7,6 +10,7 @@ from stabilize_celery.models.multi_instance import MultiInstanceConfig
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage.enums import SyntheticStageOwner
 from stabilize_celery.models.stage.stage import StageExecution
+from tests.simulation.laws import Laws
 from tests.simulation.stories import ROUGH, Story, stage
 
 SEEDS = range(12)
@@ -27,9 +31,11 @@ def waiting(ref_id: str, *after: str, **context: object) -> StageExecution:
 def test_a_parent_that_times_out_takes_its_synthetic_stages_with_it(seed: int, owner: SyntheticStageOwner) -> None:
     """STOPPED by its time-out: nothing of it lives on, and the workflow ends."""
     main = stage("main", context={"stageTimeoutMs": 60_000, "failPipeline": False})
-    story = Story(seed, ROUGH).start(main, around(main, owner, waiting("s")), stage("z")).run()
+    story = Story(seed, ROUGH)
+    laws = Laws(story.simulation)
+    story.start(main, around(main, owner, waiting("s")), stage("z")).run()
 
-    assert story.status == "SUCCEEDED"
+    assert (story.status, laws.broken) == ("SUCCEEDED", [])
     assert story.statuses == {"main": "STOPPED", "s": "CANCELED", "z": "SUCCEEDED"}
 
 
@@ -110,3 +116,52 @@ def test_a_time_out_bounds_the_after_stages_of_instances_too(seed: int, goes_on:
 
     ended = ("FAILED_CONTINUE", "SUCCEEDED") if goes_on else ("TERMINAL", "TERMINAL")
     assert (story.statuses["main"], story.status, story.statuses["s"]) == (*ended, "CANCELED")
+
+
+def _family(owner: SyntheticStageOwner) -> list[StageExecution]:
+    """A stage with parts of each kind: one that waits, one with a part of its own, and instances."""
+    main = stage("main", cancel_region="r")
+    outer = around(main, owner, stage("outer"))
+    crowd = around(main, owner, waiting("crowd"))
+    crowd.mi_config = MultiInstanceConfig(count=2)
+    return [main, around(main, owner, waiting("one")), outer, around(outer, BEFORE, waiting("inner")), crowd]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("owner", [BEFORE, AFTER])
+@pytest.mark.parametrize(
+    ("event", "what"), [(outside.cancel_stage, "main"), (outside.cancel_region, "r"), (outside.skip_stage, "main")]
+)
+def test_the_commit_that_ends_a_run_takes_its_parts_away(
+    seed: int, owner: SyntheticStageOwner, event: Callable[..., Any], what: str
+) -> None:
+    """From the answer on no signal finds them, though nothing else has been handled yet."""
+    story = Story(seed, ROUGH).start(*_family(owner), waiting("open")).run()
+    assert {story.statuses[ref] for ref in ("one", "inner", "crowd")} == {"SUSPENDED"}
+
+    assert story.ask(event, what).took_effect
+    at_once = {ref: status for ref, status in story.statuses.items() if ref not in ("main", "open")}
+    woken = [story.ask(outside.signal, ref, "s", None, transient=True) for ref in at_once]
+    story.run()
+    story.ask(outside.signal, "open", "s", None)
+    story.run()
+
+    assert at_once == dict.fromkeys(("one", "outer", "inner", "crowd"), "CANCELED")
+    assert not any(answer.took_effect for answer in woken)
+    assert (story.status, set(story.bodies)) == ("SUCCEEDED", set() if owner is BEFORE else {"main"})
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_stage_that_clears_its_own_region_spares_all_that_is_part_of_its_run(seed: int) -> None:
+    """However deep: a before stage clears the region of its parent, and a part of its sibling waits on."""
+    main = stage("main")
+    outer, clears = around(main, BEFORE, stage("outer")), around(main, BEFORE, stage("clears", cancels_regions=["r"]))
+    inner, other = around(outer, BEFORE, waiting("inner")), waiting("other")
+    inner.cancel_region = other.cancel_region = "r"
+    story = Story(seed, ROUGH).start(main, outer, clears, inner, other).run()
+
+    story.ask(outside.signal, "inner", "s", None)
+    story.run()
+
+    assert story.status == "SUCCEEDED"
+    assert {story.statuses[ref] for ref in ("inner", "outer", "main")} == {"SUCCEEDED"}

@@ -4,7 +4,7 @@ Source: wcp 1.6, 1.10; PROTOCOL 7.4. Pure, level-triggered, and the second line 
 Looks at every join, once per standstill; at the whole graph only where arrivals are left.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.clearing import fire_cancelling
@@ -14,15 +14,16 @@ from stabilize_celery.engine.endings import (
 )
 from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields, workflow_of, zone_fields
 from stabilize_celery.engine.judging import apply_firings, judge_all, place_queries, read_places
-from stabilize_celery.engine.milestones import HOLDS, WAITS, milestone_verdict, wake, withdraw
+from stabilize_celery.engine.milestones import HOLDS, WAITS, milestone_verdict, wake, whole_of_milestone, withdraw
 from stabilize_celery.engine.moves import (
     Frame,
     count_moves,
+    owe_continuation,
 )
 from stabilize_celery.engine.plan import decode_workflow_plan
 from stabilize_celery.engine.region import Region
 from stabilize_celery.engine.sections import close_sections
-from stabilize_celery.engine.state import RUN, WorkflowRecord
+from stabilize_celery.engine.state import RUN, Run, WorkflowRecord
 from stabilize_celery.engine.steps import Decision, Fields, Handling, Hash, Members, Read, Snapshot
 from stabilize_celery.models.messages import SettleWorkflow
 
@@ -51,7 +52,11 @@ def handle(message: SettleWorkflow, _rules: Rules, _attempt: int) -> Handling:
     joins: list[str] = unpack(snapshot[_GRAPH].get("joins", b"\x90"))
     order = decode_workflow_plan(snapshot[_GRAPH]["meta"]).order
     waiting = yield from _read(joins)
-    held = yield from _held(message, snapshot, order)
+    runs = yield from _live_runs(snapshot)
+    live: dict[str, Run] = {thread: runs.record(places.run(thread), RUN.decode) for thread in sorted(snapshot[_LIVE])}
+    if left := {run.parent for run in live.values() if run.instance is None} - {"", *live}:
+        return (yield from _end_parts_first(message, sorted(left)))
+    held = yield from _held(message, runs, order, live)
     if not held and not any(any(place.waiting.values()) for place in waiting.places.values()):
         _end(decision, message, snapshot)
         return decision
@@ -67,18 +72,38 @@ def handle(message: SettleWorkflow, _rules: Rules, _attempt: int) -> Handling:
     return decision
 
 
-def _held(message: SettleWorkflow, snapshot: Snapshot, order: list[str]) -> Generator[Read, Snapshot, list[Frame]]:
-    """Return the runs that wait for a milestone, in the order of the graph."""
-    live = sorted(snapshot[_LIVE])
-    if not live:
+def _live_runs(snapshot: Snapshot) -> Generator[Read, Snapshot, Snapshot]:
+    keys = [places.run(thread) for thread in sorted(snapshot[_LIVE])]
+    return snapshot.merged((yield Read(tuple(map(Hash, keys)), tuple(keys)))) if keys else snapshot
+
+
+def _end_parts_first(message: SettleWorkflow, wholes: list[str]) -> Handling:
+    """Owe the end of what is left of runs that have ended; who takes it away owes another look."""
+    keys = [Hash(places.run(thread)) for thread in wholes]
+    found = yield Read(tuple(keys))
+    decision = Decision(note="before or after stages of a run that has ended are still there")
+    for thread, key in zip(wholes, keys, strict=True):
+        owe_continuation(decision, message.workflow_id, RUN.decode(found[key]).ref, thread)
+    return decision
+
+
+def _held(
+    message: SettleWorkflow, snapshot: Snapshot, order: list[str], live: Mapping[str, Run]
+) -> Generator[Read, Snapshot, list[Frame]]:
+    """Return the runs that wait for a milestone, in the order of the graph; a part of a run stands where that does."""
+    held = {thread: run for thread, run in live.items() if run.held_for}
+    if not held:
         return []
-    keys = {thread: Hash(places.run(thread)) for thread in live}
-    runs = yield Read(tuple(keys.values()), tuple(key.key for key in keys.values()))
-    refs = {thread: RUN.decode(runs[key]).ref for thread, key in keys.items() if RUN.decode(runs[key]).held_for}
-    fields = [query for ref in refs.values() for query in (stage_fields(ref), zone_fields(ref))]
-    seen = snapshot.merged(runs).merged((yield Read(tuple(fields))))
-    frames = [frame_of(message, seen, ref, thread) for thread, ref in refs.items()]
-    return sorted(frames, key=lambda frame: (order.index(frame.plan.ref), frame.run.created_us))
+    fields = [query for run in held.values() for query in (stage_fields(run.ref), zone_fields(run.ref))]
+    seen = snapshot.merged((yield Read(tuple(fields))))
+    frames = [frame_of(message, seen, run.ref, thread) for thread, run in held.items()]
+    return sorted(frames, key=lambda frame: (order.index(_whole(live, frame.run).ref), frame.run.created_us))
+
+
+def _whole(live: Mapping[str, Run], run: Run) -> Run:
+    while run.parent:
+        run = live[run.parent]
+    return run
 
 
 def _untie(
@@ -102,7 +127,7 @@ def _untie(
     unreachable = region.places.keys() - region.reachable()
     for frame in held:
         verdict = yield from milestone_verdict(frame.plan)
-        if verdict != WAITS or frame.plan.milestone in unreachable:
+        if verdict != WAITS or whole_of_milestone(frame.plan) in unreachable:
             return wake(decision, frame) if verdict == HOLDS else withdraw(decision, frame)
     for ref, place in region.places.items():
         if place.plan.join == "OR" and not place.plan.is_direct and any(place.waiting.values()):

@@ -20,7 +20,9 @@ def enable(case: Case, ref: str, past: Past) -> Run:
 
 def enable_part(case: Case, ref: str, parent: Run, past: Past) -> None:
     """Make a run of a stage before or after another run's work."""
-    enable(case, ref, past).parent = parent
+    part = enable(case, ref, past)
+    part.parent = parent
+    parent.parts.append(part)
 
 
 def offered(case: Case) -> list[Run]:
@@ -55,9 +57,12 @@ def choose(case: Case, chosen: Run) -> None:
 
 
 def end_run(run: Run, status: str) -> None:
-    """End a run; what it called goes with it, and its parent learns of it."""
+    """End a run; its parts and what it called go with it, and its parent learns of it."""
     run.status, run.offer, run.ended = status, 0, next(_ends)
     if run.child is not None and run.child.is_live:
         run.child.is_doomed = True
     if run.parent is not None:
         run.parent.has_news = True
+    for part in run.parts:
+        if part.is_live:
+            end_run(part, "CANCELED")

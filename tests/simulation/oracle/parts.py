@@ -1,11 +1,11 @@
 """The parts of a run (1.3): its before stages, its own work, its after stages."""
 
-from tests.simulation.oracle.enabling import enable_part, end_run
+from tests.simulation.oracle.enabling import enable_part
 from tests.simulation.oracle.ends import complete, fail, failure_status, pass_on
 from tests.simulation.oracle.pasts import Past, merged, with_outputs
 from tests.simulation.oracle.state import GOES_ON, Case, Run, Work
 
-__all__ = ["begin", "continue_run", "end_work", "take_away"]
+__all__ = ["begin", "continue_run", "end_work"]
 
 
 def begin(case: Case, run: Run) -> None:
@@ -46,8 +46,6 @@ def _base(case: Case, run: Run) -> Past:
 
 
 def _fail(case: Case, run: Run, status: str) -> None:
-    take_away(case, run)
-    run.has_news = False
     if status == "TERMINAL":
         status = failure_status(case.stages[run.ref])
     if status in GOES_ON:
@@ -93,10 +91,3 @@ def end_work(case: Case, run: Run, status: str) -> None:
         run.phase, run.outcome, run.has_news = "after", status, True
     else:
         complete(case, run, status)
-
-
-def take_away(case: Case, run: Run) -> None:
-    """Take away the parts that live of a run that has ended, or failed."""
-    for part in case.children_of(run):
-        if part.is_live:
-            end_run(part, "CANCELED")

@@ -17,7 +17,7 @@ from tests.simulation.oracle.ends import end_if_nothing_is_left, finish, judge_c
 from tests.simulation.oracle.instances import judge_instances
 from tests.simulation.oracle.joins import cancelling, judge_joins, untie
 from tests.simulation.oracle.outside import deliver, is_addressed, look_at_triggers
-from tests.simulation.oracle.parts import continue_run, take_away
+from tests.simulation.oracle.parts import continue_run
 from tests.simulation.oracle.reach import ended
 from tests.simulation.oracle.starting import close_sections, may_try, milestone, try_to_start
 from tests.simulation.oracle.state import Case, Ended, Installation, Run, StuckError
@@ -104,8 +104,6 @@ def _steps_of(case: Case, run: Run) -> Iterator[_Step]:
         yield run, partial(try_to_start, case, run)
     elif run.status == "RUNNING":
         yield from _steps_inside(case, run)
-    elif any(part.is_live for part in case.children_of(run)):
-        yield run, partial(take_away, case, run)
 
 
 def _steps_inside(case: Case, run: Run) -> Iterator[_Step]:

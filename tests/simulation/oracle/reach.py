@@ -2,7 +2,7 @@
 
 from tests.simulation.oracle.state import Case, Ended, Run
 
-__all__ = ["ended", "passable", "stage_status"]
+__all__ = ["ended", "may_come", "passable", "stage_status"]
 
 
 def passable(case: Case, judged: str | None = None) -> set[str]:
@@ -33,12 +33,20 @@ def _may_pass(case: Case, ref: str, found: set[str]) -> bool:
     return bool(filled)
 
 
+def may_come(case: Case, ref: str) -> bool:
+    """Whether a thread may still come to a stage; to a part of another with that, or if it is there."""
+    whole = ref
+    while parent := case.stages[whole].parent_stage_id:
+        whole = parent
+    return whole in passable(case) or (whole != ref and any(run.ref == whole for run in case.live()))
+
+
 def stage_status(case: Case, ref: str) -> str:
     """Return the status of a stage: that of its newest unfinished run, else of the newest."""
     of_stage = [run for run in case.runs if run.ref == ref]
     newest = [run for run in of_stage if run.is_live] or of_stage
     if not newest:
-        return "NOT_STARTED" if case.is_live and ref in passable(case) else "SKIPPED"
+        return "NOT_STARTED" if case.is_live and may_come(case, ref) else "SKIPPED"
     run = max(newest, key=lambda run: run.created)
     return _work_status(run) if run.status == "RUNNING" else run.status
 

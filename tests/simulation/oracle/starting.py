@@ -8,7 +8,7 @@ from tests.simulation.oracle.enabling import end_run
 from tests.simulation.oracle.ends import complete, fail
 from tests.simulation.oracle.instances import number_of
 from tests.simulation.oracle.parts import begin
-from tests.simulation.oracle.reach import passable, stage_status
+from tests.simulation.oracle.reach import may_come, stage_status
 from tests.simulation.oracle.state import Case, Run
 
 __all__ = ["close_sections", "may_try", "milestone", "try_to_start"]
@@ -26,7 +26,7 @@ def milestone(case: Case, run: Run) -> str:
     if stage.milestone_status in (status, SAME.get(status)):
         return "holds"
     is_active = any(other.ref == ref for other in case.live())
-    return "wait" if is_active or ref in passable(case) else "gone"
+    return "wait" if is_active or may_come(case, ref) else "gone"
 
 
 def may_try(case: Case, run: Run) -> bool:

@@ -71,6 +71,8 @@ class Run:
     """Before, work, after: which part of it is under way."""
     parent: "Run | None" = None
     """The run that it is a part of: a before or after stage's."""
+    parts: "list[Run]" = field(default_factory=list)
+    """The runs of its before and after stages."""
     has_news: bool = False
     """One of its parts has ended, and what that means has not been looked at."""
     wanted: int | None = None

@@ -243,6 +243,17 @@ def test_a_standstill_with_a_failure_that_was_put_off_ends_terminal() -> None:
     assert moving.decide(settle_workflow.handle(message, RULES, 0)).is_empty
 
 
+def test_a_standstill_is_not_the_end_while_parts_of_an_ended_run_are_there() -> None:
+    """Whatever has left them: their end is owed, and who takes them away looks again."""
+    message = SettleWorkflow(workflow_id=W)
+    given = world(message).run("t", status="CANCELED", phase="before").put(places.LIVE, {"u"})
+    given.run("u", ref="b", status="BUFFERED", held_for="a", parent="t")
+
+    decision = given.decide(settle_workflow.handle(message, RULES, 0))
+
+    assert (kinds(decision), owed_names(decision)) == ([], ["Continue:t"])
+
+
 def test_a_lock_is_called_by_its_scope() -> None:
     """Everywhere, in one application, in one workflow."""
     names = {scope: lock_name(plan_of(mutex_key="k", mutex_scope=scope, application="app"), W) for scope in _SCOPES}
