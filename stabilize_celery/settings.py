@@ -28,8 +28,8 @@ SECRET_KEYS = (
 )
 """Keys of a context whose values nobody is shown, where nothing else is said."""
 MODES = PER_MESSAGE, FUSED, CONTINUATION = "per_message", "fused", "continuation"
-
-
+_CHOICES = {"mode": MODES, "acks": (BROKER, LEDGER), "traces": (OFF, ON), "log_format": (TEXT, JSON)}
+_HIGHEST_PORT = 65_535
 _NAMESPACE, _CONTROL_QUEUE, _WORK_QUEUE = "stabilize", "stabilize.control", "stabilize.work"
 
 
@@ -131,14 +131,13 @@ class Settings:
         for item in fields(self):
             if isinstance(value := getattr(self, item.name), int) and value < 0:
                 raise ValueError(f"{item.name} {value} (STABILIZE_{item.name.upper()}): must not be negative")
-        if self.mode not in MODES:
-            raise ValueError(f"mode {self.mode!r} (STABILIZE_MODE): use one of {', '.join(MODES)}")
-        if self.acks not in (BROKER, LEDGER):
-            raise ValueError(f"acks {self.acks!r} (STABILIZE_ACKS): use {BROKER} or {LEDGER}")
-        if self.traces not in (OFF, ON):
-            raise ValueError(f"traces {self.traces!r} (STABILIZE_TRACES): use {OFF} or {ON}")
-        if self.log_format not in (TEXT, JSON):
-            raise ValueError(f"log format {self.log_format!r} (STABILIZE_LOG_FORMAT): use {TEXT} or {JSON}")
+        if self.metrics_port > _HIGHEST_PORT:
+            raise ValueError(
+                f"metrics_port {self.metrics_port} (STABILIZE_METRICS_PORT): ports go up to {_HIGHEST_PORT}"
+            )
+        for name, choices in _CHOICES.items():
+            if (chosen := getattr(self, name)) not in choices:
+                raise ValueError(f"{name} {chosen!r} (STABILIZE_{name.upper()}): use one of {', '.join(choices)}")
 
     @property
     def is_fused(self) -> bool:

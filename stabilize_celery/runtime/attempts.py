@@ -244,13 +244,18 @@ class Attempts:
 
     def _watched(self, claim: Claim, body: RunningBody) -> TaskReturned:
         runner = self.runner()
-        with bind_token(body.token), bind_teller(partial(self._tell, body.claimed.message)):
+
+        def execute() -> TaskReturned:
             runner.began(claim, body)
-            observer = self.unit.observer
             try:
-                returned = observer.around_body(body.claimed, body.execute) if observer else body.execute()
+                return body.execute()
             finally:
+                # Inside of what observers see: of a process that is told to end, a body's result is none.
                 runner.ended(claim)
+
+        with bind_token(body.token), bind_teller(partial(self._tell, body.claimed.message)):
+            observer = self.unit.observer
+            returned = observer.around_body(body.claimed, execute) if observer else execute()
         if (body.token.reason or "").startswith(CLAIM_LOST):
             return msgspec.structs.replace(returned, is_disowned=True)
         return returned

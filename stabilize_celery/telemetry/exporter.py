@@ -58,7 +58,8 @@ class Exporter(Collector):
             self._server = start_http_server(port, host, registry=self._registry)
         except OSError as error:
             raise ConfigurationError(
-                f"metrics can't be served at {host}:{port}: {error}. Set STABILIZE_METRICS_PORT to a free port, or to 0"
+                f"metrics can't be served at {host}:{port}: {error.strerror or error}. Each worker on a host needs a "
+                "STABILIZE_METRICS_PORT of its own; 0 turns its metrics off"
             ) from error
         return int(self._server[0].server_port)
 

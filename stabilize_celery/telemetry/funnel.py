@@ -22,7 +22,11 @@ _MOST_WAITING = 10_000
 
 
 class Funnel:
-    """Counts of this process and its children, in one tally. Made before they are forked, in the main process."""
+    """Counts of this process and its children, in one tally. Made before they are forked, in the main process.
+
+    Not to be started in a pool without children: a gevent pool's threads are greenlets, and a read of a pipe that
+    nobody writes to stops them all.
+    """
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
@@ -47,12 +51,11 @@ class Funnel:
 
     def close(self) -> None:
         """End reading; what children have sent before is counted. Called in the main process, when they have ended."""
-        if self._thread is None:
-            return
-        os.set_blocking(self._writing, True)
-        os.write(self._writing, msgpack.packb(None))
-        self._thread.join(1.0)
-        self._thread = None
+        if self._thread is not None:
+            os.set_blocking(self._writing, True)
+            os.write(self._writing, msgpack.packb(None))
+            self._thread.join(1.0)
+            self._thread = None
         os.close(self._writing)
         os.close(self._reading)
 

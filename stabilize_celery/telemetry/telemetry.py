@@ -1,6 +1,7 @@
 """What a worker has for the people who watch it: observers for each of its processes, a server for its metrics."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from stabilize_celery.runtime.observing import Observer, Observers
 from stabilize_celery.settings import JSON, ON, Settings
@@ -10,6 +11,7 @@ from stabilize_celery.telemetry.fleet_gauges import FleetGauges
 from stabilize_celery.telemetry.funnel import Funnel
 from stabilize_celery.telemetry.log_lines import LogContext
 from stabilize_celery.telemetry.optional import exporter_module, tracing_module
+from stabilize_celery.telemetry.serving import Serving
 from stabilize_celery.telemetry.tally import Count, Tally
 
 __all__ = ["Telemetry"]
@@ -29,7 +31,7 @@ class Telemetry:
         self._exporting = exporter_module("STABILIZE_METRICS_PORT") if settings.metrics_port else None
         self._tracing = tracing_module("STABILIZE_TRACES") if settings.traces == ON else None
         self._funnel = Funnel(self._tally) if settings.metrics_port else None
-        self._close: Callable[[], None] | None = None
+        self._closing: Sequence[Callable[[], None]] = ()
 
     @classmethod
     def of(cls, settings: Settings) -> "Telemetry | None":
@@ -49,30 +51,36 @@ class Telemetry:
         return observers[0] if len(observers) == 1 else Observers(observers)
 
     def start(
-        self, store: Store, own: Callable[[], Sequence[Count]], lengths: Callable[[Sequence[str]], Mapping[str, int]]
+        self,
+        store: Store,
+        own: Callable[[], Sequence[Count]],
+        lengths: Callable[[Sequence[str]], Mapping[str, int]],
+        *,
+        has_forked: bool,
     ) -> None:
         """Serve metrics, if they are wanted. Called in the main process, after it has forked.
+
+        Where the port can't be had, that is told in the log, and it is tried again until `close`.
 
         Args:
             store: Where the numbers of the namespace are read.
             own: Returns what the main process itself has counted.
             lengths: Returns how many messages wait in each of some queues.
-
-        Raises:
-            ConfigurationError: the port can't be had.
+            has_forked: Whether there are child processes, which tell what they count.
 
         """
         if self._funnel is None or self._exporting is None:
             return
         settings, gauges = self._settings, FleetGauges(store, self._settings, lengths)
         shown = self._exporting.Exporter(self._tally, (own, gauges.read))
-        shown.serve(settings.metrics_host, settings.metrics_port)
-        self._funnel.start()
-        self._close = shown.close
+        serving = Serving(partial(shown.serve, settings.metrics_host, settings.metrics_port))
+        serving.start()
+        if has_forked:
+            self._funnel.start()
+        self._closing = (serving.close, shown.close, self._funnel.close)
 
     def close(self) -> None:
         """End the server. Called in the main process."""
-        if self._close is not None and self._funnel is not None:
-            self._close()
-            self._funnel.close()
-            self._close = None
+        closing, self._closing = self._closing, ()
+        for close in closing:
+            close()

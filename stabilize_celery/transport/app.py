@@ -267,7 +267,7 @@ class Stabilize:
         if not (options or {}).get("queues"):
             warn_of_strays(self.app)
         if self.settings.log_format == JSON:
-            log_as_json()
+            log_as_json(instance)
         self._is_ours_alone = is_ours_alone((options or {}).get("queues"), self.queues())
         if self.settings.acks == LEDGER and self._is_ours_alone:
             forget_acks(self.app)

@@ -10,12 +10,17 @@ from celery.concurrency import prefork
 from stabilize_celery.models.messages import RunTask
 from stabilize_celery.transport.publish import task_name
 
-__all__ = ["has_children", "jobs_in", "may_take", "may_wait", "prefetched_per_process", "telling_queues"]
+__all__ = ["forks", "has_children", "jobs_in", "may_take", "may_wait", "prefetched_per_process", "telling_queues"]
+
+
+def forks(worker: Any) -> bool:
+    """Return whether a worker's pool are forked children."""
+    return issubclass(worker.pool_cls, prefork.TaskPool)
 
 
 def has_children(worker: Any) -> bool:
-    """Return whether a worker's pool are forked children, beside which its main process goes on."""
-    return issubclass(worker.pool_cls, prefork.TaskPool) and bool(worker.use_eventloop)
+    """Return whether a worker's pool are forked children, to which its main process listens on an event loop."""
+    return forks(worker) and bool(worker.use_eventloop)
 
 
 def may_take(worker: Any) -> bool:

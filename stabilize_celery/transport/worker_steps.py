@@ -16,6 +16,7 @@ from stabilize_celery.transport.canvas_call import canvas_task_names
 from stabilize_celery.transport.celery_call import celery_task_names
 from stabilize_celery.transport.duty import Duty
 from stabilize_celery.transport.pools import (
+    forks,
     has_children,
     jobs_in,
     may_take,
@@ -100,7 +101,7 @@ class WorkerStep(bootsteps.StartStopStep):
             Duty("heartbeat", upkeep.heartbeat_round, bridge.reports.wait, longest_pause_s=beat_s / 3),
         )
         if bridge.telemetry is not None:
-            bridge.telemetry.start(bridge.store, upkeep.counts, self._lengths)
+            bridge.telemetry.start(bridge.store, upkeep.counts, self._lengths, has_forked=forks(worker))
         for duty in self._duties:
             duty.start()
         worker_shutdown.connect(self._on_worker_shutdown, weak=False)

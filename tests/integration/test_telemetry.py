@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import urllib.request
 from collections.abc import Iterator
@@ -50,7 +51,7 @@ def scraped(port: int) -> dict[tuple[str, ...], float]:
         return samples(answer.read().decode())
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
 def test_what_children_did_is_counted_at_the_port_of_their_worker(fleet: Fleet, port: int, pool: str) -> None:
     """By type and outcome, with latencies, and with what the namespace holds."""
     fleet.start_worker(pool=pool)
@@ -83,6 +84,29 @@ def test_a_child_that_dies_is_a_lost_lease(fleet: Fleet, port: int) -> None:
     assert eventually(lambda: scraped(port).get(("stabilize_tasks_total", "SUCCEEDED", "work"))) == 1
 
 
+def test_an_execution_that_celerys_hard_limit_ends_is_a_lost_lease_and_no_result(fleet: Fleet, port: int) -> None:
+    """The kill reaches the body as an exception; nobody's task has failed by that."""
+    fleet.env["STABILIZE_MAX_LOST"] = "1"
+    fleet.start_worker("--time-limit", "2", concurrency=1)
+    fleet.ended(fleet.submit("hangs", sleep_s=60), 60)
+    fleet.ended(fleet.submit("after"))
+
+    eventually(lambda: scraped(port).get(("stabilize_lease_losses_total",), 0) == 1)
+    eventually(lambda: scraped(port).get(("stabilize_tasks_total", "SUCCEEDED", "work")))
+    results = {name[1]: value for name, value in scraped(port).items() if name[0] == "stabilize_tasks_total"}
+    assert results == {"SUCCEEDED": 1}
+
+
+def test_a_second_worker_with_the_same_port_works_without_metrics(fleet: Fleet) -> None:
+    """On a host where all share one environment; it says what to do."""
+    fleet.start_worker()
+    second = fleet.start_worker("-Q", "stabilize.control,stabilize.work")
+    fleet.ended(fleet.submit("a"))
+
+    assert "STABILIZE_METRICS_PORT of its own" in second.log
+    assert "Traceback" not in second.log
+
+
 def test_a_warm_stop_frees_the_port(fleet: Fleet, port: int) -> None:
     """The next worker on this machine can have it."""
     worker = fleet.start_worker()
@@ -94,16 +118,19 @@ def test_a_warm_stop_frees_the_port(fleet: Fleet, port: int) -> None:
 
 
 def test_lines_of_a_worker_are_json_with_ids(fleet: Fleet) -> None:
-    """Also those of its children; of a lost task the line names what was lost."""
+    """All that it writes, its children and what Python warns of too; of a lost task the line names what was lost."""
     worker = fleet.start_worker()
     workflow_id = fleet.submit("b", "die")
     fleet.ended(workflow_id, 60)
 
     def lines() -> list[dict[str, Any]]:
-        return [json.loads(line) for line in worker.log.splitlines() if line.startswith("{")]
+        return [json.loads(line) for line in worker.log.splitlines()]
 
     assert any("ready." in line["text"] for line in lines())
     assert any(workflow_id in line["text"] for line in lines())
+    assert any("exited with 'signal 9" in line["text"] for line in lines())
+    # Celery warns of root before it sets up its logs.
+    assert os.getuid() != 0 or any("superuser privileges" in line["text"] for line in lines())
 
 
 def test_the_page_serves_the_numbers_of_the_namespace(fleet: Fleet) -> None:

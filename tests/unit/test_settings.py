@@ -30,6 +30,7 @@ def test_queues_that_were_chosen_stay() -> None:
         ("STABILIZE_RETENTION_MS", "-5", "STABILIZE_RETENTION_MS): must not be negative"),
         ("STABILIZE_RETENTION_MS", "soon", "must be a whole number, not 'soon'"),
         ("STABILIZE_TASK_QUEUES", "render=gpu,ship", "'ship' is not name=value"),
+        ("STABILIZE_METRICS_PORT", "94710", "STABILIZE_METRICS_PORT): ports go up to 65535"),
         ("STABILIZE_MODE", "fast", "use one of per_message"),
     ],
 )

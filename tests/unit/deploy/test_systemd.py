@@ -48,6 +48,21 @@ def test_a_unit_has_few_rights(file: Path) -> None:
     assert read(file)["Install"]["WantedBy"] == "stabilize.target"
 
 
+def test_workers_on_a_host_serve_their_metrics_at_ports_of_their_own() -> None:
+    """All read the same file of settings, so the port stands in the unit: a second worker could not have it."""
+    told = {
+        file.name: word.partition("=")[2]
+        for file in UNITS
+        for word in read(file)["Service"]["Environment"].split()
+        if word.startswith("STABILIZE_METRICS_PORT=")
+    }
+    tasks = told["stabilize-tasks@.service"]
+    ports = [told["stabilize-control.service"], *(tasks.replace("%i", str(instance)) for instance in range(1, 10))]
+
+    assert len(set(ports)) == 10
+    assert all(1024 < int(port) < 65_536 for port in ports)
+
+
 def test_all_belong_to_the_target() -> None:
     """It starts and stops them together."""
     assert len(UNITS) == 3

@@ -236,5 +236,5 @@ def test_a_mode_that_there_is_not_is_refused() -> None:
     """With what there is."""
     with pytest.raises(ValueError, match="use one of per_message, fused, continuation"):
         Settings(mode="fast")
-    with pytest.raises(ValueError, match="use broker or ledger"):
+    with pytest.raises(ValueError, match="use one of broker, ledger"):
         Settings(acks="none")

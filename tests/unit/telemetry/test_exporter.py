@@ -12,6 +12,7 @@ from stabilize_celery.settings import Settings
 from stabilize_celery.telemetry import optional
 from stabilize_celery.telemetry.catalogue import CATALOGUE
 from stabilize_celery.telemetry.exporter import Exporter
+from stabilize_celery.telemetry.serving import Serving
 from stabilize_celery.telemetry.tally import Tally
 from stabilize_celery.telemetry.telemetry import Telemetry
 
@@ -62,6 +63,40 @@ def test_a_port_that_is_taken_is_told_with_its_setting() -> None:
             Exporter(Tally(), ()).serve("127.0.0.1", port)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
             assert b"stabilize_messages_total" in answer.read()
+    finally:
+        first.close()
+
+
+def test_a_worker_whose_port_is_taken_goes_on_and_serves_once_it_is_free(caplog: pytest.LogCaptureFixture) -> None:
+    """Its workflows matter more than its numbers: one warning, which says what to set."""
+    first, second = Exporter(everything(), ()), Exporter(everything(), ())
+    port = first.serve("127.0.0.1", 0)
+    serving = Serving(lambda: second.serve("127.0.0.1", port), retry_s=0.01)
+    try:
+        serving.start()
+        (warning,) = [record.getMessage() for record in caplog.records]
+        first.close()
+
+        assert "STABILIZE_METRICS_PORT of its own" in warning
+        assert "goes on without" in warning
+        assert serving.join(10)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            assert b"stabilize_messages_total" in answer.read()
+    finally:
+        serving.close()
+        second.close()
+
+
+def test_who_waits_for_its_port_can_end() -> None:
+    """It tries no longer."""
+    first = Exporter(Tally(), ())
+    port = first.serve("127.0.0.1", 0)
+    serving = Serving(lambda: Exporter(Tally(), ()).serve("127.0.0.1", port), retry_s=3600)
+    try:
+        serving.start()
+        serving.close(within_s=10)
+
+        assert serving.join(0)
     finally:
         first.close()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 
+import pytest
+
 from stabilize_celery.telemetry.funnel import Funnel
 from stabilize_celery.telemetry.tally import Tally
 
@@ -36,6 +38,18 @@ def test_counts_of_the_main_process_are_there_at_once() -> None:
     Funnel(tally).add([CONFLICT, CONFLICT])
 
     assert total(tally) == 2
+
+
+def test_one_that_is_not_read_leaves_no_pipe_open() -> None:
+    """A pool without children starts no reader, and a program may start and stop many workers."""
+    tally = Tally()
+    funnel = Funnel(tally)
+    funnel.close()
+    funnel.add([CONFLICT])
+
+    assert total(tally) == 1
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(funnel._writing)
 
 
 def test_counts_of_children_come_over_the_pipe() -> None:
