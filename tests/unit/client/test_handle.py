@@ -268,7 +268,7 @@ METHODS: list[Callable[[WorkflowHandle], object]] = [
 ]
 
 
-@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("method", METHODS)
 def test_an_id_that_no_workflow_can_have_is_not_found(world: World, method: Callable[[WorkflowHandle], object]):
     """As one that no workflow has: whoever mistypes an id need not know how."""
     for workflow_id in (*IMPOSSIBLE, "nobody"):
@@ -295,7 +295,7 @@ WITH_REF: list[Callable[[WorkflowHandle, Any], object]] = [
 ]
 
 
-@pytest.mark.parametrize("method", WITH_REF, ids=str)
+@pytest.mark.parametrize("method", WITH_REF)
 def test_a_name_that_is_no_text_is_a_mistake_of_the_program(world: World, method: Callable[..., object]):
     """It is told by what it should name; nothing happens to the workflow."""
     handle = world.start(gate())
