@@ -52,7 +52,7 @@ class InProcess:
         self.runtime = Runtime(self.store, registry, self, settings, "benchmark")
         if settings.is_fused:
             # As a worker does that was told to consume our queues.
-            self.runtime.serves = frozenset({settings.work_queue})
+            self.runtime.serves = lambda: frozenset({settings.work_queue})
         self._sent: deque[Outgoing] = deque()
 
     def publish(self, batch: Sequence[Outgoing]) -> None:
