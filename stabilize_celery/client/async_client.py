@@ -92,7 +92,7 @@ class AsyncClient:
         return self._client.settings
 
     async def close(self) -> None:
-        """End what waits, and close all connections."""
+        """End what waits, and close all connections, for good. Again: nothing."""
         await self._line.close()
         self._client.close()
 
@@ -389,6 +389,8 @@ class _Line:
         self._is_closed = False
 
     async def close(self) -> None:
+        if self._is_closed:
+            return
         await self.call(self._listener.close)
         self._is_closed = True
         self._pool.shutdown()

@@ -82,7 +82,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, for good: it and its handles raise RuntimeError then. Closing again does nothing."""
         self.store.close()
         if isinstance(self._publisher, ProducerPublisher):
             self._publisher.close()
