@@ -129,7 +129,8 @@ class AsyncClient:
             delay_s: How long to wait for another call (s).
 
         Raises:
-            InvalidWorkflowError: the definition is wrong; the text lists every problem. Nothing was changed.
+            InvalidWorkflowError: the definition, the key or the delay is wrong; the text lists every problem. Nothing
+                was changed.
             UnreachableError: the state server can't be reached. Calling it again with the same `Workflow` is safe.
 
         """

@@ -385,3 +385,17 @@ def test_a_closed_client_does_not_connect_again(redis_url: str):
     for use in uses:
         with pytest.raises(RuntimeError, match="this client is closed"):
             use()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ((5,), "redis_url must be text, such as 'redis://localhost:6379/1', not 5"),
+        ((b"redis://localhost",), "redis_url must be text"),
+        (("redis://localhost", 5), "broker_url must be text"),
+        (("redis://localhost", None, 5), "namespace must be text, such as 'stabilize', not 5"),
+    ],
+)
+def test_where_a_client_connects_to_is_text(given: tuple[Any, ...], told: str):
+    with pytest.raises(TypeError, match=told):
+        Client(*given)
