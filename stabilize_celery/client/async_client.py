@@ -92,7 +92,7 @@ class AsyncClient:
         return self._client.settings
 
     async def close(self) -> None:
-        """End what waits, and close all connections."""
+        """End what waits, and close all connections, for good. Again: nothing."""
         await self._line.close()
         self._client.close()
 
@@ -129,7 +129,8 @@ class AsyncClient:
             delay_s: How long to wait for another call (s).
 
         Raises:
-            InvalidWorkflowError: the definition is wrong; the text lists every problem. Nothing was changed.
+            InvalidWorkflowError: the definition, the key or the delay is wrong; the text lists every problem. Nothing
+                was changed.
             UnreachableError: the state server can't be reached. Calling it again with the same `Workflow` is safe.
 
         """
@@ -389,6 +390,8 @@ class _Line:
         self._is_closed = False
 
     async def close(self) -> None:
+        if self._is_closed:
+            return
         await self.call(self._listener.close)
         self._is_closed = True
         self._pool.shutdown()

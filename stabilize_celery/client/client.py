@@ -12,7 +12,7 @@ from stabilize_celery.client.asked import checked_number, checked_text
 from stabilize_celery.client.handle import WorkflowHandle
 from stabilize_celery.client.pages import Page, page_of, status_named
 from stabilize_celery.client.publishing import BatchPublisher, NoBroker
-from stabilize_celery.client.replacing import only_one, take_the_place
+from stabilize_celery.client.replacing import check_replacement, only_one, take_the_place
 from stabilize_celery.client.schedules import Schedules
 from stabilize_celery.errors import ConfigurationError, QueueError
 from stabilize_celery.models.problems import shown
@@ -31,6 +31,12 @@ __all__ = ["Client"]
 
 logger = logging.getLogger("stabilize_celery")
 
+_FORMS = {
+    "redis_url": "redis://localhost:6379/1",
+    "broker_url": "redis://localhost:6379/0",
+    "namespace": "stabilize",
+}
+
 Handles: TypeAlias = list[WorkflowHandle]
 
 
@@ -47,6 +53,7 @@ class Client:
 
     Raises:
         ConfigurationError: no Redis is configured, or Celery can't use the given broker.
+        TypeError: a URL or the namespace is not a text.
 
     """
 
@@ -62,6 +69,8 @@ class Client:
     ) -> None:
         given: dict[str, Any] = {"redis_url": redis_url, "broker_url": broker_url, "namespace": namespace}
         known = {name: value for name, value in given.items() if value is not None}
+        if wrong := [name for name, value in known.items() if not isinstance(value, str)]:
+            raise TypeError(f"{wrong[0]} must be text, such as {_FORMS[wrong[0]]!r}, not {shown(known[wrong[0]])}")
         chosen = replace(settings, **known) if settings else Settings.from_env(os.environ, **known)
         if store is None and not chosen.redis_url:
             raise ConfigurationError(
@@ -82,7 +91,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, for good: it and its handles raise RuntimeError then. Closing again does nothing."""
         self.store.close()
         if isinstance(self._publisher, ProducerPublisher):
             self._publisher.close()
@@ -115,10 +124,12 @@ class Client:
             delay_s: How long to wait for another call (s).
 
         Raises:
-            InvalidWorkflowError: the definition is wrong; the text lists every problem. Nothing was changed.
+            InvalidWorkflowError: the definition, the key or the delay is wrong; the text lists every problem. Nothing
+                was changed.
             UnreachableError: the state server can't be reached. Calling it again with the same `Workflow` is safe.
 
         """
+        check_replacement(key, delay_s)
         starts_ms = self.store.time_ms() + round(delay_s * 1000) if delay_s > 0 else 0
         chosen = only_one(workflow, key, starts_ms)
         handle = self.start(chosen)

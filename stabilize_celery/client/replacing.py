@@ -8,16 +8,36 @@ from stabilize_celery.engine.locks import Owner
 from stabilize_celery.engine.steps import Expire, Hash, SetFields, lock_slot
 from stabilize_celery.errors import ConcurrencyError
 from stabilize_celery.models.definition import from_definition, to_definition
+from stabilize_celery.models.problems import Problem, refusal, shown
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.store.contract import Store, Transaction, partition_slot
 from stabilize_celery.store.keys import latest_of_key
 
-__all__ = ["only_one", "take_the_place"]
+__all__ = ["check_replacement", "only_one", "take_the_place"]
 
 _TRIES = 20
 _REMEMBERED_MS = 30 * 24 * 3600 * 1000
 """How long a key is remembered after its last use (ms); who still runs then is found by its lock."""
 _HOLDERS = Hash("h")
+_LONGEST_S = 100 * 366 * 24 * 3600
+"""A later start would be nobody's wish (s)."""
+
+
+def check_replacement(key: object, delay_s: object) -> None:
+    """Check what `Client.replace` is asked for.
+
+    Raises:
+        InvalidWorkflowError: the key is no text, or empty; or the delay is no number of seconds from 0 on.
+
+    """
+    problems = []
+    if not isinstance(key, str) or not key.strip():
+        problems.append(Problem("key", f"must be a text that names the one workflow that may run, not {shown(key)}"))
+    # NaN is not at least anything.
+    if not isinstance(delay_s, int | float) or not 0 <= delay_s <= _LONGEST_S:
+        problems.append(Problem("delay_s", f"must be a number of seconds from 0 on, not {shown(delay_s)}"))
+    if problems:
+        raise refusal(problems)
 
 
 def only_one(workflow: Workflow | Mapping[str, Any], key: str, starts_ms: int) -> Workflow:

@@ -1,6 +1,7 @@
 """How a run ends and its thread goes on: splits, failures, the end of the workflow (wcp 1.3, 1.4, 1.10)."""
 
 from collections.abc import Generator, Mapping
+from functools import partial
 from typing import Any
 
 from stabilize_celery.engine import places
@@ -9,7 +10,7 @@ from stabilize_celery.engine.endings import (
     end_run,
     finish_workflow,
 )
-from stabilize_celery.engine.handler import visible_values
+from stabilize_celery.engine.handler import evaluated
 from stabilize_celery.engine.ids import thread_id
 from stabilize_celery.engine.moves import (
     GOES_ON,
@@ -87,9 +88,8 @@ def _taken(frame: Frame) -> Generator[Read, Snapshot, list[Edge]]:
         return plan.edges
     conditions = dict(plan.conditions)
     names = set().union(*(names_in(expression) for expression in conditions.values()))
-    values = yield from visible_values(frame, names, frame.run.outputs)
-    holds = _exclusive if plan.split == "XOR" else _inclusive
-    targets = holds(plan, conditions, values)
+    holds = partial(_exclusive if plan.split == "XOR" else _inclusive, plan, conditions)
+    targets = yield from evaluated(frame, names, frame.run.outputs, holds)
     if not targets and plan.default_target is None:
         raise EvaluationError(f"no branch of {plan.ref!r} is taken: no condition holds and there is no split_default")
     targets = targets or {str(plan.default_target)}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
@@ -24,12 +24,14 @@ from stabilize_celery.engine.past import (
 from stabilize_celery.engine.plan import decode_plan
 from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD, Entry, Run, WorkflowRecord
 from stabilize_celery.engine.steps import Add, Decision, Fields, Handling, Hash, Query, Read, SetFields, Snapshot
+from stabilize_celery.models.expressions import UnknownNameError
 from stabilize_celery.models.messages import LEDGER_VERSION, MESSAGE_TYPES, Message
 
 __all__ = [
     "Handler",
     "Rules",
     "entry_of",
+    "evaluated",
     "foreign",
     "frame_of",
     "frame_with",
@@ -44,6 +46,8 @@ __all__ = [
     "workflow_of",
     "zone_fields",
 ]
+
+T = TypeVar("T")
 
 FIRST_REST_MS, LONGEST_REST_MS = 5_000, 300_000
 """How long rests what only a newer version knows: doubled each time."""
@@ -212,6 +216,29 @@ def visible_values(
     given = {name: value for query in context for name, value in unpack(read[query].get("context", b"\x80")).items()}
     seen = {name: resolve(name, source, outputs) for name, source in sources.items()}
     return {**given, **known, **seen, **own}
+
+
+def evaluated(
+    frame: Frame, names: Iterable[str], extra: dict[str, Any], evaluate: Callable[[Mapping[str, Any]], T]
+) -> Generator[Read, Snapshot, T]:
+    """Return what `evaluate` makes of what a run sees under `names`; see `visible_values`.
+
+    Raises:
+        EvaluationError: it can't be evaluated; an unknown name is told beside all that there are.
+
+    """
+    values = yield from visible_values(frame, names, extra)
+    try:
+        return evaluate(values)
+    except UnknownNameError as error:
+        raise error.among((yield from _visible_names(frame, extra))) from None
+
+
+def _visible_names(frame: Frame, extra: Iterable[str]) -> Generator[Read, Snapshot, set[str]]:
+    past, context = frame.run.past, Fields(places.DEFINITION, ("context",))
+    old = newest_of((yield from _read_pages(past.pages)).values()) if past.pages else {}
+    given = unpack((yield Read((context,)))[context].get("context", b"\x80"))
+    return {*given, *frame.plan.known, *past.near, *old, *frame.context, *extra}
 
 
 def meet(pasts: Sequence[Past], reducers: Mapping[str, str]) -> Generator[Read, Snapshot, Past]:

@@ -6,16 +6,26 @@ Literals, names, indexing, list and dict literals, comparisons, `in`, `and`, `or
 
 import ast
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import simpleeval
 
 from stabilize_celery.models.evaluation import EvaluationError
+from stabilize_celery.models.problems import Suggester
 
-__all__ = ["MAX_EXPRESSION_CHARS", "ConditionError", "check_expression", "evaluate", "evaluate_condition", "names_in"]
+__all__ = [
+    "MAX_EXPRESSION_CHARS",
+    "ConditionError",
+    "UnknownNameError",
+    "check_expression",
+    "evaluate",
+    "evaluate_condition",
+    "names_in",
+]
 
 MAX_EXPRESSION_CHARS = 4_000
+_NAMES_TOLD = 20
 
 
 def _of_numbers(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -49,6 +59,21 @@ class ConditionError(EvaluationError):
     """An expression that cannot be evaluated; the text says which and why."""
 
 
+class UnknownNameError(ConditionError):
+    """An expression looks up a name that is none; the text has the names that there are, up to twenty."""
+
+    def __init__(self, expression: str, name: str, known: Iterable[str]) -> None:
+        there = sorted(map(str, known))
+        hint = Suggester(there).suggest(name) or ";"
+        told = f"unknown name {name!r}{hint} known here: {', '.join(there[:_NAMES_TOLD]) or 'none'}"
+        super().__init__(f"expression {expression!r}: {told}")
+        self.expression, self.name = expression, name
+
+    def among(self, known: Iterable[str]) -> "UnknownNameError":
+        """Return the same error for who knows more of the names."""
+        return UnknownNameError(self.expression, self.name, known)
+
+
 def check_expression(expression: str) -> str | None:
     """Return what is wrong with an expression as text, or None. Does not look names up."""
     try:
@@ -78,8 +103,10 @@ def evaluate(expression: str, names: Mapping[str, Any]) -> Any:
     evaluator = simpleeval.EvalWithCompoundTypes(operators=_OPERATORS, functions={}, names={**names, **_WORDS})
     try:
         return evaluator.eval(expression, previously_parsed=tree.body)
+    except simpleeval.NameNotDefined as error:
+        raise UnknownNameError(expression, str(error.name), names) from None
     except Exception as error:  # noqa: BLE001 - whatever user data does inside an expression, it fails closed
-        raise ConditionError(f"expression {expression!r}: {_told(error, names)}") from None
+        raise ConditionError(f"expression {expression!r}: {type(error).__name__}: {error}") from None
 
 
 def evaluate_condition(expression: str, names: Mapping[str, Any]) -> bool:
@@ -102,9 +129,3 @@ def _parse(expression: str) -> ast.Expression:
         if isinstance(node, _FORBIDDEN):
             raise ConditionError(f"expression {expression!r}: {type(node).__name__} is not allowed in a condition")
     return tree
-
-
-def _told(error: Exception, names: Mapping[str, Any]) -> str:
-    if isinstance(error, simpleeval.NameNotDefined):
-        return f"unknown name {error.name!r}; known here: {', '.join(sorted(map(str, names))[:20]) or 'none'}"
-    return f"{type(error).__name__}: {error}"

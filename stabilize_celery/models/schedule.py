@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from stabilize_celery.models.cron import Cron, find_cron_flaw
 from stabilize_celery.models.definition import from_definition, to_definition
-from stabilize_celery.models.problems import Problem, refusal
+from stabilize_celery.models.problems import Problem, refusal, shown
 from stabilize_celery.models.validation import find_problems
 from stabilize_celery.models.workflow import Workflow
 
@@ -26,6 +26,12 @@ MAX_MISSED = 1_000
 _MAX_NAME = 200
 _MIN_EVERY_S = 1.0
 _LAST_YEAR_MS = 2**47
+_KINDS: tuple[tuple[tuple[str, ...], Any, str], ...] = (
+    (("name", "cron", "timezone", "missed", "overlap"), str, "text"),
+    (("every_s",), int | float | None, "a number of seconds"),
+    (("max_missed", "start_ms"), int, "a whole number"),
+    (("definition",), Workflow | Mapping, "a Workflow, or an object"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +115,9 @@ def check_schedule(schedule: Schedule) -> None:
         InvalidWorkflowError: the text lists every problem with its path.
 
     """
+    problems = [Problem(path, told) for path, told in _kinds(schedule) if told]
+    if problems:
+        raise refusal(problems, str(schedule.name))
     problems = [Problem(path, told) for path, told in _flaws(schedule) if told]
     try:
         inner = find_problems(from_definition(_plain(schedule.definition)))
@@ -117,6 +126,13 @@ def check_schedule(schedule: Schedule) -> None:
     problems += [Problem(f"definition.{one.path}".rstrip("."), one.message, one.code) for one in inner]
     if problems:
         raise refusal(problems, schedule.name)
+
+
+def _kinds(schedule: Schedule) -> Iterator[tuple[str, str]]:
+    for names, kind, what in _KINDS:
+        for name in names:
+            value = getattr(schedule, name)
+            yield name, "" if isinstance(value, kind) else f"expected {what}, got {shown(value)}"
 
 
 def _flaws(schedule: Schedule) -> Iterator[tuple[str, str]]:

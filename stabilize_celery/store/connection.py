@@ -83,6 +83,7 @@ class RedisWire:
         self.round_trips = 0
         self._make = make
         self._own = _Here(make)
+        self._is_closed = False
 
     @property
     def is_sharded(self) -> bool:
@@ -172,8 +173,11 @@ class RedisWire:
         raise failure
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, for good. Again: nothing."""
+        if self._is_closed:
+            return
         here = self.here()
+        self._is_closed = True
         here.pools.close()
         here.patient_pools.close()
 
@@ -193,7 +197,9 @@ class RedisWire:
         return LinkLostError(told.rstrip("."), was_stale=was_stale)
 
     def here(self) -> _Here:
-        """Return what belongs to this process."""
+        """Return what belongs to this process. RuntimeError: it was closed, and would not be closed again."""
+        if self._is_closed:
+            raise RuntimeError("this client is closed: make a new one, or close it when nothing uses it any more")
         if self._own.pid != os.getpid():
             self._own = _Here(self._make)
         return self._own

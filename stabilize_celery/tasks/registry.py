@@ -1,5 +1,6 @@
 """The tasks that a worker knows by name: the only way from a name in a definition to code."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
@@ -90,7 +91,7 @@ class TaskRegistry:
         Raises:
             ConfigurationError: the name or an alias is empty or has the prefix of a resolver.
             ValueError: with `strict`, the name is taken; otherwise the later registration wins.
-            TypeError: `task` is none of the three.
+            TypeError: `task` is none of the three, or async.
 
         """
         entry = _entry(name, task, options or _DEFAULT_OPTIONS)
@@ -277,6 +278,11 @@ def _own_aliases(task: TaskImplementation) -> Sequence[str]:
 
 
 def _entry(name: str, task: TaskImplementation, options: TaskOptions) -> _Entry:
+    if inspect.iscoroutinefunction(getattr(task, "execute", task)):
+        raise TypeError(
+            f"task {name!r}: {getattr(task, '__qualname__', task)} is an async function; tasks are plain functions. "
+            "Let one call asyncio.run() itself"
+        )
     if isinstance(task, Task):
         return _Entry(lambda: task, type(task), options)
     if isinstance(task, type):

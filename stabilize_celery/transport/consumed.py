@@ -5,21 +5,43 @@ from collections.abc import Sequence
 
 from celery import Celery
 from celery.exceptions import QueueNotFound
+from kombu.exceptions import SerializerNotInstalled
+from kombu.serialization import prepare_accept_content
 
 from stabilize_celery.transport.celery_tasks import SUBMIT
 from stabilize_celery.transport.publish import queue_named, task_name
 
 __all__ = ["add_queues", "forget_acks", "is_ours_alone", "warn_of_strays"]
 
+_JSON = "application/json"
 _SUBMIT = task_name(SUBMIT)
 
 logger = logging.getLogger(__name__)
 
 
 def add_queues(app: Celery, names: Sequence[str]) -> None:
-    """Let workers of the app consume these queues beside those they would anyway; `-Q` and `-X` still choose."""
+    """Let workers of the app consume these queues beside those they would anyway; `-Q` and `-X` still choose.
+
+    Says so if such a worker could not read what comes there.
+    """
     for name in names:
         app.amqp.queues.select_add(queue_named(app, name))
+    _warn_of_content(app)
+
+
+def _warn_of_content(app: Celery) -> None:
+    accepted = app.conf.accept_content
+    try:
+        # None: all that Celery knows and does not hold dangerous.
+        is_readable = accepted is None or _JSON in prepare_accept_content(accepted)  # type: ignore[no-untyped-call]
+    except SerializerNotInstalled:
+        return  # Celery itself ends the worker, and says why
+    if not is_readable:
+        logger.error(
+            "this worker throws away every message of stabilize, so no workflow moves: its messages are JSON, and the "
+            "app's accept_content is %s. Add 'json' to it",
+            sorted(accepted),
+        )
 
 
 def warn_of_strays(app: Celery) -> None:

@@ -5,6 +5,7 @@ instances that nobody waits for. The run itself ends with its last instance.
 """
 
 from collections.abc import Generator, Mapping
+from typing import Any
 
 import msgspec
 
@@ -12,11 +13,11 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.completion import complete_run, end_work, failure_status, pass_on
 from stabilize_celery.engine.handler import (
     Rules,
+    evaluated,
     frame_of,
     guard,
     opening,
     stage_fields,
-    visible_values,
     zone_fields,
 )
 from stabilize_celery.engine.instances import (
@@ -130,11 +131,14 @@ def _may_go_on(frame: Frame, config: InstancesPlan, crowd: Crowd) -> Generator[R
     if not config.condition or crowd.done <= crowd.judged:
         return False
     counts = {"completed": crowd.done, "total": crowd.total, "active": crowd.total - crowd.done}
-    values = yield from visible_values(frame, names_in(config.condition), counts)
     # Ends that come together are judged one by one, as if each had been seen alone.
     ends = range(crowd.judged + 1, crowd.done + 1)
-    counted = ({**values, "completed": done, "active": crowd.total - done} for done in ends)
-    return True in [evaluate_condition(config.condition, seen) for seen in counted]
+
+    def holds(values: Mapping[str, Any]) -> bool:
+        counted = ({**values, "completed": done, "active": crowd.total - done} for done in ends)
+        return True in [evaluate_condition(config.condition, seen) for seen in counted]
+
+    return (yield from evaluated(frame, names_in(config.condition), counts, holds))
 
 
 def _end(frame: Frame, total: int) -> Handling:

@@ -5,10 +5,11 @@ Pure. In order: not before its scheduled time; skipped if its expiry has passed 
 """
 
 from collections.abc import Generator
+from functools import partial
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.completion import complete_run
-from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields, visible_values, zone_fields
+from stabilize_celery.engine.handler import Rules, evaluated, frame_of, guard, opening, stage_fields, zone_fields
 from stabilize_celery.engine.milestones import HOLDS, WAITS, hold, milestone_verdict, withdraw
 from stabilize_celery.engine.moves import (
     Frame,
@@ -83,10 +84,11 @@ def _reason_to_skip(frame: Frame) -> Generator[Read, Snapshot, str | EvaluationE
         return "" if enabled else "stageEnabled is false"
     expression = enabled.get("expression")
     try:
-        values = yield from visible_values(frame, names_in(str(expression)), {})
-        return "" if evaluate_condition(str(expression), values) else f"stageEnabled: {expression} is false"
+        holds = partial(evaluate_condition, str(expression))
+        is_enabled = yield from evaluated(frame, names_in(str(expression)), {}, holds)
     except EvaluationError as error:
         return error
+    return "" if is_enabled else f"stageEnabled: {expression} is false"
 
 
 def _held_back(frame: Frame) -> Generator[Read, Snapshot, tuple[Decision | None, int]]:

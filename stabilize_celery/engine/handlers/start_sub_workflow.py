@@ -3,12 +3,13 @@
 Pure. The child's id is derived from the caller's thread: there already means done; a tombstone means cancelled before.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.creation import Creation, create_workflow
-from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields, visible_values
+from stabilize_celery.engine.handler import Rules, evaluated, frame_of, guard, opening, stage_fields
 from stabilize_celery.engine.moves import (
     Frame,
     owe_completion,
@@ -69,9 +70,12 @@ def _definition(frame: Frame, own: dict[str, Any]) -> Any:
 def _context(frame: Frame) -> Any:
     expressions = frame.plan.sub_context
     names = set().union(*(names_in(text) for text in expressions.values()))
-    values = (yield from visible_values(frame, names, {})) if expressions else {}
-    evaluated = {name: evaluate(text, values) for name, text in expressions.items()}
-    return {**evaluated, **frame.run.child_call.get("context", {})}
+
+    def all_of(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: evaluate(text, values) for name, text in expressions.items()}
+
+    given = (yield from evaluated(frame, names, {}, all_of)) if expressions else {}
+    return {**given, **frame.run.child_call.get("context", {})}
 
 
 def _creation(

@@ -95,6 +95,8 @@ def test_dates_and_numbers_become_json(tmp_path):
         "yes": True,
         "too": True,
     }
+    assert context["yes"] is True
+    assert context["too"] is True
     assert {type(value) for value in context.values()} == {str, int, float, bool, type(None)}
 
 

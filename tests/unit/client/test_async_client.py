@@ -196,6 +196,7 @@ def test_closing_ends_what_waits(redis_url: str) -> None:
         with pytest.raises(RuntimeError, match="this client is closed"):
             await client.get("any")
         assert not _listeners()
+        await client.close()
 
     run(story)
 

@@ -367,3 +367,35 @@ def test_what_is_not_several_is_refused(world: World, arguments: Any, told: str)
     with pytest.raises(TypeError, match=told):
         world.client.start_many(workflows, idempotency_keys=keys[0] if keys else None)
     assert world.client.list().items == []
+
+
+@pytest.mark.real
+def test_a_closed_client_does_not_connect_again(redis_url: str):
+    """Nobody would close that: its connections would be the program's for good. Closing it again does nothing."""
+    with Client(redis_url) as client:
+        handle = client.start(workflow(stage("a")))
+    client.close()
+
+    uses: list[Callable[[], object]] = [
+        client.list,
+        handle.status,
+        lambda: client.start(workflow(stage("a"))),
+        lambda: list(handle.events()),
+    ]
+    for use in uses:
+        with pytest.raises(RuntimeError, match="this client is closed"):
+            use()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ((5,), "redis_url must be text, such as 'redis://localhost:6379/1', not 5"),
+        ((b"redis://localhost",), "redis_url must be text"),
+        (("redis://localhost", 5), "broker_url must be text"),
+        (("redis://localhost", None, 5), "namespace must be text, such as 'stabilize', not 5"),
+    ],
+)
+def test_where_a_client_connects_to_is_text(given: tuple[Any, ...], told: str):
+    with pytest.raises(TypeError, match=told):
+        Client(*given)

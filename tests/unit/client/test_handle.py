@@ -246,29 +246,29 @@ def test_of_a_reason_four_kilobytes_are_kept(world: World):
 
 
 IMPOSSIBLE = ["", "a b", "a/b", "{x}", "x" * 201, "ix", "\ud800", "a\n"]
-METHODS: list[Callable[[WorkflowHandle], object]] = [
-    lambda handle: handle.status(),
-    lambda handle: handle.get(),
-    lambda handle: handle.why(),
-    lambda handle: handle.wait(0),
-    lambda handle: handle.result(0),
-    lambda handle: list(handle.events()),
-    lambda handle: list(handle.events(follow=True)),
-    lambda handle: handle.cancel(),
-    lambda handle: handle.pause(),
-    lambda handle: handle.resume(),
-    lambda handle: handle.restart("a"),
-    lambda handle: handle.signal("a", "go"),
-    lambda handle: handle.skip_stage("a"),
-    lambda handle: handle.cancel_stage("a"),
-    lambda handle: handle.choose("a"),
-    lambda handle: handle.cancel_region("a"),
-    lambda handle: handle.complete_instances("a"),
-    lambda handle: handle.add_instances("a", 1),
-]
+METHODS: dict[str, Callable[[WorkflowHandle], object]] = {
+    "status": lambda handle: handle.status(),
+    "get": lambda handle: handle.get(),
+    "why": lambda handle: handle.why(),
+    "wait": lambda handle: handle.wait(0),
+    "result": lambda handle: handle.result(0),
+    "events": lambda handle: list(handle.events()),
+    "follow": lambda handle: list(handle.events(follow=True)),
+    "cancel": lambda handle: handle.cancel(),
+    "pause": lambda handle: handle.pause(),
+    "resume": lambda handle: handle.resume(),
+    "restart": lambda handle: handle.restart("a"),
+    "signal": lambda handle: handle.signal("a", "go"),
+    "skip_stage": lambda handle: handle.skip_stage("a"),
+    "cancel_stage": lambda handle: handle.cancel_stage("a"),
+    "choose": lambda handle: handle.choose("a"),
+    "cancel_region": lambda handle: handle.cancel_region("a"),
+    "complete_instances": lambda handle: handle.complete_instances("a"),
+    "add_instances": lambda handle: handle.add_instances("a", 1),
+}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_an_id_that_no_workflow_can_have_is_not_found(world: World, method: Callable[[WorkflowHandle], object]):
     """As one that no workflow has: whoever mistypes an id need not know how."""
     for workflow_id in (*IMPOSSIBLE, "nobody"):
@@ -283,19 +283,19 @@ def test_an_id_that_is_no_text_is_a_mistake_of_the_program(world: World, workflo
             ask(workflow_id)
 
 
-WITH_REF: list[Callable[[WorkflowHandle, Any], object]] = [
-    lambda handle, ref_id: handle.restart(ref_id),
-    lambda handle, ref_id: handle.signal(ref_id, "go"),
-    lambda handle, ref_id: handle.skip_stage(ref_id),
-    lambda handle, ref_id: handle.cancel_stage(ref_id),
-    lambda handle, ref_id: handle.choose(ref_id),
-    lambda handle, ref_id: handle.cancel_region(ref_id),
-    lambda handle, ref_id: handle.complete_instances(ref_id),
-    lambda handle, ref_id: handle.add_instances(ref_id, 1),
-]
+WITH_REF: dict[str, Callable[[WorkflowHandle, Any], object]] = {
+    "restart": lambda handle, ref_id: handle.restart(ref_id),
+    "signal": lambda handle, ref_id: handle.signal(ref_id, "go"),
+    "skip_stage": lambda handle, ref_id: handle.skip_stage(ref_id),
+    "cancel_stage": lambda handle, ref_id: handle.cancel_stage(ref_id),
+    "choose": lambda handle, ref_id: handle.choose(ref_id),
+    "cancel_region": lambda handle, ref_id: handle.cancel_region(ref_id),
+    "complete_instances": lambda handle, ref_id: handle.complete_instances(ref_id),
+    "add_instances": lambda handle, ref_id: handle.add_instances(ref_id, 1),
+}
 
 
-@pytest.mark.parametrize("method", WITH_REF)
+@pytest.mark.parametrize("method", WITH_REF.values(), ids=WITH_REF)
 def test_a_name_that_is_no_text_is_a_mistake_of_the_program(world: World, method: Callable[..., object]):
     """It is told by what it should name; nothing happens to the workflow."""
     handle = world.start(gate())

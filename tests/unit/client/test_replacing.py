@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from stabilize_celery.client import Client, WorkflowHandle
 from stabilize_celery.client.replacing import only_one, take_the_place
 from stabilize_celery.client.why import Reason
+from stabilize_celery.models.problems import InvalidWorkflowError
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.models.task import TaskExecution
@@ -18,6 +20,29 @@ from stabilize_celery.testing import Simulation
 from tests.pages import blocks, execute
 
 HOUR_MS = 3_600_000
+
+
+@pytest.mark.parametrize(
+    ("key", "delay_s", "told"),
+    [
+        ("", 0, "key: must be a text that names the one workflow that may run, not ''"),
+        ("  ", 0, "key: must be"),
+        (5, 0, "key: must be a text .* not 5"),
+        ("k", math.nan, "delay_s: must be a number of seconds from 0 on, not nan"),
+        ("k", -5, "delay_s: must be a number of seconds from 0 on, not -5"),
+        ("k", math.inf, "delay_s: must be"),
+        ("k", 1e30, "delay_s: must be"),
+        ("k", "5", "delay_s: must be a number of seconds from 0 on, not '5'"),
+        (None, None, r"2 problems:\n +key: .*\n +delay_s: "),
+    ],
+    ids=str,
+)
+def test_a_key_or_a_delay_that_is_none_replaces_nothing(key: Any, delay_s: Any, told: str) -> None:
+    """All that is wrong in one error, as of a definition; a delay below none would start it at once."""
+    world = World()
+    with pytest.raises(InvalidWorkflowError, match=told):
+        world.replace("a", key, delay_s=delay_s)
+    assert world.client.list().items == []
 
 
 def a_workflow(name: str, application: str = "shop") -> Workflow:

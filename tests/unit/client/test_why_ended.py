@@ -1,11 +1,14 @@
 """Why workflows and stages failed or were cancelled."""
 
+from typing import Any
+
 import pytest
 
 from stabilize_celery.client import Reason
 from stabilize_celery.errors import WorkflowFailedError
 from stabilize_celery.models.patterns import instances
 from stabilize_celery.models.result import TaskResult
+from stabilize_celery.models.stage.enums import SplitType
 from stabilize_celery.models.stage.stage import StageExecution
 from tests.unit.client.reasons import said
 from tests.unit.client.world import World, gate, stage
@@ -132,3 +135,23 @@ def test_a_failed_instance(goes_on: bool, told: str):
     assert reason.text == told
     assert "Traceback" in reason.traceback
     assert "Task third, 1 attempt" in reason.detail
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (
+            {"split_type": SplitType.XOR, "split_conditions": {"b": "totl > 1"}, "split_default": "c"},
+            "did you mean 'total'? known here: from_a, from_first, own, total",
+        ),
+        ({"context": {"own": 1, "stageEnabled": {"expression": "totl"}}}, "known here: from_first, own, stageEnabled"),
+    ],
+)
+def test_a_mistyped_name_is_told_beside_all_that_there_are(world: World, more: dict[str, Any], told: str):
+    """Of the workflow's context, of the stages before and of the stage itself; not only those that are read anyway."""
+    stages = (stage("first"), stage("a", "first", **{"context": {"own": 1}, **more}), stage("b", "a"), stage("c", "a"))
+
+    found = said(world, *stages, context={"total": 5})
+
+    assert "unknown name 'totl'" in found["a"].text
+    assert told in found["a"].text

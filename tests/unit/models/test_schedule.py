@@ -127,3 +127,22 @@ def test_what_is_wrong_is_named_by_its_path(fields: dict[str, Any], path: str) -
         check_schedule(schedule(**fields))
 
     assert refused.value.problems[0].path.startswith(path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"name": 5}, "name: expected text, got 5"),
+        ({"cron": 5}, "cron: expected text, got 5"),
+        ({"cron": "", "every_s": "30"}, "every_s: expected a number of seconds, got '30'"),
+        ({"definition": None}, "definition: expected a Workflow, or an object, got None"),
+        ({"definition": [1]}, "definition: expected a Workflow, or an object"),
+        ({"timezone": None}, "timezone: expected text, got None"),
+        ({"max_missed": "5", "start_ms": None}, r"2 problems:\n +max_missed: .*\n +start_ms: expected a whole number"),
+    ],
+    ids=str,
+)
+def test_what_is_not_of_its_kind_is_told_by_its_name(wrong: dict[str, Any], told: str) -> None:
+    """As any other problem of a schedule."""
+    with pytest.raises(InvalidWorkflowError, match=told):
+        check_schedule(schedule(**{"cron": "0 3 * * *", **wrong}))

@@ -227,6 +227,23 @@ def test_what_is_no_task_is_refused(wrong: Any) -> None:
         TaskRegistry().register("x", wrong)
 
 
+def test_an_async_task_is_refused_when_it_is_registered() -> None:
+    """A function, or a class whose `execute` is one: no worker would ever await it."""
+
+    async def charge(_stage: StageExecution) -> TaskResult:
+        return TaskResult.success()
+
+    class Charge(Task):
+        async def execute(self, _stage: StageExecution) -> TaskResult:  # type: ignore[override]
+            return TaskResult.success()
+
+    registry = TaskRegistry()
+    for wrong in (charge, Charge, Charge()):
+        with pytest.raises(TypeError, match=r"task 'charge': .* is an async function; .* asyncio\.run\(\) itself"):
+            registry.task("charge")(wrong)
+    assert not registry.has("charge")
+
+
 def test_an_empty_name_is_refused() -> None:
     """A name that nobody could write is an error at once."""
     for wrong in ("", None, 5):

@@ -107,6 +107,26 @@ def test_a_route_to_a_queue_that_is_not_there_is_for_who_sends(caplog: pytest.Lo
     assert not caplog.records
 
 
+@pytest.mark.parametrize(
+    ("accepted", "is_told"),
+    [
+        (["pickle"], True),
+        (["yaml", "msgpack"], True),
+        ([], True),
+        (["json"], False),
+        (["pickle", "application/json"], False),
+        (None, False),
+    ],
+)
+def test_a_worker_that_would_throw_all_our_messages_away_says_so(
+    accepted: list[str] | None, is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Celery would reject each of them as it comes, and the workflows would wait."""
+    add_queues(new_app(accept_content=accepted), ["stabilize.control"])
+
+    assert ("its messages are JSON, and the app's accept_content is" in caplog.text) is is_told
+
+
 def test_other_apps_of_the_process_do_not_get_our_tasks() -> None:
     """Two apps side by side: only the one that asked for it."""
     Stabilize(new_app(), settings=Settings())

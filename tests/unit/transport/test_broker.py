@@ -61,6 +61,8 @@ def test_sentinels() -> None:
     ("url", "told"),
     [
         ("redis+cluster://:secret@host:6379", "Cluster, which Celery can't use"),
+        ("localhost:6379", r"has no scheme, .*: write redis://host:6379/0, sentinel://…, or amqp://host"),
+        ("user:secret@localhost", "has no scheme"),
         ("sentinel://:secret@a:26379;sentinel://b:26379", r"sentinel://host:26379,host:26379/0\?master=name"),
     ],
 )
