@@ -15,6 +15,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from stabilize_celery.cli.failures import Mistake
+from stabilize_celery.cli.json_input import JsonMistake, json_of
 from stabilize_celery.client.words import plural
 from stabilize_celery.models.limits import MAX_DEFINITION_BYTES
 from stabilize_celery.models.problems import InvalidWorkflowError, Problem, Suggester
@@ -215,8 +216,10 @@ def _set(definition: dict[str, Any], setting: str) -> None:
     if not (name and equals):
         raise Mistake(f"--set {setting!r}: write it as key=value")
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
+        value = json_of(text, f"--set {name}: the value")
+    except JsonMistake as mistake:
+        if mistake.is_json:
+            raise
         value = text
     *outer, last = name.split(".")
     if not all((*outer, last)):
