@@ -110,14 +110,33 @@ def test_waiting_ends_with_the_time(served: Program, file):
     assert (said.code, "has not ended within 0.1 s" in said.text) == (1, True)
 
 
-def test_who_waits_no_longer_is_told_what_goes_on(served: Program, file, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(("end", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_who_waits_no_longer_is_told_what_goes_on(
+    served: Program, file, monkeypatch: pytest.MonkeyPatch, end: BaseException, code: int
+):
+    """After Ctrl-C, and after the SIGTERM of a supervisor or a CI job."""
+
     def interrupted(*_args, **_more):
-        raise KeyboardInterrupt
+        raise end
 
     monkeypatch.setattr(WorkflowHandle, "wait", interrupted)
     said = served("start", str(file), "--wait", "--json")
 
-    assert said.code == 130
+    assert said.code == code
+    assert said.json["id"] == served("list", "--json").json["items"][0]["id"]
+
+
+def test_who_waits_while_the_server_goes_away_is_told_the_id(served: Program, file, monkeypatch: pytest.MonkeyPatch):
+    """To look for it later; its status is not known."""
+
+    def unreachable(*_args, **_more):
+        raise UnreachableError("the state server (Redis)", "redis://here", "Start it.")
+
+    monkeypatch.setattr(WorkflowHandle, "wait", unreachable)
+    monkeypatch.setattr(WorkflowHandle, "status", unreachable)
+    said = served("start", str(file), "--wait", "--json")
+
+    assert (said.code, said.json["status"]) == (3, None)
     assert said.json["id"] == served("list", "--json").json["items"][0]["id"]
 
 

@@ -344,6 +344,8 @@ def test_an_app_whose_module_ends_the_program_is_told_so(
         pytest.fail("a worker was started")
 
     monkeypatch.setattr("os.execve", start)
+    # What looks at the app is a process of its own.
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     (tmp_path / "quits.py").write_text(f"import sys\nsys.exit({code})\n")
     told = served("worker", "-A", "quits")
 
