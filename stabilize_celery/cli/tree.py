@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stabilize_celery.cli.instances import Instances
-from stabilize_celery.cli.plain import plain
+from stabilize_celery.cli.plain import padded, plain
 from stabilize_celery.cli.rows import Row, rows_of
 from stabilize_celery.client.why import Reason
 from stabilize_celery.client.words import duration, in_line
@@ -97,6 +97,16 @@ class Tree:
         if left_out:
             yield Text(f"   … and {left_out} more that end or wait as those", style="dim")
 
+    def lines(self) -> Iterator[str]:
+        """Yield the tree for a pipe: one line of text per row, however long, and nothing is cut off."""
+        now_ms = self.view.now_ms
+        yield header(self.view, now_ms).plain
+        lines = [(name.plain, status.plain, row.span.told(now_ms)) for name, status, row in self._lines(self._rows)]
+        names, statuses, times = (max(map(cell_len, column)) for column in zip(*lines or [("", "", "")], strict=True))
+        for (name, status, took), row in zip(lines, self._rows, strict=True):
+            part = f"  {_percent(row)}" if row.total else ""
+            yield f"{padded(name, names)} {padded(status, statuses)} {took:>{times}} {in_line(row.note)}{part}".rstrip()
+
     def _table(self, lines: Sequence[_Line], width: int, now_ms: int) -> Table:
         names = min(max((cell_len(line[0].plain) for line in lines), default=0), max(20, width // 3))
         statuses = max((len(line[1].plain) for line in lines), default=0)
@@ -151,8 +161,12 @@ def _note(row: Row, width: int) -> RenderableType:
 def _bar(row: Row, note: Text, width: int) -> Table:
     table = Table.grid(padding=(0, 1))
     room = max(_SHORTEST_BAR, min(_BAR_WIDTH, width - note.cell_len - _AROUND_BAR))
-    table.add_row(note, ProgressBar(row.total, row.done, width=room), f"{100 * row.done // row.total} %")
+    table.add_row(note, ProgressBar(row.total, row.done, width=room), _percent(row))
     return table
+
+
+def _percent(row: Row) -> str:
+    return f"{100 * row.done // row.total} %"
 
 
 def _fitting(rows: Sequence[Row], height: int) -> tuple[Sequence[Row], int]:

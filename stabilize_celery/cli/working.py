@@ -37,6 +37,10 @@ def worker(
     """Run a Celery worker of an app; all further options are Celery's (-c 4, -Q name, --pool threads ...)."""
     if not app_name.strip():
         raise Mistake("--app needs the name of a module with a Celery app, as for celery -A")
+    if control and tasks:
+        raise Mistake(
+            "--control and --tasks exclude each other: give one of them, or neither for a worker that does both"
+        )
     _require_module(app_name)
     settings = session.given_settings()
     takes_home = session.is_embedded and session.shared.home is not None

@@ -225,6 +225,37 @@ def test_a_list_goes_without_columns_before_it_cuts_an_id(
     assert {"NAME", "TOOK"} <= set(head)
 
 
+@pytest.mark.parametrize("option", ["application", "name"])
+def test_a_list_of_nothing_named_matches_nothing(served: Program, client: Client, option: str):
+    """An empty name, such as of a variable that is not set, is asked for all the same; there are workflows."""
+    client.start(workflow(stage("a")))
+
+    assert served("list", f"--{option}", "").text == "No workflow matches."
+
+
+def test_an_empty_url_does_not_hide_that_of_the_environment(served: Program, client: Client):
+    """As of a variable that is not set; else a server of its own would be used, with nothing in it."""
+    run = client.start(workflow(stage("a")))
+    empty = ("--redis-url", "", "--broker-url", "", "--namespace", "")
+
+    assert run.id in served("list", *empty).out
+    assert run.id in served(*empty, "list").out
+
+
+def test_in_a_pipe_each_stage_of_a_status_is_one_line(served: Program, client: Client):
+    """However long its name and what is told of it, and without blanks at its end: `grep` finds all of it."""
+    name = "a stage with a name " * 5 + "x"
+    handle = client.start(workflow(stage(name), gate("then", name), name="a workflow with a name " * 4))
+    handle.cancel("a reason that is long: " * 10)
+
+    lines = served("status", handle.id).out.partition("\n\n")[0].splitlines()
+
+    assert [line == line.rstrip() for line in lines] == [True] * 3
+    assert handle.id in lines[0]
+    assert name in lines[1]
+    assert "then" in lines[2]
+
+
 def test_events_are_lines(served: Program, client: Client):
     handle = client.start(workflow(gate()))
     handle.cancel("enough")

@@ -138,6 +138,7 @@ LINES = [
     ("status \udcff", "is not UTF-8 text"),
     ("migrate-check binary.yaml", "can't be read"),
     ("worker --app=", "--app needs the name"),
+    ("worker --app nowhere --control --tasks", "--control and --tasks exclude each other"),
     ("worker --app nowhere.tasks", "there is no module 'nowhere'"),
     ("start sound.yaml --replace=", "--replace needs a key"),
     ("start sound.yaml --wait --timeout soon", "'--timeout': 'soon' is not a duration"),
