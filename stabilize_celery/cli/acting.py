@@ -1,6 +1,5 @@
 """Commands that act on a workflow or on what runs in its stages: the outside events."""
 
-import json
 from typing import Annotated, Any
 
 import typer
@@ -8,6 +7,7 @@ import typer
 from stabilize_celery.cli.commands import command
 from stabilize_celery.cli.completing import ref_ids
 from stabilize_celery.cli.failures import DONE, MISTAKE, TRY_AGAIN, Mistake
+from stabilize_celery.cli.json_input import JsonMistake, json_of
 from stabilize_celery.cli.looking import WorkflowId
 from stabilize_celery.cli.session import Session
 from stabilize_celery.client import Outcome
@@ -94,11 +94,11 @@ def signal(
 
 def _json(text: str | None, what: str = "the payload") -> Any:
     try:
-        return None if text is None else json.loads(text)
-    except json.JSONDecodeError as error:
-        raise Mistake(f"{what} {_cut(text)!r} is not JSON: {error}; write text as '\"text\"'") from None
-    except RecursionError:
-        raise Mistake(f"{what} {_cut(text)!r} is nested too deeply") from None
+        return None if text is None else json_of(text, f"{what} {_cut(text)!r}")
+    except JsonMistake as mistake:
+        if mistake.is_json:
+            raise
+        raise Mistake(f"{mistake}; write text as '\"text\"'") from None
 
 
 def _cut(text: str | None) -> str:

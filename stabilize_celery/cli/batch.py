@@ -1,13 +1,13 @@
 """Many workflows from a file of JSON lines."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stabilize_celery.cli.failures import DONE, Mistake
-from stabilize_celery.cli.pipeline_file import TwiceError, json_once, text_of
+from stabilize_celery.cli.json_input import json_of
+from stabilize_celery.cli.pipeline_file import text_of
 from stabilize_celery.cli.session import Session
 from stabilize_celery.client.words import plural
 from stabilize_celery.engine.creation import Creation
@@ -45,9 +45,12 @@ def start_batch(
         priority: That of each, in place of its own; None: that stays.
 
     Raises:
-        Mistake: lines are no JSON, or no sound definitions: each is named, and nothing was started.
+        Mistake: lines are no JSON, or no sound definitions: each is named, and nothing was started. Or the template's
+            context takes no names.
 
     """
+    if template is not None and not isinstance(template.get("context", {}), dict):
+        raise Mistake("the pipeline's context is not an object, so lines can't add to it: leave it out, or write {}")
     name, text = text_of(file)
     lines = _checked(name, text, template, key, priority)
     client = session.client(creates=True)
@@ -97,16 +100,7 @@ def _checked(
 
 
 def _read(number: int, content: str, template: dict[str, Any] | None, key: str | None, priority: int | None) -> _Line:
-    try:
-        found = json_once(content)
-    except json.JSONDecodeError as error:
-        raise Mistake(f"this is not JSON: {error.msg} (column {error.colno})") from None
-    except TwiceError as twice:
-        raise Mistake(
-            f"the key {str(twice)!r} stands twice in one object, and only one of its values could count"
-        ) from None
-    except RecursionError:
-        raise Mistake("this is nested too deeply") from None
+    found = json_of(content)
     if not isinstance(found, dict):
         raise Mistake("each line must be a JSON object")
     own = found.pop(_KEY, None)

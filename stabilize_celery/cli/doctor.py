@@ -12,11 +12,13 @@ import typer
 from stabilize_celery.cli.commands import command
 from stabilize_celery.cli.failures import DONE, FAILED
 from stabilize_celery.cli.session import Session
+from stabilize_celery.cli.unattended import unattended
 from stabilize_celery.client import Client
 from stabilize_celery.client.dead_letters import dead_letters
 from stabilize_celery.client.why.fleet import Fleet
 from stabilize_celery.client.words import duration, plural
 from stabilize_celery.errors import PayloadError, QueueError, UnreachableError, WritesRefusedError, redact_url
+from stabilize_celery.models.problems import Suggester
 from stabilize_celery.runtime.findings import Finding
 from stabilize_celery.runtime.survey import survey, unreadable
 from stabilize_celery.settings import Settings
@@ -26,7 +28,7 @@ from stabilize_celery.transport.broker_place import names_of_its_own
 from stabilize_celery.transport.process import vault_of
 from stabilize_celery.transport.producer import ProducerPublisher
 
-__all__ = ["Check", "add_doctor", "check_findings", "check_server", "told_findings"]
+__all__ = ["Check", "add_doctor", "check_attendance", "check_findings", "check_server", "told_findings"]
 
 _NOBODY = "doctor"
 """A listener that does not exist: its bell is forgotten after a minute."""
@@ -68,6 +70,8 @@ def doctor(
             checks.append(check_findings(findings, mends=repair))
         except PayloadError as error:
             checks.append(Check("repair", False, f"not all workflows could be inspected: {error}", _SAME_KEYS))
+        except StoreError as error:
+            checks.append(Check("repair", False, f"not all workflows could be inspected: {error}"))
     if session.as_json:
         details = {checks[-1].name: [finding.as_json() for finding in findings]}
         session.print_json([{**asdict(check), **_details(check, details)} for check in checks])
@@ -109,6 +113,9 @@ def _checks(client: Client) -> Iterator[Check]:
             raise
         except UnreachableError:
             unchecked.append(what)
+        except StoreError as error:
+            # The user of Redis may do only part of what the doctor does: the rest is looked at all the same.
+            yield Check("refused", False, f"{what} can't be checked: {error}")
     if unchecked:
         yield Check("unchecked", False, f"not checked as long as that lasts: {', '.join(unchecked)}, repairs")
 
@@ -201,12 +208,25 @@ def _check_fleet(client: Client) -> Iterator[Check]:
     lines = client.store.fleet()
     yield from check_repairs(lines)
     yield from check_agreement({worker.node: lines[worker.id] for worker in fleet.live}, client.settings)
-    for queue in (client.settings.control_queue, client.settings.work_queue):
-        if not fleet.listening(queue):
-            yield Check("queues", False, f"no worker listens on queue {queue!r}", f"Start one with -Q {queue}.")
+    yield from check_attendance(client, fleet)
     versions = sorted({worker.version for worker in fleet.live if worker.version})
     if len(versions) > 1:
         yield Check("versions", True, f"workers of several versions run side by side: {', '.join(versions)}")
+
+
+def check_attendance(client: Client, fleet: Fleet) -> Iterator[Check]:
+    """Yield which queues nobody listens on, ours and those where something waits, and which task types nobody knows."""
+    found, settings = unattended(client.store, fleet), client.settings
+    ours = [queue for queue in (settings.control_queue, settings.work_queue) if not fleet.listening(queue)]
+    for queue in dict.fromkeys([*ours, *sorted(found.by_queue)]):
+        waiting = found.by_queue[queue]
+        told = f"no worker listens on queue {queue!r}" + (f": {plural(waiting, 'message')} in it" if waiting else "")
+        yield Check("queues", False, told, f"Start one with -Q {queue}.")
+    suggester = Suggester(fleet.types)
+    for task_type, waiting in sorted(found.by_type.items()):
+        told = f"{plural(waiting, 'task')} of type {task_type!r} waiting, which no running worker knows"
+        advice = f"Start a worker of the app that has it{suggester.suggest(task_type) or '.'}"
+        yield Check("task_types", False, told, advice)
 
 
 def check_repairs(lines: Mapping[str, Mapping[str, bytes]]) -> Iterator[Check]:

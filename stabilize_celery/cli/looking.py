@@ -75,7 +75,7 @@ def list_workflows(
         session.print_json({"items": [_summary(item) for item in page.items], "cursor": page.cursor})
         return DONE
     if not page.items:
-        is_asked = any((application, name, status, cursor))
+        is_asked = any(given is not None for given in (application, name, status, cursor))
         session.print("No workflow matches." if is_asked else "There are no workflows.")
         return DONE
     now_ms = client.store.time_ms()
@@ -119,7 +119,7 @@ def why(session: Session, workflow_id: WorkflowId) -> int:
     if session.as_json:
         session.print_json([reason_object(reason) for reason in reasons])
         return DONE
-    session.out.print(header(view))
+    session.print(header(view))
     if reasons:
         session.out.print()
         print_reasons(session, reasons, with_traceback=False)

@@ -12,12 +12,13 @@ from typing import Any
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from stabilize_celery.cli.failures import Mistake
+from stabilize_celery.cli.json_input import JsonMistake, TwiceError, json_of, json_once
 from stabilize_celery.cli.yaml_text import line_in, plain_of, read_yaml
 from stabilize_celery.client.words import plural
 from stabilize_celery.models.limits import MAX_DEFINITION_BYTES
 from stabilize_celery.models.problems import InvalidWorkflowError, Problem, Suggester
 
-__all__ = ["PipelineFile", "TwiceError", "json_once", "read_pipeline", "refused", "text_of", "unknown_tasks"]
+__all__ = ["PipelineFile", "read_pipeline", "refused", "text_of", "unknown_tasks"]
 
 _MAX_BYTES = 64 * 1024 * 1024
 _STEP = re.compile(r"\.?([\w$-]+)|\[(\d+)\]|\['((?:[^'\\]|\\.)*)'\]")
@@ -143,29 +144,6 @@ def _json(text: str, *, only: bool = False) -> Any:
         return read_yaml(text)
 
 
-def json_once(text: str) -> Any:
-    """Return what JSON holds.
-
-    Raises:
-        JSONDecodeError: it is none.
-        TwiceError: names a key that stands twice in one object, of which one value would be lost.
-
-    """
-    return json.loads(text, object_pairs_hook=_each_once)
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise TwiceError(next(name for name in names if names.count(name) > 1))
-    return found
-
-
-class TwiceError(Exception):
-    """A key stands twice in one object."""
-
-
 _MAX_VALUES = MAX_DEFINITION_BYTES // 2
 """Values in a file, with those that aliases repeat: as JSON each takes two characters at least."""
 
@@ -190,8 +168,10 @@ def _set(definition: dict[str, Any], setting: str) -> None:
     if not (name and equals):
         raise Mistake(f"--set {setting!r}: write it as key=value")
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
+        value = json_of(text, f"--set {name}: the value")
+    except JsonMistake as mistake:
+        if mistake.is_json:
+            raise
         value = text
     *outer, last = name.split(".")
     if not all((*outer, last)):

@@ -13,12 +13,24 @@ from stabilize_celery.engine.state import Run, WorkflowRecord
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.runtime.reading import StageView, WorkflowView
 
-__all__ = ["FOLD_ABOVE", "INSTANCES_SHOWN", "Row", "rows_of"]
+__all__ = ["FOLD_ABOVE", "INSTANCES_SHOWN", "Row", "Span", "rows_of"]
 
 FOLD_ABOVE = 30
 """So many stages alike are still shown one by one (count)."""
 INSTANCES_SHOWN = 10
 """So many instances of a stage are shown by name: those that failed, are at work or wait for something (count)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From when to when something was at work (epoch ms); 0 as its begin: not yet, as its end: it still is."""
+
+    begin_ms: int = 0
+    end_ms: int = 0
+
+    def told(self, now_ms: int) -> str:
+        """Return how long that is."""
+        return duration((self.end_ms or now_ms) - self.begin_ms) if self.begin_ms else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +43,7 @@ class Row:
     name: str
     status: str
     depth: int = 0
-    elapsed: str = ""
+    span: Span = Span()
     note: str = ""
     done: int = 0
     total: int = 0
@@ -89,7 +101,7 @@ def _with_children(
         yield row
     else:
         yield _summed(row, instances, view.stages[ref_id])
-        yield from _of_instances(view, instances, depth + 1)
+        yield from _of_instances(instances, depth + 1)
     for child in children.get(ref_id, ()):
         yield from _with_children(view, child, told, children, depth + 1)
 
@@ -103,7 +115,7 @@ def _summed(row: Row, instances: Instances, stage: StageView) -> Row:
     return replace(row, note=note, done=instances.done, total=instances.total)
 
 
-def _of_instances(view: WorkflowView, instances: Instances, depth: int) -> Iterator[Row]:
+def _of_instances(instances: Instances, depth: int) -> Iterator[Row]:
     """Yield a row per instance that failed, is at work or waits for a signal, and how many more there are."""
     live = sorted(instances.live, key=lambda one: (not one.is_at_work, one.run.status != "SUSPENDED", one.index))
     number = instances.failed + len(live)
@@ -113,23 +125,23 @@ def _of_instances(view: WorkflowView, instances: Instances, depth: int) -> Itera
         busy = [one for one in live if one.is_at_work or one.run.status == "SUSPENDED"]
         failures = instances.failures[: max(INSTANCES_SHOWN - len(busy), INSTANCES_SHOWN // 2)]
         named = [*failures, *busy[: INSTANCES_SHOWN - len(failures)]]
-    yield from (_of_instance(one, view.now_ms, depth) for one in named)
+    yield from (_of_instance(one, depth) for one in named)
     if number > len(named):
         yield Row(f"+{number - len(named):,} more", "", depth)
 
 
-def _of_instance(one: Instance, now_ms: int, depth: int) -> Row:
+def _of_instance(one: Instance, depth: int) -> Row:
     run = one.run
     begin = min((task.started_ms for task in run.tasks if task.started_ms), default=0)
-    elapsed = duration((run.ended_ms or now_ms) - begin) if begin else ""
+    span = Span(begin, run.ended_ms)
     if run.is_ended:
-        return Row(one.name, run.status, depth, elapsed, one.reason)
+        return Row(one.name, run.status, depth, span, one.reason)
     if run.status == "SUSPENDED":
         note = f"waits for signal {run.waits!r}" if run.waits else "waits for any signal"
     else:
         retried = f"tried again after: {one.reason}" if one.reason else ""
         note = retried if one.is_at_work else "queued"
-    return Row(one.name, run.status, depth, elapsed, note)
+    return Row(one.name, run.status, depth, span, note)
 
 
 def _folded(view: WorkflowView, group: Sequence[str], why: Mapping[str, Reason]) -> Iterator[Row]:
@@ -166,22 +178,20 @@ def _together(statuses: Collection[str]) -> str:
     return "RUNNING" if "NOT_STARTED" in found else "SUCCEEDED"
 
 
-def _span(view: WorkflowView, group: Sequence[str]) -> str:
+def _span(view: WorkflowView, group: Sequence[str]) -> Span:
     newest = [stage.newest[1] for ref_id in group if (stage := view.stages[ref_id]).newest]
     started = [run.started_ms for run in newest if run.started_ms]
     if not started:
-        return ""
+        return Span()
     is_over = len(newest) == len(group) and all(run.is_ended for run in newest)
-    end_ms = max(run.ended_ms for run in newest) if is_over else view.now_ms
-    return duration(end_ms - min(started))
+    return Span(min(started), max(run.ended_ms for run in newest) if is_over else 0)
 
 
 def _row(view: WorkflowView, ref_id: str, stage: StageView, reason: Reason | None, depth: int) -> Row:
     run = stage.newest[1] if stage.newest else Run()
     status = stage.status(view.record)
     begin = run.started_ms or (run.created_us // 1000 if run.status == "BUFFERED" else 0)
-    elapsed = duration((run.ended_ms or view.now_ms) - begin) if begin else ""
-    return Row(ref_id, status, depth, elapsed, _note(view.record, stage, run, reason))
+    return Row(ref_id, status, depth, Span(begin, run.ended_ms), _note(view.record, stage, run, reason))
 
 
 def _short(reason: Reason, run: Run) -> str:

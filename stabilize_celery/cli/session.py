@@ -11,6 +11,7 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from stabilize_celery.cli.embedded import EmbeddedServer, default_home
 from stabilize_celery.cli.failures import Mistake, NoServerError
@@ -65,7 +66,7 @@ class Session:
 
     def print(self, *parts: Any) -> None:
         """Print text as it is: what it holds is no markup. Into a pipe a line stays one, however long it is."""
-        is_text = all(isinstance(part, str) for part in parts)
+        is_text = all(isinstance(part, str | Text) for part in parts)
         self.out.print(*parts, markup=False, soft_wrap=is_text and not self.out.is_terminal)
 
     def print_json(self, value: Any) -> None:
@@ -137,7 +138,8 @@ class Session:
         shared = self.shared
         given = {"redis_url": shared.redis_url, "broker_url": shared.broker_url, "namespace": shared.namespace}
         try:
-            return Settings.from_env(os.environ, **given)
+            # An empty one, such as that of a variable that is not set, is none: it hides nothing of the environment.
+            return Settings.from_env(os.environ, **{name: value or None for name, value in given.items()})
         except ValueError as error:
             raise Mistake(str(error)) from None
 

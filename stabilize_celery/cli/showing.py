@@ -152,7 +152,12 @@ def print_status(
     instances: Mapping[str, Instances] | None = None,
 ) -> None:
     """Print a workflow's stages, with their instances, and what went wrong, with tracebacks."""
-    session.out.print(Tree(view, reasons, instances))
+    tree = Tree(view, reasons, instances)
+    if session.out.is_terminal:
+        session.out.print(tree)
+    else:
+        for line in tree.lines():
+            session.print(line)
     failed = [reason for reason in reasons if reason.kind in _TOLD_BELOW]
     if failed:
         session.out.print()

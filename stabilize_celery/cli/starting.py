@@ -23,6 +23,7 @@ from stabilize_celery.client import Client, WorkflowHandle
 from stabilize_celery.client.why.fleet import Fleet
 from stabilize_celery.client.words import in_line, plural
 from stabilize_celery.engine.creation import Creation
+from stabilize_celery.errors import StabilizeError
 from stabilize_celery.models.definition import from_definition
 from stabilize_celery.models.problems import InvalidWorkflowError
 from stabilize_celery.models.status import WorkflowStatus
@@ -132,7 +133,8 @@ def _wait(
             status = handle.wait(timeout_s).status
         except TimeoutError as error:
             return _still_runs(session, handle, error)
-        except KeyboardInterrupt:  # it goes on, and this is the one place that knows its id
+        except (KeyboardInterrupt, SystemExit, StabilizeError):
+            # Ctrl-C, the SIGTERM of a supervisor, no server: it goes on, and this is the one place that knows its id.
             if session.as_json:
                 _print_status(session, handle)
             raise
@@ -155,7 +157,12 @@ def _still_runs(session: Session, handle: WorkflowHandle, error: TimeoutError) -
 
 
 def _print_status(session: Session, handle: WorkflowHandle) -> None:
-    session.print_json({"id": handle.id, "status": handle.status().name})
+    """Print an object with the id, and with the status, if that is to be had."""
+    try:
+        status = handle.status().name
+    except StabilizeError:
+        status = None
+    session.print_json({"id": handle.id, "status": status})
 
 
 def validate(session: Session, file: File, settings: Set = None) -> int:

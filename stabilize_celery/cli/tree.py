@@ -1,7 +1,7 @@
 """The rows of a workflow as a tree on the screen; in words, colour only adds."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from rich.cells import cell_len
@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stabilize_celery.cli.instances import Instances
-from stabilize_celery.cli.plain import plain
+from stabilize_celery.cli.plain import padded, plain
 from stabilize_celery.cli.rows import Row, rows_of
 from stabilize_celery.client.why import Reason
 from stabilize_celery.client.words import duration, in_line
@@ -79,25 +79,39 @@ class Tree:
         instances: Mapping[str, Instances] | None = None,
         *,
         live: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.view = view
         self._rows = rows_of(view, reasons, instances)
         self._live = live
-        self._made_at = time.monotonic()
+        self._clock = clock
+        self._made_at = clock()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        passed_ms = int((time.monotonic() - self._made_at) * 1000) if self._live and self.view.record.is_live else 0
-        yield header(self.view, self.view.now_ms + passed_ms)
+        passed_ms = int((self._clock() - self._made_at) * 1000) if self._live and self.view.record.is_live else 0
+        now_ms = self.view.now_ms + passed_ms
+        yield header(self.view, now_ms)
         height = options.height or console.size.height
         rows, left_out = _fitting(self._rows, height - _LINES_AROUND) if self._live else (self._rows, 0)
-        yield self._table(list(self._lines(rows)), options.max_width)
+        yield self._table(list(self._lines(rows)), options.max_width, now_ms)
         if left_out:
             yield Text(f"   … and {left_out} more that end or wait as those", style="dim")
 
-    def _table(self, lines: Sequence[_Line], width: int) -> Table:
+    def lines(self) -> Iterator[str]:
+        """Yield the tree for a pipe: one line of text per row, however long, and nothing is cut off."""
+        now_ms = self.view.now_ms
+        yield header(self.view, now_ms).plain
+        lines = [(name.plain, status.plain, row.span.told(now_ms)) for name, status, row in self._lines(self._rows)]
+        names, statuses, times = (max(map(cell_len, column)) for column in zip(*lines or [("", "", "")], strict=True))
+        for (name, status, took), row in zip(lines, self._rows, strict=True):
+            part = f"  {_percent(row)}" if row.total else ""
+            yield f"{padded(name, names)} {padded(status, statuses)} {took:>{times}} {in_line(row.note)}{part}".rstrip()
+
+    def _table(self, lines: Sequence[_Line], width: int, now_ms: int) -> Table:
         names = min(max((cell_len(line[0].plain) for line in lines), default=0), max(20, width // 3))
         statuses = max((len(line[1].plain) for line in lines), default=0)
-        times = max((len(row.elapsed) for _, _, row in lines), default=0)
+        elapsed = [row.span.told(now_ms) for _, _, row in lines]
+        times = max(map(len, elapsed), default=0)
         table = Table.grid(padding=(0, 1))
         table.add_column(no_wrap=True, overflow="ellipsis", width=names)
         table.add_column(no_wrap=True, width=statuses)
@@ -105,8 +119,8 @@ class Tree:
         # Without a width of its own it would squeeze the others.
         rest = max(_NARROWEST_NOTE, width - names - statuses - times - _PADDING)
         table.add_column(no_wrap=self._live, overflow="ellipsis" if self._live else "fold", max_width=rest)
-        for name, status, row in lines:
-            table.add_row(name, status, row.elapsed, _note(row, rest))
+        for (name, status, row), took in zip(lines, elapsed, strict=True):
+            table.add_row(name, status, took, _note(row, rest))
         return table
 
     def _lines(self, rows: Sequence[Row]) -> Iterator[_Line]:
@@ -117,7 +131,7 @@ class Tree:
 
     def _glyph(self, status: str) -> str:
         if status == "RUNNING" and self._live:
-            return _SPINNER[int(time.monotonic() / _FRAME_S) % len(_SPINNER)]
+            return _SPINNER[int(self._clock() / _FRAME_S) % len(_SPINNER)]
         return _GLYPHS.get(status, "·")
 
 
@@ -147,8 +161,12 @@ def _note(row: Row, width: int) -> RenderableType:
 def _bar(row: Row, note: Text, width: int) -> Table:
     table = Table.grid(padding=(0, 1))
     room = max(_SHORTEST_BAR, min(_BAR_WIDTH, width - note.cell_len - _AROUND_BAR))
-    table.add_row(note, ProgressBar(row.total, row.done, width=room), f"{100 * row.done // row.total} %")
+    table.add_row(note, ProgressBar(row.total, row.done, width=room), _percent(row))
     return table
+
+
+def _percent(row: Row) -> str:
+    return f"{100 * row.done // row.total} %"
 
 
 def _fitting(rows: Sequence[Row], height: int) -> tuple[Sequence[Row], int]:

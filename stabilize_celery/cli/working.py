@@ -37,6 +37,10 @@ def worker(
     """Run a Celery worker of an app; all further options are Celery's (-c 4, -Q name, --pool threads ...)."""
     if not app_name.strip():
         raise Mistake("--app needs the name of a module with a Celery app, as for celery -A")
+    if control and tasks:
+        raise Mistake(
+            "--control and --tasks exclude each other: give one of them, or neither for a worker that does both"
+        )
     _require_module(app_name)
     settings = session.given_settings()
     takes_home = session.is_embedded and session.shared.home is not None
@@ -68,11 +72,21 @@ def _require_module(app_name: str) -> None:
 
 
 def _has_broker(app_name: str) -> bool:
-    """Return whether the app says itself where its broker is; then it is nobody else's business."""
+    """Return whether the app says itself where its broker is; then it is nobody else's business.
+
+    Raises:
+        Mistake: its module ends the program when it is imported, so Celery would end, too, and say nothing.
+
+    """
     probe = [sys.executable, "-m", "stabilize_celery.transport.app_broker", app_name]
     told = subprocess.run(probe, capture_output=True, text=True, check=False)  # noqa: S603 - our own interpreter
-    # An app that can't be loaded is Celery's to complain about.
-    return told.returncode != 0 or told.stdout.splitlines()[-1] != "broker="
+    if told.returncode != 0:
+        # An app that can't be loaded is Celery's to complain about.
+        return True
+    brokers = [line for line in told.stdout.splitlines() if line.startswith("broker=")]
+    if not brokers:
+        raise Mistake(f"--app {app_name}: the module ends the program when it is imported (does it call sys.exit?)")
+    return brokers[-1] != "broker="
 
 
 def environment(settings: Settings) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Schedule: when a workflow starts by itself, again and again. Pure: times are given, in epoch milliseconds."""
 
 import datetime as dt
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
@@ -32,6 +33,8 @@ _KINDS: tuple[tuple[tuple[str, ...], Any, str], ...] = (
     (("max_missed", "start_ms"), int, "a whole number"),
     (("definition",), Workflow | Mapping, "a Workflow, or an object"),
 )
+_CONTROLS = frozenset({"Cc", "Zl", "Zp"})
+"""Kinds of characters that break lines or steer a terminal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,8 +139,7 @@ def _kinds(schedule: Schedule) -> Iterator[tuple[str, str]]:
 
 
 def _flaws(schedule: Schedule) -> Iterator[tuple[str, str]]:
-    is_name = 0 < len(schedule.name) <= _MAX_NAME and schedule.name not in (".", "..")
-    yield "name", "" if is_name else f"must be 1 to {_MAX_NAME} characters long, and not . or .."
+    yield "name", _name_flaw(schedule.name)
     yield "cron", _cron_flaw(schedule)
     yield "every_s", _every_flaw(schedule.every_s)
     yield "timezone", "" if _is_zone(schedule.timezone) else f"there is no time zone {schedule.timezone!r}"
@@ -145,6 +147,14 @@ def _flaws(schedule: Schedule) -> Iterator[tuple[str, str]]:
         yield name, "" if value in known else f"{value!r} is not one of {', '.join(known)}"
     yield "max_missed", "" if 1 <= schedule.max_missed <= MAX_MISSED else f"must be 1 to {MAX_MISSED}"
     yield "start_ms", "" if 0 <= schedule.start_ms < _LAST_YEAR_MS else "must be a time in epoch milliseconds"
+
+
+def _name_flaw(name: str) -> str:
+    if not 0 < len(name) <= _MAX_NAME or name in (".", ".."):
+        return f"must be 1 to {_MAX_NAME} characters long, and not . or .."
+    # It stands in lines of its own wherever schedules are listed, and is typed to act on one.
+    is_line = not any(unicodedata.category(one) in _CONTROLS for one in name)
+    return "" if is_line else "must have no line breaks, tabs or other control characters"
 
 
 def _cron_flaw(schedule: Schedule) -> str:

@@ -14,6 +14,7 @@ from redis.sentinel import MasterNotFoundError
 
 from stabilize_celery.store.pools import Pools
 from stabilize_celery.store.resp import packed, received
+from stabilize_celery.store.session import refusal
 from stabilize_celery.store.wire import (
     MAX_BLOCK_MS,
     Batch,
@@ -120,6 +121,8 @@ class RedisWire:
                 match answer:
                     case [bytes() as cursor, list() as found]:
                         yield from (key for key in found if isinstance(key, bytes))
+                    case Refused():
+                        raise refusal(answer)
                     case _:
                         raise LinkLostError(f"SCAN was answered by {answer!r}", was_stale=False)
                 if cursor == b"0":

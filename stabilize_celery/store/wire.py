@@ -132,6 +132,7 @@ class Wire(Protocol):
 
         Raises:
             LinkLostError: a connection broke.
+            StoreError: a server refused it.
 
         """
         ...

@@ -8,8 +8,11 @@ __all__ = ["main"]
 
 
 def main(name: str) -> None:
-    """Load the app as `celery -A` does and print its own broker URL; nothing where it leaves that open."""
-    app = find_app(name)
+    """Load the app as `celery -A` does and print its own broker URL; nothing where its module ends the program."""
+    try:
+        app = find_app(name)
+    except SystemExit:
+        return
     sys.stdout.write(f"broker={app.conf.broker_url or ''}\n")
 
 

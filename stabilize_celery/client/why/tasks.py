@@ -66,9 +66,16 @@ def _claimed(facts: Facts, ref_id: str, thread: str, run: Run, entry: Entry, sta
         return _over(facts, thread, run, entry, Reason(ref_id, "time_over", told))
     if entry.to or run.held:
         return _over(facts, thread, run, entry, Reason(ref_id, "running", f"{what} runs on {node}"))
-    since = f" for {duration(facts.now_ms - state.started_ms)}" if state.started_ms else ""
-    attempts = f", attempt {state.attempts}" if state.attempts > 1 else ""
-    return Reason(ref_id, "running", f"{what} runs on {node}{since}{attempts}{_was(state)}")
+    return Reason(ref_id, "running", f"{what} runs on {node}{_since(state, facts.now_ms)}{_was(state)}")
+
+
+def _since(state: TaskState, now_ms: int) -> str:
+    """Return for how long a task has run: when it began is kept, when a later attempt did is not."""
+    attempt = f", attempt {state.attempts}" if state.attempts > 1 else ""
+    if not state.started_ms:
+        return attempt
+    took = duration(now_ms - state.started_ms)
+    return f"{attempt}, {took} since its first attempt began" if attempt else f" for {took}"
 
 
 def _again(entry: Entry, run: Run) -> str:

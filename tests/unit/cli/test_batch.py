@@ -56,7 +56,7 @@ def test_a_key_that_stands_twice_is_refused(served: Program, tmp_path: Path) -> 
     said = served("start", "--batch", lines(tmp_path / "all.jsonl", definition("x"), twice))
 
     assert said.code == 2
-    assert "line 2    the key 'name' stands twice in one object" in said.err
+    assert "line 2    this has the key 'name' twice in one object" in said.err
     assert names(served) == []
 
 
@@ -160,3 +160,25 @@ def test_replace_cancels_what_had_the_key(served: Program, tmp_path: Path) -> No
 
     assert served("status", first, "--json").json["status"] == "CANCELED"
     assert served("status", second, "--json").json["status"] == "BUFFERED"
+
+
+@pytest.mark.parametrize("context", [None, [1]])
+def test_lines_can_t_add_to_a_context_that_is_no_object(served: Program, tmp_path: Path, context: object) -> None:
+    """An empty `context:` of a template is one that holds nothing, and is told before any line."""
+    template = tmp_path / "w.json"
+    template.write_text(json.dumps(definition("order", context=context)))
+    said = served("start", str(template), "--batch", lines(tmp_path / "orders.jsonl", {"b": 2}))
+
+    assert said.code == 2
+    assert said.err.startswith("The pipeline's context is not an object")
+
+
+def test_a_number_that_no_reader_takes_is_one_of_the_problems(served: Program, tmp_path: Path) -> None:
+    """The others are told beside it."""
+    file = lines(tmp_path / "all.jsonl", '{"a": ' + "9" * 5_000 + "}", "nope")
+    said = served("start", "--batch", file)
+
+    assert said.code == 2
+    assert "2 problems, nothing was started" in said.err
+    assert "line 1    this has a number of more than 4,300 digits" in said.err
+    assert "line 2    this is not JSON" in said.err

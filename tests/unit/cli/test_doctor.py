@@ -1,6 +1,7 @@
 """What the doctor makes of a server's settings."""
 
 import base64
+from collections.abc import Iterator
 from typing import NoReturn
 
 import pytest
@@ -164,3 +165,35 @@ def test_a_doctor_with_a_wrong_key_says_all_the_rest(served: Program, redis_url:
     assert "not all workflows could be inspected" in said.text
     assert "broker" in said.text
     assert "STABILIZE_REDIS_URL" not in said.text
+
+
+# -- users of Redis who may do less ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def narrow(redis_url: str) -> Iterator[str]:
+    """The URL of a user who may do all but look for keys."""
+    with redis.Redis.from_url(redis_url) as admin:
+        admin.execute_command("ACL", "SETUSER", "narrow", "on", ">narrow", "~*", "&*", "+@all", "-scan")
+        yield redis_url.replace("://", "://narrow:narrow@")
+        admin.acl_deluser("narrow")
+
+
+def test_a_user_who_may_not_look_for_keys_is_told_so(program: Program, narrow: str) -> None:
+    """As with every other command that is refused: the server is there, and trying again would not help."""
+    said = program("locks", "--redis-url", narrow)
+
+    assert said.code == 2
+    assert "Redis refused (NOPERM)" in said.text
+    assert "deploy/users.conf" in said.text
+    assert "Can't reach" not in said.text
+
+
+def test_what_a_user_may_not_check_is_one_failed_check(program: Program, narrow: str) -> None:
+    """All the rest is looked at."""
+    said = program("doctor", "--redis-url", narrow)
+
+    assert said.code == 1
+    assert "✘ not all workflows could be inspected: Redis refused (NOPERM)" in said.text
+    assert "✔ writes are taken" in said.text
+    assert "✔ no dead letters" in said.text

@@ -110,14 +110,33 @@ def test_waiting_ends_with_the_time(served: Program, file):
     assert (said.code, "has not ended within 0.1 s" in said.text) == (1, True)
 
 
-def test_who_waits_no_longer_is_told_what_goes_on(served: Program, file, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(("end", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_who_waits_no_longer_is_told_what_goes_on(
+    served: Program, file, monkeypatch: pytest.MonkeyPatch, end: BaseException, code: int
+):
+    """After Ctrl-C, and after the SIGTERM of a supervisor or a CI job."""
+
     def interrupted(*_args, **_more):
-        raise KeyboardInterrupt
+        raise end
 
     monkeypatch.setattr(WorkflowHandle, "wait", interrupted)
     said = served("start", str(file), "--wait", "--json")
 
-    assert said.code == 130
+    assert said.code == code
+    assert said.json["id"] == served("list", "--json").json["items"][0]["id"]
+
+
+def test_who_waits_while_the_server_goes_away_is_told_the_id(served: Program, file, monkeypatch: pytest.MonkeyPatch):
+    """To look for it later; its status is not known."""
+
+    def unreachable(*_args, **_more):
+        raise UnreachableError("the state server (Redis)", "redis://here", "Start it.")
+
+    monkeypatch.setattr(WorkflowHandle, "wait", unreachable)
+    monkeypatch.setattr(WorkflowHandle, "status", unreachable)
+    said = served("start", str(file), "--wait", "--json")
+
+    assert (said.code, said.json["status"]) == (3, None)
     assert said.json["id"] == served("list", "--json").json["items"][0]["id"]
 
 
@@ -204,6 +223,37 @@ def test_a_list_goes_without_columns_before_it_cuts_an_id(
 
     assert (head[:2], line[:2]) == (["ID", "STATUS"], [keyed.id, "RUNNING"])
     assert {"NAME", "TOOK"} <= set(head)
+
+
+@pytest.mark.parametrize("option", ["application", "name"])
+def test_a_list_of_nothing_named_matches_nothing(served: Program, client: Client, option: str):
+    """An empty name, such as of a variable that is not set, is asked for all the same; there are workflows."""
+    client.start(workflow(stage("a")))
+
+    assert served("list", f"--{option}", "").text == "No workflow matches."
+
+
+def test_an_empty_url_does_not_hide_that_of_the_environment(served: Program, client: Client):
+    """As of a variable that is not set; else a server of its own would be used, with nothing in it."""
+    run = client.start(workflow(stage("a")))
+    empty = ("--redis-url", "", "--broker-url", "", "--namespace", "")
+
+    assert run.id in served("list", *empty).out
+    assert run.id in served(*empty, "list").out
+
+
+def test_in_a_pipe_each_stage_of_a_status_is_one_line(served: Program, client: Client):
+    """However long its name and what is told of it, and without blanks at its end: `grep` finds all of it."""
+    name = "a stage with a name " * 5 + "x"
+    handle = client.start(workflow(stage(name), gate("then", name), name="a workflow with a name " * 4))
+    handle.cancel("a reason that is long: " * 10)
+
+    lines = served("status", handle.id).out.partition("\n\n")[0].splitlines()
+
+    assert [line == line.rstrip() for line in lines] == [True] * 3
+    assert handle.id in lines[0]
+    assert name in lines[1]
+    assert "then" in lines[2]
 
 
 def test_events_are_lines(served: Program, client: Client):

@@ -81,7 +81,7 @@ def test_failures_among_many_are_shown_by_name():
     rows = rows_of(view_of(world, handle))
 
     assert "35 failed" in rows[1].note
-    assert rows[2] == Row("m0", "FAILED_CONTINUE", 1, rows[2].elapsed, "no")
+    assert rows[2] == Row("m0", "FAILED_CONTINUE", 1, rows[2].span, "no")
     assert rows[1 + FOLD_ABOVE + 1].name == "… 5 more failures"
 
 
@@ -147,3 +147,16 @@ def test_a_narrow_terminal_shows_what_one_copies_whole() -> None:
     )
 
     assert printed.getvalue().splitlines()[1] == f"{workflow_id}  RUNNING  an…"
+
+
+def test_in_a_live_tree_all_times_go_on():
+    """That of the workflow and that of its stage: between two looks at the state, too."""
+    world = World()
+    view = view_of(world, world.start(gate()))
+    seconds = iter([0.0, *[7_200.0] * 9])
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    console.print(Tree(view, live=True, clock=lambda: next(seconds)))
+
+    header, stage_line = console.file.getvalue().splitlines()[:2]
+    assert "2:00 h" in header
+    assert "2:00 h" in stage_line

@@ -39,6 +39,15 @@ def test_a_schedule_is_added_shown_paused_resumed_and_removed(served: Program, f
     assert served("schedule", "list").text == "There are no schedules."
 
 
+def test_a_name_of_two_lines_is_refused(served: Program, file: str) -> None:
+    """Wherever schedules are listed it would look like two of them."""
+    said = served("schedule", "add", "a\nb", file, "--every", "60")
+
+    assert said.code == 2
+    assert "NAME: must have no line breaks" in said.text
+    assert served("schedule", "list").text == "There are no schedules."
+
+
 @pytest.mark.parametrize("act", ["show", "pause", "resume", "start", "remove"])
 def test_an_unknown_name_is_a_mistake(served: Program, file: str, act: str) -> None:
     served("schedule", "add", "other", file, "--every", "60")

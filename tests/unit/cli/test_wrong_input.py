@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import typer
@@ -138,6 +138,7 @@ LINES = [
     ("status \udcff", "is not UTF-8 text"),
     ("migrate-check binary.yaml", "can't be read"),
     ("worker --app=", "--app needs the name"),
+    ("worker --app nowhere --control --tasks", "--control and --tasks exclude each other"),
     ("worker --app nowhere.tasks", "there is no module 'nowhere'"),
     ("start sound.yaml --replace=", "--replace needs a key"),
     ("start sound.yaml --wait --timeout soon", "'--timeout': 'soon' is not a duration"),
@@ -309,6 +310,48 @@ def test_what_is_endless_is_not_given_back_whole(served: Program, ids: dict[str,
     assert said.code == 2
     assert "xxx" in said.err
     assert len(said.err) < 600
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("signal LIVE b go DIGITS", "has a number of more than 4,300 digits"),
+        ("signal LIVE b go BRACKETS", "is nested too deeply"),
+        ("add-instances LIVE b 1 DIGITS", "has a number of more than 4,300 digits"),
+        ("start sound.yaml --set x=DIGITS", "--set x: the value has a number of more than 4,300 digits"),
+        ("start sound.yaml --set x=BRACKETS", "--set x: the value is nested too deeply"),
+    ],
+)
+def test_json_that_no_reader_takes_is_wrong_input(
+    served: Program, ids: dict[str, str], tmp_path: Path, line: str, words: str
+) -> None:
+    """Python refuses to read such numbers, and gives up at such depths."""
+    write_files(tmp_path)
+    given = {"DIGITS": "9" * 5_000, "BRACKETS": "[" * 100_000}
+    for name, text in given.items():
+        line = line.replace(name, text)
+    told = served(*(ids.get(word, word) for word in line.split(" ")))
+
+    assert (told.code, words in told.text, "Traceback" in told.text) == (2, True, False), told.text[:500]
+
+
+@pytest.mark.parametrize("code", ["0", "3", "'bye'"])
+def test_an_app_whose_module_ends_the_program_is_told_so(
+    served: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """Celery would end with it, and say nothing."""
+
+    def start(*_: object) -> NoReturn:
+        pytest.fail("a worker was started")
+
+    monkeypatch.setattr("os.execve", start)
+    # What looks at the app is a process of its own.
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    (tmp_path / "quits.py").write_text(f"import sys\nsys.exit({code})\n")
+    told = served("worker", "-A", "quits")
+
+    assert (told.code, told.out) == (2, "")
+    assert "--app quits: the module ends the program when it is imported" in told.err
 
 
 def test_that_there_is_no_result_is_told_as_any_error(served: Program, ids: dict[str, str]) -> None:

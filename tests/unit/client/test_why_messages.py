@@ -100,6 +100,27 @@ def test_a_claimed_task_names_its_worker(world: World, at_work: list[dict[str, R
     assert "runs on simulated" in found["a"].text
 
 
+def test_a_later_attempt_is_not_said_to_run_since_the_first(world: World):
+    """Its own begin is not kept: what is told is since when the task has been tried."""
+    found: list[Reason] = []
+
+    def look(stage: StageExecution) -> TaskResult:
+        world.announce("look")
+        found.extend(world.client.handle(stage.execution.id).why())
+        if len(found) == 1:
+            raise TransientError("not yet", retry_after=24)
+        return TaskResult.success()
+
+    world.fleet.registry.register("look", look)
+    world.fleet.runtime.worker_id = "simulated:1"
+    world.start(stage("a", does="look"))
+    world.settle(60)
+
+    first, second = found
+    assert "runs on simulated for" in first.text
+    assert "runs on simulated, attempt 2, 24 s since its first attempt began (was: " in second.text
+
+
 def test_a_lost_worker_is_told_with_when_it_runs_again(world: World, at_work: list[dict[str, Reason]]):
     """The worker is in no registry: its lease ends, then the task runs elsewhere."""
     world.start(stage("a", does="look"))
