@@ -1,6 +1,7 @@
 """How tasks of upstream are executed by a `QueueProcessor`: what they rely on, and the engine does otherwise."""
 
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -8,8 +9,10 @@ from typing_extensions import override
 
 from stabilize_celery.compat.finalizers import get_finalizer_registry
 from stabilize_celery.compat.jumps import jumps_behind, jumps_with
+from stabilize_celery.compat.text_keys import with_text_keys
 from stabilize_celery.engine.handlers.run_task import ClaimedTask
 from stabilize_celery.engine.results import TaskReturned
+from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.runtime.executor import TaskExecutor
 from stabilize_celery.tasks.options import TaskOptions
@@ -41,6 +44,13 @@ class FormerExecutor(TaskExecutor):
             return msgspec.structs.replace(returned, context={**before, **returned.context}) if before else returned
         jumps = jumps_with(stage.context, stage.ref_id, returned.target, returned.context)
         return msgspec.structs.replace(returned, outputs={**returned.context, **jumps, **returned.outputs})
+
+    @override
+    def _returned(self, claimed: ClaimedTask, task: Task, stage: StageExecution, result: Any) -> TaskReturned:
+        if isinstance(result, TaskResult):
+            told = with_text_keys(result.context), with_text_keys(result.outputs)
+            result = replace(result, context=told[0], outputs=told[1])
+        return super()._returned(claimed, task, stage, result)
 
 
 class OnlyRegistry(TaskRegistry):

@@ -244,11 +244,14 @@ class QueueProcessor:
         self.queue.detach()
 
     def run_recovery(self) -> list[RecoveryResult]:
-        """Look once after what is owed. It does so by itself all the time; in the background, at the next turn."""
+        """Start what is only stored, and look once after what is owed; in the background, at the next turn.
+
+        It looks after what is owed by itself, all the time.
+        """
         self._look_at = 0.0
         if self.is_running or not self.queue.is_bound:
             return []
-        return WorkflowRecovery(self.store, self.queue).recover_pending_workflows()
+        return WorkflowRecovery(self.store, self.queue).recover_pending_workflows(self.config.recovery_application)
 
     def register_handler(self, handler: Any) -> None:
         """Take store and task types from one of the stand-ins in `compat.handlers`; the engine's handling is its own.

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 from stabilize_celery.compat.celery_queue import CeleryQueue
 from stabilize_celery.compat.store import RedisWorkflowStore
+from stabilize_celery.errors import IdempotencyConflictError
+from stabilize_celery.models.problems import InvalidWorkflowError
+from stabilize_celery.models.status import WorkflowStatus
+from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.keeper import Keeper
 from stabilize_celery.runtime.ports import Outgoing
 from stabilize_celery.runtime.probes import PROBE
@@ -26,7 +30,7 @@ class RecoveryResult:
 
 
 class WorkflowRecovery:
-    """Looks once after what is owed.
+    """Starts what is only stored, and looks once after what is owed.
 
     Args:
         store: Where workflows are kept.
@@ -47,15 +51,17 @@ class WorkflowRecovery:
         self.store, self.queue, self.max_recovery_age_hours = store, queue, max_recovery_age_hours
 
     def recover_pending_workflows(self, application: str | None = None) -> list[RecoveryResult]:
-        """Send what is due, of all workflows; return one result for each, of one application only if it is given.
+        """Start what is only stored, and send what is due, of all workflows or those of an application.
 
-        Where another worker looks after what is owed, that does it, and there is nothing to do and to return.
+        Returns one result for each workflow. Where another worker looks after what is owed, that does it, and there is
+        nothing to do and to return.
 
         Raises:
             UnreachableError: Redis is away.
 
         """
         client = self.queue.serve(self.store).client
+        started = [self._start(draft) for draft in self._stored(application)]
         sent = _Sent(self.queue)
         keeper = Keeper(client.store, sent, client.settings, "recovery")
         keeper.renew()
@@ -63,11 +69,28 @@ class WorkflowRecovery:
             keeper.tick()
         finally:
             keeper.give_back()
-        return [
+        known = {result.workflow_id for result in started}
+        return started + [
             RecoveryResult(workflow_id, "recovered", f"{count} messages sent", count)
             for workflow_id, count in sent.counts.items()
-            if application is None or self.store.retrieve(workflow_id).application == application
+            if workflow_id not in known
+            and (application is None or self.store.retrieve(workflow_id).application == application)
         ]
+
+    def _stored(self, application: str | None) -> list[Workflow]:
+        return [
+            draft
+            for draft in self.store.drafts.values()
+            if draft.status is WorkflowStatus.NOT_STARTED and application in (None, draft.application)
+        ]
+
+    def _start(self, draft: Workflow) -> RecoveryResult:
+        first = len(draft.initial_stages())
+        try:
+            self.store.start(draft)
+        except (InvalidWorkflowError, IdempotencyConflictError) as error:
+            return RecoveryResult(draft.id, "failed", str(error))
+        return RecoveryResult(draft.id, "recovered", "it was stored, and is started", first)
 
 
 class _Sent:
@@ -85,5 +108,5 @@ class _Sent:
 def recover_on_startup(
     store: RedisWorkflowStore, queue: CeleryQueue, application: str | None = None, max_age_hours: float = 24.0
 ) -> list[RecoveryResult]:
-    """Look once after what is owed. Workers do so by themselves, all the time."""
+    """Start what is only stored, and look once after what is owed; workers do that by themselves, all the time."""
     return WorkflowRecovery(store, queue, max_age_hours).recover_pending_workflows(application)

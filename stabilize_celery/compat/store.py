@@ -17,6 +17,7 @@ from stabilize_celery.compat.list_outputs import join_list_outputs
 from stabilize_celery.compat.made import Made
 from stabilize_celery.compat.registry import TaskRegistry
 from stabilize_celery.compat.retold import retold
+from stabilize_celery.compat.text_keys import with_text_keys
 from stabilize_celery.compat.transactions import StoreTransaction, transaction
 from stabilize_celery.errors import ConcurrencyError, UnreachableError, WorkflowNotFoundError
 from stabilize_celery.models.stage import StageExecution
@@ -165,6 +166,9 @@ class RedisWorkflowStore:
             raise ValueError(f"workflow {draft.id} was cancelled before it was started; make a new one")
         if draft.status is WorkflowStatus.PAUSED:
             raise ValueError(f"workflow {draft.id} was paused before it was started: resume it, then start it")
+        draft.context = with_text_keys(draft.context)
+        for stage in draft.stages:
+            stage.context = with_text_keys(stage.context)
         known = TaskRegistry.made() if self.task_registry is None else [self.task_registry]
         declare_jumps(draft, known)
         join_list_outputs(draft)

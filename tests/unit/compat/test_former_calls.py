@@ -35,6 +35,7 @@ from stabilize_celery.compat import (
     Workflow,
     WorkflowStatus,
     configure_event_bus,
+    recover_on_startup,
     reset_event_bus,
     send_signal,
 )
@@ -151,6 +152,41 @@ def test_what_is_stored_already_can_not_be_stored_again(store: SqliteWorkflowSto
     with pytest.raises(sqlite3.IntegrityError, match="is stored already"):
         store.store(workflow)
     assert store.retrieve(workflow.id).status is WorkflowStatus.RUNNING
+
+
+def test_what_was_stored_only_is_started_by_a_recovery(store: SqliteWorkflowStore, queue: SqliteQueue) -> None:
+    """At the start of a processor that is to recover, too; one that was cancelled, or is another's, is not."""
+    one, other, cancelled = one_stage(), one_stage(), one_stage()
+    other.application = "other"
+    for workflow in (one, other, cancelled):
+        store.store(workflow)
+    store.cancel(cancelled.id)
+
+    (told,) = recover_on_startup(store, queue, "app")
+    assert (told.workflow_id, told.status, told.stages_requeued) == (one.id, "recovered", 1)
+    assert queue.size() == 1
+    assert store.retrieve(other.id).status is WorkflowStatus.NOT_STARTED
+    with QueueProcessor(
+        queue, QueueProcessorConfig(recover_on_start=True), store, task_registry=registry()
+    ) as processor:
+        processor.start()
+        ended = [store.wait(workflow.id, 20).status for workflow in (one, other)]
+    assert ended == [WorkflowStatus.SUCCEEDED] * 2
+
+
+def test_keys_of_outputs_are_texts_as_json_has_them(store: SqliteWorkflowStore, queue: SqliteQueue) -> None:
+    """At any depth, and in a context that is changed before it is stored."""
+    workflow, types = one_stage(), TaskRegistry()
+    types.register("say", lambda _: TaskResult.success({"by": [{1: "a", False: "b", None: {2.5: "c"}}]}))
+    workflow.stages[0].context["of"] = {1: 2}
+    with QueueProcessor(queue, store=store, task_registry=types) as processor:
+        store.store(workflow)
+        Orchestrator(queue).start(workflow)
+        processor.process_all()
+
+    stage = store.retrieve(workflow.id).stages[0]
+    assert stage.outputs == {"by": [{"1": "a", "false": "b", "null": {"2.5": "c"}}]}
+    assert stage.context == {"of": {"1": 2}}
 
 
 def test_stages_of_one_name_can_not_be_stored(store: SqliteWorkflowStore) -> None:
