@@ -251,7 +251,8 @@ class QueueProcessor:
         self._look_at = 0.0
         if self.is_running or not self.queue.is_bound:
             return []
-        return WorkflowRecovery(self.store, self.queue).recover_pending_workflows(self.config.recovery_application)
+        recovery = WorkflowRecovery(self.store, self.queue, self.config.recovery_max_age_hours)
+        return recovery.recover_pending_workflows(self.config.recovery_application)
 
     def register_handler(self, handler: Any) -> None:
         """Take store and task types from one of the stand-ins in `compat.handlers`; the engine's handling is its own.

@@ -1,5 +1,6 @@
 """Recovery under the names of before. It is always on here: what is owed stands in a ledger that workers look after."""
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from stabilize_celery.runtime.probes import PROBE
 from stabilize_celery.transport.incoming import split_task_id
 
 __all__ = ["RecoveryResult", "WorkflowRecovery", "recover_on_startup"]
+
+
+_NOT_ENDED = (WorkflowStatus.NOT_STARTED, WorkflowStatus.RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class WorkflowRecovery:
     Args:
         store: Where workflows are kept.
         queue: Where messages go.
-        max_recovery_age_hours: Accepted; nothing is too old.
+        max_recovery_age_hours: What was stored as started before is not started here; nothing else is too old (h).
         batch_size: Accepted.
 
     """
@@ -78,14 +82,20 @@ class WorkflowRecovery:
         ]
 
     def _stored(self, application: str | None) -> list[Workflow]:
-        return [
-            draft
-            for draft in self.store.drafts.values()
-            if draft.status is WorkflowStatus.NOT_STARTED and application in (None, draft.application)
-        ]
+        drafts = [one for one in self.store.drafts.values() if application in (None, one.application)]
+        return [draft for draft in drafts if draft.status in _NOT_ENDED and self._is_young(draft)]
+
+    def _is_young(self, draft: Workflow) -> bool:
+        """Return whether a workflow, stored as if it had been started, was not started too long ago."""
+        oldest_ms = (time.time() - self.max_recovery_age_hours * 3600) * 1000
+        return draft.start_time is None or draft.start_time >= oldest_ms
 
     def _start(self, draft: Workflow) -> RecoveryResult:
         first = len(draft.initial_stages())
+        if any(stage.status.is_complete for stage in draft.stages):
+            return RecoveryResult(
+                draft.id, "failed", "it was stored half run: the engine goes on with its own runs only"
+            )
         try:
             self.store.start(draft)
         except (InvalidWorkflowError, IdempotencyConflictError) as error:

@@ -37,6 +37,8 @@ _MOST_NOTED = 200_000
 """Of so many stages and tasks it is remembered whose they are (count)."""
 
 
+_MAY_START = (WorkflowStatus.NOT_STARTED, WorkflowStatus.RUNNING)
+"""What a workflow that is only stored may be told to be: upstream's are RUNNING when they are resumed."""
 _NOT_STARTED = Outcome(False, "it has not been started")
 
 
@@ -317,7 +319,7 @@ class RedisWorkflowStore:
         """Hold a workflow, in the name of a user; one that is only stored does not start before it is resumed."""
         if (draft := self.drafts.get(execution_id)) is None:
             return self.handle(execution_id).pause(user=paused_by or None)
-        if draft.status is not WorkflowStatus.NOT_STARTED:
+        if draft.status not in _MAY_START:
             return Outcome(False, f"it is {draft.status}")
         draft.pause(paused_by)
         return Outcome(True, "held before its start")
@@ -330,7 +332,6 @@ class RedisWorkflowStore:
         if draft.status is not WorkflowStatus.PAUSED:
             return _NOT_STARTED
         draft.resume()
-        draft.status = WorkflowStatus.NOT_STARTED
         return Outcome(True, "it may be started")
 
     def cancel(self, execution_id: str, canceled_by: str = "", reason: str = "") -> Outcome:
