@@ -93,9 +93,7 @@ class WorkflowRecovery:
     def _start(self, draft: Workflow) -> RecoveryResult:
         first = len(draft.initial_stages())
         if any(stage.status.is_complete for stage in draft.stages):
-            return RecoveryResult(
-                draft.id, "failed", "it was stored half run: the engine goes on with its own runs only"
-            )
+            return RecoveryResult(draft.id, "failed", "it was stored half run, and not by the engine")
         try:
             self.store.start(draft)
         except (InvalidWorkflowError, IdempotencyConflictError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sqlite3
+import time
 from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
@@ -33,6 +34,7 @@ from stabilize_celery.compat import (
     TaskRegistry,
     TaskResult,
     Workflow,
+    WorkflowRecovery,
     WorkflowStatus,
     configure_event_bus,
     recover_on_startup,
@@ -172,6 +174,36 @@ def test_what_was_stored_only_is_started_by_a_recovery(store: SqliteWorkflowStor
         processor.start()
         ended = [store.wait(workflow.id, 20).status for workflow in (one, other)]
     assert ended == [WorkflowStatus.SUCCEEDED] * 2
+
+
+def test_what_was_stored_as_running_is_started_from_its_beginning(
+    store: SqliteWorkflowStore, queue: SqliteQueue
+) -> None:
+    """Not if it was started too long ago, and not if a part of it has ended: nobody would know its outputs."""
+    young, old, half = one_stage(), one_stage(), one_stage()
+    for workflow, hours in ((young, 0), (old, 100), (half, 0)):
+        workflow.status = WorkflowStatus.RUNNING
+        workflow.start_time = int((time.time() - 3600 * hours) * 1000)
+    half.stages[0].status = WorkflowStatus.SUCCEEDED
+    for workflow in (young, old, half):
+        store.store(workflow)
+
+    told = {one.workflow_id: one.status for one in WorkflowRecovery(store, queue, 24.0).recover_pending_workflows()}
+
+    assert told == {young.id: "recovered", half.id: "failed"}
+
+
+def test_versions_grow_with_a_run(store: SqliteWorkflowStore, queue: SqliteQueue) -> None:
+    """Of stages and tasks."""
+    workflow = one_stage()
+    with QueueProcessor(queue, store=store, task_registry=registry()) as processor:
+        store.store(workflow)
+        assert store.retrieve(workflow.id).stages[0].version == 0
+        Orchestrator(queue).start(workflow)
+        processor.process_all()
+
+    stage = store.retrieve(workflow.id).stages[0]
+    assert (stage.version, stage.tasks[0].version) == (2, 2)
 
 
 def test_keys_of_outputs_are_texts_as_json_has_them(store: SqliteWorkflowStore, queue: SqliteQueue) -> None:
