@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from typing_extensions import override
 
 from stabilize_celery.compat import control
-from stabilize_celery.compat.control import ControlMessage
+from stabilize_celery.compat.control import ControlMessage, StageLevel, TaskLevel, WorkflowLevel
 from stabilize_celery.compat.store import RedisWorkflowStore
 from stabilize_celery.models.stage import SyntheticStageOwner
 from stabilize_celery.models.status import WorkflowStatus
@@ -58,7 +58,7 @@ class EngineMessage(ControlMessage):
 
 
 @dataclass(kw_only=True)
-class CompleteWorkflow(EngineMessage):
+class CompleteWorkflow(EngineMessage, WorkflowLevel):
     """A workflow may have ended."""
 
 
@@ -71,24 +71,26 @@ class StartWaitingWorkflows(EngineMessage):
 
 
 @dataclass(kw_only=True)
-class StartStage(EngineMessage):
+class StartStage(EngineMessage, StageLevel):
     """A stage may start."""
+
+    triggering_upstream_ref_id: str = ""
 
 
 @dataclass(kw_only=True)
-class CompleteStage(EngineMessage):
+class CompleteStage(EngineMessage, StageLevel):
     """A stage may have ended."""
 
 
 @dataclass(kw_only=True)
-class ContinueParentStage(EngineMessage):
+class ContinueParentStage(EngineMessage, StageLevel):
     """Before or after stages of a stage may have ended."""
 
     phase: SyntheticStageOwner = SyntheticStageOwner.STAGE_AFTER
 
 
 @dataclass(kw_only=True)
-class JumpToStage(EngineMessage):
+class JumpToStage(EngineMessage, StageLevel):
     """A task wants to go on elsewhere."""
 
     target_stage_ref_id: str = ""
@@ -97,24 +99,19 @@ class JumpToStage(EngineMessage):
 
 
 @dataclass(kw_only=True)
-class _TaskMessage(EngineMessage):
-    task_id: str = ""
-
-
-@dataclass(kw_only=True)
-class StartTask(_TaskMessage):
+class StartTask(EngineMessage, TaskLevel):
     """A task may start."""
 
 
 @dataclass(kw_only=True)
-class RunTask(_TaskMessage):
+class RunTask(EngineMessage, TaskLevel):
     """A task is executed."""
 
     task_type: str = ""
 
 
 @dataclass(kw_only=True)
-class CompleteTask(_TaskMessage):
+class CompleteTask(EngineMessage, TaskLevel):
     """A task has ended."""
 
     status: WorkflowStatus = WorkflowStatus.SUCCEEDED
@@ -122,27 +119,27 @@ class CompleteTask(_TaskMessage):
 
 
 @dataclass(kw_only=True)
-class PauseTask(_TaskMessage):
+class PauseTask(EngineMessage, TaskLevel):
     """A task is held."""
 
 
 @dataclass(kw_only=True)
-class InvalidWorkflowId(EngineMessage):
+class InvalidWorkflowId(EngineMessage, WorkflowLevel):
     """There is no such workflow."""
 
 
 @dataclass(kw_only=True)
-class InvalidStageId(EngineMessage):
+class InvalidStageId(EngineMessage, StageLevel):
     """There is no such stage."""
 
 
 @dataclass(kw_only=True)
-class InvalidTaskId(_TaskMessage):
+class InvalidTaskId(EngineMessage, TaskLevel):
     """There is no such task."""
 
 
 @dataclass(kw_only=True)
-class InvalidTaskType(_TaskMessage):
+class InvalidTaskType(EngineMessage, TaskLevel):
     """No task is registered under the name."""
 
     task_type_name: str = ""

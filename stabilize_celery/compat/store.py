@@ -20,6 +20,7 @@ from stabilize_celery.compat.retold import retold
 from stabilize_celery.compat.text_keys import with_text_keys
 from stabilize_celery.compat.transactions import StoreTransaction, transaction
 from stabilize_celery.errors import ConcurrencyError, UnreachableError, WorkflowNotFoundError
+from stabilize_celery.models.context import StageContext
 from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow, WorkflowCriteria
@@ -201,6 +202,10 @@ class RedisWorkflowStore:
         """Yield the workflows of an application, newest first; all, or those of the criteria."""
         return _chosen(map(self.retrieve, self._ids(application)), criteria)
 
+    def list_workflows(self, application: str, limit: int = 100) -> list[Workflow]:
+        """Return so many workflows of an application at most, newest first."""
+        return list(islice(self.retrieve_by_application(application), limit))
+
     def retrieve_by_pipeline_config_id(
         self, pipeline_config_id: str, criteria: WorkflowCriteria | None = None
     ) -> Iterator[Workflow]:
@@ -230,6 +235,10 @@ class RedisWorkflowStore:
     def get_downstream_stages(self, execution_id: str, stage_ref_id: str) -> list[StageExecution]:
         """Return the stages that require a stage. Raises WorkflowNotFoundError, KeyError."""
         return self._held(execution_id, stage_ref_id).downstream_stages()
+
+    def get_merged_ancestor_outputs(self, execution_id: str, stage_ref_id: str) -> dict[str, Any]:
+        """Return what the stages above a stage have put out, as its tasks see it. Raises as `get_upstream_stages`."""
+        return StageContext(self._held(execution_id, stage_ref_id), {}).merge_with_ancestors()
 
     def get_synthetic_stages(self, execution_id: str, parent_stage_id: str) -> list[StageExecution]:
         """Return the before and after stages of a stage. Raises WorkflowNotFoundError, KeyError."""

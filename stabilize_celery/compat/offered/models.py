@@ -8,6 +8,7 @@ from stabilize_celery.compat.launcher import (
 from stabilize_celery.compat.stage_builders import (
     LoopBuilder,
     MultiInstanceBuilder,
+    StageGraphBuilder,
     get_builder,
     get_default_factory,
     register_builder,
@@ -40,7 +41,6 @@ from stabilize_celery.models.context import (
     create_merged_context,
 )
 from stabilize_celery.models.graph import (
-    StageGraphBuilder,
     connect_stages_linearly,
     find_initial_stages,
     find_terminal_stages,

@@ -13,7 +13,10 @@ from stabilize_celery.compat.control import (
     ResumeStage,
     SignalStage,
     SkipStage,
+    StageLevel,
     StartWorkflow,
+    TaskLevel,
+    WorkflowLevel,
 )
 from stabilize_celery.compat.defaults import (
     create_queue,
@@ -188,6 +191,7 @@ __all__ = [
     "SqliteQueue",
     "SqliteWorkflowStore",
     "StabilizeHandler",
+    "StageLevel",
     "StartStage",
     "StartStageHandler",
     "StartTask",
@@ -198,6 +202,8 @@ __all__ = [
     "StartWorkflowHandler",
     "StoreTransaction",
     "SynchronousQueueProcessor",
+    "TaskLevel",
+    "WorkflowLevel",
     "WorkflowRecovery",
     "WorkflowStore",
     "approve",

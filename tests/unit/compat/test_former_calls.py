@@ -28,6 +28,7 @@ from stabilize_celery.compat import (
     SqliteQueue,
     SqliteWorkflowStore,
     StageExecution,
+    StageGraphBuilder,
     StartWorkflow,
     SynchronousQueueProcessor,
     TaskExecution,
@@ -227,6 +228,31 @@ def test_stages_of_one_name_can_not_be_stored(store: SqliteWorkflowStore) -> Non
 
     with pytest.raises(sqlite3.IntegrityError, match="several stages with the ref_id '1'"):
         store.store(workflow)
+
+
+def test_a_store_lists_workflows_and_what_is_above_a_stage(store: SqliteWorkflowStore, queue: SqliteQueue) -> None:
+    workflow = one_stage()
+    workflow.add_stage(StageExecution(ref_id="2", name="2", requisite_stage_ref_ids={"1"}))
+    store.store(workflow)
+    Orchestrator(queue).start(workflow)
+    with QueueProcessor(queue, store=store, task_registry=registry()) as processor:
+        processor.process_all()
+    newer = one_stage()
+    store.store(newer)
+
+    assert store.get_merged_ancestor_outputs(workflow.id, "2") == {"said": True}
+    assert {one.id for one in store.list_workflows("app")} == {workflow.id, newer.id}
+    assert len(store.list_workflows("app", limit=1)) == 1
+
+
+def test_a_graph_builder_tells_what_was_added() -> None:
+    graph = StageGraphBuilder.before_stages(one_stage().stages[0])
+    assert (graph.is_empty(), graph.last_stage, graph.stages) == (True, None, [])
+
+    first, second = StageExecution(ref_id="a"), StageExecution(ref_id="b")
+    graph.append(first).append(second)
+
+    assert (graph.is_empty(), graph.last_stage, graph.stages) == (False, second, [first, second])
 
 
 def test_a_stage_is_stored_only_where_it_is_in_the_expected_phase(store: SqliteWorkflowStore) -> None:
