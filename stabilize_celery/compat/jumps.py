@@ -12,10 +12,11 @@ from stabilize_celery.models.stage import JoinType, StageExecution
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.tasks.registry import TaskRegistry
 
-__all__ = ["declare_jumps", "jumps_behind", "jumps_with", "tell_jumps"]
+__all__ = ["DEFAULT_MAX_JUMPS", "declare_jumps", "jumps_behind", "jumps_with", "tell_jumps"]
 
 _LIMIT, _COUNT, _HISTORY = "_max_jumps", "_jump_count", "_jump_history"
-_LIMIT_OF_A_STAGE = 10
+DEFAULT_MAX_JUMPS = 10
+"""So often a stage jumps that does not say how often (count)."""
 
 
 def declare_jumps(workflow: Workflow, registries: Iterable[TaskRegistry]) -> None:
@@ -80,7 +81,7 @@ def _refusal(stage: StageExecution, workflow: Workflow, target: str, count: int)
 
 def _limit(stage: StageExecution, workflow: Workflow) -> int:
     limits = (workflow.context.get(_LIMIT), stage.context.get(_LIMIT))
-    return next((limit for limit in limits if isinstance(limit, int)), _LIMIT_OF_A_STAGE)
+    return next((limit for limit in limits if isinstance(limit, int)), DEFAULT_MAX_JUMPS)
 
 
 def _may_jump(task_type: str, registries: Iterable[TaskRegistry]) -> bool:

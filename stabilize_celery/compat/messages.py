@@ -25,6 +25,7 @@ __all__ = [
     "InvalidTaskType",
     "InvalidWorkflowId",
     "JumpToStage",
+    "MessageContractError",
     "PauseTask",
     "RunTask",
     "StartStage",
@@ -176,6 +177,10 @@ MESSAGE_TYPES: Mapping[str, type[ControlMessage]] = {one.__name__: one for one i
 """Each message's class by its name."""
 
 
+class MessageContractError(ValueError):
+    """A message has a field whose value is none of those it may have."""
+
+
 def get_message_type_name(message: ControlMessage) -> str:
     """Return the name that a message has in `MESSAGE_TYPES`."""
     return type(message).__name__
@@ -185,7 +190,8 @@ def create_message_from_dict(type_name: str, data: Mapping[str, Any]) -> Control
     """Return a message of its fields; the names of statuses and phases are read, what it does not have is left out.
 
     Raises:
-        ValueError: there is no such message, or a status or phase that does not exist.
+        ValueError: there is no such message.
+        MessageContractError: it has a status or phase that does not exist.
 
     """
     if type_name not in MESSAGE_TYPES:
@@ -207,5 +213,7 @@ def _read(type_name: str, name: str, value: Any) -> Any:
     if kind is None or not isinstance(value, str):
         return value
     if value not in kind.__members__:
-        raise ValueError(f"{type_name}.{name}: there is no {value!r}; there are {', '.join(kind.__members__)}")
+        raise MessageContractError(
+            f"{type_name}.{name}: there is no {value!r}; there are {', '.join(kind.__members__)}"
+        )
     return kind[value]

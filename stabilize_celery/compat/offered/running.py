@@ -21,6 +21,7 @@ from stabilize_celery.compat.control import (
 from stabilize_celery.compat.defaults import (
     create_queue,
     create_repository,
+    detect_backend,
     get_default_registry,
     get_task,
     register_task,
@@ -60,6 +61,9 @@ from stabilize_celery.compat.handlers import (
     StartWaitingWorkflowsHandler,
     StartWorkflowHandler,
 )
+from stabilize_celery.compat.jumps import (
+    DEFAULT_MAX_JUMPS,
+)
 from stabilize_celery.compat.lifecycle import (
     LifecycleManager,
     get_lifecycle_manager,
@@ -77,6 +81,7 @@ from stabilize_celery.compat.messages import (
     InvalidTaskType,
     InvalidWorkflowId,
     JumpToStage,
+    MessageContractError,
     PauseTask,
     RunTask,
     StartStage,
@@ -133,6 +138,7 @@ Queue = CeleryQueue
 WorkflowStore = RedisWorkflowStore
 
 __all__ = [
+    "DEFAULT_MAX_JUMPS",
     "MESSAGE_TYPES",
     "AddMultiInstance",
     "AddMultiInstanceHandler",
@@ -164,6 +170,7 @@ __all__ = [
     "JumpToStageHandler",
     "LifecycleManager",
     "Message",
+    "MessageContractError",
     "Orchestrator",
     "PauseTask",
     "PauseTaskHandler",
@@ -211,6 +218,7 @@ __all__ = [
     "create_queue",
     "create_repository",
     "create_store",
+    "detect_backend",
     "evaluate_readiness",
     "get_connection_manager",
     "get_default_registry",
