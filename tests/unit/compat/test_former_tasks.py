@@ -149,6 +149,13 @@ def test_only_what_was_registered_is_known(no_tokens: None) -> None:
     assert not token.is_cancelled
 
 
+def test_binary_output_is_bytes_where_nothing_stores_it() -> None:
+    """Beside its text for JSON, which is all that there is of it within a workflow."""
+    outputs = ShellTask().execute(stage(command="printf hello", binary=True)).outputs
+
+    assert (outputs["stdout"], outputs["stdout_b64"]) == (b"hello", "aGVsbG8=")
+
+
 # -- approvals and waits -----------------------------------------------------------------------------------------------
 
 
