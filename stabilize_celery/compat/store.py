@@ -55,11 +55,15 @@ class _Kept:
 
 _NAMED: dict[str, _Kept] = {}
 """Stores in memory that have a name: as long as this process."""
+_WAITING: dict[tuple[str, str], _Kept] = {}
+"""What is not started, by Redis and namespace: until the last store there is closed."""
 _MADE: Made["RedisWorkflowStore"] = Made()
 
 
 class RedisWorkflowStore:
-    """Workflows on Redis. What is stored but not started is kept by this object until `Orchestrator.start`.
+    """Workflows on Redis. What is stored but not started is kept in this process until `Orchestrator.start`.
+
+    There, all stores of one Redis and namespace have it.
 
     Args:
         url: `redis://...`, or `memory://` for one process and no server; all stores of this process with the same
@@ -83,19 +87,21 @@ class RedisWorkflowStore:
         del create_tables
         url = url or connection_string
         in_memory = url.startswith("memory:")
-        self._kept = _kept_as(url) if in_memory else _Kept(None)
+        kept = _kept_as(url) if in_memory else None
         self._relay = _Relay()
         self.client = Client(
             None if in_memory else url or None,
             None,
             namespace,
             settings=settings,
-            store=self._kept.store,
+            store=kept.store if kept is not None else None,
             publisher=self._relay,
         )
         self.task_registry: registry.TaskRegistry | None = None
         """The task types of the processor in this process, if there is one yet."""
-        self.drafts, self.owners = self._kept.drafts, self._kept.owners
+        if kept is None:
+            kept = _WAITING.setdefault(_place(self.client.settings), _Kept(None))
+        self.drafts, self.owners = kept.drafts, kept.owners
         """Workflows that wait for their start, by id; and the workflows' ids by those of their stages and tasks."""
         _MADE.add(self)
 
@@ -108,8 +114,10 @@ class RedisWorkflowStore:
         self.close()
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections. With the last store of a Redis, what was not started there is forgotten."""
         _MADE.forget(self)
+        if not any(store.drafts is self.drafts for store in _MADE):
+            _WAITING.pop(_place(self.client.settings), None)
         self.client.close()
 
     @staticmethod
@@ -407,6 +415,7 @@ class RedisWorkflowStore:
 def forget_memory() -> None:
     """Forget what the stores in this process' memory have that are made by a name."""
     _NAMED.clear()
+    _WAITING.clear()
 
 
 def _kept_as(url: str) -> _Kept:
@@ -418,6 +427,10 @@ def _kept_as(url: str) -> _Kept:
             return kept
         _NAMED[name] = kept
     return _NAMED[name]
+
+
+def _place(settings: Settings) -> tuple[str, str]:
+    return settings.redis_url, settings.namespace
 
 
 class _Relay:

@@ -22,6 +22,7 @@ from stabilize_celery.compat import (
     Task,
     TaskCancelledError,
     TaskExecution,
+    TaskNotFoundError,
     TaskRegistry,
     TaskResult,
     TransientError,
@@ -218,6 +219,9 @@ def test_a_registry_knows_upstreams_names() -> None:
     assert isinstance(registry.get("WaitTask"), WaitTask)
     assert isinstance(registry.get("approval"), ApprovalTask)
     assert registry.get("NoOpTask").execute(stage()).status is WorkflowStatus.SUCCEEDED
+    with pytest.raises(TaskNotFoundError) as raised:
+        registry.get("nothing")
+    assert vars(raised.value)["task_type"] == "nothing"
     assert registry.has_verifier("sound")
     assert "sound" in registry.list_verifiers()
 
