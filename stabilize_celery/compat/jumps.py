@@ -87,4 +87,10 @@ def _limit(stage: StageExecution, workflow: Workflow) -> int:
 def _may_jump(task_type: str, registries: Iterable[TaskRegistry]) -> bool:
     """Return whether tasks of a type may; of one that only other workers know, nothing can be told."""
     known = next((one for one in registries if one.has(task_type)), None)
-    return known is not None and may_jump(known.get(task_type))
+    if known is None:
+        return False
+    try:
+        task = known.get(task_type)
+    except Exception:  # noqa: BLE001 - its class can't be made, which fails the task when it is executed
+        return False
+    return may_jump(task)

@@ -34,6 +34,7 @@ from stabilize_celery.compat import (
     TaskExecution,
     TaskRegistry,
     TaskResult,
+    TransientError,
     Workflow,
     WorkflowRecovery,
     WorkflowStatus,
@@ -42,6 +43,8 @@ from stabilize_celery.compat import (
     reset_event_bus,
     send_signal,
 )
+from stabilize_celery.compat.executing import FormerExecutor
+from stabilize_celery.tasks.options import TaskOptions
 
 CALLS = (Path(__file__).parent / "upstream_calls.txt").read_text().splitlines()
 """A callable of upstream 0.20 or 0.33, and its parameters; behind `*` those that have a name only."""
@@ -117,6 +120,42 @@ def test_a_processor_is_set_by_a_handler_config(store: SqliteWorkflowStore, queu
         assert processor.config.max_workers == 3
         assert store.retrieve(execution_id=workflow.id).status is WorkflowStatus.SUCCEEDED
         assert QueueProcessorConfig.from_handler_config(handler_config=config).max_workers == 3
+
+
+def test_the_pauses_between_tries_are_those_of_the_handler_config(
+    store: SqliteWorkflowStore, queue: SqliteQueue
+) -> None:
+    """So a test-suite does not wait for them; a task that is registered with pauses of its own keeps them."""
+    tries: list[str] = []
+    own = TaskRegistry()
+
+    def fail(stage: StageExecution) -> TaskResult:
+        tries.append(stage.ref_id)
+        if len(tries) < 4:
+            raise TransientError("again")
+        return TaskResult.success()
+
+    own.register("say", fail)
+    config = HandlerConfig(task_backoff_min_delay_ms=1, task_backoff_max_delay_ms=2)
+    workflow = one_stage()
+    with QueueProcessor(queue, store=store, handler_config=config, task_registry=own) as processor:
+        Orchestrator(queue).start(workflow)
+        processor.process_all(timeout=1)
+
+    assert store.retrieve(workflow.id).status is WorkflowStatus.SUCCEEDED
+    assert FormerExecutor(1, config=config)._with_pauses(TaskOptions(backoff_s=7)).backoff_s == 7
+
+
+def test_what_one_processor_leaves_another_one_does(store: SqliteWorkflowStore, queue: SqliteQueue) -> None:
+    """Though the first one is not closed, as after a crash that a test plays."""
+    workflow = one_stage()
+    Orchestrator(queue, store).start(workflow)
+    first = QueueProcessor(queue, store=store, task_registry=registry())
+    assert first.process_one()
+
+    with QueueProcessor(SqliteQueue(), store=store, task_registry=registry()) as second:
+        second.process_all(timeout=20)
+        assert store.retrieve(workflow.id).status is WorkflowStatus.SUCCEEDED
 
 
 def test_a_function_as_handler_is_refused_by_name(store: SqliteWorkflowStore, queue: SqliteQueue) -> None:
