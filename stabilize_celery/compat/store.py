@@ -286,8 +286,11 @@ class RedisWorkflowStore:
         return draft
 
     def transaction(self, queue: Any = None) -> AbstractContextManager[StoreTransaction]:
-        """Do what is said in a block at its end, or not at all: `with store.transaction(queue) as txn`."""
-        return transaction(self, queue)
+        """Do what is said in a block at its end, or not at all: `with store.transaction(queue) as txn`.
+
+        Without a queue, messages go to the one that serves this store, if there is one.
+        """
+        return transaction(self, self._relay.publisher if queue is None else queue)
 
     def add_stage(self, stage: StageExecution) -> None:
         """Add a stage to the workflow that it is attached to. Raises ValueError: that has been started."""
