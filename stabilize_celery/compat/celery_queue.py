@@ -15,7 +15,9 @@ from stabilize_celery.compat.messages import EngineMessage
 from stabilize_celery.compat.store import RedisWorkflowStore
 from stabilize_celery.errors import ConfigurationError, StabilizeError
 from stabilize_celery.runtime.ports import Outgoing, Publisher
+from stabilize_celery.runtime.probes import PROBE
 from stabilize_celery.settings import Settings
+from stabilize_celery.transport.incoming import split_task_id
 from stabilize_celery.transport.producer import ProducerPublisher
 from stabilize_celery.transport.publish import CeleryPublisher
 
@@ -174,6 +176,13 @@ class CeleryQueue(Mailbox):
     def size(self) -> int:
         """Return how many messages wait in this process."""
         return len(self._ready) + super().size()
+
+    @override
+    def has_pending_message_for_execution(self, execution_id: str) -> bool:
+        """Return whether a message about a workflow is in this process."""
+        with self._arrived:
+            is_ready = any(split_task_id(one.task_id)[0] == execution_id for one in self._ready if one.kind != PROBE)
+        return is_ready or super().has_pending_message_for_execution(execution_id)
 
     @override
     def is_due_within(self, seconds: float) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 
-from stabilize_celery.compat.gone import advice
+from stabilize_celery.compat.gone import GONE_MODULES, advice
 from stabilize_celery.errors import ConfigurationError
 from stabilize_celery.models.expressions import check_expression
 from stabilize_celery.models.stage.engine_keys import ENGINE_CONTEXT_KEYS
@@ -133,9 +133,7 @@ class _Reader(ast.NodeVisitor):
                 self._celery.add(one.asname or "celery")
             if _is_of(one.name, _OLD):
                 self._is_old = True
-                self._tell(
-                    node, CHANGE, f"import {one.name}", f"import {one.name.replace(_OLD, _NEW, 1)}, or its names"
-                )
+                self._tell(node, *_moved_module(one.name))
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         """`from stabilize.x import y`, `from celery import chain`."""
@@ -275,10 +273,31 @@ def _moved(module: str, name: str) -> tuple[str, str, str]:
         return CHANGE, what, _RENAMED[name]
     same, below = module.replace(_OLD, _NEW, 1), module.replace(_OLD, _COMPAT, 1)
     home = next((home for home in (same, *_HOMES, below) if _has(home, name) and _does_the_same(home, name)), None)
+    if home is None and _is_module(f"{below}.{name}"):
+        home = below
     if home is not None:
         told = f"from {home} import {name}"
         return (LOOK, what, f"{told}; {_DIFFERENT[name]}") if name in _DIFFERENT else (CHANGE, what, told)
     return MISSING, what, advice(name, module.removeprefix(f"{_OLD}.")) or "has no counterpart"
+
+
+def _moved_module(module: str) -> tuple[str, str, str]:
+    """Return what becomes of an imported module: kind, what, what to do."""
+    what, homes = f"import {module}", (module.replace(_OLD, new, 1) for new in _HOMES)
+    home = next((home for home in homes if _is_module(home)), None)
+    if home is not None:
+        return CHANGE, what, f"import {home}, or its names"
+    return MISSING, what, advice("", module.removeprefix(f"{_OLD}.")) or "has no counterpart"
+
+
+def _is_module(module: str) -> bool:
+    """Whether there is such a module of ours, other than one that only says what is not there."""
+    path = module.removeprefix(f"{_COMPAT}.")
+    try:
+        import_module(module)
+    except ImportError:
+        return False
+    return path not in GONE_MODULES
 
 
 def _does_the_same(home: str, name: str) -> bool:

@@ -1,9 +1,9 @@
 """Messages that programs push by hand, with the fields that they are used to."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 from stabilize_celery.client.handle import WorkflowHandle
 from stabilize_celery.client.outcomes import Outcome
@@ -19,7 +19,10 @@ __all__ = [
     "ResumeStage",
     "SignalStage",
     "SkipStage",
+    "StageLevel",
     "StartWorkflow",
+    "TaskLevel",
+    "WorkflowLevel",
 ]
 
 
@@ -45,12 +48,49 @@ class ControlMessage(ABC):
     def apply(self, store: RedisWorkflowStore) -> Outcome | WorkflowHandle:
         """Do it. Raises WorkflowNotFoundError; KeyError: there is no such stage."""
 
+    def copy_with_attempts(self, attempts: int) -> Self:
+        """Return a copy that was delivered so often (count)."""
+        return replace(self, attempts=attempts)
+
+    def set_error_context(self, error: BaseException) -> None:
+        """Note why a delivery failed."""
+        self.last_error, self.last_error_type = str(error), type(error).__name__
+
     def _ref(self, store: RedisWorkflowStore) -> str:
         return stage_of(store.retrieve(self.execution_id), self.stage_id).ref_id
 
 
 @dataclass(kw_only=True)
-class StartWorkflow(ControlMessage):
+class WorkflowLevel(ControlMessage):
+    """What is about a workflow."""
+
+
+@dataclass(kw_only=True)
+class StageLevel(WorkflowLevel):
+    """What is about a stage."""
+
+    @classmethod
+    def from_execution_level(cls, msg: ControlMessage, stage_id: str) -> Self:
+        """Return a message about a stage of the workflow that another one is about."""
+        return cls(execution_type=msg.execution_type, execution_id=msg.execution_id, stage_id=stage_id)
+
+
+@dataclass(kw_only=True)
+class TaskLevel(StageLevel):
+    """What is about a task."""
+
+    task_id: str = ""
+
+    @classmethod
+    def from_stage_level(cls, msg: ControlMessage, task_id: str) -> Self:
+        """Return a message about a task of the stage that another one is about."""
+        made = cls.from_execution_level(msg, msg.stage_id)
+        made.task_id = task_id
+        return made
+
+
+@dataclass(kw_only=True)
+class StartWorkflow(WorkflowLevel):
     """Start a stored workflow."""
 
     def apply(self, store: RedisWorkflowStore) -> WorkflowHandle:
@@ -59,7 +99,7 @@ class StartWorkflow(ControlMessage):
 
 
 @dataclass(kw_only=True)
-class CancelWorkflow(ControlMessage):
+class CancelWorkflow(WorkflowLevel):
     """End a workflow CANCELED."""
 
     user: str = ""
@@ -71,7 +111,7 @@ class CancelWorkflow(ControlMessage):
 
 
 @dataclass(kw_only=True)
-class CancelStage(ControlMessage):
+class CancelStage(StageLevel):
     """Take the thread out of a stage."""
 
     def apply(self, store: RedisWorkflowStore) -> Outcome:
@@ -80,7 +120,7 @@ class CancelStage(ControlMessage):
 
 
 @dataclass(kw_only=True)
-class SkipStage(ControlMessage):
+class SkipStage(StageLevel):
     """Let the thread in a stage go on without the rest of its work."""
 
     def apply(self, store: RedisWorkflowStore) -> Outcome:
@@ -89,7 +129,7 @@ class SkipStage(ControlMessage):
 
 
 @dataclass(kw_only=True)
-class RestartStage(ControlMessage):
+class RestartStage(StageLevel):
     """Run a stage of an ended workflow, and what follows it, again."""
 
     def apply(self, store: RedisWorkflowStore) -> Outcome:
@@ -98,7 +138,7 @@ class RestartStage(ControlMessage):
 
 
 @dataclass(kw_only=True)
-class ResumeStage(ControlMessage):
+class ResumeStage(StageLevel):
     """Let a paused workflow go on; pausing is by workflow here."""
 
     def apply(self, store: RedisWorkflowStore) -> Outcome:
@@ -107,7 +147,7 @@ class ResumeStage(ControlMessage):
 
 
 @dataclass(kw_only=True)
-class SignalStage(ControlMessage):
+class SignalStage(StageLevel):
     """Wake a task that waits for a signal. Transient unless `persistent`."""
 
     signal_name: str = ""
@@ -122,7 +162,7 @@ class SignalStage(ControlMessage):
 
 
 @dataclass(kw_only=True)
-class CancelRegion(ControlMessage):
+class CancelRegion(WorkflowLevel):
     """Take away the threads in the stages of a region."""
 
     region: str = ""
@@ -133,7 +173,7 @@ class CancelRegion(ControlMessage):
 
 
 @dataclass(kw_only=True)
-class AddMultiInstance(ControlMessage):
+class AddMultiInstance(StageLevel):
     """Add one instance to a stage that allows it."""
 
     instance_context: dict[str, Any] = field(default_factory=dict)

@@ -10,10 +10,23 @@ from stabilize_celery.compat.registry import TaskRegistry
 from stabilize_celery.compat.store import RedisWorkflowStore
 from stabilize_celery.tasks.task import Task
 
-__all__ = ["create_queue", "create_repository", "get_default_registry", "get_task", "register_task", "task"]
+__all__ = [
+    "create_queue",
+    "create_repository",
+    "detect_backend",
+    "get_default_registry",
+    "get_task",
+    "register_task",
+    "task",
+]
 
 _POSTGRESQL = "postgres"
 _REGISTRY = TaskRegistry()
+
+
+def detect_backend(connection_string: str) -> str:
+    """Return what upstream takes a URL for: `sqlite`, or `postgresql`."""
+    return "sqlite" if connection_string.startswith("sqlite") else "postgresql"
 
 
 def create_repository(connection_string: str, create_tables: bool = False) -> RedisWorkflowStore:

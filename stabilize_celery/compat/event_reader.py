@@ -62,7 +62,7 @@ class EventReader:
                     self._number,
                     datetime.fromtimestamp(event.at_ms / 1000, UTC),
                     event.id,
-                    metadata=EventMetadata(self._workflow_id),
+                    metadata=EventMetadata(self._workflow_id, source_handler="engine"),
                 )
 
     def item(self, event: WorkflowEvent, source: str) -> StreamItem:

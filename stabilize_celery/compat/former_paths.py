@@ -5,6 +5,7 @@ So a program runs when the package's name in its imports is replaced and nothing
 """
 
 import sys
+from functools import partial
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -70,6 +71,7 @@ FORMER_PATHS = (
     "logging",
     "models.multi_instance",
     "models.snapshot",
+    "models.stage.engine_keys",
     "models.stage.enums",
     "models.stage.navigation",
     "models.stage.stage",
@@ -129,6 +131,10 @@ FORMER_PATHS = (
 """Paths behind `stabilize.` that are no modules of `compat` by themselves; what is above them is one, too."""
 
 
+_OWN_MODULES = ("conditions", "finalizers", "handlers", "launcher", "lifecycle", "orchestrator", "recovery")
+"""Paths behind `stabilize.` that are modules of `compat` by themselves."""
+
+
 class _FormerModule(ModuleType):
     """One of upstream's modules: its names are those of `compat`, and others say what to use instead."""
 
@@ -138,16 +144,27 @@ class _FormerModule(ModuleType):
         self._path, self._package = path, package
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        known = vars(import_module(self._package)).get(name)
-        if known is None or isinstance(known, _FormerModule):
-            refuse(name, self._path, self._package)
-        return known
+        return _found(name, self._path, self._package)
+
+
+def _found(name: str, path: str, package: str) -> Any:
+    """Return a name of a module, which is one of `compat`. Raises ImportError, AttributeError: there is none."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    known = vars(import_module(package)).get(name)
+    if known is None or isinstance(known, _FormerModule):
+        refuse(name, path, package)
+    return known
 
 
 def provide_former_paths(package: str) -> None:
-    """Make the modules importable below `package`, and each an attribute of the one above it."""
+    """Make the modules importable below `package`, and each an attribute of the one above it.
+
+    Modules that are there by themselves have the names of all others, too.
+    """
+    for path in _OWN_MODULES:
+        module = import_module(f"{package}.{path}")
+        vars(module).setdefault("__getattr__", partial(_found, path=path, package=package))
     for path in (*FORMER_PATHS, *GONE_MODULES):
         above = sys.modules[package]
         steps = path.split(".")

@@ -5,6 +5,7 @@ Settings that are refused are a TERMINAL result, not an exception. What a failed
 """
 
 import time
+from base64 import b64decode
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -52,7 +53,14 @@ class _CalledByHand(Task):
 
 
 class ShellTask(_CalledByHand, shell.ShellTask):
-    """`stabilize_celery.tasks.shell.ShellTask`, executed as there."""
+    """`stabilize_celery.tasks.shell.ShellTask`, executed as there; outside of a workflow, `binary` gives bytes, too."""
+
+    @override
+    def execute(self, stage: StageExecution) -> TaskResult:
+        result = super().execute(stage)
+        if bound_call() is not None or "stdout_b64" not in result.outputs:
+            return result
+        return replace(result, outputs={**result.outputs, "stdout": b64decode(result.outputs["stdout_b64"])})
 
 
 class PythonTask(_CalledByHand, python.PythonTask):

@@ -9,6 +9,7 @@ NO_SQL = "there is no SQL here: state is in Redis, read it by store.retrieve(id)
 _ALWAYS_ON = "is always on here, and has no switches"
 _LIMITS = "limit a task type by rate_per_s, or its stages by mutex_key with mutex_limit (docs/policies.md)"
 _ENGINE = "the engine's decisions are one whole: change what tasks do, or follow the events"
+_OWN_HTTP = "an `http` task reads answers by itself: its settings and outputs are upstream's"
 _TRANSACTION = "`with store.transaction(queue) as txn` is for stages of workflows that are not started, and messages"
 _RECORDER = "the engine records every event itself; emit_progress(stage, …) adds one of your own"
 
@@ -34,7 +35,9 @@ GONE: Mapping[str, str] = {
     "SubscriptionManager": "handle.events(from_id=…, follow=True) goes on behind the last event that you have seen",
     "set_event_context": _RECORDER,
     "get_event_metadata": _RECORDER,
+    "AppendResult": "append and append_batch return the events, each with its sequence number",
     "MessageHandler": _ENGINE,
+    "ReplayResult": "EventReplayer's methods return the states as dictionaries",
     "QueueFullError": "queues have no limit here",
     **dict.fromkeys(("LoopConditionTask", "LoopBackTask", "LoopEntryTask"), "LoopBuilder makes loops by `jump` tasks"),
     "SqliteConfig": NO_SQL,
@@ -76,6 +79,8 @@ GONE_MODULES: Mapping[str, str] = {
     "resilience.circuits": GONE["WorkflowCircuitFactory"],
     "resilience.executor": _LIMITS,
     "resilience.process_executor": GONE["ProcessIsolatedTaskExecutor"],
+    "tasks.http.response": _OWN_HTTP,
+    "tasks.http.utils": _OWN_HTTP,
     "resilience.timeouts": "a task's get_timeout() and stageTimeoutMs are honoured",
     "handlers.jump_to_stage.reset": _ENGINE,
     "handlers.jump_to_stage.traversal": _ENGINE,

@@ -49,7 +49,7 @@ class BackoffConfig:
 
 @dataclass(frozen=True)
 class HandlerConfig:
-    """What upstream's handlers are set with. Here only `max_workers` has an effect, on a `QueueProcessor`."""
+    """What upstream's handlers are set with. Here `max_workers` and `task_backoff_…` have an effect, on a processor."""
 
     concurrency_max_retries: int = 3
     concurrency_min_delay_ms: int = 100

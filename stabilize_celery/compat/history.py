@@ -151,7 +151,7 @@ class RedisEventStore:
         store = RedisWorkflowStore.newest()
         if store is None:
             raise ConfigurationError("events of which workflow? No store in this process says which ones there are")
-        found = [event for workflow_id in store.ids() for event in self._history(workflow_id)]
+        found = [event for workflow_id in reversed([*store.ids()]) for event in self._history(workflow_id)]
         found.sort(key=attrgetter("timestamp"))
         return [event.with_sequence(number) for number, event in enumerate(found, 1)]
 

@@ -6,7 +6,7 @@ or in a variable around it, and what its object holds. A task that hides the cal
 
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -20,6 +20,9 @@ _JUMPS = frozenset({"jump_to", "target_stage_ref_id"})
 """What names a jump: the method of a `TaskResult`, or the argument of it and of the class itself."""
 _MOST = 2_000
 """So many functions and classes are looked at (count); those that are nearest to the task come first."""
+_TABLES = (dict, list, tuple, set, frozenset)
+_LARGE = 200
+"""A table with more than so many members (count) is one of data, not of functions."""
 _NOT_OF_PROGRAMS = frozenset({"stabilize_celery", "builtins", *sys.stdlib_module_names}) - {"__main__"}
 
 
@@ -29,7 +32,7 @@ def may_jump(task: Task) -> bool:
     seen: set[int] = set()
     while todo and len(seen) < _MOST:
         thing = _bare(todo.popleft())
-        if id(thing) in seen or not _is_of_a_program(thing):
+        if id(thing) in seen or not (_is_of_a_program(thing) or isinstance(thing, _TABLES)):
             continue
         seen.add(id(thing))
         if isinstance(thing, FunctionType):
@@ -83,11 +86,10 @@ def _used(function: FunctionType, names: set[str]) -> Iterator[Any]:
             continue
 
 
-def _parts(thing: Any) -> Iterator[Any]:
-    """Yield what a class or an object consists of."""
+def _parts(thing: Any) -> Iterable[Any]:
+    """Return what a class, an object or a small table consists of."""
+    if isinstance(thing, _TABLES):
+        return () if len(thing) > _LARGE else thing.values() if isinstance(thing, dict) else thing
     if isinstance(thing, type):
-        for base in thing.__mro__:
-            yield from vars(base).values() if _is_of_a_program(base) else ()
-    else:
-        yield type(thing)
-        yield from getattr(thing, "__dict__", {}).values()
+        return [value for base in thing.__mro__ if _is_of_a_program(base) for value in vars(base).values()]
+    return [type(thing), *getattr(thing, "__dict__", {}).values()]

@@ -12,10 +12,11 @@ from stabilize_celery.models.stage import JoinType, StageExecution
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.tasks.registry import TaskRegistry
 
-__all__ = ["declare_jumps", "jumps_behind", "jumps_with", "tell_jumps"]
+__all__ = ["DEFAULT_MAX_JUMPS", "declare_jumps", "jumps_behind", "jumps_with", "tell_jumps"]
 
 _LIMIT, _COUNT, _HISTORY = "_max_jumps", "_jump_count", "_jump_history"
-_LIMIT_OF_A_STAGE = 10
+DEFAULT_MAX_JUMPS = 10
+"""So often a stage jumps that does not say how often (count)."""
 
 
 def declare_jumps(workflow: Workflow, registries: Iterable[TaskRegistry]) -> None:
@@ -80,10 +81,16 @@ def _refusal(stage: StageExecution, workflow: Workflow, target: str, count: int)
 
 def _limit(stage: StageExecution, workflow: Workflow) -> int:
     limits = (workflow.context.get(_LIMIT), stage.context.get(_LIMIT))
-    return next((limit for limit in limits if isinstance(limit, int)), _LIMIT_OF_A_STAGE)
+    return next((limit for limit in limits if isinstance(limit, int)), DEFAULT_MAX_JUMPS)
 
 
 def _may_jump(task_type: str, registries: Iterable[TaskRegistry]) -> bool:
     """Return whether tasks of a type may; of one that only other workers know, nothing can be told."""
     known = next((one for one in registries if one.has(task_type)), None)
-    return known is not None and may_jump(known.get(task_type))
+    if known is None:
+        return False
+    try:
+        task = known.get(task_type)
+    except Exception:  # noqa: BLE001 - its class can't be made, which fails the task when it is executed
+        return False
+    return may_jump(task)

@@ -10,6 +10,7 @@ from typing import Any, Self
 from stabilize_celery.telemetry.log_lines import JsonFormatter
 
 __all__ = [
+    "STRUCTLOG_AVAILABLE",
     "BoundLogger",
     "bind_context",
     "clear_context",
@@ -21,6 +22,8 @@ __all__ = [
     "workflow_logger",
 ]
 
+STRUCTLOG_AVAILABLE = False
+"""These loggers are the standard library's."""
 _CONTEXT: ContextVar[Mapping[str, Any]] = ContextVar("stabilize_log_context", default={})  # noqa: B039 - never changed
 _FIELDS = "stabilize_fields"
 _RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}

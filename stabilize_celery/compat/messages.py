@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from typing_extensions import override
 
 from stabilize_celery.compat import control
-from stabilize_celery.compat.control import ControlMessage
+from stabilize_celery.compat.control import ControlMessage, StageLevel, TaskLevel, WorkflowLevel
 from stabilize_celery.compat.store import RedisWorkflowStore
 from stabilize_celery.models.stage import SyntheticStageOwner
 from stabilize_celery.models.status import WorkflowStatus
@@ -25,6 +25,7 @@ __all__ = [
     "InvalidTaskType",
     "InvalidWorkflowId",
     "JumpToStage",
+    "MessageContractError",
     "PauseTask",
     "RunTask",
     "StartStage",
@@ -58,7 +59,7 @@ class EngineMessage(ControlMessage):
 
 
 @dataclass(kw_only=True)
-class CompleteWorkflow(EngineMessage):
+class CompleteWorkflow(EngineMessage, WorkflowLevel):
     """A workflow may have ended."""
 
 
@@ -71,24 +72,26 @@ class StartWaitingWorkflows(EngineMessage):
 
 
 @dataclass(kw_only=True)
-class StartStage(EngineMessage):
+class StartStage(EngineMessage, StageLevel):
     """A stage may start."""
+
+    triggering_upstream_ref_id: str = ""
 
 
 @dataclass(kw_only=True)
-class CompleteStage(EngineMessage):
+class CompleteStage(EngineMessage, StageLevel):
     """A stage may have ended."""
 
 
 @dataclass(kw_only=True)
-class ContinueParentStage(EngineMessage):
+class ContinueParentStage(EngineMessage, StageLevel):
     """Before or after stages of a stage may have ended."""
 
     phase: SyntheticStageOwner = SyntheticStageOwner.STAGE_AFTER
 
 
 @dataclass(kw_only=True)
-class JumpToStage(EngineMessage):
+class JumpToStage(EngineMessage, StageLevel):
     """A task wants to go on elsewhere."""
 
     target_stage_ref_id: str = ""
@@ -97,24 +100,19 @@ class JumpToStage(EngineMessage):
 
 
 @dataclass(kw_only=True)
-class _TaskMessage(EngineMessage):
-    task_id: str = ""
-
-
-@dataclass(kw_only=True)
-class StartTask(_TaskMessage):
+class StartTask(EngineMessage, TaskLevel):
     """A task may start."""
 
 
 @dataclass(kw_only=True)
-class RunTask(_TaskMessage):
+class RunTask(EngineMessage, TaskLevel):
     """A task is executed."""
 
     task_type: str = ""
 
 
 @dataclass(kw_only=True)
-class CompleteTask(_TaskMessage):
+class CompleteTask(EngineMessage, TaskLevel):
     """A task has ended."""
 
     status: WorkflowStatus = WorkflowStatus.SUCCEEDED
@@ -122,27 +120,27 @@ class CompleteTask(_TaskMessage):
 
 
 @dataclass(kw_only=True)
-class PauseTask(_TaskMessage):
+class PauseTask(EngineMessage, TaskLevel):
     """A task is held."""
 
 
 @dataclass(kw_only=True)
-class InvalidWorkflowId(EngineMessage):
+class InvalidWorkflowId(EngineMessage, WorkflowLevel):
     """There is no such workflow."""
 
 
 @dataclass(kw_only=True)
-class InvalidStageId(EngineMessage):
+class InvalidStageId(EngineMessage, StageLevel):
     """There is no such stage."""
 
 
 @dataclass(kw_only=True)
-class InvalidTaskId(_TaskMessage):
+class InvalidTaskId(EngineMessage, TaskLevel):
     """There is no such task."""
 
 
 @dataclass(kw_only=True)
-class InvalidTaskType(_TaskMessage):
+class InvalidTaskType(EngineMessage, TaskLevel):
     """No task is registered under the name."""
 
     task_type_name: str = ""
@@ -179,6 +177,10 @@ MESSAGE_TYPES: Mapping[str, type[ControlMessage]] = {one.__name__: one for one i
 """Each message's class by its name."""
 
 
+class MessageContractError(ValueError):
+    """A message has a field whose value is none of those it may have."""
+
+
 def get_message_type_name(message: ControlMessage) -> str:
     """Return the name that a message has in `MESSAGE_TYPES`."""
     return type(message).__name__
@@ -188,7 +190,8 @@ def create_message_from_dict(type_name: str, data: Mapping[str, Any]) -> Control
     """Return a message of its fields; the names of statuses and phases are read, what it does not have is left out.
 
     Raises:
-        ValueError: there is no such message, or a status or phase that does not exist.
+        ValueError: there is no such message.
+        MessageContractError: it has a status or phase that does not exist.
 
     """
     if type_name not in MESSAGE_TYPES:
@@ -210,5 +213,7 @@ def _read(type_name: str, name: str, value: Any) -> Any:
     if kind is None or not isinstance(value, str):
         return value
     if value not in kind.__members__:
-        raise ValueError(f"{type_name}.{name}: there is no {value!r}; there are {', '.join(kind.__members__)}")
+        raise MessageContractError(
+            f"{type_name}.{name}: there is no {value!r}; there are {', '.join(kind.__members__)}"
+        )
     return kind[value]

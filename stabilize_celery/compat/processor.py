@@ -42,11 +42,12 @@ _LOOK_S = 0.02
 class _Engine:
     """What does the work, once store and task types are known."""
 
-    def __init__(self, queue: CeleryQueue, registry: TaskRegistry, name: str) -> None:
+    def __init__(self, queue: CeleryQueue, registry: TaskRegistry, name: str, config: HandlerConfig) -> None:
         client = queue.store.client
         self.settings = replace(client.settings, keeper_busy_ms=10, keeper_idle_ms=100)
         known = OnlyRegistry(registry) if isinstance(client.store, MemoryStore) else registry
-        executor = FormerExecutor(self.settings.max_output_bytes, redaction=Redaction(self.settings.redact_keys))
+        hidden = Redaction(self.settings.redact_keys)
+        executor = FormerExecutor(self.settings.max_output_bytes, redaction=hidden, config=config)
         self.runtime = Runtime(client.store, known, queue, self.settings, name, executor=executor)
         self.runtime.runner = LocalClaims(client.store, self.settings.lease_ms / 3000)
         self.keeper = Keeper(client.store, queue, self.settings, name)
@@ -94,7 +95,7 @@ class QueueProcessor:
         queue: Whose messages it takes; they stay in this process from now on, until `close`.
         config: `max_workers` (in the background) and `shutdown_timeout_seconds` have an effect.
         store: Where workflows are kept; default: the store that the queue serves, or that of a registered handler.
-        handler_config: Where `config` comes from if that is not given; default: the environment.
+        handler_config: The pauses between tries, and `config` if that is not given; default: the environment's.
         task_registry: The task types it knows; default: those of a registered handler.
         bulkhead_manager: As upstream's; without an effect.
         circuit_factory: As upstream's; without an effect.
@@ -113,6 +114,7 @@ class QueueProcessor:
     ) -> None:
         del bulkhead_manager, circuit_factory
         self.queue, self.config = queue, config or QueueProcessorConfig.from_handler_config(handler_config)
+        self._pauses = handler_config or get_handler_config()
         self._name = f"in-process-{uuid4().hex[:8]}"
         self._registry = task_registry
         self._made: _Engine | None = None
@@ -178,14 +180,20 @@ class QueueProcessor:
                 return handled + self._finish()
 
     def process_one(self) -> bool:
-        """Handle one message; False: there is none now."""
+        """Handle one message; False: there is none now.
+
+        Between two calls, other processors may look after what is owed: programs let one go that is not closed.
+        """
         self._look_after()
-        if self.queue.apply_due():
-            return True
-        message = self.queue.take()
-        if message is not None:
-            self._handle(message)
-        return message is not None
+        try:
+            if self.queue.apply_due():
+                return True
+            message = self.queue.take()
+            if message is not None:
+                self._handle(message)
+            return message is not None
+        finally:
+            self._give_back()
 
     def _is_due_within(self, left_s: float) -> bool:
         kept = self.store.client.store
@@ -244,11 +252,15 @@ class QueueProcessor:
         self.queue.detach()
 
     def run_recovery(self) -> list[RecoveryResult]:
-        """Look once after what is owed. It does so by itself all the time; in the background, at the next turn."""
+        """Start what is only stored, and look once after what is owed; in the background, at the next turn.
+
+        It looks after what is owed by itself, all the time.
+        """
         self._look_at = 0.0
         if self.is_running or not self.queue.is_bound:
             return []
-        return WorkflowRecovery(self.store, self.queue).recover_pending_workflows()
+        recovery = WorkflowRecovery(self.store, self.queue, self.config.recovery_max_age_hours)
+        return recovery.recover_pending_workflows(self.config.recovery_application)
 
     def register_handler(self, handler: Any) -> None:
         """Take store and task types from one of the stand-ins in `compat.handlers`; the engine's handling is its own.
@@ -329,16 +341,19 @@ class QueueProcessor:
         if self._pool is not None:
             self._pool.shutdown(wait=False)
             self._pool = None
+        self._give_back()
+        return handled
+
+    def _give_back(self) -> None:
         if self._made is not None:
             self._made.keeper.give_back()
         self._renew_at = 0.0
-        return handled
 
     @property
     def _engine(self) -> _Engine:
         if self._made is None:
             self.store.task_registry = self.task_registry
-            self._made = _Engine(self.queue, self.task_registry, self._name)
+            self._made = _Engine(self.queue, self.task_registry, self._name, self._pauses)
         return self._made
 
     def _threads(self) -> ThreadPoolExecutor:

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 
+from typing_extensions import override
+
 from stabilize_celery.compat.former_tasks import ApprovalTask, WaitTask
 from stabilize_celery.compat.made import Made
+from stabilize_celery.errors import TaskNotFoundError
 from stabilize_celery.tasks import registry
 from stabilize_celery.tasks.variants import NoOpTask
 
@@ -25,6 +28,12 @@ class TaskRegistry(registry.TaskRegistry):
             self.register("wait", WaitTask, ["WaitTask"])
             self.register("noop", NoOpTask, ["NoOpTask"])
         _MADE.add(self)
+
+    @override
+    def _not_found(self, name: str) -> TaskNotFoundError:
+        error = super()._not_found(name)
+        vars(error)["task_type"] = name
+        return error
 
     def has_verifier(self, name: str) -> bool:
         """Return whether a verifier is known as `name`."""

@@ -3,7 +3,7 @@
 A stage that a failure kept from being reached is NOT_STARTED there; here it is SKIPPED or CANCELED as soon as nothing
 can reach it any more. One whose tasks had all succeeded when another stage's failure ended the workflow is SUCCEEDED.
 What a task raised, or put out before it failed, stands in its stage's context, too, and what became of its jumps. A
-task whose failure its stage bears has its stage's status.
+task whose failure its stage bears has its stage's status. Versions grow when a stage or task starts and ends.
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from stabilize_celery.compat.jumps import tell_jumps
 from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.models.status import WorkflowStatus
+from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.workflow import Workflow
 
 __all__ = ["retold"]
@@ -38,9 +39,16 @@ def retold(workflow: Workflow) -> Workflow:
     for stage in _unreached({stage.ref_id: stage for stage in workflow.stages}):
         stage.status = told
     for stage in workflow.stages:
+        stage.version = _version(stage)
         for task in stage.tasks:
             task.status = _OF_TASKS.get((stage.status, task.status), task.status)
+            task.version = _version(task)
     return workflow
+
+
+def _version(one: StageExecution | TaskExecution) -> int:
+    """Return how often its status has changed in its newest run: programs look whether it grows."""
+    return (one.start_time is not None) + (one.end_time is not None)
 
 
 def _tell_failure(stage: StageExecution) -> None:

@@ -6,6 +6,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from stabilize_celery.models import graph
 from stabilize_celery.models.multi_instance import MultiInstanceConfig
 from stabilize_celery.models.patterns import exclusive_choice
 from stabilize_celery.models.patterns.loops import repeat_until
@@ -16,6 +17,7 @@ from stabilize_celery.tasks.builders import SHARED, StageDefinitionBuilder, Stag
 __all__ = [
     "LoopBuilder",
     "MultiInstanceBuilder",
+    "StageGraphBuilder",
     "get_builder",
     "get_default_factory",
     "register_builder",
@@ -35,6 +37,24 @@ def register_builder(builder: StageDefinitionBuilder) -> None:
 def get_builder(stage_type: str) -> StageDefinitionBuilder:
     """Return the builder of a type; the one that builds nothing where there is none."""
     return SHARED.get(stage_type)
+
+
+class StageGraphBuilder(graph.StageGraphBuilder):
+    """`stabilize_celery.models.graph.StageGraphBuilder`, which tells what was added so far."""
+
+    @property
+    def stages(self) -> list[StageExecution]:
+        """What was added, in order."""
+        return self.build()
+
+    @property
+    def last_stage(self) -> StageExecution | None:
+        """What was added last; None: nothing was."""
+        return next(reversed(self.build()), None)
+
+    def is_empty(self) -> bool:
+        """Return whether nothing was added."""
+        return not self.build()
 
 
 class LoopBuilder:

@@ -17,8 +17,10 @@ from stabilize_celery.compat.list_outputs import join_list_outputs
 from stabilize_celery.compat.made import Made
 from stabilize_celery.compat.registry import TaskRegistry
 from stabilize_celery.compat.retold import retold
+from stabilize_celery.compat.text_keys import with_text_keys
 from stabilize_celery.compat.transactions import StoreTransaction, transaction
 from stabilize_celery.errors import ConcurrencyError, UnreachableError, WorkflowNotFoundError
+from stabilize_celery.models.context import StageContext
 from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow, WorkflowCriteria
@@ -36,6 +38,8 @@ _MOST_NOTED = 200_000
 """Of so many stages and tasks it is remembered whose they are (count)."""
 
 
+_MAY_START = (WorkflowStatus.NOT_STARTED, WorkflowStatus.RUNNING)
+"""What a workflow that is only stored may be told to be: upstream's are RUNNING when they are resumed."""
 _NOT_STARTED = Outcome(False, "it has not been started")
 
 
@@ -51,11 +55,15 @@ class _Kept:
 
 _NAMED: dict[str, _Kept] = {}
 """Stores in memory that have a name: as long as this process."""
+_WAITING: dict[tuple[str, str], _Kept] = {}
+"""What is not started, by Redis and namespace: until the last store there is closed."""
 _MADE: Made["RedisWorkflowStore"] = Made()
 
 
 class RedisWorkflowStore:
-    """Workflows on Redis. What is stored but not started is kept by this object until `Orchestrator.start`.
+    """Workflows on Redis. What is stored but not started is kept in this process until `Orchestrator.start`.
+
+    There, all stores of one Redis and namespace have it.
 
     Args:
         url: `redis://...`, or `memory://` for one process and no server; all stores of this process with the same
@@ -79,19 +87,21 @@ class RedisWorkflowStore:
         del create_tables
         url = url or connection_string
         in_memory = url.startswith("memory:")
-        self._kept = _kept_as(url) if in_memory else _Kept(None)
+        kept = _kept_as(url) if in_memory else None
         self._relay = _Relay()
         self.client = Client(
             None if in_memory else url or None,
             None,
             namespace,
             settings=settings,
-            store=self._kept.store,
+            store=kept.store if kept is not None else None,
             publisher=self._relay,
         )
         self.task_registry: registry.TaskRegistry | None = None
         """The task types of the processor in this process, if there is one yet."""
-        self.drafts, self.owners = self._kept.drafts, self._kept.owners
+        if kept is None:
+            kept = _WAITING.setdefault(_place(self.client.settings), _Kept(None))
+        self.drafts, self.owners = kept.drafts, kept.owners
         """Workflows that wait for their start, by id; and the workflows' ids by those of their stages and tasks."""
         _MADE.add(self)
 
@@ -104,8 +114,10 @@ class RedisWorkflowStore:
         self.close()
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections. With the last store of a Redis, what was not started there is forgotten."""
         _MADE.forget(self)
+        if not any(store.drafts is self.drafts for store in _MADE):
+            _WAITING.pop(_place(self.client.settings), None)
         self.client.close()
 
     @staticmethod
@@ -165,6 +177,9 @@ class RedisWorkflowStore:
             raise ValueError(f"workflow {draft.id} was cancelled before it was started; make a new one")
         if draft.status is WorkflowStatus.PAUSED:
             raise ValueError(f"workflow {draft.id} was paused before it was started: resume it, then start it")
+        draft.context = with_text_keys(draft.context)
+        for stage in draft.stages:
+            stage.context = with_text_keys(stage.context)
         known = TaskRegistry.made() if self.task_registry is None else [self.task_registry]
         declare_jumps(draft, known)
         join_list_outputs(draft)
@@ -195,6 +210,10 @@ class RedisWorkflowStore:
         """Yield the workflows of an application, newest first; all, or those of the criteria."""
         return _chosen(map(self.retrieve, self._ids(application)), criteria)
 
+    def list_workflows(self, application: str, limit: int = 100) -> list[Workflow]:
+        """Return so many workflows of an application at most, newest first."""
+        return list(islice(self.retrieve_by_application(application), limit))
+
     def retrieve_by_pipeline_config_id(
         self, pipeline_config_id: str, criteria: WorkflowCriteria | None = None
     ) -> Iterator[Workflow]:
@@ -224,6 +243,10 @@ class RedisWorkflowStore:
     def get_downstream_stages(self, execution_id: str, stage_ref_id: str) -> list[StageExecution]:
         """Return the stages that require a stage. Raises WorkflowNotFoundError, KeyError."""
         return self._held(execution_id, stage_ref_id).downstream_stages()
+
+    def get_merged_ancestor_outputs(self, execution_id: str, stage_ref_id: str) -> dict[str, Any]:
+        """Return what the stages above a stage have put out, as its tasks see it. Raises as `get_upstream_stages`."""
+        return StageContext(self._held(execution_id, stage_ref_id), {}).merge_with_ancestors()
 
     def get_synthetic_stages(self, execution_id: str, parent_stage_id: str) -> list[StageExecution]:
         """Return the before and after stages of a stage. Raises WorkflowNotFoundError, KeyError."""
@@ -263,8 +286,11 @@ class RedisWorkflowStore:
         return draft
 
     def transaction(self, queue: Any = None) -> AbstractContextManager[StoreTransaction]:
-        """Do what is said in a block at its end, or not at all: `with store.transaction(queue) as txn`."""
-        return transaction(self, queue)
+        """Do what is said in a block at its end, or not at all: `with store.transaction(queue) as txn`.
+
+        Without a queue, messages go to the one that serves this store, if there is one.
+        """
+        return transaction(self, self._relay.publisher if queue is None else queue)
 
     def add_stage(self, stage: StageExecution) -> None:
         """Add a stage to the workflow that it is attached to. Raises ValueError: that has been started."""
@@ -313,7 +339,7 @@ class RedisWorkflowStore:
         """Hold a workflow, in the name of a user; one that is only stored does not start before it is resumed."""
         if (draft := self.drafts.get(execution_id)) is None:
             return self.handle(execution_id).pause(user=paused_by or None)
-        if draft.status is not WorkflowStatus.NOT_STARTED:
+        if draft.status not in _MAY_START:
             return Outcome(False, f"it is {draft.status}")
         draft.pause(paused_by)
         return Outcome(True, "held before its start")
@@ -326,7 +352,6 @@ class RedisWorkflowStore:
         if draft.status is not WorkflowStatus.PAUSED:
             return _NOT_STARTED
         draft.resume()
-        draft.status = WorkflowStatus.NOT_STARTED
         return Outcome(True, "it may be started")
 
     def cancel(self, execution_id: str, canceled_by: str = "", reason: str = "") -> Outcome:
@@ -393,6 +418,7 @@ class RedisWorkflowStore:
 def forget_memory() -> None:
     """Forget what the stores in this process' memory have that are made by a name."""
     _NAMED.clear()
+    _WAITING.clear()
 
 
 def _kept_as(url: str) -> _Kept:
@@ -404,6 +430,10 @@ def _kept_as(url: str) -> _Kept:
             return kept
         _NAMED[name] = kept
     return _NAMED[name]
+
+
+def _place(settings: Settings) -> tuple[str, str]:
+    return settings.redis_url, settings.namespace
 
 
 class _Relay:

@@ -9,6 +9,7 @@ from stabilize_celery.compat.event import (
     create_stage_event,
     create_task_event,
     create_workflow_event,
+    parse_event_type,
 )
 from stabilize_celery.compat.event_bus import (
     EventBus,
@@ -27,6 +28,7 @@ from stabilize_celery.compat.history import (
     configure_event_sourcing,
 )
 from stabilize_celery.compat.projections import (
+    ActivityMetrics,
     Projection,
     StageMetricsProjection,
     TimelineEntry,
@@ -44,6 +46,7 @@ from stabilize_celery.compat.streams import (
 )
 
 EventStore = RedisEventStore
+StageMetrics = TaskMetrics = ActivityMetrics
 
 __all__ = [
     "CURRENT_SCHEMA_VERSION",
@@ -61,9 +64,11 @@ __all__ = [
     "Projection",
     "RedisEventStore",
     "SqliteEventStore",
+    "StageMetrics",
     "StageMetricsProjection",
     "StreamItem",
     "SubscriptionMode",
+    "TaskMetrics",
     "TimelineEntry",
     "WorkflowState",
     "WorkflowStream",
@@ -77,6 +82,7 @@ __all__ = [
     "emit_progress",
     "get_event_bus",
     "get_event_migrator",
+    "parse_event_type",
     "reset_event_bus",
     "reset_event_migrator",
 ]

@@ -8,6 +8,7 @@ from stabilize_celery.compat.launcher import (
 from stabilize_celery.compat.stage_builders import (
     LoopBuilder,
     MultiInstanceBuilder,
+    StageGraphBuilder,
     get_builder,
     get_default_factory,
     register_builder,
@@ -40,7 +41,6 @@ from stabilize_celery.models.context import (
     create_merged_context,
 )
 from stabilize_celery.models.graph import (
-    StageGraphBuilder,
     connect_stages_linearly,
     find_initial_stages,
     find_terminal_stages,
@@ -53,6 +53,14 @@ from stabilize_celery.models.graph import (
 from stabilize_celery.models.snapshot import (
     StageStateSnapshot,
     TaskStateSnapshot,
+)
+from stabilize_celery.models.stage.engine_keys import (
+    ENGINE_CONTEXT_KEYS,
+    HIDDEN_FROM_TASK_INPUT,
+    caller_context,
+)
+from stabilize_celery.models.stage.navigation import (
+    StageNavigationMixin,
 )
 from stabilize_celery.models.status import (
     ACTIVE_STATUSES,
@@ -75,7 +83,9 @@ __all__ = [
     "ACTIVE_STATUSES",
     "COMPLETED_STATUSES",
     "CONTINUABLE_STATUSES",
+    "ENGINE_CONTEXT_KEYS",
     "HALT_STATUSES",
+    "HIDDEN_FROM_TASK_INPUT",
     "VALID_TRANSITIONS",
     "CircularDependencyError",
     "InvalidStageGraphError",
@@ -93,6 +103,7 @@ __all__ = [
     "StageDefinitionBuilderFactory",
     "StageExecution",
     "StageGraphBuilder",
+    "StageNavigationMixin",
     "StageStateSnapshot",
     "SyntheticStageOwner",
     "TaskExecution",
@@ -108,6 +119,7 @@ __all__ = [
     "WorkflowStatus",
     "WorkflowType",
     "apply_output_reducers",
+    "caller_context",
     "can_transition",
     "connect_stages_linearly",
     "create_merged_context",

@@ -1,6 +1,7 @@
 """Logs and traces."""
 
 from stabilize_celery.compat.loggers import (
+    STRUCTLOG_AVAILABLE,
     bind_context,
     clear_context,
     configure_logging,
@@ -23,6 +24,7 @@ from stabilize_celery.compat.traces import (
 )
 
 __all__ = [
+    "STRUCTLOG_AVAILABLE",
     "add_event",
     "bind_context",
     "clear_context",

@@ -13,11 +13,15 @@ from stabilize_celery.compat.control import (
     ResumeStage,
     SignalStage,
     SkipStage,
+    StageLevel,
     StartWorkflow,
+    TaskLevel,
+    WorkflowLevel,
 )
 from stabilize_celery.compat.defaults import (
     create_queue,
     create_repository,
+    detect_backend,
     get_default_registry,
     get_task,
     register_task,
@@ -57,6 +61,9 @@ from stabilize_celery.compat.handlers import (
     StartWaitingWorkflowsHandler,
     StartWorkflowHandler,
 )
+from stabilize_celery.compat.jumps import (
+    DEFAULT_MAX_JUMPS,
+)
 from stabilize_celery.compat.lifecycle import (
     LifecycleManager,
     get_lifecycle_manager,
@@ -74,6 +81,7 @@ from stabilize_celery.compat.messages import (
     InvalidTaskType,
     InvalidWorkflowId,
     JumpToStage,
+    MessageContractError,
     PauseTask,
     RunTask,
     StartStage,
@@ -130,6 +138,7 @@ Queue = CeleryQueue
 WorkflowStore = RedisWorkflowStore
 
 __all__ = [
+    "DEFAULT_MAX_JUMPS",
     "MESSAGE_TYPES",
     "AddMultiInstance",
     "AddMultiInstanceHandler",
@@ -161,6 +170,7 @@ __all__ = [
     "JumpToStageHandler",
     "LifecycleManager",
     "Message",
+    "MessageContractError",
     "Orchestrator",
     "PauseTask",
     "PauseTaskHandler",
@@ -188,6 +198,7 @@ __all__ = [
     "SqliteQueue",
     "SqliteWorkflowStore",
     "StabilizeHandler",
+    "StageLevel",
     "StartStage",
     "StartStageHandler",
     "StartTask",
@@ -198,6 +209,8 @@ __all__ = [
     "StartWorkflowHandler",
     "StoreTransaction",
     "SynchronousQueueProcessor",
+    "TaskLevel",
+    "WorkflowLevel",
     "WorkflowRecovery",
     "WorkflowStore",
     "approve",
@@ -205,6 +218,7 @@ __all__ = [
     "create_queue",
     "create_repository",
     "create_store",
+    "detect_backend",
     "evaluate_readiness",
     "get_connection_manager",
     "get_default_registry",

@@ -59,6 +59,11 @@ def test_every_name_says_where_it_is_now() -> None:
         ("from stabilize.nowhere import Panel", MISSING, "has no counterpart"),
         ("from stabilize import *", LOOK, "name what is needed"),
         ("import stabilize.models.stage", CHANGE, "import stabilize_celery.models.stage"),
+        ("import stabilize.queue.messages", CHANGE, "import stabilize_celery.compat.queue.messages"),
+        ("import stabilize.nowhere", MISSING, "has no counterpart"),
+        ("import stabilize.queue.dedup", MISSING, "is always on"),
+        ("from stabilize import queue", CHANGE, "from stabilize_celery.compat import queue"),
+        ("from stabilize.queue import messages", CHANGE, "from stabilize_celery.compat.queue import messages"),
     ],
 )
 def test_imports(line: str, kind: str, todo: str) -> None:

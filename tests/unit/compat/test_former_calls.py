@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sqlite3
+import time
 from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
@@ -27,17 +28,23 @@ from stabilize_celery.compat import (
     SqliteQueue,
     SqliteWorkflowStore,
     StageExecution,
+    StageGraphBuilder,
     StartWorkflow,
     SynchronousQueueProcessor,
     TaskExecution,
     TaskRegistry,
     TaskResult,
+    TransientError,
     Workflow,
+    WorkflowRecovery,
     WorkflowStatus,
     configure_event_bus,
+    recover_on_startup,
     reset_event_bus,
     send_signal,
 )
+from stabilize_celery.compat.executing import FormerExecutor
+from stabilize_celery.tasks.options import TaskOptions
 
 CALLS = (Path(__file__).parent / "upstream_calls.txt").read_text().splitlines()
 """A callable of upstream 0.20 or 0.33, and its parameters; behind `*` those that have a name only."""
@@ -115,6 +122,42 @@ def test_a_processor_is_set_by_a_handler_config(store: SqliteWorkflowStore, queu
         assert QueueProcessorConfig.from_handler_config(handler_config=config).max_workers == 3
 
 
+def test_the_pauses_between_tries_are_those_of_the_handler_config(
+    store: SqliteWorkflowStore, queue: SqliteQueue
+) -> None:
+    """So a test-suite does not wait for them; a task that is registered with pauses of its own keeps them."""
+    tries: list[str] = []
+    own = TaskRegistry()
+
+    def fail(stage: StageExecution) -> TaskResult:
+        tries.append(stage.ref_id)
+        if len(tries) < 4:
+            raise TransientError("again")
+        return TaskResult.success()
+
+    own.register("say", fail)
+    config = HandlerConfig(task_backoff_min_delay_ms=1, task_backoff_max_delay_ms=2)
+    workflow = one_stage()
+    with QueueProcessor(queue, store=store, handler_config=config, task_registry=own) as processor:
+        Orchestrator(queue).start(workflow)
+        processor.process_all(timeout=1)
+
+    assert store.retrieve(workflow.id).status is WorkflowStatus.SUCCEEDED
+    assert FormerExecutor(1, config=config)._with_pauses(TaskOptions(backoff_s=7)).backoff_s == 7
+
+
+def test_what_one_processor_leaves_another_one_does(store: SqliteWorkflowStore, queue: SqliteQueue) -> None:
+    """Though the first one is not closed, as after a crash that a test plays."""
+    workflow = one_stage()
+    Orchestrator(queue, store).start(workflow)
+    first = QueueProcessor(queue, store=store, task_registry=registry())
+    assert first.process_one()
+
+    with QueueProcessor(SqliteQueue(), store=store, task_registry=registry()) as second:
+        second.process_all(timeout=20)
+        assert store.retrieve(workflow.id).status is WorkflowStatus.SUCCEEDED
+
+
 def test_a_function_as_handler_is_refused_by_name(store: SqliteWorkflowStore, queue: SqliteQueue) -> None:
     processor = QueueProcessor(queue, store=store)
     processor.register_handler(RunTaskHandler(queue, store, registry()))
@@ -153,12 +196,102 @@ def test_what_is_stored_already_can_not_be_stored_again(store: SqliteWorkflowSto
     assert store.retrieve(workflow.id).status is WorkflowStatus.RUNNING
 
 
+def test_what_was_stored_only_is_started_by_a_recovery(store: SqliteWorkflowStore, queue: SqliteQueue) -> None:
+    """At the start of a processor that is to recover, too; one that was cancelled, or is another's, is not."""
+    one, other, cancelled = one_stage(), one_stage(), one_stage()
+    other.application = "other"
+    for workflow in (one, other, cancelled):
+        store.store(workflow)
+    store.cancel(cancelled.id)
+
+    (told,) = recover_on_startup(store, queue, "app")
+    assert (told.workflow_id, told.status, told.stages_requeued) == (one.id, "recovered", 1)
+    assert queue.size() == 1
+    assert store.retrieve(other.id).status is WorkflowStatus.NOT_STARTED
+    with QueueProcessor(
+        queue, QueueProcessorConfig(recover_on_start=True), store, task_registry=registry()
+    ) as processor:
+        processor.start()
+        ended = [store.wait(workflow.id, 20).status for workflow in (one, other)]
+    assert ended == [WorkflowStatus.SUCCEEDED] * 2
+
+
+def test_what_was_stored_as_running_is_started_from_its_beginning(
+    store: SqliteWorkflowStore, queue: SqliteQueue
+) -> None:
+    """Not if it was started too long ago, and not if a part of it has ended: nobody would know its outputs."""
+    young, old, half = one_stage(), one_stage(), one_stage()
+    for workflow, hours in ((young, 0), (old, 100), (half, 0)):
+        workflow.status = WorkflowStatus.RUNNING
+        workflow.start_time = int((time.time() - 3600 * hours) * 1000)
+    half.stages[0].status = WorkflowStatus.SUCCEEDED
+    for workflow in (young, old, half):
+        store.store(workflow)
+
+    told = {one.workflow_id: one.status for one in WorkflowRecovery(store, queue, 24.0).recover_pending_workflows()}
+
+    assert told == {young.id: "recovered", half.id: "failed"}
+
+
+def test_versions_grow_with_a_run(store: SqliteWorkflowStore, queue: SqliteQueue) -> None:
+    """Of stages and tasks."""
+    workflow = one_stage()
+    with QueueProcessor(queue, store=store, task_registry=registry()) as processor:
+        store.store(workflow)
+        assert store.retrieve(workflow.id).stages[0].version == 0
+        Orchestrator(queue).start(workflow)
+        processor.process_all()
+
+    stage = store.retrieve(workflow.id).stages[0]
+    assert (stage.version, stage.tasks[0].version) == (2, 2)
+
+
+def test_keys_of_outputs_are_texts_as_json_has_them(store: SqliteWorkflowStore, queue: SqliteQueue) -> None:
+    """At any depth, and in a context that is changed before it is stored."""
+    workflow, types = one_stage(), TaskRegistry()
+    types.register("say", lambda _: TaskResult.success({"by": [{1: "a", False: "b", None: {2.5: "c"}}]}))
+    workflow.stages[0].context["of"] = {1: 2}
+    with QueueProcessor(queue, store=store, task_registry=types) as processor:
+        store.store(workflow)
+        Orchestrator(queue).start(workflow)
+        processor.process_all()
+
+    stage = store.retrieve(workflow.id).stages[0]
+    assert stage.outputs == {"by": [{"1": "a", "false": "b", "null": {"2.5": "c"}}]}
+    assert stage.context == {"of": {"1": 2}}
+
+
 def test_stages_of_one_name_can_not_be_stored(store: SqliteWorkflowStore) -> None:
     workflow = one_stage()
     workflow.stages.append(one_stage().stages[0])
 
     with pytest.raises(sqlite3.IntegrityError, match="several stages with the ref_id '1'"):
         store.store(workflow)
+
+
+def test_a_store_lists_workflows_and_what_is_above_a_stage(store: SqliteWorkflowStore, queue: SqliteQueue) -> None:
+    workflow = one_stage()
+    workflow.add_stage(StageExecution(ref_id="2", name="2", requisite_stage_ref_ids={"1"}))
+    store.store(workflow)
+    Orchestrator(queue).start(workflow)
+    with QueueProcessor(queue, store=store, task_registry=registry()) as processor:
+        processor.process_all()
+    newer = one_stage()
+    store.store(newer)
+
+    assert store.get_merged_ancestor_outputs(workflow.id, "2") == {"said": True}
+    assert {one.id for one in store.list_workflows("app")} == {workflow.id, newer.id}
+    assert len(store.list_workflows("app", limit=1)) == 1
+
+
+def test_a_graph_builder_tells_what_was_added() -> None:
+    graph = StageGraphBuilder.before_stages(one_stage().stages[0])
+    assert (graph.is_empty(), graph.last_stage, graph.stages) == (True, None, [])
+
+    first, second = StageExecution(ref_id="a"), StageExecution(ref_id="b")
+    graph.append(first).append(second)
+
+    assert (graph.is_empty(), graph.last_stage, graph.stages) == (False, second, [first, second])
 
 
 def test_a_stage_is_stored_only_where_it_is_in_the_expected_phase(store: SqliteWorkflowStore) -> None:

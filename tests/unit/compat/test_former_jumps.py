@@ -87,10 +87,17 @@ class Twice(Task):
         return TaskResult.success() if stage.context.get("_jump_count") else self.again(stage)
 
     def again(self, stage: StageExecution) -> TaskResult:
+        raise NotImplementedError
+
+
+class Jumps(Twice):
+    """Says so by the class itself."""
+
+    def again(self, stage: StageExecution) -> TaskResult:
         return TaskResult(status=WorkflowStatus.REDIRECT, target_stage_ref_id="work")
 
 
-class FromItsBase(Twice):
+class FromItsBase(Jumps):
     """Jumps by its base's code."""
 
 
@@ -111,12 +118,22 @@ class ByWhatItHolds(Twice):
         return self.planner.choose(stage)
 
 
+WAYS = {"back": [back]}
+
+
+class ByATable(Twice):
+    """Jumps by a function of a table of its module."""
+
+    def again(self, stage: StageExecution) -> TaskResult:
+        return WAYS["back"][0](stage)
+
+
 def closed_in() -> Any:
-    go = Twice().again
+    go = Jumps().again
     return lambda stage: TaskResult.success() if stage.context.get("_jump_count") else go(stage)
 
 
-@pytest.mark.parametrize("task", [FromItsBase, ByAFunction, ByWhatItHolds, closed_in()])
+@pytest.mark.parametrize("task", [FromItsBase, ByAFunction, ByWhatItHolds, ByATable, closed_in()])
 def test_a_task_may_jump_by_code_that_is_not_its_own(task: Any) -> None:
     """Its base's, a function's of its module, an object's that it holds, or what a function has from around it."""
     check = stage("check", "back", "work")
@@ -187,3 +204,13 @@ def test_a_jump_that_can_not_be_read_off_the_code_must_be_declared() -> None:
     assert ended.stages[1].context["jump_error"] == (
         "Jump to 'work' is not declared: add it to the jump_targets of stage 'check'"
     )
+
+
+def test_a_task_that_can_not_be_made_fails_when_it_is_executed() -> None:
+    """Not the start of its workflow."""
+
+    class Broken(GoesBack):
+        def __init__(self) -> None:
+            raise RuntimeError("no")
+
+    assert run(loop(times=1), Broken).status is WorkflowStatus.TERMINAL

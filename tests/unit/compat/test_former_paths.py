@@ -63,6 +63,31 @@ def test_each_path_has_the_names_of_compat(path: str) -> None:
         _ = module.Nothing
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("handlers", "register_all_handlers"),
+        ("handlers.jump_to_stage.handler", "DEFAULT_MAX_JUMPS"),
+        ("hitl", "APPROVE_SIGNAL"),
+        ("events.projections.metrics", "TaskMetrics"),
+        ("models.stage.navigation", "StageNavigationMixin"),
+        ("models.stage.engine_keys", "caller_context"),
+        ("persistence.factory", "detect_backend"),
+        ("logging", "STRUCTLOG_AVAILABLE"),
+        ("queue.messages", "MessageContractError"),
+    ],
+)
+def test_what_upstream_has_in_a_module_is_imported_from_there(path: str, name: str) -> None:
+    assert getattr(import_module(f"stabilize_celery.compat.{path}"), name) is getattr(compat, name)
+
+
+def test_a_url_is_of_one_of_upstreams_databases() -> None:
+    assert [compat.detect_backend(url) for url in ("sqlite:///a.db", "postgresql://host/db")] == [
+        "sqlite",
+        "postgresql",
+    ]
+
+
 def test_a_module_is_an_attribute_of_the_one_above() -> None:
     """`import stabilize.queue.messages as m`, `stabilize.queue.messages.StartWorkflow`, and patches by a path."""
     assert compat.queue.messages.StartWorkflow is compat.StartWorkflow
@@ -80,6 +105,9 @@ def test_a_module_is_an_attribute_of_the_one_above() -> None:
         ("resilience.executor", "anything", "rate_per_s"),
         ("tasks.loop", "LoopBackTask", "LoopBuilder"),
         ("queue.processor", "MessageHandler", "one whole"),
+        ("handlers", "MessageHandler", "one whole"),
+        ("tasks.http.utils", "mask_secrets", "reads answers by itself"),
+        ("events.store", "AppendResult", "with its sequence number"),
     ],
 )
 def test_what_is_not_here_says_what_serves_in_its_place(path: str, name: str, instead: str) -> None:

@@ -59,6 +59,8 @@ def test_what_is_started_before_there_is_a_processor_waits_for_it(
     Orchestrator(queue, store=store).start(workflow)
 
     assert queue.size() == 1
+    assert queue.has_pending_message_for_execution(workflow.id)
+    assert not queue.has_pending_message_for_execution("other")
     with QueueProcessor(queue, store=store) as processor:
         assert processor.process_one()
         assert store.retrieve(workflow.id).status is WorkflowStatus.RUNNING
@@ -181,6 +183,19 @@ def test_a_transaction_does_all_at_its_end(queue: SqliteQueue, store: SqliteWork
 
     started = store.retrieve(workflow.id)
     assert (started.status, started.stages[0].context) == (WorkflowStatus.RUNNING, {"by": "me"})
+
+
+def test_a_transaction_without_a_queue_uses_the_one_that_serves_the_store(
+    queue: SqliteQueue, store: SqliteWorkflowStore
+) -> None:
+    workflow = gate()
+    store.store(workflow)
+    queue.serve(store)
+
+    with store.transaction() as txn:
+        txn.push_message(StartWorkflow(execution_id=workflow.id))
+
+    assert store.retrieve(workflow.id).status is WorkflowStatus.RUNNING
 
 
 def test_a_transaction_that_fails_does_nothing(store: SqliteWorkflowStore) -> None:

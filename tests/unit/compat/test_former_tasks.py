@@ -22,6 +22,7 @@ from stabilize_celery.compat import (
     Task,
     TaskCancelledError,
     TaskExecution,
+    TaskNotFoundError,
     TaskRegistry,
     TaskResult,
     TransientError,
@@ -149,6 +150,13 @@ def test_only_what_was_registered_is_known(no_tokens: None) -> None:
     assert not token.is_cancelled
 
 
+def test_binary_output_is_bytes_where_nothing_stores_it() -> None:
+    """Beside its text for JSON, which is all that there is of it within a workflow."""
+    outputs = ShellTask().execute(stage(command="printf hello", binary=True)).outputs
+
+    assert (outputs["stdout"], outputs["stdout_b64"]) == (b"hello", "aGVsbG8=")
+
+
 # -- approvals and waits -----------------------------------------------------------------------------------------------
 
 
@@ -211,6 +219,9 @@ def test_a_registry_knows_upstreams_names() -> None:
     assert isinstance(registry.get("WaitTask"), WaitTask)
     assert isinstance(registry.get("approval"), ApprovalTask)
     assert registry.get("NoOpTask").execute(stage()).status is WorkflowStatus.SUCCEEDED
+    with pytest.raises(TaskNotFoundError) as raised:
+        registry.get("nothing")
+    assert vars(raised.value)["task_type"] == "nothing"
     assert registry.has_verifier("sound")
     assert "sound" in registry.list_verifiers()
 

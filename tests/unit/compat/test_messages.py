@@ -10,6 +10,11 @@ from stabilize_celery.compat import (
     CompleteTask,
     RedisWorkflowStore,
     SignalStage,
+    StageLevel,
+    StartStage,
+    StartWorkflow,
+    TaskLevel,
+    WorkflowLevel,
     create_message_from_dict,
     get_message_type_name,
 )
@@ -27,6 +32,27 @@ def test_each_message_is_read_of_its_fields() -> None:
     ended = create_message_from_dict("CompleteTask", {"task_id": "t", "status": "TERMINAL"})
     assert isinstance(ended, CompleteTask)
     assert ended.status is WorkflowStatus.TERMINAL
+
+
+def test_a_message_is_about_a_workflow_a_stage_or_a_task() -> None:
+    """One about a part is made of one about the whole."""
+    about_all = StartWorkflow(execution_id="w")
+    about_stage = StartStage.from_execution_level(about_all, "s")
+    about_task = CompleteTask.from_stage_level(about_stage, "t")
+
+    assert (about_task.execution_id, about_task.stage_id, about_task.task_id) == ("w", "s", "t")
+    assert [isinstance(one, StageLevel) for one in (about_all, about_stage, about_task)] == [False, True, True]
+    assert isinstance(about_task, TaskLevel)
+    assert isinstance(about_all, WorkflowLevel)
+
+
+def test_a_message_notes_its_deliveries() -> None:
+    message = StartWorkflow(execution_id="w")
+    message.set_error_context(ValueError("no"))
+
+    again = message.copy_with_attempts(3)
+
+    assert (again.attempts, again.last_error, again.last_error_type, message.attempts) == (3, "no", "ValueError", 0)
 
 
 def test_what_can_not_be_read_is_told() -> None:

@@ -225,6 +225,22 @@ def test_what_was_started_before_the_processor_came_is_done(redis_url: str) -> N
             assert store.retrieve(workflow_id).status is WorkflowStatus.SUCCEEDED
 
 
+def test_what_waits_for_its_start_is_in_all_stores_of_a_redis(redis_url: str) -> None:
+    """Of one namespace, until the last of them is closed."""
+    workflow = Workflow.create("app", "waits", [stage("a", "hello")])
+    with RedisWorkflowStore(redis_url) as first, RedisWorkflowStore(redis_url) as second:
+        first.store(workflow)
+        assert second.retrieve(workflow.id).status is WorkflowStatus.NOT_STARTED
+        with RedisWorkflowStore(redis_url, namespace="other") as other:
+            assert not other.exists(workflow.id)
+        Orchestrator(CeleryQueue(), second).start(workflow)
+        assert first.retrieve(workflow.id).status is WorkflowStatus.RUNNING
+        first.store(left := Workflow.create("app", "left", [stage("a", "hello")]))
+
+    with RedisWorkflowStore(redis_url) as third:
+        assert not third.exists(left.id)
+
+
 def test_mistakes_are_told() -> None:
     """No store, an unknown workflow, an unknown stage, a delay, a handler of one's own."""
     with pytest.raises(ConfigurationError, match="which store"):
