@@ -203,9 +203,9 @@ def start_run(decision: Decision, frame: Frame, planned: dict[str, Any] | None =
 
 
 def tell_status(decision: Decision, workflow_id: str, plan: StagePlan) -> None:
-    """Owe a look at who waits for a status of this stage, which has another one now (WCP-18)."""
-    if plan.is_milestone:
-        decision.owes.append(Owed(CheckMilestone(workflow_id=workflow_id, ref_id=plan.ref)))
+    """Owe a look at who waits for a status of this stage, which has another one now, or of its whole (WCP-18)."""
+    for ref in (*([plan.ref] if plan.is_milestone else ()), *plan.milestones_around):
+        decision.owes.append(Owed(CheckMilestone(workflow_id=workflow_id, ref_id=ref)))
 
 
 def written_plan(decision: Decision, planned: dict[str, Any]) -> dict[str, Any]:
