@@ -1,6 +1,6 @@
 """From a valid definition to the plans of its stages (engine/plan.py), once for all workflows of that definition."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -221,6 +221,13 @@ def _is_partial(stage: StageExecution) -> bool:
     return is_partial and stage.join_mode is not JoinMode.CANCELLING and not _is_direct(stage)
 
 
+def _around(stage: StageExecution, stages: Mapping[str, StageExecution], parents: Mapping[str, str]) -> Iterator[str]:
+    """Yield what a stage is a part of: its parent, the parent of that."""
+    while stage.parent_stage_id is not None:
+        stage = stages[parents.get(stage.parent_stage_id, stage.parent_stage_id)]
+        yield stage.ref_id
+
+
 def _regions(stages: Iterable[StageExecution]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for stage in stages:
@@ -287,6 +294,7 @@ def _stage_plans(workflow: Workflow) -> list[StagePlan]:
             jumps=[graph.edge(stages[target], -1) for target in stage.jump_targets],
             jumped_from=jumped_from[ref],
             is_milestone=ref in graph.milestones,
+            milestones_around=[name for name in _around(stage, stages, parents) if name in graph.milestones],
             milestones_inside=graph.milestones_inside(ref),
             milestone_whole=graph.whole_of_milestone(stage),
             milestone_above=_above_milestone(stage, graph.wholes, positions, jumped_from),

@@ -4,7 +4,7 @@ A run that waits for a milestone is held outside `act`: it cannot move by itself
 stage's status owes a look at who waits for it.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.endings import (
@@ -23,6 +23,7 @@ from stabilize_celery.engine.region import Region
 from stabilize_celery.engine.routes import (
     close_if_last,
 )
+from stabilize_celery.engine.standing import waiting, with_parts
 from stabilize_celery.engine.state import RUN, Run
 from stabilize_celery.engine.steps import (
     Decision,
@@ -64,13 +65,13 @@ def milestone_verdict(plan: StagePlan) -> Generator[Read, Snapshot, str]:
     found = yield Read((shut, *keys.values()), (shut.key, *(places.run(thread) for thread in past)))
     decoded = {thread: RUN.decode(found[key]) for thread, key in keys.items()}
     runs = {thread: run for thread, run in decoded.items() if run.ref == ref and run.created_us >= since}
-    yield Read((), tuple(map(places.run, runs)))
+    yield Read((), tuple(map(places.run, with_parts(decoded, runs))))
     is_shut = whole in found[shut]
     if plan.milestone_above and not runs and not is_shut:
         is_shut = not (yield from _may_be_reached(plan))
     if whole != ref and any(run.ref == whole and not run.is_ended for run in decoded.values()):
         is_shut = False  # what has come to the whole may still come to its part
-    status = _status(runs, is_shut=is_shut)
+    status = _status(runs, waiting(decoded), is_shut=is_shut)
     if plan.milestone_status in (status, _SAME.get(status)):
         return HOLDS
     is_active = any(not run.is_ended for run in runs.values())
@@ -82,16 +83,14 @@ def whole_of_milestone(plan: StagePlan) -> str:
     return plan.milestone_whole or str(plan.milestone)
 
 
-def _status(found: Mapping[str, Run], *, is_shut: bool) -> str:
+def _status(found: Mapping[str, Run], suspended: Collection[str], *, is_shut: bool) -> str:
     """Return the status of a milestone stage with these runs and instances, by thread (wcp 1.2)."""
     runs = [(run.created_us, thread) for thread, run in found.items() if run.instance is None]
     unfinished = [item for item in runs if not found[item[1]].is_ended]
     if not runs:
         return "SKIPPED" if is_shut else "NOT_STARTED"
     _, thread = max(unfinished or runs)
-    at_work = [run for run in found.values() if run.parent == thread and run.instance is not None and not run.is_ended]
-    all_wait = bool(at_work) and all(run.status == "SUSPENDED" for run in at_work)
-    return "SUSPENDED" if all_wait else found[thread].status
+    return "SUSPENDED" if thread in suspended else found[thread].status
 
 
 def _may_be_reached(plan: StagePlan) -> Generator[Read, Snapshot, bool]:

@@ -111,6 +111,8 @@ class StagePlan(msgspec.Struct, frozen=True, omit_defaults=True):
     milestone_above: list[str] = []
     """Where a start depends on whether the milestone stage may still be reached: it, and all from where it can be."""
     is_milestone: bool = False
+    milestones_around: list[str] = []
+    """Stages that it is before or after, at any depth, for a status of which someone waits."""
     milestones_inside: list[str] = []
     """Stages before or after this one, at any depth, for a status of which someone waits."""
     cancels_regions: list[str] = []

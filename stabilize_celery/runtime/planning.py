@@ -77,6 +77,7 @@ def _plan(stage: StageExecution, parent: StagePlan) -> StagePlan:
         requisites=sorted(stage.requisite_stage_ref_ids),
         owner=owner.name if owner else "STAGE_AFTER",
         parent=parent.ref,
+        milestones_around=[*([parent.ref] if parent.is_milestone else ()), *parent.milestones_around],
         finalizers=stage.finalizer_names,
         cleanup_on_failure=stage.cleanup_on_failure,
         application=parent.application,

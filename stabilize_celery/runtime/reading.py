@@ -16,6 +16,7 @@ from stabilize_celery.engine.moves import (
 )
 from stabilize_celery.engine.plan import StagePlan, TaskPlan, decode_plan
 from stabilize_celery.engine.region import Place, Region
+from stabilize_celery.engine.standing import waiting
 from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD, Run, TaskState, WorkflowRecord
 from stabilize_celery.engine.steps import Hash, Items, Members, Query, Snapshot, workflow_slot
 from stabilize_celery.errors import RecoveryError, WorkflowNotFoundError
@@ -50,6 +51,8 @@ class StageView:
     """Its arrivals, what its join has counted, how many runs may still pass their thread on."""
     is_cut: bool = False
     """Arrivals at its join were taken away when the workflow was cut short: newer than any run of it (wcp 1.2)."""
+    suspended: Collection[str] = ()
+    """Threads of runs that wait for a signal, whatever of them is unfinished (wcp 1.2)."""
 
     @property
     def newest(self) -> tuple[str, Run] | None:
@@ -65,14 +68,10 @@ class StageView:
         if (newest := self.newest) is not None:
             if not (record.is_live or newest[1].is_ended):
                 return "CANCELED"  # it is about to be cleared away
-            return "SUSPENDED" if self._all_instances_wait(newest[0]) else newest[1].status
+            return "SUSPENDED" if newest[0] in self.suspended else newest[1].status
         if record.is_live:
             return "NOT_STARTED" if self.is_reachable else "SKIPPED"
         return "SKIPPED"
-
-    def _all_instances_wait(self, thread: str) -> bool:
-        live = [run for _, run in self.runs if run.parent == thread and run.instance is not None and not run.is_ended]
-        return bool(live) and all(run.status == "SUSPENDED" for run in live)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +132,7 @@ def _read_view(store: Store, workflow_id: str, *, without_payloads: bool) -> Wor
     is_cut = not record.is_live and not record.is_settled
     counted = {ref: [run for _, run in of_stage] for ref, of_stage in by_stage.items()}
     cut = joins_cut_short(places_, counted, record) if is_cut else set()
+    suspended = waiting({thread: run for of_stage in by_stage.values() for thread, run in of_stage})
     stages = {
         ref: StageView(
             plan,
@@ -142,6 +142,7 @@ def _read_view(store: Store, workflow_id: str, *, without_payloads: bool) -> Wor
             _may_come(plan, plans, by_stage, reachable) or (record.status == "BUFFERED" and not record.restarts),
             places_[ref],
             ref in cut,
+            suspended,
         )
         for ref, plan in plans.items()
     }

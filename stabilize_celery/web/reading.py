@@ -8,7 +8,9 @@ from stabilize_celery.client.outcomes import no_such_workflow
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.instances import Crowd
+from stabilize_celery.engine.moves import SYNTHETIC_PHASES
 from stabilize_celery.engine.plan import StagePlan, decode_plan, decode_workflow_plan
+from stabilize_celery.engine.standing import waiting
 from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD, Run, WorkflowRecord
 from stabilize_celery.engine.steps import Fields, Hash, Items, Members, Query, Snapshot, workflow_slot
 from stabilize_celery.runtime.reading import StageView
@@ -32,6 +34,8 @@ class Part:
 def read_part(store: Store, workflow_id: str, refs: Collection[str], *, without_payloads: bool = False) -> Part:
     """Read these stages, in three round trips however large the workflow is; unknown refs are left out.
 
+    Where there are stages before or after them, those come along, and what they are part of: what waits is told by all
+    of it (wcp 1.2). That costs a few round trips more.
     Whether a thread may still come is not looked at: what has not begun is NOT_STARTED until the whole is read again.
     `without_payloads`: large contexts and outputs look empty.
 
@@ -55,11 +59,20 @@ def read_part(store: Store, workflow_id: str, refs: Collection[str], *, without_
             threads[ref] += sorted(thread for thread in found[_LIVE] if parents and thread.startswith(parents))
     since = {ref: int(time_us) for ref, time_us in found[_RESTARTED].items()}
     runs = _runs(look, {thread for of_stage in threads.values() for thread in of_stage})
+    if more := _family(plans, runs) - {*refs}:
+        return read_part(store, workflow_id, {*refs, *more}, without_payloads=without_payloads)
+    suspended = waiting(runs)
     stages = {
-        ref: _view(plan, found[fields].get(f"x:{ref}"), threads[ref], runs, since.get(ref, 0))
+        ref: _view(plan, found[fields].get(f"x:{ref}"), threads[ref], runs, since.get(ref, 0), suspended)
         for ref, plan in plans.items()
     }
     return Part(record, stages, read_crowds(store, workflow_id, stages), found.now_ms)
+
+
+def _family(plans: Mapping[str, StagePlan], runs: Mapping[str, Run]) -> set[str]:
+    """Return the stages before and after these, defined and planned, and those that they are before or after."""
+    found = {ref for plan in plans.values() for ref in (plan.parent, *plan.before, *plan.after) if ref is not None}
+    return found | {ref for run in runs.values() for phase in SYNTHETIC_PHASES for ref in run.planned.get(phase, ())}
 
 
 def _runs(look: Callable[[Sequence[Query]], Snapshot], threads: Collection[str]) -> dict[str, Run]:
@@ -69,14 +82,20 @@ def _runs(look: Callable[[Sequence[Query]], Snapshot], threads: Collection[str])
 
 
 def _view(
-    plan: StagePlan, context: bytes | None, threads: Sequence[str], runs: Mapping[str, Run], since_us: int
+    plan: StagePlan,
+    context: bytes | None,
+    threads: Sequence[str],
+    runs: Mapping[str, Run],
+    since_us: int,
+    suspended: Collection[str],
 ) -> StageView:
     """Return a stage with those of the runs that are its own and count."""
     own = {thread: runs[thread] for thread in threads}
     counted = [
         item for item in own.items() if item[1].ref == plan.ref and item[1].status and item[1].created_us >= since_us
     ]
-    return StageView(plan, unpack(context) if context else {}, sorted(counted, key=lambda item: item[1].created_us), 0)
+    ordered = sorted(counted, key=lambda item: item[1].created_us)
+    return StageView(plan, unpack(context) if context else {}, ordered, 0, suspended=suspended)
 
 
 def read_crowds(store: Store, workflow_id: str, stages: Mapping[str, StageView]) -> dict[str, Crowd]:

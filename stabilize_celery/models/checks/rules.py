@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from stabilize_celery.models.checks import graph_rules, jump_rules, stage_rules
+from stabilize_celery.models.checks import graph_rules, jump_rules, part_rules, stage_rules
 from stabilize_celery.models.checks.view import Rule, View
 from stabilize_celery.models.limits import MAX_STAGES
 from stabilize_celery.models.problems import Problem
@@ -38,12 +38,15 @@ RULES: tuple[Rule, ...] = (
     graph_rules.splits,
     stage_rules.names,
     stage_rules.synthetic_stages,
+    part_rules.phases,
     stage_rules.deferred_choices,
     stage_rules.milestones,
+    part_rules.milestones,
     stage_rules.jumps,
     jump_rules.jump_tasks,
     stage_rules.instances,
     stage_rules.mutexes,
+    part_rules.locks,
     stage_rules.regions,
     stage_rules.reducers,
     stage_rules.sub_workflows,

@@ -43,6 +43,9 @@ def deferred_choices(view: View) -> Iterator[Problem]:
                 message = "has no effect without a deferred_choice_group"
                 yield view.problem(at, "choose_after_ms", message, "contradiction")
             continue
+        if stage.thread_merge is not None:
+            message = "has no effect on a member of a choice: each thread is an offer of its own"
+            yield view.problem(at, "thread_merge", message, "contradiction")
         first = first_of.setdefault(group, stage)
         offered_by = set(stage.requisite_stage_ref_ids)
         if len(offered_by) > 1:

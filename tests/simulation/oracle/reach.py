@@ -48,12 +48,15 @@ def stage_status(case: Case, ref: str) -> str:
     if not newest:
         return "NOT_STARTED" if case.is_live and may_come(case, ref) else "SKIPPED"
     run = max(newest, key=lambda run: run.created)
-    return _work_status(run) if run.status == "RUNNING" else run.status
+    return _run_status(case, run)
 
 
-def _work_status(run: Run) -> str:
-    unfinished = [work for work in run.works if work.status == "RUNNING"]
-    return "SUSPENDED" if unfinished and all(work.waits for work in unfinished) else "RUNNING"
+def _run_status(case: Case, run: Run) -> str:
+    if run.status != "RUNNING":
+        return run.status
+    waits = [bool(work.waits) for work in run.works if work.status == "RUNNING"]
+    waits += [_run_status(case, part) == "SUSPENDED" for part in case.children_of(run) if part.is_live]
+    return "SUSPENDED" if waits and all(waits) else "RUNNING"
 
 
 def ended(case: Case) -> Ended:

@@ -15,3 +15,8 @@ def told(*stages: Any, **settings: object) -> list[str]:
 
 def after(ref_id: str, *requisites: str, **fields: object) -> dict[str, Any]:
     return {"ref_id": ref_id, "requisite_stage_ref_ids": list(requisites), **fields}
+
+
+def part(ref_id: str, parent: str, owner: str, **fields: object) -> dict[str, Any]:
+    """A BEFORE or AFTER stage of a parent."""
+    return {"ref_id": ref_id, "parent_stage_id": parent, "synthetic_stage_owner": f"STAGE_{owner}", **fields}

@@ -7,7 +7,7 @@ import pytest
 from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.models.validation import find_definition_problems, find_problems
 from stabilize_celery.models.workflow import Workflow
-from tests.unit.models.definitions import START, TASKS, after, told
+from tests.unit.models.definitions import START, TASKS, after, part, told
 
 SOUND: dict[str, list[dict[str, Any]]] = {
     "a sequence": [START, after("b", "start")],
@@ -38,6 +38,43 @@ SOUND: dict[str, list[dict[str, Any]]] = {
         START,
         {"ref_id": "p", "parent_stage_id": "start", "synthetic_stage_owner": "STAGE_BEFORE"},
         after("q", "p", parent_stage_id="start", synthetic_stage_owner="STAGE_BEFORE"),
+    ],
+    "an after stage that names a before stage": [
+        START,
+        part("p", "start", "BEFORE"),
+        part("q", "start", "AFTER", requisite_stage_ref_ids=["p"]),
+    ],
+    "keys of parts that are free": [
+        {"ref_id": "a", "mutex_key": "k", "mutex_section": "s"},
+        part("in", "a", "BEFORE", mutex_key="k", mutex_section="s"),
+        part("other", "a", "BEFORE", mutex_key="l"),
+        part("scope", "a", "BEFORE", mutex_key="k", mutex_scope="WORKFLOW"),
+        {"ref_id": "b", "mutex_key": "n", "mutex_limit": 2},
+        part("second", "b", "BEFORE", mutex_key="n", mutex_limit=2),
+    ],
+    "milestones of parts that can come": [
+        START,
+        part("parent", "start", "BEFORE", milestone_ref_id="start", milestone_status="RUNNING"),
+        part("beside", "start", "BEFORE", milestone_ref_id="parent", milestone_status="SUCCEEDED"),
+        part("not yet", "start", "BEFORE", milestone_ref_id="m", milestone_status="NOT_STARTED"),
+        part("other way", "start", "BEFORE", milestone_ref_id="n", milestone_status="RUNNING"),
+        part("not in it", "start", "BEFORE", milestone_ref_id="elsewhere", milestone_status="SUCCEEDED"),
+        {"ref_id": "elsewhere"},
+        after("m", "start"),
+        after("n", "start", "elsewhere", join_type="MULTI_MERGE"),
+    ],
+    "a milestone of a part that an earlier pass may have brought": [
+        {"ref_id": "x", "split_type": "XOR", "split_conditions": {"p": "n == 2"}, "split_default": "c"},
+        after("p", "x"),
+        part("b", "p", "BEFORE", milestone_ref_id="j", milestone_status="SUCCEEDED"),
+        after("c", "x"),
+        after("j", "p", "c", join_type="OR", jump_targets=["x"], tasks=TASKS),
+    ],
+    "a milestone of a part that a jump may bring": [
+        START,
+        part("b", "start", "BEFORE", milestone_ref_id="m", milestone_status="SUCCEEDED"),
+        {"ref_id": "elsewhere", "jump_targets": ["m"], "tasks": TASKS},
+        after("m", "start"),
     ],
     "a stage switched off by an expression": [
         {"ref_id": "a", "context": {"stageEnabled": {"type": "expression", "expression": "n > 1"}}}

@@ -18,7 +18,7 @@ from stabilize_celery.models.problems import (
 from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.models.validation import check, find_definition_problems
 from stabilize_celery.models.workflow import Workflow
-from tests.unit.models.definitions import START, after, told
+from tests.unit.models.definitions import START, after, part, told
 
 
 def test_one_error_has_every_problem() -> None:
@@ -116,6 +116,22 @@ def test_the_work_of_checking_grows_with_the_stages_and_no_faster() -> None:
         return sum(entry.callcount for entry in profile.getstats())
 
     assert calls(2_000) < 4.2 * calls(500)
+
+
+def test_the_milestones_of_many_parts_are_traced_in_few_walks() -> None:
+    """All of them at once, not one by one: a definition of very many is checked in seconds."""
+
+    def calls(count: int) -> int:
+        stages: list[dict[str, Any]] = [{"ref_id": "s0"}]
+        for at in range(1, count):
+            stages.append(after(f"s{at}", f"s{at - 1}"))
+            before = part(f"b{at}", f"s{at}", "BEFORE", milestone_ref_id=f"s{at - 1}", milestone_status="SUCCEEDED")
+            stages.append(before)
+        profile = cProfile.Profile()
+        assert profile.runcall(told, *stages) == []
+        return sum(entry.callcount for entry in profile.getstats())
+
+    assert calls(800) < 4.2 * calls(200)
 
 
 def test_a_refusal_is_short_however_long_names_and_circles_are() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.models.definitions import START, TASKS, after, told
+from tests.unit.models.definitions import START, TASKS, after, part, told
 
 UNSOUND: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
     "a duplicate": (
@@ -104,6 +104,14 @@ UNSOUND: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
             ),
         ],
     ),
+    "a choice of which a member gathers threads": (
+        [
+            {"ref_id": "s", "thread_split": 2},
+            after("a", "s", deferred_choice_group="g", thread_merge=2),
+            after("b", "s", deferred_choice_group="g"),
+        ],
+        ["stages[1].thread_merge: has no effect on a member of a choice: each thread is an offer of its own"],
+    ),
     "a time to choose without a choice": (
         [{"ref_id": "a", "choose_after_ms": 5}],
         ["stages[0].choose_after_ms: has no effect without a deferred_choice_group"],
@@ -164,6 +172,47 @@ UNSOUND: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
         [
             "stages[1].thread_split: has no effect on a before or after stage; set it on a stage of the top level",
             "stages[3].join_type: has no effect on a before or after stage; set it on a stage of the top level",
+        ],
+    ),
+    "a before stage that waits for an after stage": (
+        [{"ref_id": "p"}, part("b", "p", "BEFORE", requisite_stage_ref_ids=["a"]), part("a", "p", "AFTER")],
+        ["stages[1].requisite_stage_ref_ids: 'a' runs after the work of the parent, which this stage runs before"],
+    ),
+    "keys that the whole holds": (
+        [
+            {"ref_id": "p", "mutex_key": "k", "mutex_limit": 2},
+            part("b", "p", "BEFORE", mutex_key="k"),
+            part("c", "b", "AFTER"),
+            part("d", "c", "AFTER", mutex_key="k", mutex_limit=3),
+            {"ref_id": "q", "mutex_key": "k", "mutex_section": "s"},
+            part("e", "q", "AFTER", mutex_key="k"),
+            part("f", "q", "AFTER", mutex_key="k", mutex_section="t"),
+        ],
+        [
+            f"stages[{at}].mutex_key: '{whole}', of which this stage is a part, holds it until this stage has ended: "
+            "that covers both"
+            for at, whole in ((1, "p"), (3, "b"), (5, "q"), (6, "q"))
+        ],
+    ),
+    "milestones of parts that come too late": (
+        [
+            {"ref_id": "x"},
+            after("p", "x"),
+            part("own", "p", "BEFORE", milestone_ref_id="p", milestone_status="SUCCEEDED"),
+            part("next", "p", "BEFORE", milestone_ref_id="m", milestone_status="SUCCEEDED"),
+            part("inner", "next", "AFTER", milestone_ref_id="m.after", milestone_status="RUNNING"),
+            part("beside", "p", "BEFORE", milestone_ref_id="p.after", milestone_status="RUNNING"),
+            part("p.after", "p", "AFTER"),
+            after("c", "x"),
+            after("j", "p", "c", join_type="OR"),
+            after("m", "j"),
+            part("m.after", "m", "AFTER"),
+        ],
+        [
+            "stages[2].milestone_status: this stage is a part of 'p': only its status RUNNING can come",
+            "stages[3].milestone_ref_id: 'm' comes only after 'p', which waits for this stage",
+            "stages[4].milestone_ref_id: 'm.after' comes only after 'next', which waits for this stage",
+            "stages[5].milestone_ref_id: 'p.after' comes only after 'p', which waits for this stage",
         ],
     ),
     "instances that contradict themselves": (

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from stabilize_celery.engine import outside
+from stabilize_celery.engine.standing import waiting
 from stabilize_celery.engine.state import Run, WorkflowRecord
 from stabilize_celery.models.graph import StageGraphBuilder
 from stabilize_celery.models.multi_instance import MultiInstanceConfig
@@ -31,7 +32,7 @@ def run(status: str, created_us: int = 1, instance: int | None = None) -> tuple[
 
 
 def view(*runs: tuple[str, Run], is_cut: bool = False, is_reachable: bool = True) -> StageView:
-    return StageView(plan_of(), {}, runs, 0, is_reachable, is_cut=is_cut)
+    return StageView(plan_of(), {}, runs, 0, is_reachable, is_cut=is_cut, suspended=waiting(dict(runs)))
 
 
 @pytest.mark.parametrize(
