@@ -203,7 +203,7 @@ def start_run(decision: Decision, frame: Frame, planned: dict[str, Any] | None =
 
 
 def tell_status(decision: Decision, workflow_id: str, plan: StagePlan) -> None:
-    """Owe a look at who waits for a status of this stage, which has another one now, its whole or its parts (WCP-18)."""
+    """Owe a look at who waits for a status of this stage, which has another one now, its whole or parts (WCP-18)."""
     for ref in (*([plan.ref] if plan.is_milestone else ()), *plan.milestones_around, *plan.milestones_inside):
         decision.owes.append(Owed(CheckMilestone(workflow_id=workflow_id, ref_id=ref)))
 
