@@ -9,7 +9,7 @@ from stabilize_celery.engine.endings import (
     lock_name,
     release_lock,
 )
-from stabilize_celery.engine.handler import Rules, frame_of, guard, nothing, opening, stage_fields
+from stabilize_celery.engine.handler import Rules, frame_of, guard, nothing, opening, stage_fields, zone_fields
 from stabilize_celery.engine.locks import Owner, give_back, look_ms, request
 from stabilize_celery.engine.milestones import HOLDS, milestone_verdict
 from stabilize_celery.engine.moves import (
@@ -17,7 +17,7 @@ from stabilize_celery.engine.moves import (
     set_run,
 )
 from stabilize_celery.engine.sections import open_section, section_thread
-from stabilize_celery.engine.starting import plan_and_start
+from stabilize_celery.engine.starting import start_or_bypass
 from stabilize_celery.engine.state import ENTRY, Run
 from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Owed, SetFields
 from stabilize_celery.engine.telling import whose
@@ -29,7 +29,8 @@ __all__ = ["handle"]
 def handle(message: AcquireLock, rules: Rules, attempt: int) -> Handling:
     """Decide whether the run holds its mutex and starts."""
     run_key = places.run(message.thread)
-    snapshot = yield opening(message, Hash(run_key), stage_fields(message.ref_id), watch=[run_key])
+    queries = (Hash(run_key), stage_fields(message.ref_id), zone_fields(message.ref_id))
+    snapshot = yield opening(message, *queries, watch=[run_key])
     owner = Owner(message.workflow_id, message.thread, message.request)
     if attempt and snapshot[stage_fields(message.ref_id)]:
         frame = frame_of(message, snapshot, message.ref_id, message.thread)
@@ -51,8 +52,8 @@ def handle(message: AcquireLock, rules: Rules, attempt: int) -> Handling:
     if frame.plan.milestone is not None and (yield from milestone_verdict(frame.plan)) != HOLDS:
         return _start_over(frame)
     told = {"key": frame.plan.mutex_key, "token": token, **whose(message.thread)}
-    decision = Decision(events=[Event("lock.granted", message.ref_id, told)])
-    yield from plan_and_start(decision, frame, lock="held", token=token)
+    decision = yield from start_or_bypass(frame, lock="held", token=token)
+    decision.events.insert(0, Event("lock.granted", message.ref_id, told))
     return decision
 
 
