@@ -198,7 +198,9 @@ def start_run(decision: Decision, frame: Frame, planned: dict[str, Any] | None =
 
 def tell_status(decision: Decision, workflow_id: str, plan: StagePlan) -> None:
     """Owe a look at who waits for a status of this stage, which has another one now, or of a part of it (WCP-18)."""
-    for ref in (*([plan.ref] if plan.is_milestone else ()), *plan.milestones_inside):
+    if plan.is_milestone:
+        decision.owes.append(Owed(CheckMilestone(workflow_id=workflow_id, ref_id=plan.ref)))
+    for ref in plan.milestones_inside:
         decision.owes.append(Owed(CheckMilestone(workflow_id=workflow_id, ref_id=ref)))
 
 
