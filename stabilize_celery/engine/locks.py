@@ -34,7 +34,7 @@ from stabilize_celery.engine.steps import (
     workflow_slot,
 )
 
-__all__ = ["Owner", "give_back", "has_let_go", "look_ms", "owner_of_workflow", "request"]
+__all__ = ["Owner", "give_back", "has_let_go", "is_granted", "look_ms", "owner_of_workflow", "request"]
 
 HOLDERS, WAITERS, META = Hash("h"), "q", Hash("meta")
 IDLE_TTL_MS = 7 * 24 * 3600 * 1000
@@ -139,6 +139,12 @@ def give_back(lock: str, owner: Owner) -> Steps:
     granted = yield from _drop(lock, view, [str(owner)])
     yield from _nudge(lock, granted if str(owner) in view.holders else [*view.holders, *granted])
     yield from _let_in_more(lock, view, granted)
+
+
+def is_granted(lock: str, owner: Owner) -> Generator[Read, Snapshot, bool]:
+    """Return whether an owner holds a lock; not WATCHed: whoever grants it wakes the owner."""
+    holder = Fields(HOLDERS.key, (str(owner),))
+    return bool((yield Read((holder,), (), lock_slot(lock)))[holder])
 
 
 def look_ms(owner: Owner, every_ms: int) -> int:

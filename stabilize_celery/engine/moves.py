@@ -204,8 +204,11 @@ def start_run(decision: Decision, frame: Frame, planned: dict[str, Any] | None =
 
 def tell_status(decision: Decision, workflow_id: str, plan: StagePlan) -> None:
     """Owe a look at who waits for a status of this stage, which has another one now, its whole or parts (WCP-18)."""
-    for ref in (*([plan.ref] if plan.is_milestone else ()), *plan.milestones_around, *plan.milestones_inside):
-        decision.owes.append(Owed(CheckMilestone(workflow_id=workflow_id, ref_id=ref)))
+    if plan.is_milestone:
+        decision.owes.append(Owed(CheckMilestone(workflow_id=workflow_id, ref_id=plan.ref)))
+    for others in (plan.milestones_around, plan.milestones_inside):
+        for ref in others:
+            decision.owes.append(Owed(CheckMilestone(workflow_id=workflow_id, ref_id=ref)))
 
 
 def written_plan(decision: Decision, planned: dict[str, Any]) -> dict[str, Any]:

@@ -195,6 +195,7 @@ class SettleWorkflow(Message, frozen=True, kw_only=True):
 class AcquireLock(Message, frozen=True, kw_only=True):
     """Ask for the mutex of a run or a section, or look again at who holds it."""
 
+    begins_work: ClassVar[bool] = True
     ends_work: ClassVar[bool] = True
     ref_id: str
     thread: str
@@ -291,6 +292,7 @@ class ResumeParked(Message, frozen=True, kw_only=True):
 class StartSubWorkflow(Message, frozen=True, kw_only=True):
     """Create the inner workflow that a run calls."""
 
+    begins_work: ClassVar[bool] = True
     ref_id: str
     thread: str
     child_id: str

@@ -186,7 +186,7 @@ class _Maker:
         if self._maybe("switches", 0.2):
             switch: Any = self.random.choice((False, {"type": "expression", "expression": "n > 1"}))
             stage["context"] = {**stage.get("context", {}), "stageEnabled": switch}
-        elif self._maybe("milestones", 0.3):
+        if self._maybe("milestones", 0.3):
             stage["milestone_ref_id"] = self.random.choice(others)
             stage["milestone_status"] = self.random.choice(MILESTONES)
         if self._maybe("threads", 0.3):

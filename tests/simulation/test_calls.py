@@ -160,6 +160,34 @@ def test_a_stage_that_is_a_call_ends_as_its_inner_workflow_does() -> None:
         assert story.outputs("a") == ({"answer": 42} if name == "good" else {})
 
 
+@pytest.mark.parametrize("seed", seeds(12))
+def test_a_call_of_a_workflow_that_is_paused_waits_for_its_resume(seed: int) -> None:
+    """Nothing new starts, an inner workflow neither."""
+    story = Story(seed, ROUGH)
+
+    class Pausing(Task):
+        def execute(self, stage: StageExecution) -> TaskResult:
+            if current_call().sub_workflow is not None:
+                return TaskResult.success()
+            if "paused" not in story.bodies:
+                story.bodies["paused"] += 1
+                story.ask(outside.pause, "ops")
+            return TaskResult.suspend()
+
+        def calls_workflow(self, stage: StageExecution) -> SubWorkflowCall:
+            return SubWorkflowCall(definition=inner("in", json_stage("i")))
+
+    story.simulation.registry.register("pausing", Pausing)
+    story.start(stage("a", does="pausing")).run()
+    story.simulation.pass_time(60_000)
+    assert (story.status, [item.id for item in _listed(story)]) == ("PAUSED", [story.id])
+
+    story.ask(outside.resume)
+    story.run()
+
+    assert (story.status, len(_listed(story))) == ("SUCCEEDED", 2)
+
+
 def test_a_sub_context_that_errs_fails_the_stage() -> None:
     """Fails closed, and says which name is unknown; a value that cannot be stored is refused, too."""
     for expression, told in (("missing + 1", "missing"), ("99999999999 * 99999999999", "")):

@@ -1,7 +1,11 @@
 """Deadlines, time-outs, scheduled starts and retention."""
 
+from collections import Counter
 from datetime import timedelta
 
+import pytest
+
+from stabilize_celery.engine import outside
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.tasks.variants import RetryableTask
@@ -51,6 +55,24 @@ def test_a_stage_whose_start_has_expired_is_bypassed() -> None:
     story.start(stage("a"), stage("b", "a", start_time_expiry=1000), stage("c", "b")).run()
 
     assert story.statuses == {"a": "SUCCEEDED", "b": "SKIPPED", "c": "SUCCEEDED"}
+
+
+@pytest.mark.parametrize("section", [None, "section"])
+def test_a_stage_does_not_start_with_a_key_that_comes_after_its_expiry(section: str | None) -> None:
+    """It is bypassed when the key is free at last, and leaves it to the next."""
+    story = Story()
+    expiry_ms = story.simulation.now_us // 1000 + 60_000
+    gate = stage("gate", does="approval", context={"signal": "s"}, mutex_key="k")
+    late = stage("late", "a", start_time_expiry=expiry_ms, mutex_key="k", mutex_section=section)
+    story.start(gate, stage("a"), late, stage("next", "late", mutex_key="k"))
+    story.simulation.pass_time(120_000)
+    assert story.statuses == {"gate": "SUSPENDED", "a": "SUCCEEDED", "late": "BUFFERED", "next": "NOT_STARTED"}
+
+    story.ask(outside.signal, "gate", "s", None)
+    story.run()
+
+    assert story.statuses == {"gate": "SUCCEEDED", "a": "SUCCEEDED", "late": "SKIPPED", "next": "SUCCEEDED"}
+    assert story.bodies == Counter(a=1, next=1)
 
 
 def test_a_workflow_whose_start_has_expired_is_cancelled() -> None:

@@ -1,15 +1,14 @@
 """StartStage: begin the work of an enabled run, or hold it for its mutex (wcp 1.7; PROTOCOL 8 Start).
 
-Pure. In order: not before its scheduled time; skipped if its expiry has passed or `stageEnabled` says so; held
-(BUFFERED) while it asks for its mutex; else started.
+Pure. In order: not before its scheduled time; skipped if its expiry has passed; held (BUFFERED) for its milestone, and
+while it asks for its mutex; else started, or bypassed if `stageEnabled` says so now.
 """
 
 from collections.abc import Generator
-from functools import partial
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.completion import complete_run
-from stabilize_celery.engine.handler import Rules, evaluated, frame_of, guard, opening, stage_fields, zone_fields
+from stabilize_celery.engine.handler import Rules, frame_of, guard, opening, stage_fields, zone_fields
 from stabilize_celery.engine.milestones import HOLDS, WAITS, hold, milestone_verdict, withdraw
 from stabilize_celery.engine.moves import (
     Frame,
@@ -18,7 +17,7 @@ from stabilize_celery.engine.moves import (
     tell_status,
 )
 from stabilize_celery.engine.sections import enter_section
-from stabilize_celery.engine.starting import plan_and_start
+from stabilize_celery.engine.starting import reason_to_skip, start_or_bypass
 from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import (
     Decision,
@@ -30,8 +29,6 @@ from stabilize_celery.engine.steps import (
     SetFields,
     Snapshot,
 )
-from stabilize_celery.models.evaluation import EvaluationError
-from stabilize_celery.models.expressions import evaluate_condition, names_in
 from stabilize_celery.models.messages import AcquireLock, StartStage
 
 __all__ = ["decide", "handle"]
@@ -54,17 +51,12 @@ def decide(message: StartStage, frame: Frame) -> Handling:
         return Decision(note=f"the run is {frame.run.status or 'gone'}")
     if (frame.plan.scheduled_ms or 0) > frame.now_ms:
         return _later(message, int(frame.plan.scheduled_ms or 0))
-    skip = yield from _reason_to_skip(frame)
-    if isinstance(skip, EvaluationError):
-        return (yield from complete_run(frame, "TERMINAL", str(skip)))
-    if skip:
+    if skip := reason_to_skip(frame):
         return (yield from complete_run(frame, "SKIPPED", skip))
     held, token = yield from _held_back(frame)
     if held is not None:
         return held
-    decision = Decision()
-    yield from plan_and_start(decision, frame, **({"token": token} if token else {}))
-    return decision
+    return (yield from start_or_bypass(frame, **({"token": token} if token else {})))
 
 
 def _later(message: StartStage, at_ms: int) -> Decision:
@@ -72,23 +64,6 @@ def _later(message: StartStage, at_ms: int) -> Decision:
     decision.change(SetFields(places.ledger(message.name), ENTRY.encode(nb=at_ms, pub=0)))
     decision.defers[message.name] = at_ms
     return decision
-
-
-def _reason_to_skip(frame: Frame) -> Generator[Read, Snapshot, str | EvaluationError]:
-    if frame.plan.expiry_ms is not None and frame.now_ms > frame.plan.expiry_ms:
-        return "its start time has expired"
-    if frame.context.get("manualSkip"):
-        return "skipped by hand"
-    enabled = frame.context.get("stageEnabled", True)
-    if not isinstance(enabled, dict):
-        return "" if enabled else "stageEnabled is false"
-    expression = enabled.get("expression")
-    try:
-        holds = partial(evaluate_condition, str(expression))
-        is_enabled = yield from evaluated(frame, names_in(str(expression)), {}, holds)
-    except EvaluationError as error:
-        return error
-    return "" if is_enabled else f"stageEnabled: {expression} is false"
 
 
 def _held_back(frame: Frame) -> Generator[Read, Snapshot, tuple[Decision | None, int]]:
