@@ -104,9 +104,13 @@ class _Graph:
         is_counted = ref in self.tells and not self.is_alone(ref)
         return list(dict.fromkeys(self.members[self.component[ref]])) if is_counted else []
 
-    def milestones_inside(self, ref: str) -> list[str]:
-        """Return the milestones that are parts of a top-level stage."""
-        return sorted(name for name in self.milestones if name != ref and self.wholes[name] == ref)
+    def milestones_inside(self) -> dict[str, list[str]]:
+        """Return the milestones that are parts of a top-level stage, by that."""
+        found: dict[str, list[str]] = {}
+        for name in sorted(self.milestones):
+            if self.wholes[name] != name:
+                found.setdefault(self.wholes[name], []).append(name)
+        return found
 
     def whole_of_milestone(self, stage: StageExecution) -> str:
         """Return the top-level stage of which a stage's milestone is a part; empty if it is none."""
@@ -282,7 +286,7 @@ def _stage_plans(workflow: Workflow) -> list[StagePlan]:
         for target in stage.jump_targets:
             jumped_from[target].append(ref)
     synthetic = _synthetic(workflow.stages)
-    views = foresight(workflow)
+    views, inside = foresight(workflow), graph.milestones_inside()
     ends = [stage.ref_id for stage in workflow.stages if stage.parent_stage_id is None and not edges[stage.ref_id]]
     parents = {stage.id: stage.ref_id for stage in workflow.stages}
     return [
@@ -295,7 +299,7 @@ def _stage_plans(workflow: Workflow) -> list[StagePlan]:
             jumped_from=jumped_from[ref],
             is_milestone=ref in graph.milestones,
             milestones_around=[name for name in _around(stage, stages, parents) if name in graph.milestones],
-            milestones_inside=graph.milestones_inside(ref),
+            milestones_inside=inside.get(ref, []),
             milestone_whole=graph.whole_of_milestone(stage),
             milestone_above=_above_milestone(stage, graph.wholes, positions, jumped_from),
             upstream=_upstream(stages, ref) if stage.join_mode is JoinMode.CANCELLING else [],
