@@ -384,7 +384,7 @@ _SHARING = (
     (
         "what was taken is dropped when its turn is called back",
         _TAKING,
-        "            if message is None or turn.was_called_back():\n                self._lists.put_back(lane, text)\n",
+        "            if message is None or turn.was_called_back():\n                self._return(lane, text)\n",
         "            if message is None or turn.was_called_back():\n",
     ),
     (
