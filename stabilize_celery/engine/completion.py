@@ -176,7 +176,7 @@ def _jump(decision: Decision, frame: Frame, past: Past) -> None:
     edge = next((jump for jump in frame.plan.jumps if jump.target == target), None)
     zone = Zone(edge.component if edge else "", target, edge.section if edge else "")
     enable(decision, frame.workflow_id, target, token, frame.now_us, past, zone=zone, context=frame.run.jump_context)
-    close_if_last(decision, frame, {target})
+    close_if_last(decision, frame, ())  # past its join: the target has no arrival that would make it look
     decision.events.append(Event("stage.jumped", frame.plan.ref, {"target": target, **whose(frame.thread)}))
 
 
