@@ -179,14 +179,14 @@ _BEFORE_ANY_RUN = (WorkflowStatus.NOT_STARTED.name, WorkflowStatus.SKIPPED.name)
 
 def _above_milestone(
     stage: StageExecution,
-    wholes: Mapping[str, str],
+    graph: _Graph,
     requisites: Mapping[str, list[str]],
     jumped_from: Mapping[str, list[str]],
-) -> list[str]:
-    """Return the stages to be looked at; none where the milestone is a status that only a run gives."""
+) -> list[tuple[str, list[str]]]:
+    """Return what is looked at; nothing where the milestone is a status that only a run gives."""
     if stage.milestone_ref_id is None or stage.milestone_status not in _BEFORE_ANY_RUN:
         return []
-    return sorted(_above([wholes[stage.milestone_ref_id]], requisites, jumped_from))
+    return _from_above(graph, _above([graph.wholes[stage.milestone_ref_id]], requisites, jumped_from))
 
 
 def _leads_in(
@@ -200,9 +200,13 @@ def _leads_in(
     members = graph.loop_of(ref)
     if ref != graph.component[ref] or not any(_is_partial(stages[member]) for member in members):
         return []
-    above = _above(members, requisites, jumped_from) - set(members)
+    return _from_above(graph, _above(members, requisites, jumped_from) - set(members))
+
+
+def _from_above(graph: _Graph, refs: Collection[str]) -> list[tuple[str, list[str]]]:
+    """Return stages by component, none before one from which it is reached: so they are read (`judging.look_along`)."""
     found: dict[str, list[str]] = {}
-    for name in reversed([name for name in graph.component if name in above]):
+    for name in reversed([name for name in graph.component if name in refs]):
         found.setdefault(graph.component[name], []).append(name)
     return list(found.items())
 
@@ -301,7 +305,7 @@ def _stage_plans(workflow: Workflow) -> list[StagePlan]:
             milestones_around=[name for name in _around(stage, stages, parents) if name in graph.milestones],
             milestones_inside=inside.get(ref, []),
             milestone_whole=graph.whole_of_milestone(stage),
-            milestone_above=_above_milestone(stage, graph.wholes, positions, jumped_from),
+            milestone_above=_above_milestone(stage, graph, positions, jumped_from),
             upstream=_upstream(stages, ref) if stage.join_mode is JoinMode.CANCELLING else [],
             component=graph.component[ref] if ref in graph.tells else "",
             members=graph.loop_of(ref),

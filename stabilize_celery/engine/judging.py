@@ -12,7 +12,7 @@ from stabilize_celery.engine.routes import (
 )
 from stabilize_celery.engine.steps import Decision, Hash, Items, Query, Read, Snapshot
 
-__all__ = ["apply_firings", "close_unreachable", "judge_all", "place_queries", "read_places"]
+__all__ = ["apply_firings", "close_unreachable", "judge_all", "look_along", "place_queries", "read_places"]
 
 
 def place_queries(ref: str) -> tuple[Query, ...]:
@@ -23,6 +23,24 @@ def place_queries(ref: str) -> tuple[Query, ...]:
         Hash(places.join(ref)),
         Hash(places.closed(ref)),
     )
+
+
+def look_along(
+    ways: Sequence[tuple[str, Sequence[str]]], watch: Sequence[str] = ()
+) -> Generator[Read, Snapshot, dict[str, Place]]:
+    """Return the places of stages, given by component, none before one from which it is reached.
+
+    They are not read at one moment. No thread is missed that moves on meanwhile: a place is read after all from which
+    it is reached, and its arrivals before its runs; in a loop the count of what is there is read last.
+    """
+    refs = [ref for _, members in ways for ref in members]
+    counters = {name: Hash(places.component(name)) for name, _ in ways}
+    queries: list[Query] = []
+    for name, members in ways:
+        queries += [*(query for ref in members for query in place_queries(ref)), counters[name]]
+    snapshot = yield Read(tuple(queries), tuple(watch))
+    live = {name: count for counter in counters.values() for name, count in snapshot[counter].items()}
+    return read_places(snapshot, refs, live)
 
 
 def read_places(snapshot: Snapshot, refs: Sequence[str], counters: Mapping[str, bytes]) -> dict[str, Place]:

@@ -11,7 +11,7 @@ from stabilize_celery.engine.endings import (
     end_run,
 )
 from stabilize_celery.engine.handler import stage_fields
-from stabilize_celery.engine.judging import place_queries, read_places
+from stabilize_celery.engine.judging import look_along
 from stabilize_celery.engine.moves import (
     Frame,
     owe_continuation,
@@ -99,13 +99,7 @@ def _may_be_reached(plan: StagePlan) -> Generator[Read, Snapshot, bool]:
     Where the stage has just become unreachable that may not have been told yet, and the way there is looked at whole.
     Not WATCHed: who comes there does not change that, and who goes another way was not ahead of this look.
     """
-    refs = plan.milestone_above
-    fields = yield Read(tuple(stage_fields(ref) for ref in refs))
-    components = {decode_plan(fields[stage_fields(ref)][f"s:{ref}"]).component for ref in refs}
-    counters = {name: Hash(places.component(name)) for name in components}
-    snapshot = yield Read((*counters.values(), *(query for ref in refs for query in place_queries(ref))))
-    live = {name: count for query in counters.values() for name, count in snapshot[query].items()}
-    return whole_of_milestone(plan) in Region(read_places(snapshot, refs, live)).reachable()
+    return whole_of_milestone(plan) in Region((yield from look_along(plan.milestone_above))).reachable()
 
 
 def hold(decision: Decision, frame: Frame) -> int:

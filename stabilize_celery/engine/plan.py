@@ -108,8 +108,9 @@ class StagePlan(msgspec.Struct, frozen=True, omit_defaults=True):
     milestone_status: str = ""
     milestone_whole: str = ""
     """The top-level stage of which the milestone stage is a part, before or after it."""
-    milestone_above: list[str] = []
-    """Where a start depends on whether the milestone stage may still be reached: it, and all from where it can be."""
+    milestone_above: list[tuple[str, list[str]]] = []
+    """Where a start depends on whether the milestone stage may still be reached: it, and all from where it can be, by
+    component, furthest first."""
     is_milestone: bool = False
     milestones_around: list[str] = []
     """Stages that it is before or after, at any depth, for a status of which someone waits."""

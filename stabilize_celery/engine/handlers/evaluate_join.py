@@ -10,14 +10,21 @@ from collections.abc import Generator, Mapping
 from stabilize_celery.engine import places
 from stabilize_celery.engine.clearing import fire_cancelling
 from stabilize_celery.engine.handler import Rules, guard, nothing, stage_fields, workflow_of
-from stabilize_celery.engine.judging import apply_firings, close_unreachable, judge_all, place_queries, read_places
+from stabilize_celery.engine.judging import (
+    apply_firings,
+    close_unreachable,
+    judge_all,
+    look_along,
+    place_queries,
+    read_places,
+)
 from stabilize_celery.engine.moves import (
     count_moves,
     owe_settle,
 )
 from stabilize_celery.engine.plan import StagePlan, decode_plan
 from stabilize_celery.engine.region import Region
-from stabilize_celery.engine.steps import Decision, Handling, Hash, Increment, Owed, Query, Read, Snapshot
+from stabilize_celery.engine.steps import Decision, Handling, Hash, Increment, Owed, Read, Snapshot
 from stabilize_celery.models.messages import EvaluateJoin
 
 __all__ = ["handle"]
@@ -85,21 +92,13 @@ def _look_upstream(plan: StagePlan, region: Region) -> Generator[Read, Snapshot,
     A cycle that fires does without its dead edges, as the run that it fires may revive them (wcp 1.5, 1.6). If word of
     what has died upstream is still on its way, that run's thread would be absorbed as part of the cycle.
 
-    No thread is missed that moves on meanwhile: a place is read after all from which it is reached, and its arrivals
-    before its runs. What moves in a loop upstream, or enters this one, changes what is WATCHed.
+    What moves in a loop upstream, or enters this one, changes what is WATCHed.
     """
     ways = list(region.ways_in()) if plan.leads_in else []
     if not ways:
         return
-    refs = [ref for _, members in plan.leads_in for ref in members]
-    counters = {name: Hash(places.component(name)) for name, _ in plan.leads_in}
-    queries: list[Query] = []
-    for name, members in plan.leads_in:
-        queries += [*(query for ref in members for query in place_queries(ref)), counters[name]]
-    loops = [counters[name].key for name, members in plan.leads_in if len(members) > 1]
-    snapshot = yield Read(tuple(queries), tuple(loops))
-    live = {name: count for counter in counters.values() for name, count in snapshot[counter].items()}
-    found = Region(read_places(snapshot, refs, live)).reachable()
+    loops = [places.component(name) for name, members in plan.leads_in if len(members) > 1]
+    found = Region((yield from look_along(plan.leads_in, loops))).reachable()
     for place, way, source in ways:
         if source not in found:
             place.closed |= {way}
