@@ -18,19 +18,17 @@ from stabilize_celery.runtime.probes import PROBE
 from stabilize_celery.store.contract import Store
 from stabilize_celery.telemetry.carrying import is_traceparent
 from stabilize_celery.transport.incoming import ForeignMessageError, message_of
-from stabilize_celery.transport.publish import task_name
+from stabilize_celery.transport.publish import SUBMIT, task_name
 from stabilize_celery.transport.reports import Reports
 from stabilize_celery.transport.taking import Begun
 from stabilize_celery.transport.turns import Delivered
 
 __all__ = [
-    "SUBMIT",
     "Bridge",
     "LedgerTask",
     "add_tasks",
 ]
 
-SUBMIT = "SubmitWorkflow"
 _REQUEUE_PAUSE_S = 2.0
 _RELIED_ON = (
     *("acks_late", "acks_on_failure_or_timeout", "acks_on_failure", "acks_on_timeout"),

@@ -8,8 +8,7 @@ from celery.exceptions import QueueNotFound
 from kombu.exceptions import SerializerNotInstalled
 from kombu.serialization import prepare_accept_content
 
-from stabilize_celery.transport.celery_tasks import SUBMIT
-from stabilize_celery.transport.publish import queue_named, task_name
+from stabilize_celery.transport.publish import SUBMIT, queue_named, task_name
 
 __all__ = ["add_queues", "forget_acks", "is_ours_alone", "warn_of_strays"]
 

@@ -10,9 +10,9 @@ import msgspec
 from stabilize_celery.models.messages import MESSAGE_TYPES, Message
 from stabilize_celery.store.errors import StoreError
 from stabilize_celery.store.keys import check_workflow_id
-from stabilize_celery.transport.publish import task_name
+from stabilize_celery.transport.publish import SUBMIT, task_name
 
-__all__ = ["ForeignMessageError", "ledger_message", "message_of", "split_task_id"]
+__all__ = ["ForeignMessageError", "is_of_others", "ledger_message", "message_of", "split_task_id"]
 
 _KINDS = {task_name(kind): message for kind, message in MESSAGE_TYPES.items()}
 _SPECIAL = ("eta", "expires", "group", "chord", "compression")
@@ -90,6 +90,15 @@ def ledger_message(taken: bytes) -> Message | None:
     if not isinstance(kwargs, dict) or not isinstance(task_id, str):
         return None
     return message_of(kind, task_id, kwargs)
+
+
+def is_of_others(taken: bytes) -> bool:
+    """Whether nobody would send the text of a broker message again: it is no ledger's, of any version, and no probe."""
+    try:
+        name = str(msgspec.json.decode(taken)["headers"]["task"])
+    except (msgspec.DecodeError, ValueError, KeyError, TypeError, RecursionError):
+        return True
+    return name == task_name(SUBMIT) or not name.startswith(task_name(""))
 
 
 def _is_plain(told: Mapping[str, Any], headers: Mapping[str, Any], properties: Mapping[str, Any]) -> bool:

@@ -16,6 +16,7 @@ from stabilize_celery.transport.payloads import Payloads, readable
 
 __all__ = [
     "BATCH_SIZE",
+    "SUBMIT",
     "CeleryPublisher",
     "queue_named",
     "task_name",
@@ -23,6 +24,10 @@ __all__ = [
 
 BATCH_SIZE = 500
 """Messages per flush of a batch."""
+
+
+SUBMIT = "SubmitWorkflow"
+"""The kind of message by which programs that have only Celery start a workflow: no ledger knows of it yet."""
 
 
 def task_name(kind: str) -> str:

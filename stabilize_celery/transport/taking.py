@@ -24,7 +24,7 @@ from stabilize_celery.runtime.next_message import HeadStart, Lookout, NextMessag
 from stabilize_celery.runtime.ports import Outcome
 from stabilize_celery.store.contract import Peek, Take
 from stabilize_celery.store.lists import Lists
-from stabilize_celery.transport.incoming import ForeignMessageError, ledger_message
+from stabilize_celery.transport.incoming import ForeignMessageError, is_of_others, ledger_message
 from stabilize_celery.transport.turns import Delivered
 from stabilize_celery.transport.waiting import SLICE_S, Turn, Waits
 
@@ -240,17 +240,16 @@ class Taking:
             except ForeignMessageError as error:
                 logger.error("refused, nothing was done: %.1000s", error)  # noqa: TRY400 -- the sender's mistake: its text, not our traceback
                 continue
-            if message is None:
-                self._is_foreign(lane)
+            if message is None and is_of_others(text):
+                self._leave(queue_and_step(lane)[0])
             if message is None or turn.was_called_back():
                 self._return(lane, text)
                 return None
             return message
         return None
 
-    def _is_foreign(self, lane: str) -> None:
+    def _leave(self, queue: str) -> None:
         """Leave a queue to Celery from now on: what is lost before it is put back nobody sends again."""
-        queue, _ = queue_and_step(lane)
         if queue not in self._foreign:
             self._foreign |= {queue}
             self._divide(self._consumed if self._consumed is not None else tuple(self._queues))

@@ -138,7 +138,7 @@ def test_every_queue_is_the_first_by_turns(world: World, queues: int) -> None:
 def test_a_queue_in_which_others_messages_were_seen_is_left_to_celery(world: World) -> None:
     """Between taking one and putting it back it could be lost, and nobody would send it again."""
     taking = world.taking()
-    world.publisher.publish([Outgoing("Probe", "1", {}, WORK)])
+    world.publisher.publish([Outgoing("SubmitWorkflow", "1", {}, WORK)])
     assert taking.go_on() == 0
     world.publisher.publish([outgoing(START, CONTROL), outgoing(TASK, WORK)])
 
@@ -146,6 +146,19 @@ def test_a_queue_in_which_others_messages_were_seen_is_left_to_celery(world: Wor
 
     assert world.handled == [START]
     assert len(world.waiting(WORK)) == 2
+
+
+def test_a_probe_leaves_a_queue_as_it_was(world: World) -> None:
+    """Celery delivers it, as any that is no ledger's; if it were lost, a keeper would send another one."""
+    taking = world.taking()
+    world.publisher.publish([Outgoing("Probe", "1", {}, WORK)])
+    assert taking.go_on() == 0
+    with redis.Redis.from_url(world.url) as client:
+        client.delete(WORK)
+    world.publisher.publish([outgoing(TASK, WORK)])
+
+    assert taking.go_on() == 1
+    assert world.handled == [TASK]
 
 
 def test_what_cannot_be_put_back_is_put_back_later(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -159,7 +172,7 @@ def test_what_cannot_be_put_back_is_put_back_later(world: World, caplog: pytest.
 
     world.lists.put_back = full  # type: ignore[method-assign]
     taking = world.taking()
-    world.publisher.publish([Outgoing("Probe", "1", {}, WORK)])
+    world.publisher.publish([Outgoing("SubmitWorkflow", "1", {}, WORK)])
     before = world.waiting(WORK)
 
     assert taking.go_on() == 0
