@@ -37,7 +37,7 @@ def broker_settings(url: str, timeout_s: float, options: str = "") -> dict[str, 
             f"{redact_url(url)} is a Redis Cluster, which Celery can't use as a broker: keep the state there, and give "
             "a broker of its own (STABILIZE_BROKER_URL, or broker_url=), such as redis://host:6379/0"
         )
-    if "://" not in url:
+    if url and "://" not in url:
         # Celery would take it for the host of an AMQP server. It may have a password in it, so it is not shown.
         raise ConfigurationError(
             "the broker's URL has no scheme, so it does not say what kind of server that is: write "
