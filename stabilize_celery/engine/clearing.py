@@ -27,6 +27,7 @@ from stabilize_celery.engine.moves import (
 from stabilize_celery.engine.offers import leave_offer
 from stabilize_celery.engine.plan import decode_plan, decode_workflow_plan
 from stabilize_celery.engine.region import Place, Region, joins_that_held
+from stabilize_celery.engine.standing import with_parts
 from stabilize_celery.engine.state import ENTRY, RUN, SIGNALS, Run, WorkflowRecord
 from stabilize_celery.engine.steps import (
     Append,
@@ -123,21 +124,11 @@ def _live_runs() -> Generator[Read, Snapshot, dict[str, Run]]:
 def _inside(
     live: Mapping[str, Run], refs: Collection[str], spare: Collection[str]
 ) -> Generator[Read, Snapshot, dict[str, Run]]:
-    spared = _with_parts(live, spare)
-    inside = _with_parts(live, [t for t, run in live.items() if run.ref in refs and t not in spared])
+    spared = with_parts(live, spare)
+    inside = with_parts(live, [t for t, run in live.items() if run.ref in refs and t not in spared])
     keys = {thread: Hash(places.run(thread)) for thread in inside}
     found = yield Read(tuple(keys.values()), tuple(key.key for key in keys.values()))
     return {thread: RUN.decode(found[key]) for thread, key in keys.items()}
-
-
-def _with_parts(live: Mapping[str, Run], threads: Iterable[str]) -> dict[str, None]:
-    """Return threads with their instances, before and after stages, and those of these (wcp 1.3), in one order."""
-    found = dict.fromkeys(threads)
-    fresh: Collection[str] = found
-    while fresh:
-        fresh = [thread for thread, run in live.items() if run.parent in fresh and thread not in found]
-        found |= dict.fromkeys(fresh)
-    return found
 
 
 def _act_first(

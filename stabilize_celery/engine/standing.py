@@ -1,6 +1,6 @@
 """How far a run is: its own status, and that of what is part of it: instances, stages before and after (wcp 1.2)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, KeysView, Mapping
 
 from stabilize_celery.engine.state import Run
 
@@ -24,15 +24,15 @@ def waiting(runs: Mapping[str, Run]) -> set[str]:
     return live.keys() - awake
 
 
-def with_parts(runs: Mapping[str, Run], threads: Iterable[str]) -> set[str]:
-    """Return threads with those of `runs` that are part of them, at any depth."""
+def with_parts(runs: Mapping[str, Run], threads: Iterable[str]) -> KeysView[str]:
+    """Return threads with those of `runs` that are part of them, at any depth (wcp 1.3), in one order."""
     parts: dict[str, list[str]] = {}
     for thread, run in runs.items():
         parts.setdefault(run.parent, []).append(thread)
-    found = set(threads)
-    stack = list(found)
-    while stack:
-        fresh = set(parts.get(stack.pop(), ())) - found
-        found |= fresh
-        stack.extend(fresh)
-    return found
+    found = dict.fromkeys(threads)
+    wholes = list(found)
+    for thread in wholes:
+        fresh = [part for part in parts.get(thread, ()) if part not in found]
+        found |= dict.fromkeys(fresh)
+        wholes += fresh
+    return found.keys()
