@@ -86,11 +86,13 @@ class Settings:
     redact_keys: str = SECRET_KEYS
     """Patterns of keys whose values are shown as `***` on the command line, the web page and in error texts."""
     mode: str = PER_MESSAGE
-    """How messages follow each other: `per_message` each over the broker; `fused` only tasks, and those not where a
-    process takes messages itself and none waits; `continuation` tasks of one workflow go on in one process for up to
-    `continuation_ms`."""
+    """How messages follow each other: `per_message` each over the broker; `fused` only tasks, and those not within
+    `fused_slice_ms` or where a process takes messages itself and none waits; `continuation` tasks of one workflow go on
+    in one process for up to `continuation_ms`."""
     continuation_ms: int = 250
-    """How long one process goes on with a workflow before its next task goes over the broker again."""
+    """In `continuation`: how long one process goes on with a workflow before its next task goes over the broker."""
+    fused_slice_ms: int = 5
+    """In `fused`: how long one process goes on with a workflow though others wait; 0: not at all."""
 
     take_ms: int = 250
     """How long a turn lasts, from the begin of its delivery, in which a process takes messages off our queues itself

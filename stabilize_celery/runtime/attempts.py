@@ -54,8 +54,6 @@ logger = logging.getLogger("stabilize_celery")
 
 MOST_IN_TURN = 100
 """Tasks that one process executes without the broker at most, before others get their turn."""
-_ONE_MORE_US = 1_000_000
-"""In fused mode: how long after a stage was started its first task may be executed in the same visit (us)."""
 
 
 class AttemptFailedError(Exception):
@@ -109,7 +107,7 @@ class Attempts:
     def run(self, message: RunTask) -> str:
         """Handle a delivery of a RunTask: claim it, execute its body, record the result. Returns a note for the log.
 
-        In the mode `continuation` it goes on with the next task of the workflow, for as long as a turn lasts.
+        In fused modes it goes on with the next task of the workflow, for as long as a turn lasts.
         """
         return self._go_on(message, self._turn(), "")
 
@@ -118,7 +116,7 @@ class Attempts:
         assert self.fusion is not None  # noqa: S101 - asked only then
         if not self.serves():
             return self.fusion.handle(message)[0]
-        turn = self._turn() if self.settings.mode == CONTINUATION else _Turn(self.fusion.clock_us() + _ONE_MORE_US, 2)
+        turn = self._turn()
         going_on = _GoingOn(self) if turn.goes_on(self.fusion.clock_us()) else None
         with ExitStack() as stack:
             sessions = self.unit.sessions(stack)
@@ -149,9 +147,11 @@ class Attempts:
         return note
 
     def _turn(self) -> _Turn:
-        if self.fusion is None or self.settings.mode != CONTINUATION:
+        if self.fusion is None:
             return _Turn(0, 0)
-        return _Turn(self.fusion.clock_us() + self.settings.continuation_ms * 1000, MOST_IN_TURN)
+        is_continued = self.settings.mode == CONTINUATION
+        lasts_ms = self.settings.continuation_ms if is_continued else self.settings.fused_slice_ms
+        return _Turn(self.fusion.clock_us() + lasts_ms * 1000, MOST_IN_TURN)
 
     def _attempt(
         self, message: RunTask, turn: _Turn, terms: ClaimTerms | None = None

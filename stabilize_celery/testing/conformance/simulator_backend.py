@@ -25,6 +25,8 @@ CRASH_FREE = Faults(die=0)
 TICK_US = 600_000_000
 """How long a tick of a trigger or a choice is: all that can happen without waiting happens within one."""
 
+_SLICES_MS = (5, 0)
+"""By seed: in the one each thread keeps its process for long here, in the other each task goes over the broker."""
 _PREFIX = "s."
 _PARTITIONS = 2
 _IDLE_STEPS = 400
@@ -41,7 +43,8 @@ class _SimulatedRun:
     def __init__(self, scenario: Scenario, seed: int, mode: str) -> None:
         self.scenario = scenario
         self.journal = MemoryJournal()
-        self.simulation = Simulation(seed, faults=CRASH_FREE, settings=Settings(partitions=_PARTITIONS, mode=mode))
+        settings = Settings(partitions=_PARTITIONS, mode=mode, fused_slice_ms=_SLICES_MS[seed % len(_SLICES_MS)])
+        self.simulation = Simulation(seed, faults=CRASH_FREE, settings=settings)
         self.simulation.registry.add_resolver(PREFIX, Scripts([[scenario]], self.journal, self._add_instance), OPTIONS)
         self.simulation.observers.append(self._noticed)
         self.world = World(self.simulation.store, self.simulation.store.calmly)

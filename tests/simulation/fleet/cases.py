@@ -36,6 +36,7 @@ EVENTS: dict[str, Callable[[str], tuple[Any, ...]]] = {
 _PRIORITIES = (0, 3, 6, 9)
 _TAKES = 0.5
 _MODES = (PER_MESSAGE, PER_MESSAGE, FUSED, CONTINUATION)
+_SLICES_MS = (5, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class _Play:
         self.random = Random(case.seed + 1)
         types = ("work", "write", "fail", "skip", "jump", "again", "flaky", "poll", "crash", "gate", "slow")
         tasks = {name: getattr(self, f"_do_{name}") for name in types}
-        settings = replace(SETTINGS, mode=case.mode)
+        settings = replace(SETTINGS, mode=case.mode, fused_slice_ms=_SLICES_MS[case.seed % len(_SLICES_MS)])
         self.fleet = Fleet(case.seed, tasks, case.troubles, settings=settings, takes=case.takes)
         self.fleet.story.is_wanted = tells
         self.asked = 0

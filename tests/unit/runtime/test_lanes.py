@@ -26,9 +26,8 @@ def stage(ref_id: str, *requisites: str, **more: Any) -> StageExecution:
 
 def sent_by(workflow: Workflow, mode: str = PER_MESSAGE) -> list[Outgoing]:
     """Run a workflow, and those that it calls, to the end; return all messages that the broker got."""
-    simulation = Simulation(
-        1, {"work": lambda _: TaskResult.success()}, faults=Faults.none(), settings=Settings(mode=mode)
-    )
+    settings = Settings(mode=mode, fused_slice_ms=0)
+    simulation = Simulation(1, {"work": lambda _: TaskResult.success()}, faults=Faults.none(), settings=settings)
     sent = noted_by(simulation)
     assert simulation.finish(simulation.start(workflow)).status is WorkflowStatus.SUCCEEDED
     return [one for one in sent if one.kind != PROBE]

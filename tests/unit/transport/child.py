@@ -38,8 +38,14 @@ class AsInAChild(Waiting):
 class Child:
     """One process that takes messages from a server which is broker and state; it counts what each costs."""
 
-    def __init__(self, url: str, mode: str, clock_us: Callable[[], int] = lambda: time.monotonic_ns() // 1000) -> None:
-        self.settings = Settings(mode=mode, redis_url=url, broker_url=url)
+    def __init__(
+        self,
+        url: str,
+        mode: str,
+        clock_us: Callable[[], int] = lambda: time.monotonic_ns() // 1000,
+        fused_slice_ms: int = 0,
+    ) -> None:
+        self.settings = Settings(mode=mode, redis_url=url, broker_url=url, fused_slice_ms=fused_slice_ms)
         self.app = Celery("test", broker=url, set_as_current=False)
         self.lists = open_lists(url, 5)
         self.store = RedisStore(url)

@@ -12,7 +12,7 @@ from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.lanes import lane_of
 from stabilize_celery.runtime.next_message import has_next
-from stabilize_celery.settings import CONTINUATION, FUSED, PER_MESSAGE
+from stabilize_celery.settings import CONTINUATION, FUSED, PER_MESSAGE, Settings
 from stabilize_celery.store.connection import _RedisLink
 from stabilize_celery.store.wire import Command, LinkLostError, Reply
 from stabilize_celery.tasks.builders import StageDefinitionBuilder
@@ -257,3 +257,62 @@ def test_the_message_by_message_mode_does_not_go_on(redis_url: str) -> None:
 
     assert done(workflow)
     assert delivered(child) == 4
+
+
+class TestASliceOfTime:
+    """Short bodies of one thread follow each other for a few milliseconds, whoever waits."""
+
+    @pytest.fixture
+    def child(self, redis_url: str, clock: Clock) -> Iterator[Child]:
+        made = Child(redis_url, FUSED, clock, Settings().fused_slice_ms)
+        yield made
+        made.close()
+
+    def test_what_waits_has_its_turn_when_it_is_over(self, child: Child, clock: Clock) -> None:
+        """The thread's next task then stands behind it on the list."""
+        bodies: list[str] = []
+
+        def note(stage: StageExecution) -> None:
+            bodies.append(stage.execution.name)
+            clock.passes(1_900)
+
+        child.in_bodies = note
+        one, other = chain(7), chain(7)
+        one.name, other.name = "one", "other"
+
+        workflows = child.run(one, other)
+
+        assert all(map(done, workflows))
+        # By turns the queue of tasks comes before that of starts: once, here.
+        assert bodies[:10] == ["one"] * 6 + ["other"] * 3 + ["one"]
+
+    def test_short_workflows_are_done_one_after_another(self, child: Child) -> None:
+        """Each costs what it would cost alone."""
+        workflows = child.run(*(chain(3) for _ in range(10)))
+
+        assert all(map(done, workflows))
+        # Of each the first: what starts a stage here does not know which queues are served.
+        assert delivered(child) == 10
+
+    def test_a_body_that_takes_longer_is_the_last_of_its_slice(self, child: Child, clock: Clock) -> None:
+        """What would begin behind it would begin too late."""
+        child.in_bodies = lambda _: clock.passes(LOOKS_AGAIN_US)
+
+        workflows = child.run(chain(5), chain(5))
+
+        assert all(map(done, workflows))
+        assert delivered(child) >= 6
+
+    def test_it_goes_on_only_with_what_its_worker_consumes(self, child: Child) -> None:
+        """A queue that nobody here serves any more gets its tasks over the broker."""
+
+        def stop_consuming(stage: StageExecution) -> None:
+            if stage.ref_id == "s2":
+                child.runtime.serves = lambda: frozenset({"stabilize.control"})
+
+        child.in_bodies = stop_consuming
+        (workflow,) = child.run(chain(6))
+
+        assert done(workflow)
+        # Before that the first only, behind s2 each.
+        assert delivered(child) == 1 + 3
