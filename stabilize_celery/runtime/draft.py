@@ -175,8 +175,14 @@ class Draft:
 
     def told(self, where: slice) -> Sequence[int | None] | None:
         """Return the results of changes that were taken; None: only the EXEC tells them all."""
+        if self._lone is not None and any(map(self._is_untold, self._lone.changes)):
+            return None
         self._lay_lone_over()
         return None if self._untold.intersection(range(where.start, where.stop)) else self._results[where]
+
+    def _is_untold(self, change: Change) -> bool:
+        """Whether the result of a change that is not laid over anything yet may be the server's to tell."""
+        return type(change) is Append or (type(change) is Increment and change.key not in self._watched)
 
     def written(self) -> Transaction:
         """Return all of it as one transaction. The results of its changes are those of the decisions' in order."""
