@@ -6,13 +6,16 @@ import threading
 from collections.abc import Hashable
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from stabilize_celery.models.limits import MAX_DEFINITION_BYTES
+
 __all__ = ["Mark", "Recent", "mark_of"]
 
 V = TypeVar("V")
-LARGEST_BYTES = 1_048_576
-"""Values that are larger have no mark: they would fill the memory, and are rare."""
-_MOST_PARTS = 131_072
+LARGEST_BYTES = MAX_DEFINITION_BYTES
+"""Values that are larger have no mark: no definition is."""
+_MOST_PARTS = 2_097_152
 """Nor have those of more parts (count), each counted wherever it stands: one that has itself in it has no end."""
+_MOST_BYTES = 4 * 1024 * 1024
 
 
 class Mark(NamedTuple):
@@ -66,7 +69,7 @@ class Recent(Generic[V]):
 
     """
 
-    def __init__(self, most: int, most_bytes: int = LARGEST_BYTES) -> None:
+    def __init__(self, most: int, most_bytes: int = _MOST_BYTES) -> None:
         self._most = most
         self._most_bytes = most_bytes
         self._values: dict[tuple[Mark, Hashable], V] = {}
@@ -78,8 +81,8 @@ class Recent(Generic[V]):
         return None if mark is None else self._values.get((mark, terms))
 
     def keep(self, mark: Mark | None, value: V, terms: Hashable = None) -> None:
-        """Keep a value, if it has a mark. `terms`: what it was made of besides."""
-        if mark is None:
+        """Keep a value, if it has a mark and there is room. `terms`: what it was made of besides."""
+        if mark is None or mark.size > self._most_bytes:
             return
         with self._lock:
             if (mark, terms) not in self._values:

@@ -72,6 +72,15 @@ def test_what_was_made_of_much_makes_room_sooner() -> None:
     assert [recent.get(mark_of(text)) for text in texts] == [None, texts[1], texts[2]]
 
 
+def test_what_has_no_room_makes_none() -> None:
+    """One definition that is larger than all that may be kept leaves the others where they are."""
+    recent: Recent[str] = Recent(10, most_bytes=1_000)
+    for text in ("small", "x" * 2_000):
+        recent.keep(mark_of(text), text)
+
+    assert [recent.get(mark_of(text)) for text in ("small", "x" * 2_000)] == ["small", None]
+
+
 def test_what_was_made_on_other_terms_is_another_value() -> None:
     """The same definition, kept for another time."""
     recent: Recent[str] = Recent(10)
