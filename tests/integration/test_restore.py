@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,13 +17,26 @@ from tests.servers import RedisServer
 pytestmark = pytest.mark.real
 
 
+RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook.md"
+
+
+def as_told(data: Path, backup: Path, *begins: str) -> str:
+    """The lines of the runbook that begin so, about these folders."""
+    told = [line for line in RUNBOOK.read_text().splitlines() if line.startswith(begins)]
+    return "\n".join(told).replace("/backup", str(backup)).replace("/data", str(data))
+
+
 def copy_log(server: RedisServer, folder: Path) -> None:
-    """Copy the append-only folder, with rewrites off, as the runbook says."""
+    """Copy the append-only folder, with rewrites off, by the runbook's own lines; then as it is to be put back."""
     with redis.Redis.from_url(server.url) as client:
         client.config_set("auto-aof-rewrite-percentage", 0)
         eventually(lambda: not client.info("persistence")["aof_rewrite_in_progress"])
-        shutil.copytree(server.folder / "appendonlydir", folder / "appendonlydir")
+        backup = folder / "kept"
+        lines = as_told(server.folder, backup, "copy=", "mkdir -p", 'cp -a /data/appendonlydir "$copy/"')
+        back = as_told(folder, backup, 'cp -a "$copy/appendonlydir"')
+        subprocess.run(["bash", "-eu", "-c", f"{lines}\n{back}"], check=True)
         client.config_set("auto-aof-rewrite-percentage", 100)
+    shutil.rmtree(backup)
 
 
 def copy_snapshot(server: RedisServer, folder: Path) -> None:
