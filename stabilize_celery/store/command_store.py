@@ -54,6 +54,8 @@ class CommandStore:
         self._wire = wire
         self._new_partitions = partitions
         self._partition_count = 0
+        self._other_count: Reply = None
+        """What was found in place of it, and told."""
         self._believed_leases: set[tuple[str, int]] = set()
 
     def __repr__(self) -> str:
@@ -107,7 +109,8 @@ class CommandStore:
         self, partitions: Sequence[int], limit: int, *, partly: bool = False
     ) -> tuple[int, dict[int, list[DueEntry]]]:
         """Return the server's time (ms) and the first `limit` entries of each partition's `due`."""
-        batches = [Batch(keys.partitions(self.namespace), [("TIME",)])]
+        count = keys.partitions(self.namespace)
+        batches = [Batch(count, [("TIME",), ("GET", count)])]
         for number in partitions:
             key = keys.due(self._prefix(number))
             batches.append(Batch(key, [("ZRANGE", key, 0, limit - 1, "WITHSCORES")] if limit > 0 else []))
@@ -124,7 +127,26 @@ class CommandStore:
         if time is None:
             # The node that all others take the time from is away: then that of any other must do.
             time = self._one(keys.due(self._prefix(next(iter(entries)))), ("TIME",))
+        else:
+            self._hold_on_to_count(time[1])
         return time_us(time[0]) // 1000, entries
+
+    def _hold_on_to_count(self, stored: Reply) -> None:
+        """Write the number of partitions back where it was lost: keys lie where this process computes them to be."""
+        key, count = keys.partitions(self.namespace), self.partitions()
+        if stored is None:
+            logger.error(
+                "%s was lost, with all else that Redis has lost (FLUSHALL? restarted without a log?): now %d again",
+                key, count,
+            )  # fmt: skip
+            self._one(key, ("SET", key, count, "NX"))
+        elif bytes_of(stored) != b"%d" % count and stored != self._other_count:
+            self._other_count = stored
+            logger.error(
+                "%s is %s now, and this process counts %d: they look for workflows in different places. Stop what has "
+                "written it since Redis lost its data (STABILIZE_PARTITIONS differs there?), and restart the workers",
+                key, bytes_of(stored).decode(errors="replace"), count,
+            )  # fmt: skip
 
     def indexed(self, kind: Kind, first: Mapping[int, int], limit: int) -> dict[int, list[str]]:
         """Return up to `limit` workflow ids per partition, oldest first, from rank `first[partition]` on."""

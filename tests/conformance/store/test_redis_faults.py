@@ -136,6 +136,36 @@ def test_a_wrong_password(server: RedisServer) -> None:
     store.close()
 
 
+def test_a_server_that_lost_its_data_keeps_the_number_of_partitions(server: RedisServer) -> None:
+    """Who comes next with other settings looks for workflows where the living workers do."""
+    worker = RedisStore(server.url, partitions=64)
+    worker.partitions()
+    admin(server, "FLUSHALL")
+
+    worker.first_due([0], 1)
+    newcomer = RedisStore(server.url, partitions=16)
+
+    assert newcomer.partitions() == 64
+    worker.close()
+    newcomer.close()
+
+
+def test_two_numbers_of_partitions_are_told_once(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    """Somebody has come first: nothing can be mended here, and an operator has to know."""
+    worker = RedisStore(server.url, partitions=64)
+    worker.partitions()
+    admin(server, "FLUSHALL")
+    admin(server, "SET", "stabilize:partitions", "16")
+
+    for _ in range(3):
+        worker.first_due([0], 1)
+
+    assert [record.getMessage()[:59] for record in caplog.records] == [
+        "stabilize:partitions is 16 now, and this process counts 64:"
+    ]
+    worker.close()
+
+
 def test_out_of_memory(server: RedisServer, store: RedisStore) -> None:
     """A full server refuses the whole transaction, and the error says so; reading goes on."""
     store.partitions()
