@@ -185,23 +185,40 @@ def check_server(health: Mapping[str, str]) -> Iterator[Check]:
 
 def _check_writes(store: Store) -> Iterator[Check]:
     """Yield whether every partition takes writes: a server that answers may be full, or miss its replicas."""
-    try:
-        for number in range(store.partitions()):
-            store.ring(number, _NOBODY)
-    except WritesRefusedError as error:
-        yield Check("writes", False, f"no workflow moves: {error}", "Workers go on by themselves afterwards.")
-    except StoreError:
-        # This user may only read: whether the workers may write is not known here.
+    refused = _refused_writes(store)
+    if refused is None:
         return
-    else:
+    if not refused:
         yield Check("writes", True, "writes are taken")
+        return
+    count = store.partitions()
+    where = "no workflow moves" if len(refused) == count else f"{len(refused)} of {count} partitions take no writes"
+    yield Check("writes", False, f"{where}: {refused[0]}", "Workers go on by themselves afterwards.")
+
+
+def _refused_writes(store: Store) -> list[WritesRefusedError] | None:
+    """Return the refusal of each partition that takes no writes now; None: this user may only read, so nobody knows."""
+    refused = []
+    for number in range(store.partitions()):
+        try:
+            store.ring(number, _NOBODY)
+        except WritesRefusedError as error:
+            refused.append(error)
+        except StoreError:
+            return None
+    return refused
 
 
 def _check_fleet(client: Client) -> Iterator[Check]:
     fleet = Fleet(client.store.fleet(), client.store.time_ms())
     if not fleet.live:
+        namespace = client.settings.namespace
+        if _refused_writes(client.store):
+            told = f"no worker is known in namespace {namespace!r}: while writes are refused, none can announce itself"
+            yield Check("workers", False, told)
+            return
         advice = "Start one: `celery -A APP worker` or `stabilize-celery worker -A APP`."
-        yield Check("workers", False, f"no worker is running in namespace {client.settings.namespace!r}", advice)
+        yield Check("workers", False, f"no worker is running in namespace {namespace!r}", advice)
         return
     newest = min(worker.silent_ms for worker in fleet.live)
     yield Check("workers", True, f"{plural(len(fleet.live), 'worker')}, newest heard of {duration(newest)} ago")

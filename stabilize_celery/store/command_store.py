@@ -23,6 +23,7 @@ from stabilize_celery.store.session import (
     Reading,
     lost_blob,
     refusal,
+    refuses_writes,
     unreachable,
 )
 from stabilize_celery.store.values import name_of, number_of, score_of, value_of
@@ -407,13 +408,16 @@ class CommandStore:
         return replies
 
     def _reached(self, batches: Sequence[Batch]) -> list[list[Reply] | None]:
-        """Ask as `_gather` does; None: the node does not answer. Raises if none does."""
+        """Ask as `_gather` does; None: the node does not answer, or takes no writes now. Raises if none does."""
         try:
             replies = self._wire.gather_reached(batches)
         except LinkLostError as lost:
             raise unreachable(self._wire, lost) from None
-        _require_granted(answers for answers in replies if answers is not None)
-        return replies
+        taken = [None if answers is None or any(map(refuses_writes, answers)) else answers for answers in replies]
+        if not any(taken):
+            _require_granted(answers for answers in replies if answers is not None)
+        _require_granted(answers for answers in taken if answers is not None)
+        return taken
 
 
 def _require_granted(replies: Iterable[Sequence[Reply]]) -> None:

@@ -27,7 +27,16 @@ from stabilize_celery.store.wire import (
     nobody_serves,
 )
 
-__all__ = ["READ_TRIES", "PackedGroup", "PackedSession", "Reading", "lost_blob", "refusal", "unreachable"]
+__all__ = [
+    "READ_TRIES",
+    "PackedGroup",
+    "PackedSession",
+    "Reading",
+    "lost_blob",
+    "refusal",
+    "refuses_writes",
+    "unreachable",
+]
 
 READ_TRIES = 4
 """So often something is read that moves meanwhile (count)."""
@@ -323,6 +332,11 @@ _NO_WRITES_NOW: Mapping[str, str] = {
     "NOREPLICAS": "too few replicas of this Redis answer (min-replicas-to-write): nothing was written. Start them.",
 }
 """By code of the refusal: what ends without anything being changed here, and what to do."""
+
+
+def refuses_writes(reply: Reply) -> bool:
+    """Whether a server takes no writes at all for now."""
+    return isinstance(reply, Refused) and reply.code in _NO_WRITES_NOW
 
 
 def refusal(refused: Refused) -> EngineError:

@@ -180,6 +180,30 @@ def test_a_node_lost_for_good_holds_up_nothing_but_its_own(lost: int) -> None:
         store.close()
 
 
+def test_a_node_that_takes_no_writes_holds_up_nothing_but_its_own() -> None:
+    """It is full, or has lost its replicas: the keepers look after what lies elsewhere, and after all of it later."""
+    with cluster_of(2, *_PATIENT) as nodes:
+        store = RedisStore(f"redis+cluster://{','.join(f'127.0.0.1:{node.port}' for node in nodes)}")
+        publisher = RecordingPublisher()
+        here, there = _workflow_on(store, nodes[0]), _workflow_on(store, nodes[1])
+        for workflow_id in (here, there):
+            _owe(store, workflow_id, "Run:new..0", pub=0)
+        ask(nodes[1], "CONFIG", "SET", "min-replicas-to-write", "1")
+        keeper = Keeper(store, publisher, Settings(), "worker-1")
+
+        keeper.renew()
+        keeper.tick()
+        meanwhile = {message.task_id for message in publisher.take() if message.kind == "RunTask"}
+        ask(nodes[1], "CONFIG", "SET", "min-replicas-to-write", "0")
+        keeper.renew()
+        keeper.tick()
+        afterwards = {message.task_id for message in publisher.take() if message.kind == "RunTask"}
+        store.close()
+
+    assert meanwhile == {f"{here}/Run:new..0"}
+    assert afterwards >= {f"{there}/Run:new..0"}
+
+
 def test_a_node_that_swallows_costs_one_time_out() -> None:
     """However many partitions lie on a node that takes connections and never answers: leases elsewhere are extended."""
     timeout_s = 0.5

@@ -69,6 +69,7 @@ def test_a_server_that_takes_no_writes_is_a_problem(program: Program) -> None:
     assert "✔ writes are taken" in healthy.out
     assert ill.code == 1
     assert "✘ no workflow moves: too few replicas of this Redis answer" in ill.text
+    assert "while writes are refused, none can announce itself" in ill.text
 
 
 def test_what_cannot_be_checked_is_named(served: Program, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
