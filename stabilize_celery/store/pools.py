@@ -1,6 +1,8 @@
 """Pools of connections: to one server, or to the master that sentinels name."""
 
+import time
 from collections.abc import Callable
+from typing import Any
 
 from redis.backoff import NoBackoff
 from redis.connection import Connection, ConnectionPool, SSLConnection
@@ -16,6 +18,10 @@ __all__ = ["Pools", "connection_options", "new_pool", "no_retries", "sentinel_po
 
 _MANY = 100_000
 """Connections per pool: as many as there are threads or greenlets; a limit would only make them fail."""
+_ASK_EVERY_S, _ASK_AGAIN_S = 1.0, 10.0
+"""How often sentinels are asked who is master, and when again if they don't say (s)."""
+_SENTINEL_TIMEOUT_S = 1.0
+"""How long a sentinel may take: there are others, and what is known goes on counting meanwhile (s)."""
 
 
 class Pools:
@@ -95,9 +101,35 @@ def new_pool(options: Options) -> ConnectionPool:
 
 
 def sentinel_pool(place: Place, options: Options) -> SentinelConnectionPool:
-    """Return the pool of whatever server is master; each new connection asks the sentinels."""
+    """Return the pool of whatever server is master: sentinels are asked for new connections, and now and then."""
     named = dict(options)
     is_secure = named.pop("connection_class", Connection) is SSLConnection
-    timeouts = {name: named[name] for name in ("socket_connect_timeout", "socket_timeout", "retry", "protocol")}
-    sentinels = Sentinel(place.nodes, sentinel_kwargs=timeouts | place.sentinel_options)  # type: ignore[no-untyped-call]  # redis-py is untyped here
-    return SentinelConnectionPool(place.master, sentinels, ssl=is_secure, max_connections=_MANY, **named)  # type: ignore[no-untyped-call]
+    asking = {name: named[name] for name in ("retry", "protocol")}
+    for name in ("socket_connect_timeout", "socket_timeout"):
+        asking[name] = _SENTINEL_TIMEOUT_S if named[name] is None else min(named[name], _SENTINEL_TIMEOUT_S)
+    sentinels = Sentinel(place.nodes, sentinel_kwargs=asking | place.sentinel_options)  # type: ignore[no-untyped-call]  # redis-py is untyped here
+    return _MasterPool(place.master, sentinels, ssl=is_secure, max_connections=_MANY, **named)
+
+
+class _MasterPool(SentinelConnectionPool):
+    """Connections to the master that the sentinels name *now*.
+
+    An old master that lives on after a planned failover still answers, and takes writes that nobody keeps.
+    """
+
+    def __init__(self, master: str | None, sentinels: Sentinel, **options: Any) -> None:
+        self._ask_at_s = 0.0
+        super().__init__(master, sentinels, **options)  # type: ignore[no-untyped-call]
+
+    def get_connection(self, *args: Any, **options: Any) -> Any:
+        """As a pool does, but not to a server that was master a while ago."""
+        now_s = time.monotonic()
+        if now_s >= self._ask_at_s:
+            self._ask_at_s = now_s + _ASK_EVERY_S
+            try:
+                # Where it is another one, this gives up all connections to the old one.
+                self.get_master_address()  # type: ignore[no-untyped-call]
+            except RedisError:
+                # They are away, or in doubt: whoever is known may well be the master still.
+                self._ask_at_s = time.monotonic() + _ASK_AGAIN_S
+        return super().get_connection(*args, **options)

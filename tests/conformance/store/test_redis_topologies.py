@@ -342,6 +342,27 @@ def test_a_fail_over(sentinels: tuple[RedisServer, RedisServer, RedisServer]) ->
     store.close()
 
 
+def test_an_old_master_that_lives_on_is_left(sentinels: tuple[RedisServer, RedisServer, RedisServer]) -> None:
+    """After a planned failover it answers and takes writes until it is told, and nobody keeps them."""
+    sentinel, master, replica = sentinels
+    store = RedisStore(f"sentinel://127.0.0.1:{sentinel.port}/0?master=shop")
+    assert _try(store) == [1]
+    wait_for(lambda: ask(master, "WAIT", 1, 500) == 1, "no replica has what was written")
+    ask(replica, "REPLICAOF", "NO", "ONE")
+    ask(sentinel, "SENTINEL", "REMOVE", "shop")
+    ask(sentinel, "SENTINEL", "MONITOR", "shop", "127.0.0.1", replica.port, 1)
+
+    def is_there() -> bool:
+        _try(store)
+        with redis.Redis.from_url(replica.url) as client:
+            return any(client.hget(key, "n") == b"2" for key in client.scan_iter("*:k"))
+
+    wait_for(is_there, "it goes on writing to the old master")
+    with redis.Redis.from_url(master.url) as client:
+        assert client.info("replication")["role"] == "master"
+    store.close()
+
+
 def test_sentinels_that_name_no_master_are_told_in_words() -> None:
     """As during a fail-over: the text names the sentinels and the master, and shows no object."""
     with RedisServer(sentinel=["resolve-hostnames no"]) as sentinel:
