@@ -305,7 +305,6 @@ def _check_broker(client: Client) -> Check:
     try:
         ProducerPublisher(url, client.settings).check()
     except QueueError as error:
-        return Check(
-            "broker", False, f"the broker at {shown} does not answer: {error.cause}", "Start it, or correct its URL."
-        )
+        told = f"the broker at {shown} {str(error).removeprefix('the broker ')}"
+        return Check("broker", False, told, "Start it, make room, or correct its URL.")
     return Check("broker", True, f"the broker at {shown} answers")

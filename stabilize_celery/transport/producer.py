@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Collection
 
 from celery import Celery
+from redis.exceptions import NoPermissionError, ResponseError
 
 from stabilize_celery.errors import QueueError
 from stabilize_celery.settings import Settings
@@ -13,6 +14,7 @@ from stabilize_celery.transport.publish import CeleryPublisher
 
 __all__ = ["TAKEN", "ProducerPublisher"]
 
+_NO_QUEUE = "stabilize.no-queue"
 TAKEN = "stabilize.*"
 """Stands for all messages that processes took themselves, of whichever kind."""
 
@@ -57,15 +59,22 @@ class ProducerPublisher(CeleryPublisher):
         return counts
 
     def check(self) -> None:
-        """Connect to the broker.
+        """Connect to the broker, and see whether a Redis takes messages: one that is full still answers.
 
         Raises:
-            QueueError: it does not answer.
+            QueueError: it does not answer, or takes none.
 
         """
         try:
             with self.app.connection_for_write() as connection:
                 connection.ensure_connection(max_retries=1, interval_start=0, timeout=5)
+                if connection.transport.driver_type == "redis":
+                    # Where there is no such list it adds nothing, and is refused as any message would be.
+                    connection.default_channel.client.lpushx(_NO_QUEUE, "")
+        except NoPermissionError:
+            return
+        except ResponseError as error:
+            raise QueueError("the broker takes no messages", cause=error) from error
         except Exception as error:
             # Each broker's client has errors of its own.
             raise QueueError("the broker does not answer", cause=error) from error

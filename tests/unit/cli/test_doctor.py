@@ -72,6 +72,18 @@ def test_a_server_that_takes_no_writes_is_a_problem(program: Program) -> None:
     assert "while writes are refused, none can announce itself" in ill.text
 
 
+def test_a_broker_that_takes_no_messages_is_a_problem(served: Program) -> None:
+    """It answers, and workers hear of nothing new: it is full, or a replica by now."""
+    with RedisServer() as server:
+        with redis.Redis.from_url(server.url) as client:
+            client.config_set("maxmemory", "1")
+        said = served("doctor", "--broker-url", server.url)
+
+    assert said.code == 1
+    assert f"✘ the broker at {server.url.rsplit('/', 1)[0]}" in said.text
+    assert "takes no messages (caused by OutOfMemoryError: command not allowed when used memory" in said.text
+
+
 def test_what_cannot_be_checked_is_named(served: Program, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A node of a cluster went away meanwhile: what needs it is left out, all else is checked."""
 
