@@ -59,9 +59,8 @@ class Settings:
     keeper_busy_ms: int = 250
     keeper_idle_ms: int = 1_000
     keeper_batch: int = 100
-    partition_lease_ms: int = 15_000
     announce_ms: int = 5_000
-    """How often a worker writes its line of the fleet registry, and renews its partition leases."""
+    """How often a worker writes its line of the fleet registry."""
     unknown_task_ms: int = 10_000
     """How long a task of a type that no live worker knows rests before it is tried again."""
     lock_look_ms: int = 300_000

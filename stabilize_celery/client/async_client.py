@@ -119,8 +119,8 @@ class AsyncClient:
     ) -> "AsyncWorkflowHandle":
         """Start a workflow in place of the one of the same application and key that waits or runs: that is cancelled.
 
-        This one begins when the other one has ended; code of that which is still running then is told to stop, and what
-        it returns is not kept. With `delay_s` it begins that much later, and another call in that time replaces it: of
+        This one begins when the other one has ended and its code, which is told to stop, has returned; what that
+        returns is not kept. With `delay_s` it begins that much later, and another call in that time replaces it: of
         a burst of calls, the last one counts.
 
         Args:

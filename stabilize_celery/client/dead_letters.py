@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from stabilize_celery.client.outcomes import Outcome, no_such_workflow
 from stabilize_celery.client.why.fleet import worker_of
 from stabilize_celery.engine import places
+from stabilize_celery.engine.answers import Answer, Hindrance, refuse
 from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.endings import (
     finish_workflow,
 )
 from stabilize_celery.engine.handler import workflow_of
 from stabilize_celery.engine.ledger import message_of
-from stabilize_celery.engine.outside import Answer
 from stabilize_celery.engine.state import ENTRY, Entry
 from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Look, Read, SetFields, workflow_slot
 from stabilize_celery.models.messages import MESSAGE_TYPES
@@ -104,12 +104,9 @@ def _parsed(letter_id: str) -> tuple[str, str]:
 
 def _asked(runtime: Runtime, workflow_id: str, event: Callable[[], Handling]) -> Outcome:
     answer = runtime.ask(workflow_id, event)
-    if answer.told == _NO_WORKFLOW:
+    if answer.hindrance is Hindrance.NO_WORKFLOW:
         raise no_such_workflow(workflow_id)
-    return Outcome(answer.took_effect, answer.told)
-
-
-_NO_WORKFLOW = "there is no such workflow"
+    return Outcome.of(answer)
 
 
 def _replaying(workflow_id: str, name: str) -> Handling:
@@ -119,7 +116,7 @@ def _replaying(workflow_id: str, name: str) -> Handling:
     if (refused := _refusal(workflow_of(snapshot).exists, entry, name)) is not None:
         return refused
     if name in snapshot[look]:
-        return _answer(Decision(), took_effect=False, told=f"{name} is not a dead letter: it is being handled")
+        return refuse(f"{name} is not a dead letter: it is being handled")
     decision = Decision(events=[Event("message.replayed", "", {"message": name})])
     decision.change(SetFields(key.key, ENTRY.encode(tries=0, error="", pub=0)))
     message = message_of(entry, workflow_id)
@@ -127,7 +124,7 @@ def _replaying(workflow_id: str, name: str) -> Handling:
         decision.nudges.append(message)
     else:
         decision.defers[name] = max(entry.nb, snapshot.now_ms)
-    return _answer(decision, took_effect=True, told=f"{name} is handled again")
+    return _done(decision, f"{name} is handled again")
 
 
 def _dropping(workflow_id: str, name: str) -> Handling:
@@ -138,14 +135,14 @@ def _dropping(workflow_id: str, name: str) -> Handling:
         return refused
     is_in_trouble = entry.tries or entry.error or entry.parked or entry.t not in MESSAGE_TYPES
     if name in snapshot[look] and not is_in_trouble:
-        return _answer(Decision(), took_effect=False, told=f"{name} is not a dead letter: it is being handled")
+        return refuse(f"{name} is not a dead letter: it is being handled")
     decision = Decision()
     if workflow.is_live:
         last = entry.error.strip().splitlines()[-1] if entry.error else "it was never handled"
         reason = f"the message {name} was given up: {last}"
         finish_workflow(decision, workflow_id, workflow, "TERMINAL", snapshot.now_ms, reason=reason)
     decision.forgets.append(name)
-    return _answer(decision, took_effect=True, told=f"{name} is dropped; the workflow is {_after(workflow.status)}")
+    return _done(decision, f"{name} is dropped; the workflow is {_after(workflow.status)}")
 
 
 def _after(status: str) -> str:
@@ -154,13 +151,13 @@ def _after(status: str) -> str:
 
 def _refusal(has_workflow: bool, entry: Entry, name: str) -> Decision | None:
     if not has_workflow:
-        return _answer(Decision(), took_effect=False, told=_NO_WORKFLOW)
+        return refuse("there is no such workflow", Hindrance.NO_WORKFLOW)
     if not entry.exists:
-        return _answer(Decision(), took_effect=False, told=f"there is no message {name!r}")
+        return refuse(f"there is no message {name!r}")
     return None
 
 
-def _answer(decision: Decision, *, took_effect: bool, told: str) -> Decision:
+def _done(decision: Decision, told: str) -> Decision:
     decision.keeps_entry = True
-    decision.call = Answer(took_effect, told)
+    decision.call = Answer(True, told)
     return decision

@@ -5,10 +5,8 @@ from collections.abc import Callable
 
 from ulid import ULID
 
-from stabilize_celery.engine.handler import workflow_of
-from stabilize_celery.engine.outside import Answer
-from stabilize_celery.engine.places import WORKFLOW
-from stabilize_celery.engine.steps import Handling, Hash, workflow_slot
+from stabilize_celery.engine.answers import Answer, Hindrance
+from stabilize_celery.engine.steps import Handling
 from stabilize_celery.errors import WorkflowNotFoundError
 from stabilize_celery.models.messages import ClearWorkflow
 from stabilize_celery.runtime.service import Runtime
@@ -18,14 +16,18 @@ __all__ = ["Outcome", "act", "no_such_workflow"]
 PATIENCE_S = 5.0
 """How long what may succeed in a moment is asked again (s)."""
 _PAUSE_S = 0.05
-_CLEARING = "still being cancelled"
-_IN_A_MOMENT = (_CLEARING, "too busy right now")
+_PASSES = (Hindrance.CLEARING, Hindrance.BUSY)
 
 
 class Outcome(Answer):
     """Whether an act had an effect (it is truthy then), and in `told` what happened, or why nothing did."""
 
     __slots__ = ()
+
+    @classmethod
+    def of(cls, answer: Answer) -> "Outcome":
+        """Return what the engine has answered."""
+        return cls(answer.took_effect, answer.told, answer.hindrance)
 
     def __bool__(self) -> bool:
         return self.took_effect
@@ -36,7 +38,7 @@ class Outcome(Answer):
     @property
     def retryable(self) -> bool:
         """Whether it had no effect now and may have one in a moment, as `retryable` of an error says."""
-        return not self.took_effect and any(words in self.told for words in _IN_A_MOMENT)
+        return self.hindrance in _PASSES
 
 
 def act(runtime: Runtime, workflow_id: str, event: Callable[[str], Handling]) -> Outcome:
@@ -54,22 +56,17 @@ def act(runtime: Runtime, workflow_id: str, event: Callable[[str], Handling]) ->
     pause_s = _PAUSE_S
     while True:
         answer = runtime.ask(workflow_id, lambda: event(event_id))
-        outcome = Outcome(answer.took_effect, answer.told)
+        outcome = Outcome.of(answer)
         if not outcome.retryable or time.monotonic() >= deadline:
             break
-        if _CLEARING in outcome.told:
+        if outcome.hindrance is Hindrance.CLEARING:
             runtime.handle(ClearWorkflow(workflow_id=workflow_id))
         else:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, 0.5)
-    if not outcome:
-        _check_exists(runtime, workflow_id)
-    return outcome
-
-
-def _check_exists(runtime: Runtime, workflow_id: str) -> None:
-    if not workflow_of(runtime.store.look(workflow_slot(workflow_id), [Hash(WORKFLOW)])).exists:
+    if outcome.hindrance is Hindrance.NO_WORKFLOW:
         raise no_such_workflow(workflow_id)
+    return outcome
 
 
 def no_such_workflow(workflow_id: str) -> WorkflowNotFoundError:

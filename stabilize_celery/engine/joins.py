@@ -36,7 +36,7 @@ def place_of(
     for item in arrivals:
         edge, _, thread = item.partition(":")
         waiting.setdefault(int(edge), []).append(thread)
-    used = {int(name[1:]): int(count) for name, count in consumed.items() if name[0] == "u" and name != "used"}
+    used = {int(name[1:]): int(count) for name, count in consumed.items() if name[0] == "u"}
     for position, count in used.items():
         if position in waiting:
             del waiting[position][:count]

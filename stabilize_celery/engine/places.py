@@ -47,7 +47,7 @@ BLOBS = "b"
 COUNTERS = "c"
 """HASH: `act` = threads that move; `kept` = locks of sections and of ended runs, and code of those that still runs.
 
-HINCRBY only; WATCHed only by Settle.
+Changed by HINCRBY only, and so WATCHed only by who asks whether nothing moves any more.
 """
 LIVE = "lv"
 """SET: threads of runs that are not ended."""
@@ -96,7 +96,10 @@ def arrivals(ref_id: str) -> str:
 
 
 def join(ref_id: str) -> str:
-    """HASH: what the join has consumed: `u<edge>`, `used` in all, `fired`. WATCHed by the join's handler."""
+    """HASH: what the join has consumed, `u<edge>` of each edge; `fired`, how often. WATCHed by the join's handler.
+
+    Of a partial join also `cycle`, whether in this one, and `counted`, by which edges.
+    """
     return f"j:{ref_id}"
 
 

@@ -9,6 +9,7 @@ A workflow whose pipeline has a limit gets in line for a slot again, and holds i
 from collections.abc import Collection, Generator, Mapping, Sequence
 
 from stabilize_celery.engine import places
+from stabilize_celery.engine.answers import EVENT_IDS, RECORD, Hindrance, accept, known, refuse
 from stabilize_celery.engine.clearing import drop_arrivals
 from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.creation import bound_workflow
@@ -17,11 +18,7 @@ from stabilize_celery.engine.handler import workflow_of
 from stabilize_celery.engine.ids import thread_id
 from stabilize_celery.engine.joins import place_of
 from stabilize_celery.engine.judging import place_queries, read_places
-from stabilize_celery.engine.moves import (
-    Zone,
-    enable,
-)
-from stabilize_celery.engine.outside import Answer
+from stabilize_celery.engine.moves import Zone, enable
 from stabilize_celery.engine.plan import StagePlan, decode_plan, decode_workflow_plan
 from stabilize_celery.engine.rooms import arrive_in
 from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD, Run, WorkflowRecord
@@ -46,8 +43,7 @@ from stabilize_celery.models.messages import StartWorkflow
 
 __all__ = ["restart"]
 
-_RECORD, _DEFINITION, _LIVE = Hash(places.WORKFLOW), Hash(places.DEFINITION), Members(places.LIVE)
-_EVENT_IDS = Hash(places.OUTSIDE_EVENTS)
+_DEFINITION, _LIVE = Hash(places.DEFINITION), Members(places.LIVE)
 _OPEN = (places.waiting, places.closed, places.shut, places.component)
 """What is stored of who may still come to a stage."""
 
@@ -55,19 +51,17 @@ _OPEN = (places.waiting, places.closed, places.shut, places.component)
 def restart(workflow_id: str, event_id: str, ref_id: str) -> Generator[Read, Snapshot, Decision]:
     """Run `ref_id` and what follows it again. Refused while the workflow has not ended, or is still being cleared."""
     watch = (places.WORKFLOW, places.OUTSIDE_EVENTS, places.LIVE)
-    snapshot = yield Read((_RECORD, _EVENT_IDS, _DEFINITION, _LIVE), watch)
+    snapshot = yield Read((RECORD, EVENT_IDS, _DEFINITION, _LIVE), watch)
+    if (answered := known(snapshot, event_id) or _refusal(snapshot, ref_id)) is not None:
+        return answered
     record = workflow_of(snapshot)
-    if event_id in snapshot[_EVENT_IDS]:
-        return Decision(keeps_entry=True, call=Answer(True, snapshot[_EVENT_IDS][event_id].decode()))
-    if (reason := _refusal(snapshot, ref_id)) is not None:
-        return Decision(keeps_entry=True, call=Answer(False, reason))
     definition = snapshot[_DEFINITION]
     plans = {name[2:]: decode_plan(data) for name, data in definition.items() if name.startswith("s:")}
     again, revived = _downstream(plans, ref_id), _downstream(plans, ref_id, over_jumps=True)
     past = yield from _last_run(ref_id)
     if past is None:
-        return Decision(keeps_entry=True, call=Answer(False, f"stage {ref_id!r} has not run yet; restart one that has"))
-    decision = Decision(keeps_entry=True, forgets=["Expire", "Clear", "Settle"])
+        return refuse(f"stage {ref_id!r} has not run yet; restart one that has")
+    decision = Decision(forgets=["Expire", "Clear", "Settle"])
     beside = [ref for ref in unpack(definition.get("joins", b"\x90")) if ref not in again]
     yield from _give_up(decision, workflow_id, record, plans, beside)
     opened = (kind(ref) for ref in sorted(revived) for kind in _OPEN)
@@ -101,26 +95,25 @@ def restart(workflow_id: str, event_id: str, ref_id: str) -> Generator[Read, Sna
     after = len(again) - 1
     told = f"restarted {ref_id!r}" + (f" and {after} stage{'s' if after > 1 else ''} after it" if after else "")
     decision.events.append(Event("workflow.restarted", ref_id, {"stages": len(again)}))
-    decision.change(SetFields(places.OUTSIDE_EVENTS, {event_id: told}))
-    decision.call = Answer(True, told)
-    return decision
+    return accept(decision, snapshot, event_id, told)
 
 
-def _refusal(snapshot: Snapshot, ref_id: str) -> str | None:
+def _refusal(snapshot: Snapshot, ref_id: str) -> Decision | None:
     record = workflow_of(snapshot)
-    if not record.exists:
-        return "there is no such workflow"
     if record.is_live:
-        return f"the workflow is {record.status}; only one that has ended can be restarted"
+        return refuse(f"the workflow is {record.status}; only one that has ended can be restarted")
     if snapshot[_LIVE]:
-        return "the workflow has ended, but some of its stages are still being cancelled; try again in a moment"
+        told = "the workflow has ended, but some of its stages are still being cancelled; try again in a moment"
+        return refuse(told, Hindrance.CLEARING)
     if record.lock_state == "held":
-        return "the workflow has ended, but some of its code still runs under the limit of its pipeline; wait for that"
+        return refuse(
+            "the workflow has ended, but some of its code still runs under the limit of its pipeline; wait for that"
+        )
     plan = snapshot[_DEFINITION].get(f"s:{ref_id}")
     if plan is None:
-        return f"the workflow has no stage {ref_id!r}"
+        return refuse(f"the workflow has no stage {ref_id!r}")
     if decode_plan(plan).owner is not None:
-        return f"{ref_id!r} is a before or after stage; restart the stage that it belongs to"
+        return refuse(f"{ref_id!r} is a before or after stage; restart the stage that it belongs to")
     return None
 
 

@@ -277,7 +277,7 @@ class Decision(msgspec.Struct):
     note: str = ""
     """For the log: why it was decided so."""
     call: Any = None
-    """For RunTask's claim: the task call to execute once committed."""
+    """What the caller gets once it is committed: the task that is claimed, the answer to an outside event, …"""
     priority: int | None = None
     """Of the workflow that it creates; None: it creates none."""
 
@@ -285,11 +285,6 @@ class Decision(msgspec.Struct):
         """Add a change; return its position, to find its result by."""
         self.changes.append(change)
         return len(self.changes) - 1
-
-    @property
-    def sends(self) -> bool:
-        """Whether messages may be sent for it."""
-        return bool(self.owes or self.nudges)
 
     @property
     def is_empty(self) -> bool:

@@ -110,7 +110,7 @@ def inner_definition(definition: Mapping[str, Any], name: str) -> dict[str, Any]
 
 
 def write_workflow_schema(path: Path) -> None:
-    """Write the JSON Schema of definitions to `path`; `make docs` keeps docs/workflow.schema.json so."""
+    """Write the JSON Schema of definitions to `path`: docs/workflow.schema.json is such a file."""
     path.write_text(json.dumps(workflow_schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

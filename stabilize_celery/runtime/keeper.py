@@ -76,7 +76,7 @@ class Keeper:
         self._held: list[int] = []
         self._contacts: dict[int, Contact] = defaultdict(lambda: Contact(settings.lease_ms))
         self._came_back: Mapping[str, int] | None = None
-        self.lease_ms = min(settings.partition_lease_ms, settings.lease_ms * 2 // 3)
+        self.lease_ms = settings.lease_ms * 2 // 3
         """Life of a partition's lease; to be renewed every third of it. Shorter than a task's lease, so that what a
         dead worker has left is looked after by another one when its tasks fall due."""
         self.stats = KeeperStats()

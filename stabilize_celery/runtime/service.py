@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any, ClassVar
 
 from stabilize_celery.engine import places
+from stabilize_celery.engine.answers import Answer, Hindrance
 from stabilize_celery.engine.handler import Rules
-from stabilize_celery.engine.outside import Answer
 from stabilize_celery.engine.registry import HANDLERS
 from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import (
@@ -41,7 +41,7 @@ from stabilize_celery.runtime.recording import Recorder
 from stabilize_celery.runtime.submission import Submissions
 from stabilize_celery.runtime.unit import UnitOfWork
 from stabilize_celery.settings import Settings
-from stabilize_celery.store.contract import Bury, Due, Store, Transaction
+from stabilize_celery.store.contract import Bury, Due, Session, Store, Transaction
 from stabilize_celery.tasks.builders import NoOpStageBuilder, WaitStageBuilder
 from stabilize_celery.tasks.registry import TaskRegistry
 
@@ -194,24 +194,32 @@ class Runtime:
         if self.unit.observer is not None:
             self.unit.observer.failed(message)
         told = "".join(traceback.format_exception(error))[-4000:]
-        slot = workflow_slot(message.workflow_id)
-        with self.store.session(slot) as session:
-            key = Hash(places.ledger(message.name))
-            snapshot = session.read([key], [key.key])
-            entry = ENTRY.decode(snapshot[key])
-            if not entry.exists:
-                return "failed, but nothing is owed any more"
-            tries = entry.tries + 1
-            fields = ENTRY.encode(tries=tries, error=told, pub=0)
-            freed: list[Change] = [DeleteFields(key.key, ("own",))] if owner and entry.own == owner else []
-            if tries >= self.settings.max_handler_tries:
-                changes = [*freed, SetFields(key.key, fields)]
-                session.commit(Transaction(changes, [Bury(message.name, snapshot.now_ms)]))
-                return f"dead letter after {tries} tries"
-            at_ms = snapshot.now_ms + 1000 * 2**tries
-            changes = [*freed, SetFields(key.key, {**fields, "nb": at_ms})]
-            session.commit(Transaction(changes, [Due(message.name, at_ms)]))
-        return f"failed, try {tries}"
+        with self.store.session(workflow_slot(message.workflow_id)) as session:
+            for _ in range(self.settings.commit_tries):
+                note = self._counted_failure(session, message, told, owner)
+                if note is not None:
+                    return note
+        # Its delivery comes back, and fails likewise.
+        return "failed, and was changed by others meanwhile: not counted"
+
+    def _counted_failure(self, session: Session, message: Message, told: str, owner: str) -> str | None:
+        """Count a failure once; None: others have changed the entry meanwhile."""
+        key = Hash(places.ledger(message.name))
+        snapshot = session.read([key], [key.key])
+        entry = ENTRY.decode(snapshot[key])
+        if not entry.exists:
+            return "failed, but nothing is owed any more"
+        tries = entry.tries + 1
+        fields = ENTRY.encode(tries=tries, error=told, pub=0)
+        freed: list[Change] = [DeleteFields(key.key, ("own",))] if owner and entry.own == owner else []
+        if tries >= self.settings.max_handler_tries:
+            changes = [*freed, SetFields(key.key, fields)]
+            done = session.commit(Transaction(changes, [Bury(message.name, snapshot.now_ms)]))
+            return None if done is None else f"dead letter after {tries} tries"
+        at_ms = snapshot.now_ms + 1000 * 2**tries
+        changes = [*freed, SetFields(key.key, {**fields, "nb": at_ms})]
+        done = session.commit(Transaction(changes, [Due(message.name, at_ms)]))
+        return None if done is None else f"failed, try {tries}"
 
     # -- workflows -----------------------------------------------------------------------------------------------------
 
@@ -246,7 +254,7 @@ class Runtime:
         done = self.unit.run(workflow_slot(workflow_id), lambda _: event())
         if isinstance(done.decision.call, Answer):
             return done.decision.call
-        return Answer(False, "the workflow is too busy right now: try again")
+        return Answer(False, f"workflow {workflow_id} is too busy right now: try again", Hindrance.BUSY)
 
     def read(self, workflow_id: str) -> Workflow:
         """Return a workflow as users know it. Raises WorkflowNotFoundError."""

@@ -1,4 +1,4 @@
-"""The unit of work: read, decide, commit, retry, publish (PROTOCOL 4). The only place that loops over conflicts."""
+"""The unit of work: read, decide, commit, retry, publish (PROTOCOL 4)."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -24,12 +24,12 @@ __all__ = ["Conflict", "NotCommitted", "UnitOfWork", "WorkDone", "decided_on", "
 logger = logging.getLogger("stabilize_celery")
 
 
-class Conflict(Exception):  # noqa: N818 - a signal between this module's own functions
-    """A watched key moved: decide again."""
+class Conflict(Exception):  # noqa: N818 - a signal to whoever loops over the tries, never an error that is seen
+    """A watched key moved, and nothing was written: decide again."""
 
 
 class NotCommitted(msgspec.Struct, frozen=True):
-    """Said (as `Decision.call`) of what others' commits kept from being written, or a server that answers none."""
+    """Stands in `Decision.call` where nothing was written: others' commits came first, or the server answered none."""
 
 
 def not_committed() -> Decision:

@@ -415,7 +415,7 @@ class WorkerLine(msgspec.Struct):
 
 
 class QueueLine(msgspec.Struct):
-    """A queue of the broker. `length` -1: the broker does not say; `idle`: no live worker takes from it."""
+    """A queue of the broker. `length` -1: the broker does not say."""
 
     name: str
     length: int

@@ -17,12 +17,12 @@ from stabilize_celery.client.why.locks import all_locks
 from stabilize_celery.engine import outside
 from stabilize_celery.errors import ConfigurationError, QueueError
 from stabilize_celery.models.redaction import Redaction
+from stabilize_celery.runtime.collecting import without_collector
 from stabilize_celery.runtime.reading import read_view
 from stabilize_celery.telemetry.fleet_gauges import FleetGauges
 from stabilize_celery.transport.queues import queue_lengths
 from stabilize_celery.web import bodies
 from stabilize_celery.web.answers import NotFoundError
-from stabilize_celery.web.collecting import without_collection
 from stabilize_celery.web.reading import read_crowds, read_part, read_regions
 from stabilize_celery.web.shapes import (
     deadlock_line,
@@ -60,7 +60,7 @@ class Service:
 
     def workflow(self, workflow_id: str) -> bodies.WorkflowState:
         """Return a workflow with all its stages. Raises WorkflowNotFoundError."""
-        with without_collection():
+        with without_collector():
             # What was read is gone before the collector comes back, which would look through it.
             return self._workflow(workflow_id)
 

@@ -95,7 +95,7 @@ def test_a_cold_shutdown_hands_running_bodies_to_others(new_fleet: Callable[...,
 
 def test_a_lost_machine_is_replaced_when_its_lease_runs_out(new_fleet: Callable[..., Fleet]) -> None:
     """The keeper of a living worker reaps the claim, also of partitions that the dead one looked after."""
-    fleet = new_fleet(lease_ms="3000", partition_lease_ms="3000")
+    fleet = new_fleet(lease_ms="3000")
     doomed = fleet.start_worker()
     workflow_id = fleet.submit("long", sleep_s=20)
     eventually(lambda: fleet.journal("start", "long"))

@@ -69,7 +69,7 @@ def test_the_protocol_tells_the_numbers_that_rule() -> None:
     page, default = (ROOT / "docs/internals/protocol.md").read_text(), Settings()
     keeper = Keeper(MemoryStore(), RecordingPublisher(), default, "a worker")
 
-    assert f"PX min({default.partition_lease_ms}, 2/3 lease)` ({keeper.lease_ms // 1000} s by default)" in page
+    assert f"PX 2/3 lease` ({keeper.lease_ms // 1000} s by default)" in page
     assert f"lost < N ({default.max_lost})" in page
     assert f"now+lease ({default.lease_ms // 1000} s by default" in page
     assert f"R = {default.republish_ms // 1000} s" in page

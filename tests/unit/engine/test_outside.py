@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from stabilize_celery.engine import outside, places
-from stabilize_celery.engine.answers import MAX_EVENT_IDS, Answer
+from stabilize_celery.engine.answers import MAX_EVENT_IDS, Answer, Hindrance
 from stabilize_celery.engine.outside import MAX_KEPT_SIGNALS
 from stabilize_celery.engine.restart import restart
 from stabilize_celery.engine.state import SIGNALS, KeptSignal
@@ -46,7 +46,7 @@ def test_a_workflow_that_is_not_there_is_refused(ask: Callable[[str], Any]) -> N
         decision = given.decide(ask("e1"))
 
         assert decision.is_empty
-        assert decision.call == Answer(False, "there is no such workflow")
+        assert decision.call == Answer(False, "there is no such workflow", Hindrance.NO_WORKFLOW)
 
 
 @EVERY

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from stabilize_celery import StageExecution, Workflow
 from stabilize_celery.models.definition import to_definition
 from stabilize_celery.models.problems import InvalidWorkflowError
 from stabilize_celery.runtime import submission
+from stabilize_celery.runtime.collecting import without_collector
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.memory import MemoryStore
@@ -83,3 +85,41 @@ def test_a_collector_that_is_off_stays_off(was_on: list[bool]) -> None:
 def test_what_is_no_definition_is_refused_as_ever(wrong: Any) -> None:
     with pytest.raises(InvalidWorkflowError):
         start(wrong)
+
+
+def test_it_is_off_inside_and_as_before_afterwards() -> None:
+    """Also after an error, and where it was off before."""
+    with without_collector():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(KeyError), without_collector():
+        raise KeyError
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with without_collector():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_it_comes_back_with_the_last_thread() -> None:
+    """Not while another one is still inside."""
+    inside, leave = threading.Event(), threading.Event()
+
+    def stay() -> None:
+        with without_collector():
+            inside.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=stay)
+    thread.start()
+    assert inside.wait(10)
+    with without_collector():
+        pass
+    assert not gc.isenabled()
+    leave.set()
+    thread.join(10)
+
+    assert gc.isenabled()

@@ -28,6 +28,7 @@ from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import FUSED, PER_MESSAGE, Settings
 from stabilize_celery.store.contract import Bury, Transaction
 from stabilize_celery.store.memory import MemoryStore
+from stabilize_celery.store.session import PackedSession
 from stabilize_celery.tasks.builders import StageDefinitionBuilder
 from stabilize_celery.tasks.registry import TaskRegistry
 from tests.unit.runtime.world import START_MS, RecordingPublisher
@@ -280,6 +281,36 @@ def test_a_result_that_we_cannot_record_is_our_failure_and_no_loss_of_a_worker(m
     process.deliver_all()
     assert process.runtime.read(workflow_id).status.name == "SUCCEEDED"
     assert process.bodies == ["a", "a"]
+
+
+def test_a_failure_is_counted_though_others_change_the_entry_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or it would be tried for ever, and no try be its last."""
+    process = Process()
+    workflow_id = process.runtime.submit(workflow(stage("a")))
+    (start,) = process.publisher.take()
+    name = start.task_id.split("/", 1)[1]
+
+    def broken(*_: Any) -> Any:
+        raise ZeroDivisionError("our bug")
+        yield
+
+    reads: list[Any] = []
+    read = PackedSession.read
+
+    def watched_by_others_too(session: PackedSession, *asked: Any) -> Any:
+        snapshot = read(session, *asked)
+        reads.append(asked)
+        if len(reads) == 1:
+            with process.store.session(workflow_slot(workflow_id)) as other:
+                other.commit(Transaction([SetFields(places.ledger(name), ENTRY.encode(pub=7))]))
+        return snapshot
+
+    monkeypatch.setitem(HANDLERS, StartStage, broken)
+    monkeypatch.setattr(PackedSession, "read", watched_by_others_too)
+    note = process.deliver(start)
+
+    assert note == "failed, try 1"
+    assert process.entry(workflow_id, name).tries == 1
 
 
 def test_failures_of_ours_count_in_a_row() -> None:
