@@ -1,6 +1,7 @@
 """Orders in Django, in one file: `celery -A django_shop worker`, `python django_shop.py runserver`; see `__main__`.
 
-Note `on_commit`: the workflow starts once its row is committed, and not if that is rolled back.
+Note `on_commit`: the workflow starts once its row is committed, and not if that is rolled back. If the start itself
+fails, the request may be sent again: the row is there already, and the key makes both one order.
 """
 
 import os
@@ -38,15 +39,16 @@ def place(_: HttpRequest, order_id: int) -> JsonResponse:
     order = Workflow.create("shop", "order", [pay], context={"order_id": order_id})
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY, is_paid INTEGER)")
-        cursor.execute("INSERT INTO orders VALUES (%s, 0)", [order_id])
-        transaction.on_commit(lambda: client.start(order, idempotency_key=f"order-{order_id}"))
+        cursor.execute("INSERT OR IGNORE INTO orders VALUES (%s, 0)", [order_id])
+        transaction.on_commit(lambda: client.start(order, idempotency_key=f"django-order-{order_id}"))
     return JsonResponse({"order": order_id}, status=202)
 
 
 def look(_: HttpRequest, order_id: int) -> JsonResponse:
     with connection.cursor() as cursor:
         cursor.execute("SELECT is_paid FROM orders WHERE id = %s", [order_id])
-        return JsonResponse({"is_paid": bool(cursor.fetchone()[0])})
+        found = cursor.fetchone()
+    return JsonResponse({"is_paid": bool(found[0])} if found else {}, status=200 if found else 404)
 
 
 urlpatterns = [path("orders/<int:order_id>/place", place), path("orders/<int:order_id>", look)]

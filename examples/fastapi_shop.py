@@ -39,17 +39,19 @@ async def place(order_id: int, request: Request) -> dict[str, str]:
     pay = StageExecution(ref_id="pay", tasks=[TaskExecution.create("charge", "charge")])
     order = Workflow.create("shop", "order", [pay], context={"order_id": order_id})
     # The key makes a request that is sent twice one order.
-    handle = await request.state.client.start(order, idempotency_key=f"order-{order_id}")
+    handle = await request.state.client.start(order, idempotency_key=f"fastapi-order-{order_id}")
     return {"workflow": handle.id}
 
 
 @api.get("/workflows/{workflow_id}")
 async def look(workflow_id: str, request: Request) -> dict[str, Any]:
     try:
-        done = await request.state.client.handle(workflow_id).wait(timeout_s=30)
+        order = await request.state.client.handle(workflow_id).wait(timeout_s=30)
     except WorkflowNotFoundError as error:
         raise HTTPException(404, str(error)) from error
-    return {"status": done.status.name, "receipt": done.get_context().get("receipt")}
+    except TimeoutError as error:
+        raise HTTPException(504, "it is not done yet: ask again") from error
+    return {"status": order.status.name, "receipt": order.get_context().get("receipt")}
 
 
 if __name__ == "__main__":

@@ -96,20 +96,25 @@ class Finding:
         return f"line {self.line:<4} {self.kind:<8} {self.what}: {self.todo}"
 
 
-def check_source(text: str, name: str) -> list[Finding]:
+def check_source(source: str | bytes, name: str) -> list[Finding]:
     """Return what of a program changes, in the order of its lines.
+
+    Args:
+        source: As Python reads it: bytes may begin with a mark of their encoding, or name it.
+        name: Of the file, for errors.
 
     Raises:
         ConfigurationError: it is no Python; the text says where.
 
     """
+    reader = _Reader()
     try:
-        tree = ast.parse(text)
+        reader.visit(ast.parse(source))
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None) or 1
         raise ConfigurationError(f"{name}, line {line}: this is not readable Python: {error}") from None
-    reader = _Reader()
-    reader.visit(tree)
+    except RecursionError:
+        raise ConfigurationError(f"{name}: an expression is nested too deeply to be read") from None
     return sorted(set(reader.findings))
 
 
@@ -119,6 +124,8 @@ class _Reader(ast.NodeVisitor):
     def __init__(self) -> None:
         self.findings: list[Finding] = []
         self._is_old = False
+        self._modules: dict[str, str] = {}
+        """Upstream's modules, by the names that the program has for them."""
         self._celery: set[str] = set()
         """Names of the module `celery`."""
         self._makers: set[str] = set()
@@ -133,6 +140,7 @@ class _Reader(ast.NodeVisitor):
                 self._celery.add(one.asname or "celery")
             if _is_of(one.name, _OLD):
                 self._is_old = True
+                self._modules[one.asname or _OLD] = one.name if one.asname else _OLD
                 self._tell(node, *_moved_module(one.name))
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
@@ -149,6 +157,23 @@ class _Reader(ast.NodeVisitor):
         """`stage.context["_join_fired"]`: what upstream's engine kept there."""
         if self._is_old and isinstance(node.value, str) and node.value in _ENGINE_KEYS:
             self._tell(node, MISSING, f'"{node.value}"', "the engine keeps nothing in contexts: see handle.why()")
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        """`st.Workflow`, `stabilize.queue.SqliteQueue`: a name that is used through its module."""
+        module = self._module(node.value)
+        if module is None:
+            self.generic_visit(node)
+        elif not _is_upstream_module(f"{module}.{node.attr}"):
+            self._tell(node, *_moved(module, node.attr))
+
+    def _module(self, node: ast.expr) -> str | None:
+        """Return which of upstream's modules an expression names, if it does."""
+        if isinstance(node, ast.Name):
+            return self._modules.get(node.id)
+        if not isinstance(node, ast.Attribute) or (outer := self._module(node.value)) is None:
+            return None
+        inner = f"{outer}.{node.attr}"
+        return inner if _is_upstream_module(inner) else None
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         """`class Mine(StartStageHandler)`: its code would never be called."""
@@ -288,6 +313,12 @@ def _moved_module(module: str) -> tuple[str, str, str]:
     if home is not None:
         return CHANGE, what, f"import {home}, or its names"
     return MISSING, what, advice("", module.removeprefix(f"{_OLD}.")) or "has no counterpart"
+
+
+def _is_upstream_module(module: str) -> bool:
+    """Whether upstream has a module of that name, for all that is known here."""
+    below = module.removeprefix(f"{_OLD}.")
+    return below in GONE_MODULES or any(_is_module(f"{home}.{below}") for home in _HOMES)
 
 
 def _is_module(module: str) -> bool:

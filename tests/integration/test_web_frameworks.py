@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from stabilize_celery import Client
 from tests.integration.fleet import ROOT, Fleet, eventually
 from tests.servers import RedisServer, free_port
 
@@ -71,11 +72,14 @@ def test_fastapi_starts_orders_and_answers_from_them(fleet: Fleet) -> None:
 
 
 def test_django_starts_an_order_when_its_row_is_there(fleet: Fleet) -> None:
-    """The task of another process finds the row; an order whose transaction fails starts nothing."""
+    """The task of another process finds the row; a request that is sent again is the same order."""
     with serving(fleet, "django_shop", "django_shop.py", "runserver", "--noreload", "127.0.0.1:PORT") as http:
         placed = http.get("/orders/7/place")
         eventually(lambda: http.get("/orders/7").json()["is_paid"])
         again = http.get("/orders/7/place")
+        missing = http.get("/orders/8")
+    with Client(fleet.env["STABILIZE_REDIS_URL"]) as client:
+        started = client.list().items
 
-    assert placed.status_code == 202
-    assert again.status_code == 500
+    assert (placed.status_code, again.status_code, missing.status_code) == (202, 202, 404)
+    assert len(started) == 1

@@ -136,7 +136,7 @@ LINES = [
     ("start sound.yaml --broker-url redis://[::1", "can't read the broker's URL"),
     ("list --limit 99999999999999999999", "ask for 1 to 100000"),
     ("status \udcff", "is not UTF-8 text"),
-    ("migrate-check binary.yaml", "can't be read"),
+    ("migrate-check binary.yaml", "not readable Python"),
     ("worker --app=", "--app needs the name"),
     ("worker --app nowhere --control --tasks", "--control and --tasks exclude each other"),
     ("worker --app nowhere.tasks", "there is no module 'nowhere'"),

@@ -177,6 +177,69 @@ def test_what_is_no_python_is_told_with_its_line() -> None:
         check_source("a = 1\nfrom (\n", "p.py")
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        b"\xef\xbb\xbffrom stabilize import Workflow\n",
+        "# -*- coding: latin-1 -*-\nname = 'Jos\xe9'\n".encode("latin-1"),
+    ],
+    ids=["byte order mark", "latin-1"],
+)
+def test_what_python_reads_is_read(source: bytes) -> None:
+    """By its mark, or by the encoding that it names."""
+    assert len(check_source(source, "p.py")) == (b"stabilize" in source)
+
+
+@pytest.mark.parametrize("terms", [500, 5_000])
+def test_what_is_nested_too_deeply_is_told(terms: int) -> None:
+    try:
+        assert check_source("a = " + " + ".join(["'a'"] * terms), "p.py") == []
+    except ConfigurationError as error:
+        assert "nested too deeply" in str(error)  # noqa: PT017 - how deep is too deep is Python's to say
+
+
+@pytest.mark.parametrize(
+    ("program", "found"),
+    [
+        ("import stabilize as st\nst.Nope()\n", "stabilize.Nope"),
+        ("import stabilize\nstabilize.SqliteQueue('x')\n", "stabilize.SqliteQueue"),
+        (
+            "import stabilize.models\nx: stabilize.models.status.WorkflowStatus\n",
+            "stabilize.models.status.WorkflowStatus",
+        ),
+    ],
+)
+def test_names_that_are_used_through_their_module_are_told(program: str, found: str) -> None:
+    """An import of the module alone says nothing of them."""
+    assert [one.what for one in check_source(program, "p.py") if one.line == 2] == [found]
+
+
+def test_a_folder_is_read_whatever_lies_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What can't be read is told beside what the others need; what others have written is left out."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    for name, text in {
+        "ours.py": "from stabilize import SqliteQueue\n",
+        "two.py": "print 'of Python 2'\n",
+        "notes.ipynb": "{}",
+        ".venv/lib/theirs.py": "(",
+        "env/site-packages/theirs.py": "(",
+    }.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(text)
+    Path("gone.py").symlink_to("nowhere.py")
+
+    assert run(["migrate-check", "."]) == 0
+    said = capsys.readouterr().out
+
+    assert "SqliteQueue" in said
+    assert "theirs" not in said
+    assert said.count("look     not read:") == 3
+    assert "4 files: 4 lines to change or look at" in said
+
+
 def test_the_page_shows_what_the_command_prints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
