@@ -49,14 +49,9 @@ class Costs:
     worker_ms: float
     """Processor time of the worker, its main process and its pool (ms)."""
     broker_ms: float
-    """Of `redis_ms`, what the messages of a stage cost as plain Celery tasks (ms)."""
+    """What as many plain Celery tasks as a stage has messages cost a Redis that has nothing else (ms)."""
     finished_bytes: float
     """In Redis, until the retention is over."""
-
-    @property
-    def state_ms(self) -> float:
-        """Processor time of a Redis that has the state alone (ms)."""
-        return max(0.0, self.redis_ms - self.broker_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +74,8 @@ def need(costs: Costs, stages_per_s: float) -> Need:
     """Return what a rate needs, with state and broker on servers of their own."""
     return Need(
         stages_per_s,
-        max(1, math.ceil(stages_per_s * costs.state_ms / 1000 / BUSY)),
+        # As if it had the messages, too: what the state alone costs is not measured, and not more than that.
+        max(1, math.ceil(stages_per_s * costs.redis_ms / 1000 / BUSY)),
         max(1, math.ceil(stages_per_s * costs.broker_ms / 1000 / BUSY)),
         max(1, math.ceil(stages_per_s * costs.worker_ms / 1000 / BUSY)),
         stages_per_s * _DAY_S * costs.finished_bytes / 2**30,
@@ -143,7 +139,7 @@ def _known(results: Mapping[str, Any], memory: Memory) -> list[Costs]:
 
 def _inputs(known: Sequence[Costs]) -> str:
     head = (
-        "| measured per stage | Redis, ms | of that the broker, ms | workers, ms | finished, bytes "
+        "| measured per stage | Redis, ms | as many plain Celery tasks, ms | workers, ms | finished, bytes "
         "| one Redis carries, stages/s |"
     )
     rows = [

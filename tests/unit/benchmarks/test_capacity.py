@@ -25,10 +25,10 @@ def test_one_redis_carries_what_its_thread_has_time_for() -> None:
 
 
 def test_a_rate_needs_servers_and_cores_in_proportion() -> None:
-    """State and broker are counted apart, and rounded up: nobody runs half a server."""
+    """Counts are rounded up: nobody runs half a server. That of the state is as if it had the messages, too."""
     one = need(COSTS, 1_000_000 / 60)
 
-    assert one.state_servers == 12  # 16,667/s x 0.4 ms = 6.67 busy seconds a second; / 0.6
+    assert one.state_servers == 14  # 16,667/s x 0.5 ms = 8.33 busy seconds a second; / 0.6
     assert one.broker_servers == 3
     assert one.worker_cores == 56
     assert need(COSTS, 1).state_servers == 1
