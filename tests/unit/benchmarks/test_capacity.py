@@ -73,7 +73,7 @@ def test_the_tables_say_what_they_rest_on() -> None:
     """Inputs, each rate, cluster and recovery."""
     results = _results("fused")
 
-    assert "| 1,000,000 | 16,667 | 12 | 3 | 56 |" in needs(results, results["memory"])
+    assert "| 1,000,000 | 16,667 | 14 | 3 | 56 |" in needs(results, results["memory"])
     assert "| fused | 0.500 | 0.100 | 2.00 | 2,000 | 1,200 |" in capacity(results, results["memory"])
     assert "| 256 partitions |" in balance()
     assert "| 100,000 | 100 s | 25.0 s |" in recovery(results["memory"])
