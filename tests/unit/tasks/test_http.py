@@ -360,6 +360,15 @@ def test_secrets_do_not_show_in_errors(server: Server) -> None:
     assert "s3cret" not in str(result)
 
 
+def test_the_url_that_is_put_out_hides_declared_secrets_and_nothing_else(server: Server) -> None:
+    """Not the host, nor what happens to equal a password or a token; a value is hidden as it was encoded, too."""
+    plain = ask(f"{server.url}/t/users?at=http", bearer_token="t")
+    hidden = ask(f"{server.url}/{{key}}/a?k={{other}}", key="a b", other="1", secrets=["key", "other"])
+
+    assert plain.outputs["url"] == f"{server.url}/t/users?at=http"
+    assert hidden.outputs["url"] == f"{server.url}/***/a?k=***"
+
+
 def test_a_cancellation_stops_reading(server: Server) -> None:
     """The body stops at the next piece of the answer."""
     token = CancellationToken()
