@@ -64,6 +64,8 @@ def _upload(inputs: InputReader) -> Body:
     path = Path(inputs.required_text("upload_file"))
     try:
         size = path.stat().st_size
+    except FileNotFoundError:
+        raise inputs.refusal(f"`upload_file`: file not found: {str(path)!r}", "upload_file") from None
     except OSError as error:
         raise inputs.refusal(f"`upload_file` can't be read: {error}", "upload_file") from None
     boundary = uuid.uuid4().hex

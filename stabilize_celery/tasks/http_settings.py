@@ -77,7 +77,7 @@ def read_settings(inputs: InputReader, *, may_allow_private: bool) -> HTTPSettin
 def _request(inputs: InputReader, secrets: tuple[str, ...], *, may_allow_private: bool) -> Request:
     method = (inputs.text("method") or "GET").upper()
     if method not in _METHODS:
-        raise inputs.wrong("method", f"one of {', '.join(sorted(_METHODS))}")
+        raise inputs.refusal(f"unsupported method {method!r}; known are {', '.join(sorted(_METHODS))}", "method")
     allow_private = inputs.flag("allow_private") or inputs.flag("allow_private_urls")
     if allow_private and not may_allow_private:
         raise inputs.refusal("this worker does not let stages set `allow_private`", "allow_private")
