@@ -66,7 +66,7 @@ def _upload(inputs: InputReader) -> Body:
         size = path.stat().st_size
     except FileNotFoundError:
         raise inputs.refusal(f"`upload_file`: file not found: {str(path)!r}", "upload_file") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise inputs.refusal(f"`upload_file` can't be read: {error}", "upload_file") from None
     boundary = uuid.uuid4().hex
     file_name = inputs.text("upload_filename") or path.name
