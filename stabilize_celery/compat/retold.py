@@ -15,7 +15,7 @@ from stabilize_celery import errors
 from stabilize_celery.compat.jumps import tell_jumps
 from stabilize_celery.errors import EngineError, ErrorCode, classify_name
 from stabilize_celery.models.merge import merge_outputs
-from stabilize_celery.models.stage import StageExecution
+from stabilize_celery.models.stage import StageExecution, SyntheticStageOwner
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.workflow import Workflow
@@ -24,6 +24,7 @@ __all__ = ["retold"]
 
 _CANCELED, _SUCCEEDED = WorkflowStatus.CANCELED, WorkflowStatus.SUCCEEDED
 _TERMINAL, _NOT_STARTED = WorkflowStatus.TERMINAL, WorkflowStatus.NOT_STARTED
+_BEFORE = SyntheticStageOwner.STAGE_BEFORE
 _BORNE = (WorkflowStatus.FAILED_CONTINUE, WorkflowStatus.STOPPED)
 _OF_TASKS = {
     (_CANCELED, _NOT_STARTED): _CANCELED,
@@ -66,17 +67,24 @@ def _tell_what_was_seen(stages: Mapping[str, StageExecution]) -> None:
     """Put what earlier stages had put out behind the own context of each that has started."""
     seen: dict[str, dict[str, Any]] = {}
     for stage, before in _in_order(stages):
-        told = [{**seen[one.ref_id], **one.outputs} for one in before]
+        told = [{**seen[one.ref_id], **_put_out_before(stage, one)} for one in before]
         seen[stage.ref_id] = told[0] if len(told) == 1 else merge_outputs(told)
         if stage.start_time is not None:
             stage.context = {**seen[stage.ref_id], **stage.context}
+
+
+def _put_out_before(stage: StageExecution, other: StageExecution) -> dict[str, Any]:
+    """Return the outputs of a stage before `stage`; a parent has none yet when its before-stages run."""
+    is_coming = stage.parent_stage_id in (other.id, other.ref_id) and stage.synthetic_stage_owner is _BEFORE
+    return {} if is_coming else other.outputs
 
 
 def _tell_failure(stage: StageExecution) -> None:
     if stage.status not in (_TERMINAL, *_BORNE):
         return
     stage.context = {**stage.outputs, **stage.context}
-    raised = next((task.task_exception_details for task in stage.tasks if task.task_exception_details), {})
+    failed = next((task for task in stage.tasks if task.task_exception_details), None)
+    raised = {} if failed is None else failed.task_exception_details
     kind, message = str(raised.get("type", "")), str(raised.get("message", ""))
     if "error" in stage.context or not message or (stage.status is WorkflowStatus.STOPPED and not kind):
         return
@@ -86,6 +94,7 @@ def _tell_failure(stage: StageExecution) -> None:
         return
     details = {"error": error, "errors": [error], "transient": False, "error_code": _code(kind).value}
     stage.context.setdefault("exception", {"details": details})
+    raised.setdefault("exception", {"details": details})
 
 
 def _code(type_name: str) -> ErrorCode:

@@ -70,7 +70,7 @@ def test_a_stage_that_has_started_tells_what_it_saw_of_those_before_it(run: Call
     assert contexts["b"] == {"a": 1, "last": "a", "all": ["a"]}
     assert contexts["c"] == {"a": "mine", "last": "a", "all": ["a"]}
     assert {**contexts["d"], "last": ""} == {"a": 1, "b": 1, "c": 1, "last": "", "all": ["b", "c"]}
-    assert contexts["part"].items() > {"own": 2, "b": 1, "c": 1}.items()
+    assert {**contexts["part"], "last": ""} == {"own": 2, "a": 1, "b": 1, "c": 1, "last": "", "all": ["b", "c"]}
 
 
 def test_a_stage_that_has_not_started_tells_its_own_context_only(run: Callable[..., Workflow]) -> None:
@@ -107,6 +107,7 @@ def test_an_exception_is_told_with_its_kind(run: Callable[..., Workflow], raised
     (ended,) = run(stage("a", does="boom"), boom=boom).stages
 
     assert ended.context["exception"]["details"]["error_code"] == code
+    assert ended.tasks[0].task_exception_details["exception"] == ended.context["exception"]
 
 
 @pytest.mark.parametrize(
