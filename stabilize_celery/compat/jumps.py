@@ -74,6 +74,9 @@ def tell_jumps(workflow: Workflow) -> None:
             target, count = history[-1]["to_stage"], len(history) - 1
             stage.context |= {_COUNT: count, _HISTORY: history[:-1]}
             stage.context["jump_error"] = _refusal(stage, workflow, target, count)
+            jumper = next((task for task in reversed(stage.tasks) if task.end_time is not None), None)
+            if jumper is not None:
+                jumper.status = stage.status
 
 
 def _refusal(stage: StageExecution, workflow: Workflow, target: str, count: int) -> str:

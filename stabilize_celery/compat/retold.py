@@ -9,12 +9,14 @@ task starts and ends.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from stabilize_celery import errors
 from stabilize_celery.compat.jumps import tell_jumps
 from stabilize_celery.errors import EngineError, ErrorCode, classify_name
 from stabilize_celery.models.merge import merge_outputs
+from stabilize_celery.models.reducers import ANY, ReducerError, reduce
 from stabilize_celery.models.stage import StageExecution, SyntheticStageOwner
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.task import TaskExecution
@@ -70,7 +72,18 @@ def _tell_what_was_seen(stages: Mapping[str, StageExecution]) -> None:
         told = [{**seen[one.ref_id], **_put_out_before(stage, one)} for one in before]
         seen[stage.ref_id] = told[0] if len(told) == 1 else merge_outputs(told)
         if stage.start_time is not None:
-            stage.context = {**seen[stage.ref_id], **stage.context}
+            stage.context = {**seen[stage.ref_id], **_reduced(stage, before), **stage.context}
+
+
+def _reduced(stage: StageExecution, before: list[StageExecution]) -> dict[str, Any]:
+    """Return what its reducers made of the outputs that its branches brought."""
+    told: dict[str, Any] = {}
+    for name, reducer in stage.output_reducers.items():
+        brought = [one.outputs[name] for one in before if name in one.outputs]
+        if brought and name != ANY:
+            with suppress(ReducerError):  # its stage has failed of it
+                told[name] = reduce(reducer, brought)
+    return told
 
 
 def _put_out_before(stage: StageExecution, other: StageExecution) -> dict[str, Any]:

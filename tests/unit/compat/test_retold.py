@@ -73,6 +73,17 @@ def test_a_stage_that_has_started_tells_what_it_saw_of_those_before_it(run: Call
     assert {**contexts["part"], "last": ""} == {"own": 2, "a": 1, "b": 1, "c": 1, "last": "", "all": ["b", "c"]}
 
 
+def test_a_joining_stage_tells_what_its_reducers_made_of_its_branches(run: Callable[..., Workflow]) -> None:
+    def counts(stage: StageExecution) -> TaskResult:
+        return TaskResult.success(outputs={"count": stage.context["brings"]})
+
+    join = stage("join", "a", "b", does="noop")
+    join.output_reducers = {"count": "sum"}
+    ended = run(stage("a", does="counts", brings=1), stage("b", does="counts", brings=2), join, counts=counts)
+
+    assert ended.stages[-1].context["count"] == 3
+
+
 def test_a_stage_that_has_not_started_tells_its_own_context_only(run: Callable[..., Workflow]) -> None:
     ended = run(stage("a"), stage("b", "a", stageEnabled=False), notes=notes)
 
@@ -143,3 +154,10 @@ def test_what_a_jump_hands_on_is_no_output(run: Callable[..., Workflow]) -> None
     jumped, _, target = ended.stages
     assert (jumped.outputs, jumped.context["why"], target.context["why"]) == ({"n": 2}, "late", "late")
     assert "why" not in ended.get_context()
+
+
+def test_a_jump_that_was_refused_fails_its_task(run: Callable[..., Workflow]) -> None:
+    (ended,) = run(stage("a", does="hop"), hop=lambda _: TaskResult.jump_to("nowhere")).stages
+
+    assert (ended.status, ended.tasks[0].status) == (WorkflowStatus.TERMINAL, WorkflowStatus.TERMINAL)
+    assert "nowhere" in ended.context["jump_error"]
