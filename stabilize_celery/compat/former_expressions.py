@@ -1,5 +1,7 @@
-"""Expressions under upstream's names, with what conditions of stages don't have: attributes, `x if c else y`, and
-`and` and `or` that give a truth value."""
+"""Expressions under upstream's names, with what conditions of stages don't have.
+
+Those are attributes, `x if c else y`, and `and` and `or` that give a truth value.
+"""
 
 import ast
 from collections.abc import Mapping
@@ -28,7 +30,7 @@ def evaluate_expression(expression: str, context: Mapping[str, Any]) -> Any:
 
 
 class _Translator(ast.NodeTransformer):
-    """Writes `a.b` as `a["b"]`, `x if c else y` as `(c and [x] or [y])[0]`, and `x and y` so that it is True or False."""
+    """Writes `a.b` as `a["b"]`, `x if c else y` as `(c and [x] or [y])[0]`, and makes a truth of `x and y`."""
 
     def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
         joined = ast.BoolOp(node.op, [self.visit(value) for value in node.values])
