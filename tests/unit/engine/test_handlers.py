@@ -11,6 +11,7 @@ from stabilize_celery.engine.handlers import (
     complete_stage,
     complete_sub_workflow,
     expire_workflow,
+    leave_lock,
     resume_parked,
     settle_workflow,
     start_stage,
@@ -25,6 +26,7 @@ from stabilize_celery.models.messages import (
     CompleteStage,
     CompleteSubWorkflow,
     ExpireWorkflow,
+    LeaveLock,
     Message,
     NotifyParent,
     ResumeParked,
@@ -262,3 +264,25 @@ def test_a_lock_is_called_by_its_scope() -> None:
 
 
 _SCOPES = ("GLOBAL", "APPLICATION", "WORKFLOW")
+
+
+@pytest.mark.parametrize(
+    ("run", "gives_back"),
+    [
+        ({"status": "CANCELED"}, True),
+        ({"status": "CANCELED", "code_runs": True}, False),
+        ({"status": "RUNNING"}, False),
+        ({"status": "CANCELED", "lock": "done"}, False),
+    ],
+)
+def test_the_last_who_leaves_gives_a_lock_back_only_once_its_own_code_has_returned(
+    run: dict[str, object], gives_back: bool
+) -> None:
+    """A before stage that was skipped may return after its stage's own task was cancelled and before that returns."""
+    message = LeaveLock(workflow_id=W, ref_id="a", thread="t")
+    given = world(message).run("t", **{"lock": "held", "request": 1, **run})
+
+    decision = given.decide(leave_lock.handle(message, RULES, 0))
+
+    assert owed_names(decision) == (["Unlock:t#1"] if gives_back else [])
+    assert not decision.keeps_entry
