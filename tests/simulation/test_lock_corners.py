@@ -249,11 +249,24 @@ def test_an_inner_lock_has_a_token_of_its_own() -> None:
 
 def test_loose_instances_are_inside_their_section() -> None:
     """Their thread has gone on and left the section; it ends when they do."""
-    dock = Dock()
+    told: list[str] = []
+
+    def instance(_: StageExecution) -> TaskResult:
+        dock.simulation.meanwhile(20_000)
+        told.append("an instance ends")
+        return TaskResult.success()
+
+    def begin(stage: StageExecution) -> TaskResult:
+        told.append(f"{stage.ref_id} begins")
+        return TaskResult.success()
+
+    dock = Dock(instance=instance, begin=begin)
     loose = MultiInstanceConfig(count=2, sync_on_complete=False)
-    dock.start(stage("a", does="slow", mi_config=loose, **SECTION), stage("z", "a"))
-    dock.simulation.after(1_000, lambda: dock.start(stage("next", **KEY)))
+    dock.start(stage("a", does="instance", mi_config=loose, **SECTION), stage("z", "a", does="begin"))
+    dock.simulation.after(1_000, lambda: dock.start(stage("next", does="begin", **KEY)))
     dock.run()
+
+    assert told == ["z begins", "an instance ends", "an instance ends", "next begins"]
 
 
 def test_sections_of_one_name_and_two_keys_are_two() -> None:

@@ -75,7 +75,15 @@ class Watcher:
         self.job = task(lambda _: body(self))
         registry.register("job", self.job, options=TaskOptions(**options))
         self.settings = Settings(mode=mode)
-        self.runtime = Runtime(self.store, registry, self.publisher, self.settings, "me", pause_ms=pause_ms)
+        self.runtime = Runtime(
+            self.store,
+            registry,
+            self.publisher,
+            self.settings,
+            "me",
+            pause_ms=pause_ms,
+            clock_us=lambda: self.now_ms * 1000,
+        )
         self.runtime.runner = self
         self.body: Body | None = None
         self.claim: Claim | None = None

@@ -1,5 +1,7 @@
 """What the doctor is told of several servers: of each setting, what is most likely to lose something."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from stabilize_celery.store.memory import MemoryStore
@@ -51,3 +53,19 @@ def test_what_no_server_tells_is_unknown(monkeypatch: pytest.MonkeyPatch) -> Non
     health = health_of(server(appendonly="yes"), server(), monkeypatch=monkeypatch)
 
     assert (health["appendonly"], health["appendfsync"]) == ("unknown", "unknown")
+
+
+def test_a_round_trip_is_timed_once_the_connection_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In ms: making the connection would count for more than the server's distance."""
+    store, moments = MemoryStore(), iter([2.0, 2.0125])
+    trips: list[int] = []
+
+    def clock_s() -> float:
+        trips.append(store.round_trips)
+        return next(moments)
+
+    monkeypatch.setattr("stabilize_celery.store.command_store.time", SimpleNamespace(perf_counter=clock_s))
+
+    assert store.health()["ping_ms"] == "12.50"
+    assert trips[0] > 0
+    assert trips[1] == trips[0] + 1
