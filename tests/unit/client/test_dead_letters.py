@@ -75,6 +75,8 @@ def test_a_letter_that_is_not_due_yet_keeps_its_time(world: World):
         session.commit(Transaction([SetFields(ledger(letter_id.partition("/")[2]), ENTRY.encode(nb=later))]))
 
     assert replay(world.client.runtime, letter_id)
+    due = [one for found in world.fleet.store.first_due(range(64), 9)[1].values() for one in found]
+    assert [one.due_ms for one in due if f"{one.workflow_id}/{one.name}" == letter_id] == [later]
     world.settle(10)
     assert handle.status() is WorkflowStatus.RUNNING
     world.settle(60)
