@@ -215,11 +215,12 @@ class LedgerContract:
         assert store.take_leases("a", [0, 1], 800)[0] == [0, 1]
         assert store.take_leases("b", [0, 1, 2], 800)[0] == [2]
         store.give_leases_back("a", [1, 2])
+        assert store.take_leases("c", [2], 800)[0] == [], "it was not a's to give back"
         assert store.take_leases("b", [1], 800)[0] == [1]
         for _ in range(2):
             let_pass(450)
-            assert store.take_leases("a", [0], 800)[0] == [0]
             assert store.take_leases("b", [0], 800)[0] == []
+            assert store.take_leases("a", [0], 800)[0] == [0]
 
         let_pass(900)
         assert store.take_leases("b", [0, 1, 2], 60_000)[0] == [0, 1, 2]

@@ -29,6 +29,7 @@ from stabilize_celery.settings import FUSED, PER_MESSAGE, Settings
 from stabilize_celery.store.contract import Bury, Drop, Transaction
 from stabilize_celery.store.memory import MemoryStore
 from stabilize_celery.tasks.builders import StageDefinitionBuilder
+from stabilize_celery.tasks.options import TaskOptions
 from stabilize_celery.tasks.registry import TaskRegistry
 from tests.unit.runtime.world import START_MS, RecordingPublisher
 
@@ -323,6 +324,25 @@ def test_a_failure_of_what_another_has_done_meanwhile_leaves_nothing_behind(monk
     key = Hash(places.ledger(name))
     assert process.store.look(workflow_slot(workflow_id), [key])[key] == {}
     assert not any(process.store.first_due([0, 1], 10)[1].values())
+
+
+@pytest.mark.parametrize(("most", "executions"), [(1, 0), (2, 1), (None, 1)])
+def test_a_task_type_says_how_many_workers_it_may_cost(most: int | None, executions: int) -> None:
+    """One that takes down its machine is given up sooner; without a word of its own the setting counts."""
+    process = Process(max_lost=5)
+    process.registry.register("work", process.work, options=TaskOptions(max_lost=most))
+    workflow_id = process.runtime.submit(workflow(stage("a")))
+    process.deliver(process.publisher.take()[0])
+    (run,) = process.publisher.take("RunTask")
+    name = run.task_id.split("/", 1)[1]
+    with process.store.session(workflow_slot(workflow_id)) as session:
+        session.commit(Transaction([SetFields(places.ledger(name), ENTRY.encode(lost=1))]))
+
+    process.deliver(run)
+    process.deliver_all()
+
+    assert len(process.bodies) == executions
+    assert process.runtime.read(workflow_id).status.name == ("SUCCEEDED" if executions else "TERMINAL")
 
 
 def test_failures_of_ours_count_in_a_row() -> None:
