@@ -279,6 +279,26 @@ def test_sections_of_one_name_and_two_keys_are_two() -> None:
     assert dock.statuses(dock.ids[1]) == {"next": "SUCCEEDED"}
 
 
+def test_all_who_may_hold_a_lock_together_are_let_in_at_once() -> None:
+    """However many there are: who gives it back reads only the first of the line."""
+    holders: list[int] = []
+
+    def together(_: StageExecution) -> TaskResult:
+        dock.simulation.meanwhile(3_000)
+        (lock,) = dock.simulation.store.calmly(dock.simulation.store.locks)
+        holders.append(len(lock.holders))
+        return TaskResult.success()
+
+    dock = Dock(together=together)
+    dock.start(stage("first", does="slow", **KEY))
+    for _ in range(5):
+        dock.simulation.after(1_000, lambda: dock.start(stage("next", does="together", mutex_limit=5, **KEY)))
+    dock.run()
+
+    assert len(holders) == 5
+    assert max(holders) == 5
+
+
 # -- what is given back ------------------------------------------------------------------------------------------------
 
 
