@@ -133,7 +133,7 @@ def _dropping(workflow_id: str, name: str) -> Handling:
     entry, workflow = ENTRY.decode(snapshot[key]), workflow_of(snapshot)
     if (refused := _refusal(workflow.exists, entry, name)) is not None:
         return refused
-    is_in_trouble = entry.tries or entry.error or entry.parked or entry.t not in MESSAGE_TYPES
+    is_in_trouble = entry.error or entry.parked or entry.t not in MESSAGE_TYPES
     if name in snapshot[look] and not is_in_trouble:
         return refuse(f"{name} is not a dead letter: it is being handled")
     decision = Decision()

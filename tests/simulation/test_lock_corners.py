@@ -249,11 +249,24 @@ def test_an_inner_lock_has_a_token_of_its_own() -> None:
 
 def test_loose_instances_are_inside_their_section() -> None:
     """Their thread has gone on and left the section; it ends when they do."""
-    dock = Dock()
+    told: list[str] = []
+
+    def instance(_: StageExecution) -> TaskResult:
+        dock.simulation.meanwhile(20_000)
+        told.append("an instance ends")
+        return TaskResult.success()
+
+    def begin(stage: StageExecution) -> TaskResult:
+        told.append(f"{stage.ref_id} begins")
+        return TaskResult.success()
+
+    dock = Dock(instance=instance, begin=begin)
     loose = MultiInstanceConfig(count=2, sync_on_complete=False)
-    dock.start(stage("a", does="slow", mi_config=loose, **SECTION), stage("z", "a"))
-    dock.simulation.after(1_000, lambda: dock.start(stage("next", **KEY)))
+    dock.start(stage("a", does="instance", mi_config=loose, **SECTION), stage("z", "a", does="begin"))
+    dock.simulation.after(1_000, lambda: dock.start(stage("next", does="begin", **KEY)))
     dock.run()
+
+    assert told == ["z begins", "an instance ends", "an instance ends", "next begins"]
 
 
 def test_sections_of_one_name_and_two_keys_are_two() -> None:
@@ -264,6 +277,26 @@ def test_sections_of_one_name_and_two_keys_are_two() -> None:
     dock.run()
 
     assert dock.statuses(dock.ids[1]) == {"next": "SUCCEEDED"}
+
+
+def test_all_who_may_hold_a_lock_together_are_let_in_at_once() -> None:
+    """However many there are: who gives it back reads only the first of the line."""
+    holders: list[int] = []
+
+    def together(_: StageExecution) -> TaskResult:
+        dock.simulation.meanwhile(3_000)
+        (lock,) = dock.simulation.store.calmly(dock.simulation.store.locks)
+        holders.append(len(lock.holders))
+        return TaskResult.success()
+
+    dock = Dock(together=together)
+    dock.start(stage("first", does="slow", **KEY))
+    for _ in range(5):
+        dock.simulation.after(1_000, lambda: dock.start(stage("next", does="together", mutex_limit=5, **KEY)))
+    dock.run()
+
+    assert len(holders) == 5
+    assert max(holders) == 5
 
 
 # -- what is given back ------------------------------------------------------------------------------------------------

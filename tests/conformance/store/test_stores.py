@@ -74,6 +74,18 @@ class TestMemoryStore(StoreContract, FaithfulWatchContract):
 
         assert set(store.fleet()) == {"vouched for", "w"}
 
+    def test_a_worker_that_was_silent_for_long_is_back_with_its_first_line(
+        self, store: CommandStore, clock: _Clock
+    ) -> None:
+        """Its machine slept; what drops the lines of who is lost does not drop the new one."""
+        store.announce("w", {"a": 1})
+        store.announce("vouched for", {"a": 1})
+        clock.let_pass(61_000)
+
+        store.announce("w", {"a": 2}, now_alive=["vouched for"])
+
+        assert {name: line["a"] for name, line in store.fleet().items()} == {"w": b"2", "vouched for": b"1"}
+
 
 class TestFakeRedisStore(StoreContract):
     """Against fakeredis."""

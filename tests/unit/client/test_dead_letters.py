@@ -75,6 +75,8 @@ def test_a_letter_that_is_not_due_yet_keeps_its_time(world: World):
         session.commit(Transaction([SetFields(ledger(letter_id.partition("/")[2]), ENTRY.encode(nb=later))]))
 
     assert replay(world.client.runtime, letter_id)
+    due = [one for found in world.fleet.store.first_due(range(64), 9)[1].values() for one in found]
+    assert [one.due_ms for one in due if f"{one.workflow_id}/{one.name}" == letter_id] == [later]
     world.settle(10)
     assert handle.status() is WorkflowStatus.RUNNING
     world.settle(60)
@@ -100,16 +102,19 @@ def test_an_unknown_workflow_is_said(world: World, act):
         act(world.client.runtime, "nobody/Run:x")
 
 
-def test_a_letter_of_an_ended_workflow_is_just_forgotten():
+@pytest.mark.parametrize(("does", "status"), [("fail", "TERMINAL"), ("work", "SUCCEEDED")])
+def test_a_letter_of_an_ended_workflow_is_just_forgotten(does: str, status: str):
+    """That has ended as it has: what was left to do is not done."""
     world = World(fail=lambda stage: TaskResult.terminal(error="no"))
-    handle = world.start(stage("a", does="fail"))
+    handle = world.start(stage("a", does=does))
     with world.fleet.store.session(workflow_slot(handle.id)) as session:
         session.commit(Transaction(ledger=[Put("Finalize:x", {"t": "FinalizeStage"}, 0), Bury("Finalize:x", 0)]))
 
     outcome = drop(world.client.runtime, f"{handle.id}/Finalize:x")
 
     assert outcome
-    assert outcome.told.endswith("the workflow is TERMINAL")
+    assert outcome.told.endswith(f"the workflow is {status}")
+    assert handle.status().name == status
 
 
 def test_a_message_that_is_handled_as_it_should_is_not_dropped(world: World):

@@ -3,11 +3,11 @@
 import pytest
 
 from stabilize_celery.engine import places
-from stabilize_celery.engine.codec import unpack
+from stabilize_celery.engine.codec import pack, unpack
 from stabilize_celery.engine.handler import Rules
 from stabilize_celery.engine.handlers import evaluate_join
 from stabilize_celery.engine.plan import Edge
-from stabilize_celery.engine.steps import Decision, Hash, SetFields, workflow_slot
+from stabilize_celery.engine.steps import Decision, Hash, Increment, SetFields, workflow_slot
 from stabilize_celery.models.messages import EvaluateJoin
 from tests.unit.engine.driving import W, World, owed_names, plan_of
 
@@ -91,6 +91,23 @@ def _counted(decision: Decision) -> dict[str, str]:
 def test_a_cycle_that_fires_leaves_out_an_edge_that_has_died_upstream_untold() -> None:
     """No thread is in front of `s`: what its own run brings over that edge opens the next cycle (wcp 1.5, 1.6)."""
     assert _counted(_decided(_loop(), 0)) == {}, "all edges counted or dead: it is ready again"
+
+
+def _fewer(decision: Decision) -> int:
+    """How many arrivals fewer wait, as those count that owe the next looks."""
+    hint = places.waiting("j")
+    return -sum(c.by for c in decision.changes if isinstance(c, Increment) and (c.key, c.field) == (hint, "n"))
+
+
+def test_an_edge_that_was_left_out_of_a_cycle_has_brought_nothing_that_could_be_taken_off_the_count() -> None:
+    """Else the count falls below what waits, and the next arrivals are taken for too few to look at."""
+    world = World().workflow().owed(LOOK)
+    join = {"join": "N_OF_M", "need": 2, "is_direct": False}
+    world.stage(plan_of("j", component="j", requisites=["a", "b", "c"], **join))
+    counted = {"0": "a1", "1": "b1", "2": ""}
+    world.put(places.join("j"), {"cycle": b"1", "fired": b"1", "counted": pack(counted), "u0": b"1", "u1": b"1"})
+
+    assert _fewer(_decided(world, 0)) == 2
 
 
 def test_a_cycle_that_fires_waits_for_an_edge_that_a_thread_upstream_may_still_fill() -> None:

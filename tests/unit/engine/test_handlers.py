@@ -11,6 +11,7 @@ from stabilize_celery.engine.handlers import (
     complete_stage,
     complete_sub_workflow,
     expire_workflow,
+    leave_lock,
     resume_parked,
     settle_workflow,
     start_stage,
@@ -18,13 +19,14 @@ from stabilize_celery.engine.handlers import (
     start_workflow,
     time_out,
 )
-from stabilize_celery.engine.state import RUN, TaskState
+from stabilize_celery.engine.state import RUN, SIGNALS, TaskState, Waiter
 from stabilize_celery.engine.steps import Remove, SetFields, workflow_slot
 from stabilize_celery.models.messages import (
     CancelSubWorkflow,
     CompleteStage,
     CompleteSubWorkflow,
     ExpireWorkflow,
+    LeaveLock,
     Message,
     NotifyParent,
     ResumeParked,
@@ -34,7 +36,7 @@ from stabilize_celery.models.messages import (
     StartWorkflow,
     TimeOut,
 )
-from tests.unit.engine.driving import NOW_MS, W, World, kinds, owed_names, plan_of
+from tests.unit.engine.driving import NOW_MS, W, World, as_stored, kinds, owed_names, plan_of
 
 RULES = Rules()
 
@@ -135,6 +137,19 @@ def test_a_workflow_that_was_restarted_is_not_expired() -> None:
 
     assert decision.is_empty
     assert not decision.keeps_entry
+
+
+@pytest.mark.parametrize(("kept", "stays"), [(1, True), (0, False)])
+def test_a_workflow_that_keeps_a_lock_for_its_code_is_not_expired(kept: int, stays: bool) -> None:
+    """Whoever waits for the lock asks it whether the code has returned."""
+    message = ExpireWorkflow(workflow_id=W)
+    given = World().workflow("SUCCEEDED").owed(message).put(places.COUNTERS, {"kept": b"%d" % kept})
+
+    decision = given.decide(expire_workflow.handle(message, RULES, 0))
+
+    assert (list(decision.defers) == ["Expire"]) is stays
+    assert decision.keeps_entry
+    assert ("a lock is kept" in decision.note) is stays
 
 
 def test_a_workflow_whose_caller_is_not_told_of_its_end_is_not_expired() -> None:
@@ -262,3 +277,40 @@ def test_a_lock_is_called_by_its_scope() -> None:
 
 
 _SCOPES = ("GLOBAL", "APPLICATION", "WORKFLOW")
+
+
+@pytest.mark.parametrize(
+    ("run", "gives_back"),
+    [
+        ({"status": "CANCELED"}, True),
+        ({"status": "CANCELED", "code_runs": True}, False),
+        ({"status": "RUNNING"}, False),
+        ({"status": "CANCELED", "lock": "done"}, False),
+    ],
+)
+def test_the_last_who_leaves_gives_a_lock_back_only_once_its_own_code_has_returned(
+    run: dict[str, object], gives_back: bool
+) -> None:
+    """A before stage that was skipped may return after its stage's own task was cancelled and before that returns."""
+    message = LeaveLock(workflow_id=W, ref_id="a", thread="t")
+    given = world(message).run("t", **{"lock": "held", "request": 1, **run})
+
+    decision = given.decide(leave_lock.handle(message, RULES, 0))
+
+    assert owed_names(decision) == (["Unlock:t#1"] if gives_back else [])
+    assert not decision.keeps_entry
+
+
+@pytest.mark.parametrize("scope", ["stage", "task", "wait"])
+def test_whose_deadline_has_passed_waits_for_no_signal_any_more(scope: str) -> None:
+    """Who still waits there goes on waiting: the next signal is for it, and not for a run that has failed."""
+    message = TimeOut(workflow_id=W, scope=scope, ref_id="a", thread="t", task_index=0)
+    late, other = (Waiter("go", thread, None, 0, "shell", 0, number) for number, thread in enumerate(("t", "u")))
+    run = {"status": "SUSPENDED", "started_ms": 1, "waits": "go", "tasks": [TaskState()], "phase": "tasks"}
+    given = world(message).run("t", **run)
+    given.put(places.signals("a"), as_stored(SIGNALS.encode(waiters=[late, other])))
+
+    decision = given.decide(time_out.handle(message, RULES, 0))
+
+    assert SetFields(places.signals("a"), {"waiters": pack([other])}) in decision.changes
+    assert owed_names(decision) == ["Done:t"]

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+
+from stabilize_celery.engine import places
 from stabilize_celery.engine.locks import Owner, give_back, look_ms, request
 from stabilize_celery.engine.steps import (
     Decision,
@@ -11,6 +14,7 @@ from stabilize_celery.engine.steps import (
     SetFields,
     Unrank,
     lock_slot,
+    workflow_slot,
 )
 from stabilize_celery.models.messages import AcquireLock
 from tests.unit.engine.driving import W, World, as_stored
@@ -172,12 +176,27 @@ def test_releasing_again_tells_the_holders_again() -> None:
     assert [message.name for _, told in world.commits for message in told.nudges] == ["Lock:t#1"]
 
 
+@pytest.mark.parametrize("mixed", [0, 1])
+def test_the_limit_of_one_that_has_left_is_forgotten(mixed: int) -> None:
+    """A lock that is never idle would collect them; where all have the same there is none to forget."""
+    waiting = Owner("w2", "t", 1)
+    world = holder(lock(holders={str(ME): 5}, line=[str(waiting)], common=1, last=5, mixed=mixed), waiting, "requested")
+    world.put("n", as_stored({str(ME): 3}), SLOT)
+    world.decide(_deciding(give_back(LOCK, ME)))
+
+    assert (DeleteFields("n", (str(ME),)) in world.commits[0][1].changes) is bool(mixed)
+
+
 def test_an_idle_lock_goes_away_by_itself() -> None:
     """Its last token is kept for a week, then the time alone makes tokens grow."""
     world = lock(holders={str(ME): 5}, limit=1, last=5)
     world.decide(_deciding(give_back(LOCK, ME)))
 
     assert Expire("meta", 7 * 24 * 3600 * 1000) in world.commits[0][1].changes
+
+    asked = lock(limit=1, last=5)
+    asked.decide(request(LOCK, ME, 1))
+    assert Expire("meta", 0) in asked.commits[0][1].changes, "it stays while somebody holds it or waits"
 
 
 def test_a_waiter_drops_a_holder_whose_run_has_ended() -> None:
@@ -191,6 +210,35 @@ def test_a_waiter_drops_a_holder_whose_run_has_ended() -> None:
 
         dropped = [change for _, decision in world.commits for change in decision.changes]
         assert DeleteFields("h", (str(ghost),)) in dropped
+
+
+def test_who_moves_up_when_a_ghost_is_dropped_is_told() -> None:
+    """It is not the one that found the ghost: nobody else would wake it before it looks by itself."""
+    ghost, first = Owner("w2", "ghost", 1), Owner("w2", "t", 1)
+    world = lock(holders={str(ghost): 5}, line=[str(first)], common=1, last=5)
+    world.run("ghost", "w2", lock="done", request=1)
+    ask = AcquireLock(workflow_id="w2", ref_id="a", thread="t", request=1)
+    holder(world, first, "requested").owed(ask)
+
+    assert world.decide(request(LOCK, ME, 1)) is None
+
+    assert str(first) in granted(world.commits[1][1])
+    assert [message.name for _, told in world.commits for message in told.nudges] == ["Lock:t#1"]
+
+
+@pytest.mark.parametrize("status", ["GONE", None])
+def test_a_waiter_drops_a_holder_whose_workflow_is_gone(status: str | None) -> None:
+    """Also while its run is there: nobody will ever end that, and give the lock back."""
+    lost = Owner("w2", "lost", 1)
+    world = holder(lock(holders={str(lost): 5}, limit=1, last=5), lost)
+    if status is None:
+        del world.slots[workflow_slot("w2")][places.WORKFLOW]
+    else:
+        world.workflow(status, "w2")
+
+    world.decide(request(LOCK, ME, 1))
+
+    assert any(DeleteFields("h", (str(lost),)) in each.changes for _, each in world.commits)
 
 
 def test_a_waiter_lets_a_granted_run_be_that_has_not_started_yet() -> None:

@@ -9,9 +9,9 @@ from stabilize_celery.engine import outside, places
 from stabilize_celery.engine.answers import MAX_EVENT_IDS, Answer, Hindrance
 from stabilize_celery.engine.outside import MAX_KEPT_SIGNALS
 from stabilize_celery.engine.restart import restart
-from stabilize_celery.engine.state import SIGNALS, KeptSignal
+from stabilize_celery.engine.state import SIGNALS, KeptSignal, Waiter
 from stabilize_celery.engine.steps import SetFields
-from tests.unit.engine.driving import W, World, as_stored, plan_of
+from tests.unit.engine.driving import W, World, as_stored, owed_names, plan_of
 
 ASKED: dict[str, Callable[[str], Any]] = {
     "cancel": lambda event: outside.cancel(W, event, "why", "ops"),
@@ -118,6 +118,31 @@ def test_kept_signals_are_bounded() -> None:
     full = world().put(places.signals("a"), as_stored(SIGNALS.encode(kept=kept)))
 
     assert "keeps 1000 unused signals already" in answer(full, ASKED["signal"]).told
+
+
+@pytest.mark.parametrize(
+    ("waiting", "instance", "woken"),
+    [
+        ([(1, 2), (1, 0), (1, 1)], None, "t1.0"),
+        ([(2, 0), (1, 7)], None, "t1.7"),
+        ([(2, None), (1, None)], None, "t1"),
+        ([(1, 0), (1, 2), (2, 2)], 2, "t1.2"),
+        ([(1, 0)], 1, ""),
+    ],
+)
+def test_a_signal_wakes_the_lowest_instance_of_the_first_run(
+    waiting: list[tuple[int, int | None]], instance: int | None, woken: str
+) -> None:
+    """Whoever came to wait first; or the one that it is for, and nobody else (wcp 1.12)."""
+    waiters = [
+        Waiter("go", f"t{run}" if at is None else f"t{run}.{at}", at, 0, "shell", since, run)
+        for since, (run, at) in enumerate(waiting)
+    ]
+    given = world().put(places.signals("a"), as_stored(SIGNALS.encode(waiters=waiters)))
+
+    decision = given.decide(outside.signal(W, "e1", "a", "go", None, instance=instance))
+
+    assert owed_names(decision) == ([f"Run:{woken}..0"] if woken else [])
 
 
 def test_ids_of_events_are_bounded_but_their_effects_are_not() -> None:

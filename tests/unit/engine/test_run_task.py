@@ -6,7 +6,7 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.handler import Rules
 from stabilize_celery.engine.handlers.run_task import ClaimedTask, ClaimTerms, handle, park
 from stabilize_celery.engine.results import TaskReturned, record
-from stabilize_celery.engine.state import ENTRY, RUN, TaskState
+from stabilize_celery.engine.state import ENTRY, RUN, SIGNALS, KeptSignal, TaskState
 from stabilize_celery.engine.steps import Decision, DeleteFields, SetFields
 from stabilize_celery.models.messages import RunTask
 from tests.unit.engine.driving import NOW_MS, W, World, as_stored, kinds, owed_names, plan_of
@@ -241,3 +241,15 @@ def test_a_task_of_an_unknown_type_is_parked_and_told_once() -> None:
     assert (kinds(first), kinds(again)) == (["task.parked"], [])
     assert at_work(world(own="other/1")).decide(park(MESSAGE, "x", 1)).is_empty
     assert at_work(world(nb=NOW_MS + 60_000)).decide(park(MESSAGE, "x", 1)).is_empty
+
+
+@pytest.mark.parametrize(("meant_for", "is_taken"), [(None, True), (2, True), (1, False), (0, False)])
+def test_a_kept_signal_is_taken_by_the_instance_that_it_is_for(meant_for: int | None, is_taken: bool) -> None:
+    """One that is for another stays where it is until that waits."""
+    given = at_work(world(own="me/1", att=1), instance=2, parent="p")
+    given.put(places.signals("a"), as_stored(SIGNALS.encode(kept=[KeptSignal("go", 7, meant_for)])))
+
+    decision = returned(given, "SUSPENDED", signal="go")
+
+    assert ("stage.signaled" in kinds(decision)) is is_taken
+    assert ("stage.suspended" in kinds(decision)) is not is_taken

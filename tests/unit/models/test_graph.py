@@ -141,7 +141,12 @@ def test_upstreams_graph_check_keeps_its_codes(stages: list[StageExecution], cod
 
 def test_upstreams_graph_check_looks_at_top_level_stages_only() -> None:
     """Synthetic stages are the engine's."""
-    validate_stage_graph([stage("a"), StageExecution(ref_id="s", parent_stage_id="x", requisite_stage_ref_ids={"q"})])
+    synthetic = StageExecution(ref_id="s", parent_stage_id="x", requisite_stage_ref_ids={"q"})
+    validate_stage_graph([stage("a"), synthetic])
+
+    synthetic.parent_stage_id = None
+    with pytest.raises(InvalidStageGraphError, match="'q'"):
+        validate_stage_graph([stage("a"), synthetic])
 
 
 def test_every_knot_is_reported_once_as_its_shortest_way_round() -> None:

@@ -89,6 +89,13 @@ def test_a_pattern_fits_however_its_letters_are_written(key: str) -> None:
     assert Redaction("*schlüssel, straße, пин_код, MyField").hides(key)
 
 
+def test_texts_lose_all_that_stands_below_such_a_key() -> None:
+    """As deep as it may be: a secret may be a record of several values."""
+    secrets = DEFAULT.known_to({"secret": {"login": "ann.doe", "rows": [{"value": "4711"}]}, "login": "bob.doe"})
+
+    assert secrets.hidden_in("ann.doe asked for 4711, bob.doe did not") == "*** asked for ***, bob.doe did not"
+
+
 def test_texts_in_lists_lose_them_too() -> None:
     known = Redaction("pin").known_to({"door": [{"pin": "4711-0815"}]})
 

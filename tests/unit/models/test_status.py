@@ -83,9 +83,18 @@ def test_a_forbidden_transition_says_which_thing_and_which_statuses() -> None:
     assert (caught.value.entity_type, caught.value.entity_id) == ("stage", "01X")
 
 
-def test_an_allowed_transition_passes() -> None:
-    """What the table allows raises nothing."""
-    validate_transition(S.RUNNING, S.SUCCEEDED)
+@pytest.mark.parametrize("current", list(S))
+def test_what_the_table_allows_passes_and_nothing_else(current: WorkflowStatus) -> None:
+    """Staying passes, too."""
+
+    def passes(target: WorkflowStatus) -> bool:
+        try:
+            validate_transition(current, target)
+        except InvalidStateTransitionError:
+            return False
+        return True
+
+    assert {target for target in S if passes(target)} == VALID_TRANSITIONS[current] | {current}
 
 
 def test_a_status_reads_as_its_name() -> None:

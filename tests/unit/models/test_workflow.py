@@ -135,8 +135,10 @@ def test_the_context_is_what_the_stages_put_out_in_topological_order() -> None:
     assert flow.stages[2].outputs["items"] == [1, 2]
 
 
-def test_pausing_is_measured() -> None:
+def test_pausing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """pause and resume keep who, when and how long."""
+    clock = iter([1_000, 1_750])
+    monkeypatch.setattr("stabilize_celery.models.workflow._now_ms", lambda: next(clock))
     flow = Workflow()
     flow.pause("ops")
     paused = flow.paused or PausedDetails()
@@ -144,7 +146,7 @@ def test_pausing_is_measured() -> None:
     flow.resume()
 
     assert (flow.status.name, paused.is_paused) == ("RUNNING", False)
-    assert paused.paused_ms >= 0
+    assert (paused.pause_time, paused.resume_time, paused.paused_ms) == (1_000, 1_750, 750)
 
 
 def test_a_pause_counts_only_after_the_instant() -> None:

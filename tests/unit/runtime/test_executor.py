@@ -13,7 +13,7 @@ from stabilize_celery.engine.moves import Frame
 from stabilize_celery.engine.plan import StagePlan
 from stabilize_celery.engine.results import TaskReturned
 from stabilize_celery.engine.state import Run, SubOutcome, TaskState, WorkflowRecord
-from stabilize_celery.errors import PermanentError, TransientError
+from stabilize_celery.errors import PermanentError, TaskTimeoutError, TransientError
 from stabilize_celery.models.messages import RunTask
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage.stage import StageExecution
@@ -144,6 +144,24 @@ def test_an_exception_is_a_failure_with_its_traceback() -> None:
     assert returned.status == "TERMINAL"
     assert "ValueError: no such order" in returned.error["message"]
     assert "Traceback" in returned.error["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("retries", "retry_on", "status"),
+    [(0, (TaskTimeoutError,), "RETRY"), (1, (TaskTimeoutError,), "TERMINAL"), (0, (), "TERMINAL")],
+)
+def test_what_takes_too_long_is_tried_again_until_its_tries_are_used_up(
+    retries: int, retry_on: tuple[type[Exception], ...], status: str
+) -> None:
+    """Where its options say so; after the pause that any failure has."""
+    options = TaskOptions(backoff_s=2, max_attempts=2, retry_on=retry_on, timeout_s=0.5)
+    executor = TaskExecutor(1_000, jitter=lambda: 0.5)
+
+    returned = executor.too_long(claimed(retries=retries), options, 0.5)
+
+    assert returned.status == status
+    assert (returned.again_after_ms > 0) is (status == "RETRY")
+    assert returned.error["message"] == "one execution took longer than 0.5 s"
 
 
 def test_a_transient_error_is_tried_again_until_its_tries_are_used_up() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import pytest
@@ -134,7 +133,7 @@ def test_what_took_longer_than_it_may_is_no_success_for_an_outage(mode: str, mon
 
     class Slow(Outage):
         def _body(self) -> TaskResult:
-            time.sleep(0.02)
+            self.now_ms += 20
             return super()._body()
 
     outage = Slow(monkeypatch, mode, timeout_s=0.01).run()

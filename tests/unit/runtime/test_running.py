@@ -25,7 +25,7 @@ from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.leases import Leases
 from stabilize_celery.runtime.ports import Body, Claim, Outcome, Outgoing
 from stabilize_celery.runtime.service import Runtime
-from stabilize_celery.settings import Settings
+from stabilize_celery.settings import MODES, Settings
 from stabilize_celery.store.memory import MemoryStore
 from stabilize_celery.tasks.cancellation import (
     CancellationToken,
@@ -75,7 +75,15 @@ class Watcher:
         self.job = task(lambda _: body(self))
         registry.register("job", self.job, options=TaskOptions(**options))
         self.settings = Settings(mode=mode)
-        self.runtime = Runtime(self.store, registry, self.publisher, self.settings, "me", pause_ms=pause_ms)
+        self.runtime = Runtime(
+            self.store,
+            registry,
+            self.publisher,
+            self.settings,
+            "me",
+            pause_ms=pause_ms,
+            clock_us=lambda: self.now_ms * 1000,
+        )
         self.runtime.runner = self
         self.body: Body | None = None
         self.claim: Claim | None = None
@@ -131,6 +139,22 @@ def test_a_cancelled_body_is_told_once_on_a_thread_of_its_own(what: str) -> None
     assert set(why) == {"cancelled: cancelled stage 'a' from outside" if what == "stage" else "cancelled: enough"}
     assert watcher.job.tellings == [("a", "stabilize-on-cancel")]
     assert watcher.runtime.read(watcher.id).stages[0].outputs == {}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_body_that_returns_before_anybody_saw_that_it_was_cancelled_is_told_at_once(mode: str) -> None:
+    """Here, where what it has begun lies; the message that owes it may get to another machine. Once all the same."""
+    watcher = Watcher(lambda watcher: watcher.ask(outside.cancel_stage, "a"), mode=mode)
+    work = [StageExecution(ref_id="a", type="t", name="a", tasks=[TaskExecution.create("job", "job")])]
+    watcher.id = watcher.runtime.submit(Workflow(application="tests", name="w", stages=work))
+    owed: list[Outgoing] = []
+    while watcher.claim is None:
+        owed += watcher.publisher.take()
+        watcher.deliver(owed.pop(0))
+
+    assert watcher.job.tellings == [("a", "MainThread")]
+    watcher.deliver_all()
+    assert len(watcher.job.tellings) == 1
 
 
 def test_a_body_that_lost_its_claim_is_only_asked_to_stop() -> None:

@@ -134,6 +134,39 @@ def test_nothing_starts_while_it_is_paused_and_nothing_is_made_up_for(clock: Clo
     assert [clock.step(), clock.step(10)] == [0, 1]
 
 
+@pytest.mark.parametrize("act", [ScheduleBook.pause, ScheduleBook.remove])
+def test_one_that_is_paused_or_removed_while_a_keeper_looks_starts_nothing(
+    clock: Clock, act: Callable[[ScheduleBook, str], bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keeper has seen it due, and not yet begun with it."""
+    clock.add()
+    look = clock.store.look_many
+
+    def slowly(*asked: Any, **more: Any) -> Any:
+        found = look(*asked, **more)
+        act(clock.book, "s")
+        return found
+
+    monkeypatch.setattr(clock.store, "look_many", slowly)
+
+    assert clock.step(10) == 0
+    assert clock.started() == []
+
+
+def test_one_that_is_replaced_while_its_workflow_is_started_keeps_its_new_times(clock: Clock) -> None:
+    """What the keeper notes of the start belongs to the old ones."""
+    clock.add()
+
+    def submit(definition: Any, *, workflow_id: str) -> str:
+        clock.add(every_s=3600)
+        return clock.runtime.submit(definition, workflow_id=workflow_id)
+
+    clock.scheduler = clock.another(submit)
+
+    clock.step(10)
+    assert clock.book.get("s").next_ms == T0 + 10_000 + 3_600_000
+
+
 def test_a_schedule_that_is_removed_is_gone(clock: Clock) -> None:
     clock.add()
     assert clock.book.remove("s")

@@ -26,10 +26,11 @@ from stabilize_celery.runtime.claiming import UNKNOWN_HERE_MS
 from stabilize_celery.runtime.ports import Body, Claim, Outgoing
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import FUSED, PER_MESSAGE, Settings
-from stabilize_celery.store.contract import Bury, Transaction
+from stabilize_celery.store.contract import Bury, Drop, Transaction
 from stabilize_celery.store.memory import MemoryStore
 from stabilize_celery.store.session import PackedSession
 from stabilize_celery.tasks.builders import StageDefinitionBuilder
+from stabilize_celery.tasks.options import TaskOptions
 from stabilize_celery.tasks.registry import TaskRegistry
 from tests.unit.runtime.world import START_MS, RecordingPublisher
 
@@ -281,6 +282,68 @@ def test_a_result_that_we_cannot_record_is_our_failure_and_no_loss_of_a_worker(m
     process.deliver_all()
     assert process.runtime.read(workflow_id).status.name == "SUCCEEDED"
     assert process.bodies == ["a", "a"]
+
+
+def test_a_result_that_we_cannot_record_leaves_the_claim_of_another_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own was reaped while the body ran: given up, the other's would be executed a third time."""
+    process = Process()
+    workflow_id = process.runtime.submit(workflow(stage("a")))
+    process.deliver(process.publisher.take()[0])
+    (run,) = process.publisher.take("RunTask")
+    name = run.task_id.split("/", 1)[1]
+
+    def broken(*_: Any) -> Any:
+        with process.store.session(workflow_slot(workflow_id)) as session:
+            session.commit(Transaction([SetFields(places.ledger(name), ENTRY.encode(own="other/7", att=2))]))
+        raise ZeroDivisionError("our bug")
+
+    monkeypatch.setattr(recording, "record", broken)
+
+    assert process.deliver(run) == "failed, try 1"
+    assert process.entry(workflow_id, name).own == "other/7"
+
+
+def test_a_failure_of_what_another_has_done_meanwhile_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is owed no more is not counted: half an entry would be a dead letter that nobody can replay."""
+    process = Process()
+    workflow_id = process.runtime.submit(workflow(stage("a")))
+    (start,) = process.publisher.take()
+    name = start.task_id.split("/", 1)[1]
+
+    class Faster(_Busy):
+        def interfere(self) -> None:
+            with process.store.session(workflow_slot(workflow_id)) as session:
+                session.commit(Transaction(ledger=[Drop(name)]))
+
+    def broken(*_: Any) -> Any:
+        raise ZeroDivisionError("our bug")
+
+    monkeypatch.setitem(HANDLERS, StartStage, broken)
+    process.runtime.store = Faster(process.store, workflow_id)  # type: ignore[assignment]
+    process.deliver(start)
+
+    key = Hash(places.ledger(name))
+    assert process.store.look(workflow_slot(workflow_id), [key])[key] == {}
+    assert not any(process.store.first_due([0, 1], 10)[1].values())
+
+
+@pytest.mark.parametrize(("most", "executions"), [(1, 0), (2, 1), (None, 1)])
+def test_a_task_type_says_how_many_workers_it_may_cost(most: int | None, executions: int) -> None:
+    """One that takes down its machine is given up sooner; without a word of its own the setting counts."""
+    process = Process(max_lost=5)
+    process.registry.register("work", process.work, options=TaskOptions(max_lost=most))
+    workflow_id = process.runtime.submit(workflow(stage("a")))
+    process.deliver(process.publisher.take()[0])
+    (run,) = process.publisher.take("RunTask")
+    name = run.task_id.split("/", 1)[1]
+    with process.store.session(workflow_slot(workflow_id)) as session:
+        session.commit(Transaction([SetFields(places.ledger(name), ENTRY.encode(lost=1))]))
+
+    process.deliver(run)
+    process.deliver_all()
+
+    assert len(process.bodies) == executions
+    assert process.runtime.read(workflow_id).status.name == ("SUCCEEDED" if executions else "TERMINAL")
 
 
 def test_a_failure_is_counted_though_others_change_the_entry_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:

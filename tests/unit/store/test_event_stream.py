@@ -1,10 +1,12 @@
 """Events of one commit share an entry of the stream: each has an id to read on from, and entries are read once."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stabilize_celery.store.event_stream import PER_ENTRY, entries_of, events_of, reading_from, stands_behind
+from stabilize_celery.store.event_stream import entries_of, events_of, reading_from, stands_behind
 
 
 def stored(count: int, identity: str = "1700000000000-3") -> list[str]:
@@ -21,6 +23,17 @@ def test_behind_the_last_event_of_an_entry_its_stream_is_read_on(count: int) -> 
 
     assert reading_from(last) == "1700000000000-3"
     assert {reading_from(one) for one in others} <= {"1700000000000-2"}
+
+
+@pytest.mark.parametrize("count", [999, 1_000, 1_001, 3_000])
+def test_of_however_many_events_of_one_commit_each_has_an_id_of_its_own(count: int) -> None:
+    """They are told by several entries; an id beyond those of its entry would be one of the next."""
+    entries = list(entries_of([{"kind": "k", "at": number} for number in range(count)]))
+    as_read = [{name: value for name, value in entry.items() if isinstance(value, bytes)} for entry in entries]
+    found = [event for number, entry in enumerate(as_read) for event in events_of(f"5-{number}", entry)]
+
+    assert [event.fields["at"] for event in found] == [b"%d" % number for number in range(count)]
+    assert all(stands_behind(later, earlier.id) for earlier, later in itertools.pairwise(found))
 
 
 def test_the_first_entry_of_a_millisecond_is_read_again_from_the_one_before() -> None:
@@ -58,4 +71,3 @@ def test_values_come_back_as_any_field_of_a_stream_does() -> None:
     assert [one.fields for one in found] == [read, read]
     assert stands_behind(found[1], found[0].id)
     assert not stands_behind(found[0], found[0].id)
-    assert PER_ENTRY > 256

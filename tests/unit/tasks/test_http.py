@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -98,8 +99,10 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def test_a_request_gives_status_headers_and_body(server: Server) -> None:
+def test_a_request_gives_status_headers_and_body(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """The outputs are those that upstream programs read."""
+    clock = iter([100.0, 101.5])
+    monkeypatch.setattr("stabilize_celery.tasks.http.time", SimpleNamespace(monotonic=lambda: next(clock)))
     server.replies["/x"] = Reply(
         headers={"Content-Type": "text/plain; charset=utf-8", "X-Order": "7"}, body="grüße".encode()
     )
@@ -111,7 +114,7 @@ def test_a_request_gives_status_headers_and_body(server: Server) -> None:
     assert (outputs["status_code"], outputs["body"], outputs["url"]) == (200, "grüße", f"{server.url}/x")
     assert (outputs["content_type"], outputs["content_length"]) == ("text/plain; charset=utf-8", 7)
     assert outputs["headers"]["X-Order"] == "7"
-    assert outputs["elapsed_ms"] >= 0
+    assert outputs["elapsed_ms"] == 1500
     assert server.seen[0].method == "GET"
 
 
@@ -495,4 +498,6 @@ def test_certificates_are_verified_unless_told_otherwise(server: Server, tmp_pat
 
 def test_outputs_are_json(server: Server) -> None:
     """What a task outputs must be storable."""
-    json.dumps(ask(server.url, parse_json=False).outputs)
+    outputs = ask(server.url, parse_json=False).outputs
+
+    assert json.loads(json.dumps(outputs)) == outputs

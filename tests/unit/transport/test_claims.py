@@ -76,6 +76,19 @@ def test_a_body_whose_claim_is_gone_is_told_once(entry: dict[str, Any] | None) -
     assert body.told == ["stop"]
 
 
+@pytest.mark.parametrize(
+    ("status", "stopped"), [("RUNNING", []), ("PAUSED", []), ("CANCELED", [CLAIM]), ("TERMINAL", [CLAIM])]
+)
+def test_a_body_of_a_workflow_that_has_ended_is_told_before_that_is_cleared(status: str, stopped: list[Claim]) -> None:
+    """Its claim stands until then, and the message that clears it may wait behind this very body."""
+    world = World()
+    claims, body = begun(world)
+    world.begin(W, status)
+
+    assert claims.look() == stopped
+    assert body.told == ["stop"] * len(stopped)
+
+
 def test_one_that_keeps_its_claim_though_its_time_is_over_is_looked_after() -> None:
     """It holds a lock; it may still be cancelled."""
     world = World()

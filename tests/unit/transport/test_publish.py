@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 from typing import Any
 
 import pytest
@@ -80,7 +81,14 @@ def test_an_apps_routes_do_not_take_our_messages_away(redis_url: str) -> None:
 
 def test_nothing_to_publish_needs_no_broker() -> None:
     """An empty batch does not connect."""
-    publisher(f"redis://127.0.0.1:{free_port()}/0").publish([])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        soon = {"socket_timeout": 1, "socket_connect_timeout": 1}
+        url = f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+        publisher(url, broker_transport_options=soon).publish([])
+
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
 
 
 @pytest.mark.parametrize("count", [1, 3])

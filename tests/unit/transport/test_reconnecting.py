@@ -53,12 +53,18 @@ def test_a_channel_that_does_not_close_holds_up_nobody() -> None:
     assert [channel.is_closed for channel in channels] == [False, True]
 
 
-@pytest.mark.parametrize("channels", [None, ()])
-def test_a_transport_without_channels_is_left_to_celery(channels: Any) -> None:
-    """Other transports than kombu's virtual ones keep none."""
-    connection = Connection()
-    connection.channels = channels
-    close_channels(connection)
+@pytest.mark.parametrize("transport", [SimpleNamespace(), SimpleNamespace(channels=None), SimpleNamespace(channels=())])
+def test_a_transport_without_channels_is_left_to_celery(transport: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other transports than kombu's virtual ones keep none: Celery is told of the lost connection all the same."""
+    told: list[BaseException] = []
+    monkeypatch.setattr(Consumer, "on_connection_error_after_connected", lambda _, lost: told.append(lost))
+    consumer = made(reconnecting(Consumer), "memory://")
+    consumer.connection = SimpleNamespace(transport=transport)
+    lost = OperationalError("connection reset")
+
+    consumer.on_connection_error_after_connected(lost)
+
+    assert told == [lost]
 
 
 def test_a_refusal_of_redis_counts_as_a_lost_connection() -> None:

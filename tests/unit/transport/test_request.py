@@ -15,7 +15,7 @@ from celery.worker import state
 from stabilize_celery.transport.app import Stabilize
 from stabilize_celery.transport.consumed_queues import ConsumedQueues
 from stabilize_celery.transport.reports import Report
-from stabilize_celery.transport.request import AttemptRequest
+from stabilize_celery.transport.request import AttemptRequest, LedgerRequest, SubmitRequest
 from stabilize_celery.transport.running_attempts import running_attempts
 from stabilize_celery.transport.turns import Delivered, Turns
 from stabilize_celery.transport.waiting import Waiting
@@ -36,14 +36,16 @@ class World:
         self.acknowledged: list[str] = []
         self.stabilize.waiting = Waiting(ConsumedQueues(()))
         self.step: Any = worker_step(self.stabilize).__new__(worker_step(self.stabilize))
-        self.request = self.delivered()
+        self.request: AttemptRequest = self.delivered()
 
-    def delivered(self) -> AttemptRequest:
+    def delivered(
+        self, kind: type[LedgerRequest] = AttemptRequest, name: str = "stabilize.StartStage", **kwargs: Any
+    ) -> Any:
         """Return a delivery of the message, which may be one of several."""
-        request = AttemptRequest(
-            self._message(),
+        request = kind(
+            self._message(name, kwargs or {"workflow_id": "wf"}),
             app=self.app,
-            task=self.app.tasks["stabilize.StartStage"],
+            task=self.app.tasks[name],
             hostname="worker@here",
             eventer=SimpleNamespace(enabled=True, send=lambda kind, uuid, **_: self.events.append((kind, uuid))),
             on_ack=lambda *_: self.acknowledged.append(TASK_ID),
@@ -57,8 +59,8 @@ class World:
         self.stabilize.waiting.tell(Delivered(TASK_ID, "'applied'", 0.25, pid))
         self.step._on_delivered()
 
-    def _message(self) -> Any:
-        told = self.app.amqp.as_task_v2(TASK_ID, "stabilize.StartStage", (), {"workflow_id": "wf"})
+    def _message(self, name: str, kwargs: dict[str, Any]) -> Any:
+        told = self.app.amqp.as_task_v2(TASK_ID, name, (), kwargs)
         return SimpleNamespace(
             headers=told.headers,
             properties=told.properties,
@@ -180,3 +182,26 @@ def test_what_its_process_went_on_with_is_seen_before_that_is_stopped(world: Wor
         world.request.cancel(SimpleNamespace(terminate_job=lambda *_: None), emit_retry=False)
 
     assert world.stabilize.reports.waiting() == (Report(TASK_ID, os.getpid(), is_lost=False, going=("wf/Run:b..0",)),)
+
+
+@pytest.mark.parametrize("soft", [True, False])
+def test_only_a_time_limit_that_ends_the_process_loses_the_attempt(world: World, soft: bool) -> None:
+    """At a soft limit the body is told, and goes on: another worker must not begin beside it."""
+    world.request.on_accepted(PID, 0.0)
+
+    world.request.on_timeout(soft, 5)
+
+    told = () if soft else (Report(TASK_ID, PID, is_lost=True, died="Celery's time limit of 5 s ended it"),)
+    assert world.stabilize.reports.waiting() == told
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_nobody_who_looks_at_a_worker_sees_what_was_submitted(world: World, safe: bool) -> None:
+    """Neither in events nor where `inspect` asks for all: a definition may hold secrets."""
+    definition = {"application": "shop", "name": "order", "stages": [{"context": {"password": "4711-0815"}}]}
+    request = world.delivered(SubmitRequest, "stabilize.SubmitWorkflow", definition=definition, idempotency_key="k")
+
+    told = str(request.info(safe=safe))
+
+    assert "4711-0815" not in told
+    assert "application=shop name=order stages=1 idempotency_key=k" in told

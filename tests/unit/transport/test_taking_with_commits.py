@@ -22,7 +22,7 @@ from stabilize_celery.store.redis_store import RedisStore, open_lists
 from stabilize_celery.transport.consumed_queues import ConsumedQueues
 from stabilize_celery.transport.publish import CeleryPublisher
 from stabilize_celery.transport.taking import Taking
-from stabilize_celery.transport.waiting import Waiting, Waits
+from stabilize_celery.transport.waiting import SLICE_S, Waiting, Waits
 
 CONTROL, WORK = "stabilize.control", "stabilize.work"
 SLOT = workflow_slot("01HW")
@@ -113,6 +113,30 @@ def test_only_the_first_message_and_the_end_are_asked_for(world: World) -> None:
 
     assert world.handled == messages
     assert world.looks == [1] * 5
+
+
+@pytest.mark.parametrize("recall", [Waiting.ask_for_a_process, Waiting.end_turns])
+def test_a_turn_that_is_called_back_while_it_waits_looks_no_more(
+    world: World, recall: Callable[[Waiting], None]
+) -> None:
+    """However long it was to wait: what comes now is for the process that is asked for."""
+    asked: list[float] = []
+
+    def nothing_yet(_: object, wait_s: float = 0, **__: object) -> None:
+        asked.append(wait_s)
+        if len(asked) == 3:
+            recall(world.waiting)
+
+    world.lists.take = nothing_yet  # type: ignore[method-assign, assignment]
+    clock = iter(range(100))
+    waits = Waits(world.waiting, 60_000)
+    taking = Taking(
+        world.lists, (CONTROL, WORK), world, world.going_on, 1_000_000, waits=waits, clock_s=lambda: next(clock) / 10
+    )
+
+    assert taking.go_on() == 0
+
+    assert asked == [0, SLICE_S, SLICE_S]
 
 
 def test_the_commit_of_a_delivery_takes_what_the_turn_goes_on_with(world: World) -> None:

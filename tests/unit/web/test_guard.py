@@ -223,6 +223,19 @@ def test_read_only_refuses_every_change_and_shows_everything() -> None:
     assert ask(settings, "POST", f"{API}/session", json={"token": TOKEN}).is_success
 
 
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_no_other_site_signs_a_browser_in_or_out(method: str) -> None:
+    """Though the browser shows nothing yet: who is signed in as somebody else works, and looks, under that name."""
+    settings = WebSettings(token=TOKEN)
+    headers = {"sec-fetch-site": "cross-site", "origin": "https://evil.example"}
+
+    answer = ask(settings, method, f"{API}/session", json={"token": TOKEN}, headers=headers)
+
+    assert answer.status_code == 403
+    assert "another site" in answer.text
+    assert "set-cookie" not in answer.headers
+
+
 def test_a_body_that_is_too_large_is_refused_before_it_is_kept() -> None:
     """Also where nobody said before how large it is."""
     settings = WebSettings(max_body_bytes=1000)

@@ -61,6 +61,16 @@ def test_a_proxys_word_counts_only_from_the_proxy() -> None:
     assert caller(sessions, peer="10.0.0.7") is None
 
 
+def test_where_only_the_proxy_knows_people_no_token_and_no_session_opens() -> None:
+    """An empty token would be shown by everybody, and anybody can make the cookie that stands for it."""
+    sessions = Sessions(WebSettings(user_header="X-Forwarded-User", trusted_proxies=("10.0.0.7",)))
+
+    assert not sessions.is_token("")
+    assert caller(sessions, authorization="Bearer ") is None
+    assert caller(sessions, authorization="Bearer") is None
+    assert caller(sessions, cookie=f"{sessions.cookie}={sessions.made(NOW_S)}") is None
+
+
 @pytest.mark.parametrize("raw", ["Jürgen".encode(), "Jürgen".encode("latin-1")])
 def test_a_name_is_read_as_the_proxy_wrote_it(raw: bytes) -> None:
     sessions = Sessions(WebSettings(user_header="X-Forwarded-User"))

@@ -44,9 +44,14 @@ def test_a_worker_touches_its_file_in_each_round_of_its_keeper(tmp_path: Path) -
     assert is_alive(file, time.time())
 
 
-def test_a_file_that_can_not_be_written_does_not_stop_the_keeper(tmp_path: Path) -> None:
+def test_a_file_that_can_not_be_written_does_not_stop_the_keeper(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """It is told; the work goes on."""
     world = World()
+    world.keeper.give_back()
+    world.begin("w1")
+    world.owe("w1", "Run:t..0", due_ms=world.now_ms)
     settings = Settings(alive_file=str(tmp_path / "no such folder" / "alive"))
     upkeep = Upkeep(
         world.store,
@@ -59,7 +64,10 @@ def test_a_file_that_can_not_be_written_does_not_stop_the_keeper(tmp_path: Path)
         time_limit_s=lambda _: None,
     )
 
-    assert upkeep.keeper_round() >= 0
+    upkeep.keeper_round()
+
+    assert [sent.id for sent in world.publisher.take("RunTask")] == ["w1/Run:t..0"]
+    assert "STABILIZE_ALIVE_FILE can't be written" in caplog.text
 
 
 def test_who_does_not_say_where_to_look_is_told(
