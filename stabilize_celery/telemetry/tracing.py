@@ -77,12 +77,24 @@ class TracingObserver(Observer):
 
     def __init__(self, provider: TracerProvider) -> None:
         tracer = provider.get_tracer("stabilize_celery", metadata.version("stabilize-celery"))
+        self._provider = provider
         self._ids = _ChosenIds()
         if isinstance(tracer, Tracer):
             # This tracer is nobody else's.
             tracer.id_generator = self._ids
         self._tracer = tracer
         self._local = threading.local()
+
+    def send(self, within_s: float) -> bool:
+        """Send the spans that have ended and are not sent yet; return whether that took no longer than this (s).
+
+        Without it they are lost with the process: a child of a pool runs no `atexit`.
+        """
+        # An exporter whose collector is away tries again for minutes, whatever time it is given.
+        sending = threading.Thread(target=self._provider.force_flush, name="stabilize-spans", daemon=True)
+        sending.start()
+        sending.join(within_s)
+        return not sending.is_alive()
 
     def around_delivery(self, message: Message, handle: Callable[[], str]) -> str:  # noqa: ARG002
         """Keep what is read meanwhile: the ends of stages and workflows are told from it."""

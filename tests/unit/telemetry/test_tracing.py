@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
@@ -97,3 +98,20 @@ def test_what_is_no_traceparent_is_not_taken(text: object) -> None:
 def test_who_is_in_no_span_carries_nothing() -> None:
     """Producers without tracing."""
     assert current_traceparent() == ""
+
+
+def test_a_collector_that_is_away_does_not_keep_a_process_from_its_end() -> None:
+    """An exporter tries again for minutes; what is not sent by then is lost."""
+    is_there = threading.Event()
+
+    class Hanging(SpanProcessor):
+        def force_flush(self, timeout_millis: int = 30_000) -> bool:
+            return is_there.wait(60)
+
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(Hanging())
+    observer = TracingObserver(provider)
+
+    assert not observer.send(0.01)
+    is_there.set()
+    assert observer.send(10)
