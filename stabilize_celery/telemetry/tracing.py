@@ -200,7 +200,9 @@ class _Names:
         self.trace_id = int(given[3:35], 16) if given else _number(f"trace:{workflow_id}", 16)
         self._flags = TraceFlags(int(given[53:55], 16)) if given else TraceFlags(TraceFlags.SAMPLED)
         self._producer = int(given[36:52], 16) if given else 0
-        self.workflow = _number(f"workflow:{workflow_id}", 8)
+        # Each restart ends once more, and writes a span of its own.
+        again = f"#{record.restarts}" if record.restarts else ""
+        self.workflow = _number(f"workflow:{workflow_id}{again}", 8)
 
     def stage(self, thread: str) -> int:
         """Return the id of the span of a run."""
@@ -220,8 +222,10 @@ class _Names:
     def attributes(self, ref_id: str) -> dict[str, Any]:
         """Return what every span says."""
         record = self._record
-        known = {"stabilize.workflow_id": self._id, "stabilize.workflow": record.name}
+        known: dict[str, Any] = {"stabilize.workflow_id": self._id, "stabilize.workflow": record.name}
         known["stabilize.application"] = record.application
+        if record.restarts:
+            known["stabilize.restarts"] = record.restarts
         return known | {"stabilize.stage": ref_id} if ref_id else known
 
 

@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
+from stabilize_celery.engine.restart import restart
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.settings import Settings
 from stabilize_celery.telemetry.carrying import current_traceparent, is_traceparent
@@ -115,3 +116,20 @@ def test_a_collector_that_is_away_does_not_keep_a_process_from_its_end() -> None
     assert not observer.send(0.01)
     is_there.set()
     assert observer.send(10)
+
+
+def test_each_restart_has_a_workflow_span_of_its_own() -> None:
+    """Which the stages that run again are inside of; one id for two spans would be none."""
+    traced = Traced({"work": lambda _: 1 / 0})
+    workflow_id = traced.simulation.start(workflow(stage("a")))
+    traced.simulation.finish(workflow_id)
+    assert traced.simulation.ask(workflow_id, lambda: restart(workflow_id, "once more", "a")).took_effect
+    traced.simulation.finish(workflow_id)
+
+    spans = traced.exporter.get_finished_spans()
+    first, second = (span for span in spans if span.name.startswith("workflow "))
+    assert len({span.context.span_id for span in spans}) == len(spans)
+    assert len({span.context.trace_id for span in spans}) == 1
+    assert [parent(span) for span in spans if span.name == "stage a"] == [first.context.span_id, second.context.span_id]
+    assert (first.attributes or {}).get("stabilize.restarts") is None
+    assert (second.attributes or {})["stabilize.restarts"] == 1
