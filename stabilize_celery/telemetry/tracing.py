@@ -197,7 +197,7 @@ class _Names:
         self._id = workflow_id
         self._record = record
         given = record.trace if is_traceparent(record.trace) else ""
-        self.trace_id = int(given[3:35], 16) if given else _number(f"trace:{workflow_id}", 16)
+        self.trace_id = int(given[3:35], 16) if given else _number(f"trace:{record.trace or workflow_id}", 16)
         self._flags = TraceFlags(int(given[53:55], 16)) if given else TraceFlags(TraceFlags.SAMPLED)
         self._producer = int(given[36:52], 16) if given else 0
         # Each restart ends once more, and writes a span of its own.
@@ -215,7 +215,7 @@ class _Names:
     def parent_context(self) -> SpanContext | None:
         """Return what the workflow's own span is inside: the stage that called it, or the producer's span."""
         record = self._record
-        if self._producer and record.parent_id:
+        if record.trace and record.parent_id:
             return self.context(_number(f"stage:{record.parent_id}/{record.parent_thread}", 8))
         return self.context(self._producer) if self._producer else None
 

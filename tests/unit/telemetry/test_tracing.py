@@ -133,3 +133,25 @@ def test_each_restart_has_a_workflow_span_of_its_own() -> None:
     assert [parent(span) for span in spans if span.name == "stage a"] == [first.context.span_id, second.context.span_id]
     assert (first.attributes or {}).get("stabilize.restarts") is None
     assert (second.attributes or {})["stabilize.restarts"] == 1
+
+
+@pytest.mark.parametrize("is_traced", [True, False])
+def test_an_inner_workflow_is_inside_the_stage_that_called_it(is_traced: bool) -> None:
+    """At any depth, in the trace of the outermost one, whether or not that has a producer's span."""
+    traced = Traced({"work": lambda _: {}})
+
+    def calling(inner: dict[str, Any]) -> dict[str, Any]:
+        task = {"name": "call", "implementing_class": "sub_workflow"}
+        return {"ref_id": f"call {inner['name']}", "type": "t", "context": {"workflow": inner}, "tasks": [task]}
+
+    work = {"ref_id": "last", "type": "t", "tasks": [{"name": "work", "implementing_class": "work"}]}
+    middle = {"name": "middle", "stages": [calling({"name": "inner", "stages": [work]})]}
+    outer = {"application": "shop", "name": "outer", "stages": [calling(middle)]}
+    trace = f"00-{'a' * 32}-{'b' * 16}-01" if is_traced else ""
+    traced.simulation.finish(traced.simulation.start(outer, trace=trace))
+
+    spans = {span.name: span for span in traced.exporter.get_finished_spans()}
+    assert parent(spans["workflow middle"]) == spans["stage call middle"].context.span_id
+    assert parent(spans["workflow inner"]) == spans["stage call inner"].context.span_id
+    assert parent(spans["workflow outer"]) == (int("b" * 16, 16) if is_traced else 0)
+    assert len({span.context.trace_id for span in spans.values()}) == 1
