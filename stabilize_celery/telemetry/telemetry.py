@@ -89,7 +89,7 @@ class Telemetry:
         self._closing = (serving.close, shown.close, self._funnel.close)
 
     def send(self) -> None:
-        """Send the spans that this process still has, which is about to end."""
+        """Send the spans that this process still has, a child of the pool that is about to end."""
         if self._tracer is not None and not self._tracer.send(_SEND_S):
             logger.warning("the last spans of this process are lost: they could not be sent within %g s", _SEND_S)
 
