@@ -32,7 +32,7 @@ def dead_app() -> typer.Typer:
 
 
 def list_dead(session: Session) -> int:
-    """List dead letters, and messages of a type that this version does not know."""
+    """List dead letters, and messages that this version does not know."""
     client = session.client()
     found, now_ms = dead_letters(client.store), client.store.time_ms()
     if session.as_json:

@@ -283,9 +283,12 @@ def _check_overdue(now_ms: int, due: Iterable[Sequence[DueEntry]]) -> Check:
 
 
 def _check_dead_letters(store: Store) -> Check:
-    dead = dead_letters(store)
-    told = plural(len(dead), "dead letter") if dead else "no dead letters"
-    return Check("dead_letters", not dead, told, "Look at them: `stabilize-celery dead list`." if dead else "")
+    found = dead_letters(store)
+    newer = sum(letter.is_unknown for letter in found)
+    told = plural(len(found) - newer, "dead letter") if len(found) > newer else "no dead letters"
+    if newer:
+        told += f", {plural(newer, 'message')} for a newer worker"
+    return Check("dead_letters", not found, told, "Look at them: `stabilize-celery dead list`." if found else "")
 
 
 def check_payloads(closed: Mapping[str, str]) -> Check:

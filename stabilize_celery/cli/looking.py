@@ -11,11 +11,13 @@ from stabilize_celery.cli.failures import DONE, FAILED, Mistake
 from stabilize_celery.cli.instances import read_instances
 from stabilize_celery.cli.session import Session
 from stabilize_celery.cli.showing import (
+    ShowSecrets,
     print_events,
     print_reasons,
     print_status,
     print_table,
     reason_object,
+    without_secrets,
     workflow_object,
 )
 from stabilize_celery.cli.tree import header
@@ -148,9 +150,7 @@ def result(
     session: Session,
     workflow_id: WorkflowId,
     timeout: Annotated[float | None, duration_option("--timeout", "How long to wait for its end, such as 5m.")] = None,
-    show_secrets: Annotated[
-        bool, typer.Option("--show-secrets", help="Also show values under keys that mark secrets.")
-    ] = False,
+    show_secrets: ShowSecrets = False,
 ) -> int:
     """Wait for the end; print as JSON what a canvas returned, or else the outputs of all stages."""
     client = session.client()
@@ -158,5 +158,5 @@ def result(
     # The wait itself would outlast a server that is away.
     handle.status()
     returned = plain(handle.result(timeout))
-    session.print_json(returned if show_secrets else Redaction(client.settings.redact_keys).shown(returned))
+    session.print_json(without_secrets(returned, client.settings, show_secrets))
     return DONE

@@ -12,7 +12,7 @@ from stabilize_celery.cli.durations import duration_option, duration_text
 from stabilize_celery.cli.failures import DONE, Mistake
 from stabilize_celery.cli.pipeline_file import PipelineFile, read_pipeline
 from stabilize_celery.cli.session import Session
-from stabilize_celery.cli.showing import print_table
+from stabilize_celery.cli.showing import ShowSecrets, print_table, without_secrets
 from stabilize_celery.cli.starting import Priority
 from stabilize_celery.client.schedules import Schedules, no_such_schedule
 from stabilize_celery.client.words import clock_time, plural
@@ -76,12 +76,13 @@ def add(  # noqa: PLR0913, PLR0917 - the options of the command
         max_missed=max_missed,
         overlap=overlap,
     )
+    client = session.client(creates=True)
     try:
-        kept = session.client(creates=True).schedules.add(schedule)
+        kept = client.schedules.add(schedule)
     except InvalidWorkflowError as error:
         raise _refused(pipeline, name, error) from None
     if session.as_json:
-        session.print_json(_object(kept))
+        session.print_json(without_secrets(_object(kept), client.settings))
     else:
         session.print(f"Schedule {name}: first start {_when(kept.next_ms, 0)}")
     return DONE
@@ -99,12 +100,13 @@ def _is_inner(problem: Problem) -> bool:
     return problem.path.startswith(_OF_FILE)
 
 
-def list_schedules(session: Session) -> int:
+def list_schedules(session: Session, show_secrets: ShowSecrets = False) -> int:
     """List all schedules."""
     client = session.client()
     found = client.schedules.all()
     if session.as_json:
-        session.print_json([_object(kept) for kept in found])
+        objects = [_object(kept) for kept in found]
+        session.print_json(without_secrets(objects, client.settings, show_secrets))
         return DONE
     if not found:
         session.print("There are no schedules.")
@@ -131,14 +133,14 @@ def _when(at_ms: int | None, now_ms: int) -> str:
     return "-" if at_ms is None else clock_time(at_ms, now_ms)
 
 
-def show(session: Session, name: Name) -> int:
+def show(session: Session, name: Name, show_secrets: ShowSecrets = False) -> int:
     """Show one schedule, with what it started last."""
     client = session.client()
     kept = client.schedules.get(name)
     if kept is None:
         raise _unknown(client.schedules, name)
     if session.as_json:
-        session.print_json(_object(kept))
+        session.print_json(without_secrets(_object(kept), client.settings, show_secrets))
         return DONE
     now_ms, schedule = client.store.time_ms(), kept.schedule
     session.print(f"{name}: {_times(schedule)}{' (paused)' if kept.is_paused else ''}")

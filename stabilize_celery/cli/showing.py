@@ -1,7 +1,7 @@
 """Reasons, states and tables as they are printed."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.cells import cell_len
@@ -19,8 +19,20 @@ from stabilize_celery.client.words import in_line, plural
 from stabilize_celery.models.redaction import Redaction
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.reading import WorkflowView
+from stabilize_celery.settings import Settings
 
-__all__ = ["print_events", "print_reasons", "print_status", "print_table", "reason_object", "workflow_object"]
+__all__ = [
+    "ShowSecrets",
+    "print_events",
+    "print_reasons",
+    "print_status",
+    "print_table",
+    "reason_object",
+    "without_secrets",
+    "workflow_object",
+]
+
+ShowSecrets = Annotated[bool, typer.Option("--show-secrets", help="Also show values under keys that mark secrets.")]
 
 _FOLD_REASONS_ABOVE = 20
 _FEW = 3
@@ -29,6 +41,11 @@ _NARROWEST = 3
 _SPARE = ("APPLICATION", "STARTED", "PRIORITY", "TOOK")
 """What a terminal goes without, in this order, before it cuts off what one copies."""
 _TOLD_BELOW = ("failed", "canceled", "dead_letter", "failing", "paused", "deadlock")
+
+
+def without_secrets(value: Any, settings: Settings, show_secrets: bool = False) -> Any:
+    """Return JSON-like data as it is printed: with `***` for secrets, unless they are asked for."""
+    return value if show_secrets else Redaction(settings.redact_keys).shown(value)
 
 
 def print_table(session: Session, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -24,7 +25,7 @@ from stabilize_celery.client.following import (
 from stabilize_celery.client.following import follow as follow_steps
 from stabilize_celery.client.following import wait as wait_steps
 from stabilize_celery.client.handle import WorkflowHandle
-from stabilize_celery.client.listening import Listener
+from stabilize_celery.client.listening import Listener, cancel_in_its_loop
 from stabilize_celery.client.outcomes import Outcome
 from stabilize_celery.client.pages import Page
 from stabilize_celery.client.schedules import Schedules
@@ -42,6 +43,9 @@ __all__ = ["AsyncClient", "AsyncSchedules", "AsyncWorkflowHandle"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_CLOSING_S = 3.0
+"""How long closing waits for a server that does not answer."""
 
 
 class AsyncClient:
@@ -76,7 +80,7 @@ class AsyncClient:
         publisher: Publisher | None = None,
     ) -> None:
         self._client = Client(redis_url, broker_url, namespace, settings=settings, store=store, publisher=publisher)
-        self._line = _Line(self._client.store, threads)
+        self._line = _Line(self._client, threads)
 
     async def __aenter__(self) -> Self:
         return self
@@ -92,9 +96,8 @@ class AsyncClient:
         return self._client.settings
 
     async def close(self) -> None:
-        """End what waits, and close all connections, for good. Again: nothing."""
+        """Cancel what waits, calls among it, and close all connections, for good. Again: nothing."""
         await self._line.close()
-        self._client.close()
 
     async def start(
         self, workflow: Workflow | Mapping[str, Any], *, idempotency_key: str | None = None
@@ -380,29 +383,63 @@ class AsyncWorkflowHandle:
 Handles: TypeAlias = list[AsyncWorkflowHandle]
 
 
+class _Own:
+    """What belongs to this process: threads don't survive a fork."""
+
+    def __init__(self, store: Store, threads: int) -> None:
+        self.pid = os.getpid()
+        self.pool = ThreadPoolExecutor(threads, "stabilize-client")
+        self.listener = Listener(store)
+        self.calls: set[asyncio.Future[Any]] = set()
+        """Those that are under way."""
+
+
 class _Line:
     """What carries a client's calls and its waiting out, beside the event loop."""
 
-    def __init__(self, store: Store, threads: int) -> None:
-        self._store = store
-        self._pool = ThreadPoolExecutor(threads, "stabilize-client")
-        self._listener = Listener(store)
+    def __init__(self, client: Client, threads: int) -> None:
+        self._client = client
+        self._store = client.store
+        self._threads = threads
+        self._known = _Own(client.store, threads)
         self._is_closed = False
+
+    @property
+    def _own(self) -> _Own:
+        if self._known.pid != os.getpid():
+            self._known = _Own(self._store, self._threads)
+        return self._known
 
     async def close(self) -> None:
         if self._is_closed:
             return
-        await self.call(self._listener.close)
         self._is_closed = True
-        self._pool.shutdown()
+        own = self._own
+        own.pool.shutdown(wait=False, cancel_futures=True)
+        for future in tuple(own.calls):
+            cancel_in_its_loop(future)
+
+        def close_connections() -> None:
+            own.listener.close()
+            self._client.close()
+
+        # A thread of its own: the others may all wait for a server that does not answer.
+        closing = ThreadPoolExecutor(1, "stabilize-closing")
+        closed = asyncio.get_running_loop().run_in_executor(closing, close_connections)
+        closing.shutdown(wait=False)
+        for done in (await asyncio.wait([closed], timeout=_CLOSING_S))[0]:
+            done.result()
 
     async def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Carry a call out in a thread, in the caller's context. RuntimeError: the client is closed."""
         if self._is_closed:
             raise RuntimeError("this client is closed")
-        context = contextvars.copy_context()
+        own, context = self._own, contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, partial(context.run, function, *args, **kwargs))
+        future = loop.run_in_executor(own.pool, partial(context.run, function, *args, **kwargs))
+        own.calls.add(future)
+        future.add_done_callback(own.calls.discard)
+        return await future
 
     async def walk(self, steps: Following, workflow_id: str) -> AsyncIterator[WorkflowEvent]:
         """Carry steps out in the event loop; yield what they tell."""
@@ -432,7 +469,7 @@ class _Line:
         if not step.block_s:
             stored = await self.call(self._store.events, workflow_id, step.after, None, MAX_BATCH)
             return [event_of(one) for one in stored]
-        future = await self.call(self._listener.want, workflow_id, step.after, asyncio.get_running_loop())
+        future = await self.call(self._own.listener.want, workflow_id, step.after, asyncio.get_running_loop())
         try:
             return [event_of(one) for one in await asyncio.wait_for(future, step.block_s)]
         except TimeoutError:

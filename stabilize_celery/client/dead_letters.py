@@ -1,4 +1,4 @@
-"""Messages that nobody handles any more: those whose handler kept failing, and those of unknown types."""
+"""Messages that nobody handles any more: those whose handler kept failing, and those that need a newer worker."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,23 +11,25 @@ from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.endings import (
     finish_workflow,
 )
-from stabilize_celery.engine.handler import workflow_of
+from stabilize_celery.engine.handler import unknown_in, workflow_of
 from stabilize_celery.engine.ledger import message_of
 from stabilize_celery.engine.state import ENTRY, Entry
 from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Look, Read, SetFields, workflow_slot
-from stabilize_celery.models.messages import MESSAGE_TYPES
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.store.contract import DueEntry, Store
 
 __all__ = ["DeadLetter", "dead_letters", "drop", "read_letter", "replay"]
 
 _LOOKED_AT = 2_000
-"""How many due entries per partition are looked through for unknown types (count)."""
+"""How many due entries per partition are looked through for those that need a newer worker (count)."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that is owed and not handled. `at_ms`: when it was set aside, or is looked at next (epoch ms)."""
+    """A message that is owed and not handled. `at_ms`: when it was set aside, or is looked at next (epoch ms).
+
+    `is_unknown`: only a newer worker knows its type, or its version.
+    """
 
     workflow_id: str
     name: str
@@ -46,7 +48,7 @@ class DeadLetter:
 
 
 def dead_letters(store: Store) -> list[DeadLetter]:
-    """Return all dead letters, then the messages of types that this version does not know."""
+    """Return all dead letters, then the messages that this version does not know."""
     return [*_letters(store, store.dead_letters()), *_unknown(store)]
 
 
@@ -73,12 +75,12 @@ def _letters(store: Store, found: Sequence[DueEntry]) -> Iterator[DeadLetter]:
 
 def _letter(place: DueEntry, entry: Entry) -> DeadLetter:
     arguments = unpack(entry.a) if entry.a else {}
-    is_unknown = entry.t not in MESSAGE_TYPES
-    told = entry.error or entry.parked or ("this version does not know the message type" if is_unknown else "")
+    unknown = unknown_in(entry)
+    told = entry.error or entry.parked or unknown
     owner = worker_of(entry.own) if entry.own else ""
     ref_id = str(arguments.get("ref_id", ""))
     return DeadLetter(
-        place.workflow_id, place.name, entry.t, ref_id, entry.tries, told, place.due_ms, is_unknown, owner
+        place.workflow_id, place.name, entry.t, ref_id, entry.tries, told, place.due_ms, bool(unknown), owner
     )
 
 
@@ -133,7 +135,7 @@ def _dropping(workflow_id: str, name: str) -> Handling:
     entry, workflow = ENTRY.decode(snapshot[key]), workflow_of(snapshot)
     if (refused := _refusal(workflow.exists, entry, name)) is not None:
         return refused
-    is_in_trouble = entry.error or entry.parked or entry.t not in MESSAGE_TYPES
+    is_in_trouble = entry.error or entry.parked or unknown_in(entry)
     if name in snapshot[look] and not is_in_trouble:
         return refuse(f"{name} is not a dead letter: it is being handled")
     decision = Decision()

@@ -2,10 +2,12 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 from uuid import uuid4
 
 from stabilize_celery.client.events import checked_event_id
@@ -14,18 +16,17 @@ from stabilize_celery.errors import UnreachableError
 from stabilize_celery.store.contract import Store, StoredEvent
 from stabilize_celery.store.event_stream import place_of, stands_behind
 
-__all__ = ["Listener"]
+__all__ = ["Listener", "cancel_in_its_loop"]
 
 _BLOCK_MS = 30_000
 _CLOSING_S = 2.0
-"""How long closing waits for a thread that is cut off from the server."""
+"""How long closing waits for threads that are cut off from the server."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
     workflow_id: str
     after: str
-    loop: asyncio.AbstractEventLoop
     answer: "asyncio.Future[list[StoredEvent]]"
 
 
@@ -58,7 +59,7 @@ class Listener:
 
         """
         # Who waits beside it in the same call would get the server's refusal, too.
-        wish = _Wish(workflow_id, checked_event_id(after), loop, asyncio.Future(loop=loop))
+        wish = _Wish(workflow_id, checked_event_id(after), asyncio.Future(loop=loop))
         partition = self._store.partition_of(workflow_id)
         with self._lock:
             if self._is_closed:
@@ -75,18 +76,21 @@ class Listener:
         return wish.answer
 
     def close(self) -> None:
-        """End all waiting; futures that wait are cancelled."""
+        """End all waiting; futures that wait are cancelled. Does I/O, and returns without a server that is away."""
         with self._lock:
             self._is_closed = True
             busy = dict(self._threads)
+            waiting = [wish for wishes in self._wishes.values() for wish in wishes]
+        for wish in waiting:
+            cancel_in_its_loop(wish.answer)
+        until = time.monotonic() + _CLOSING_S
         for partition in busy:
-            try:
-                self._store.ring(partition, self._name)
-            except UnreachableError:
-                # Its thread cannot reach the server either, and ends by that.
-                continue
+            # A thread that is not rung cannot reach the server either, and ends by that.
+            with suppress(UnreachableError):
+                if time.monotonic() < until:
+                    self._store.ring(partition, self._name)
         for thread in busy.values():
-            thread.join(_CLOSING_S)
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _listen(self, partition: int) -> None:
         while wanted := self._still_wanted(partition):
@@ -102,8 +106,6 @@ class Listener:
             wishes = self._wishes[partition]
             wanted = [wish for wish in wishes if not wish.answer.done()]
             if self._is_closed:
-                for wish in wanted:
-                    _in_loop(wish, wish.answer.cancel)
                 wanted = []
             if not wanted:
                 del self._wishes[partition], self._threads[partition]
@@ -116,26 +118,31 @@ class Listener:
             news = [event for event in found.get(wish.workflow_id, ()) if stands_behind(event, wish.after)]
             if news:
                 self._forget(partition, wish)
-                _in_loop(wish, partial(wish.answer.set_result, news))
+                _in_loop(wish.answer, partial(wish.answer.set_result, news))
 
     def _fail(self, partition: int, wanted: list[_Wish], error: Exception) -> None:
         for wish in wanted:
             self._forget(partition, wish)
-            _in_loop(wish, partial(wish.answer.set_exception, error))
+            _in_loop(wish.answer, partial(wish.answer.set_exception, error))
 
     def _forget(self, partition: int, wish: _Wish) -> None:
         with self._lock:
             self._wishes[partition].remove(wish)
 
 
-def _in_loop(wish: _Wish, act: Callable[[], object]) -> None:
+def cancel_in_its_loop(future: "asyncio.Future[Any]") -> None:
+    """Cancel a future, from whatever thread."""
+    _in_loop(future, future.cancel)
+
+
+def _in_loop(future: "asyncio.Future[Any]", act: Callable[[], object]) -> None:
     def unless_done() -> None:
-        if not wish.answer.done():
+        if not future.done():
             act()
 
     # The loop may be closed by now, and then nobody waits.
     with suppress(RuntimeError):
-        wish.loop.call_soon_threadsafe(unless_done)
+        future.get_loop().call_soon_threadsafe(unless_done)
 
 
 def _oldest(wanted: list[_Wish]) -> dict[str, str]:

@@ -51,7 +51,8 @@ class WorkflowRecord(msgspec.Struct, frozen=True):
     restarts: int = 0
     key: str = ""
     trace: str = ""
-    """The span in which a producer started it, as W3C `traceparent` names it."""
+    """The span in which a producer started it, as W3C `traceparent` names it; else, if another workflow called it, the
+    outermost one's id."""
     retention_ms: int = 0
     lock: str = ""
     """Name of the concurrency lock of its pipeline; its start and each restart ask for it, numbered by `restarts`."""

@@ -18,10 +18,13 @@ def redact_url(url: str) -> str:
 def _redact_one(url: str) -> str:
     try:
         parts = urlsplit(url)
+        credentials, at, host = parts.netloc.rpartition("@")
+        if not at:
+            # Where there seems to be a port that is none, it is the start of a password that is not escaped.
+            _ = parts.port
     except ValueError:
         scheme, _, rest = url.partition("://")
         return f"{scheme}://***@{rest.rpartition('@')[2]}" if "@" in rest else url
-    credentials, at, host = parts.netloc.rpartition("@")
     if not at or ":" not in credentials:
         return url
     user = credentials.partition(":")[0]

@@ -4,18 +4,22 @@ One rule for all places where people look: the command line, the web page and it
 The data itself is stored as it is, and programs get it as it is. Pure.
 """
 
+import json
 import re
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from fnmatch import translate
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 __all__ = ["HIDDEN", "KnownSecrets", "Redaction"]
 
 HIDDEN = "***"
 """What is shown in place of a secret."""
 _SHORTEST = 4
-"""A secret with fewer characters is not looked for in texts: it would be found in the middle of words (count)."""
+"""A secret with fewer characters, or digits, is not looked for in texts: it would be found amid words (count)."""
+_SHORTEST_LINE = 8
+"""A line of a secret with fewer characters is not looked for by itself (count)."""
 
 
 class Redaction:
@@ -63,28 +67,53 @@ class Redaction:
                 yield from self._texts(item, is_secret=is_secret)
         elif is_secret and isinstance(value, str) and len(value) >= _SHORTEST:
             yield value
+        elif is_secret and isinstance(value, int | float) and _has_digits(value):
+            yield repr(value)
 
 
 class KnownSecrets:
-    """Values that no text may show."""
+    """Values that no text may show, however it writes them: as Python or JSON quote them, as a URL does, by lines."""
 
-    def __init__(self, values: Collection[str]) -> None:
+    def __init__(self, values: Collection[str] = ()) -> None:
+        written = {text for value in values for text in _written(value)}
         # The longest first: one may be part of another.
-        self._values = sorted(values, key=len, reverse=True)
+        self._values = sorted(written, key=len, reverse=True)
+
+    def text_without(self, text: str) -> str:
+        """Return one text without the secrets."""
+        for secret in self._values:
+            text = text.replace(secret, HIDDEN)
+        return text
 
     def hidden_in(self, value: Any) -> Any:
         """Return texts, and what is made of texts, without the secrets."""
         if not self._values:
             return value
         if isinstance(value, str):
-            for secret in self._values:
-                value = value.replace(secret, HIDDEN)
-            return value
+            return self.text_without(value)
         if isinstance(value, Mapping):
             return {key: self.hidden_in(below) for key, below in value.items()}
         if isinstance(value, list | tuple):
             return [self.hidden_in(item) for item in value]
         return value
+
+
+def _has_digits(value: float) -> bool:
+    # What is larger can't be stored, and Python refuses to write the largest out.
+    return abs(value) < 2**64 and sum(map(str.isdigit, repr(value))) >= _SHORTEST
+
+
+def _written(secret: str) -> Iterator[str]:
+    """Yield the ways in which texts write a secret, and each longer line of it: tracebacks indent texts."""
+    lines = [line.strip() for line in secret.splitlines()]
+    for text in (secret, *(line for line in lines if len(line) >= _SHORTEST_LINE)):
+        yield text
+        yield repr(text)[1:-1]
+        yield json.dumps(text)[1:-1]
+        yield json.dumps(text, ensure_ascii=False)[1:-1]
+        yield quote(text, errors="replace")
+        yield quote(text, safe="", errors="replace")
+        yield quote_plus(text, errors="replace")
 
 
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")

@@ -272,16 +272,15 @@ class Attempts:
         try:
             stage = self._stage(claimed.frame, snapshot)
         except EvaluationError as error:
-            return self.executor.raised(claimed, options, error)
+            return self.executor.raised(claimed, options, error, claimed.frame.context)
         try:
             task = self.registry.get(message.task_type)
             limit_s = None if claimed.time_over else _limit_s(task, options, stage)
         except UnreachableError:
             raise
         except Exception as error:  # noqa: BLE001 - user code: its error is the task's
-            return msgspec.structs.replace(
-                self.executor.raised(claimed, options, error), is_time_out=bool(claimed.time_over)
-            )
+            returned = self.executor.raised(claimed, options, error, stage.context)
+            return msgspec.structs.replace(returned, is_time_out=bool(claimed.time_over))
         verifiers = self.registry.verifiers
         return RunningBody(self.unit, self.rules, self.executor, verifiers, claimed, task, options, stage, limit_s)
 

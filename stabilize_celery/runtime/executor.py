@@ -83,10 +83,12 @@ class TaskExecutor:
         pause = backoff_ms(tries, options.backoff_s, options.backoff_max_s, self.jitter())
         return msgspec.structs.replace(returned, status="RETRY", again_after_ms=_bounded_ms(pause))
 
-    def raised(self, claimed: ClaimedTask, options: TaskOptions, error: BaseException) -> TaskReturned:
-        """Return what an exception of the task's code means."""
+    def raised(
+        self, claimed: ClaimedTask, options: TaskOptions, error: BaseException, context: Mapping[str, Any]
+    ) -> TaskReturned:
+        """Return what an exception of the task's code means; `context`: whose secrets it does not tell."""
         try:
-            return _storable(claimed, self._raised(claimed, options, error))
+            return _storable(claimed, self._raised(claimed, options, error, self.redaction.known_to(context)))
         except Exception as second:  # noqa: BLE001 - an exception's own methods are user code, too
             told = f"{type(error).__name__}, which can't be told: {type(second).__name__}"
             return _failed(claimed, type(error).__name__, told)
@@ -113,7 +115,7 @@ class TaskExecutor:
                 return _failed(claimed, type(error).__name__, _exit_told(error))
             if _is_no_answer(error):
                 raise
-            return self.raised(claimed, options, error)
+            return self.raised(claimed, options, error, stage.context)
 
     def _time_over(self, claimed: ClaimedTask, options: TaskOptions, task: Task, stage: StageExecution) -> TaskReturned:
         told = claimed.time_over
@@ -123,7 +125,7 @@ class TaskExecutor:
                 return _failed(claimed, TaskTimeoutError.__name__, told)
             returned = _storable(claimed, self._returned(claimed, task, stage, result))
         except Exception as error:  # noqa: BLE001 - whatever user code raises is its result
-            failure = self.raised(claimed, replace(options, max_attempts=1), error).error
+            failure = self.raised(claimed, replace(options, max_attempts=1), error, stage.context).error
             message = f"{told}; on_timeout: {failure['message']}"
             return TaskReturned(claimed.attempt, "TERMINAL", error={**failure, "message": message})
         if returned.status in ("RUNNING", "SUSPENDED"):
@@ -159,6 +161,7 @@ class TaskExecutor:
                 return msgspec.structs.replace(_failed(claimed, "RedirectError", told), context=answer.context)
         elif result.status in (WorkflowStatus.TERMINAL, WorkflowStatus.STOPPED, WorkflowStatus.FAILED_CONTINUE):
             told = str(answer.context.get("error") or f"the task answered {result.status.name}")
+            told = self.redaction.known_to(stage.context).text_without(told)
             changes["error"] = {"message": truncate_error(told, MAX_TOLD_BYTES)}
         elif result.status.name not in ("SUCCEEDED", "SKIPPED", "CANCELED"):
             return _failed(claimed, "ResultError", f"{result.status.name} is no result of a task")
@@ -170,8 +173,10 @@ class TaskExecutor:
             return _bounded_ms(asked)
         return backoff_ms(claimed.state.polls + 1, POLL_BASE_MS / 1000, POLL_CAP_MS / 1000, self.jitter())
 
-    def _raised(self, claimed: ClaimedTask, options: TaskOptions, error: BaseException) -> TaskReturned:
-        failure = classify_exception(error, options, claimed.state.retries + 1)
+    def _raised(
+        self, claimed: ClaimedTask, options: TaskOptions, error: BaseException, secrets: KnownSecrets
+    ) -> TaskReturned:
+        failure = classify_exception(error, options, claimed.state.retries + 1, secrets)
         told = {"type": failure.exception_type, "message": failure.message, "traceback": failure.traceback}
         problems: list[Problem] = []
         context = copy_json(failure.context_update, "context_update", problems)

@@ -12,7 +12,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from stabilize_celery.errors import PermanentError, TransientError
+from stabilize_celery.errors import PermanentError, TransientError, redact_url
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.tasks.call import bound_call
@@ -130,4 +130,4 @@ def _retry_after_s(headers: dict[str, str]) -> float | None:
 
 
 def _told(settings: HTTPSettings, problem: str) -> str:
-    return mask(f"{settings.request.method} {settings.request.url}: {problem}", settings.secrets)
+    return mask(f"{settings.request.method} {redact_url(settings.request.url)}: {problem}", settings.secrets)

@@ -9,7 +9,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from typing_extensions import override
 
-from stabilize_celery.errors import PermanentError
+from stabilize_celery.errors import PermanentError, redact_url
 from stabilize_celery.tasks.http_guard import connect
 
 __all__ = ["Answer", "Body", "Request", "exchange"]
@@ -115,11 +115,14 @@ def _parse(url: str) -> tuple[_Origin, str]:
         parts = urlsplit(url)
         port = parts.port
         host = (parts.hostname or "").encode("idna").decode("ascii")
-    except ValueError as error:
-        raise PermanentError(f"{url!r} is not a URL that can be asked: {error}") from None
+    except ValueError:
+        # Its text may show a part of a password that is not escaped.
+        raise PermanentError(
+            f"{redact_url(url)!r} is not a URL that can be asked: its host or its port can't be one"
+        ) from None
     if parts.scheme not in _DEFAULT_PORTS or not host:
         raise PermanentError(
-            f"{url!r} is not a URL that can be asked: it must start with http:// or https:// and a host"
+            f"{redact_url(url)!r} is not a URL that can be asked: it must start with http:// or https:// and a host"
         )
     if "@" in parts.netloc:
         raise PermanentError("the URL has a user name in it; give `auth` or `bearer_token` instead")

@@ -9,6 +9,7 @@ from typing import Any
 
 from stabilize_celery.errors import PermanentError, TransientError, find_in_chain, is_transient, truncate_error
 from stabilize_celery.models.limits import MAX_TIME_MS
+from stabilize_celery.models.redaction import KnownSecrets
 from stabilize_celery.tasks.cancellation import TaskCancelledError
 from stabilize_celery.tasks.options import TaskOptions
 
@@ -19,6 +20,7 @@ _TRACEBACK_HEAD = 3_000
 _TRACEBACK_TAIL = 9_000
 """How much of a long traceback is kept (characters): where it began, and, more of it, where it was raised."""
 _MAX_DOUBLINGS = 60
+_NONE = KnownSecrets()
 _LONGEST_S = MAX_TIME_MS / 1000
 
 
@@ -65,11 +67,17 @@ class Failure:
         return self.kind is FailureKind.TRANSIENT
 
 
-def classify_exception(error: BaseException, options: TaskOptions, attempt: int) -> Failure:
-    """Return what the exception of try number `attempt` (from 1) means; after the last try all is permanent."""
+def classify_exception(
+    error: BaseException, options: TaskOptions, attempt: int, secrets: KnownSecrets = _NONE
+) -> Failure:
+    """Return what the exception of try number `attempt` (from 1) means; after the last try all is permanent.
+
+    `secrets`: what its texts do not tell. They are hidden before a text is cut: half a secret would not be found.
+    """
     again = _may_help(error, options)
     raised, note = (error.raised, error.note) if isinstance(error, FinalError) else (error, "")
-    message = truncate_error(f"{str(raised) or type(raised).__name__}{note}", _MAX_MESSAGE_BYTES)
+    told = secrets.text_without(f"{str(raised) or type(raised).__name__}{note}")
+    message = truncate_error(told, _MAX_MESSAGE_BYTES)
     if again and attempt >= options.max_attempts and not isinstance(error, AskedAgainError):
         again = False
         message = f"{message} (given up after {attempt} tries)"
@@ -77,7 +85,7 @@ def classify_exception(error: BaseException, options: TaskOptions, attempt: int)
     return Failure(
         kind=FailureKind.TRANSIENT if again else FailureKind.PERMANENT,
         message=message,
-        traceback=_traceback_text(raised),
+        traceback=_traceback_text(raised, secrets),
         exception_type=_type_name(raised),
         retry_after_ms=_retry_after_ms(asked) if again else None,
         context_update=asked.context_update if isinstance(asked, TransientError) else {},
@@ -115,8 +123,9 @@ def _type_name(error: BaseException) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _traceback_text(error: BaseException) -> str:
-    text = "".join(traceback.format_exception(error)).encode(errors="replace").decode()
+def _traceback_text(error: BaseException, secrets: KnownSecrets) -> str:
+    told = secrets.text_without("".join(traceback.format_exception(error)))
+    text = told.encode(errors="replace").decode()
     left_out = len(text) - _TRACEBACK_HEAD - _TRACEBACK_TAIL
     if left_out <= 0:
         return text

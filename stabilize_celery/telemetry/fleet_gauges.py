@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import Fields, Query
@@ -18,7 +18,9 @@ logger = logging.getLogger(__name__)
 
 _LIVE_MS = 15_000
 _SAMPLE = 50
-"""Entries of each partition that are looked at for the oldest one (count)."""
+"""Entries of each partition that wait, of which the oldest is told (count)."""
+_MOST = 3_200
+"""Entries of each partition that are looked through for those: what runs stands among what waits (count)."""
 _KEEP_S = 2.0
 """Scrapes within this time get the same answer (s)."""
 _KEEP_LOCKS_S = 60.0
@@ -102,20 +104,34 @@ class FleetGauges:
         """Return the age of the oldest message that waits for a worker (s).
 
         One that was published stands in `due` with the time of the next look at it: the longer it has waited, the later
-        that is. So names tell what to read, not times.
+        that is. So names tell what to read, not times. Where most of the first ones run, more are read.
         """
-        requests = [
-            (partition_slot(number), [_fields(entry) for entry in entries if entry.name.partition(":")[0] in _WORK])
+        waiting: dict[int, dict[Query, int]] = {number: {} for number in due}
+        limit = _SAMPLE
+        while due:
+            for number, query, since_ms in self._waiting(due):
+                if since_ms <= now_ms:
+                    waiting[number][query] = since_ms
+            full = [number for number, entries in due.items() if len(entries) >= limit]
+            limit *= 4
+            more = [number for number in full if len(waiting[number]) < _SAMPLE] if limit <= _MOST else []
+            due = self._store.first_due(more, limit)[1] if more else {}
+        return (now_ms - min((since for found in waiting.values() for since in found.values()), default=now_ms)) / 1000
+
+    def _waiting(self, due: Mapping[int, Sequence[DueEntry]]) -> Iterator[tuple[int, Query, int]]:
+        """Yield the partition of each entry that waits for a worker, what was read of it, and since when (ms)."""
+        asked = {
+            number: [_fields(entry) for entry in entries if entry.name.partition(":")[0] in _WORK]
             for number, entries in due.items()
-        ]
-        oldest = now_ms
-        for snapshot in self._store.look_many([request for request in requests if request[1]]):
-            for _, found in snapshot.answers():
+        }
+        numbers = [number for number, queries in asked.items() if queries]
+        snapshots = self._store.look_many([(partition_slot(number), asked[number]) for number in numbers])
+        for number, snapshot in zip(numbers, snapshots, strict=True):
+            for query, found in snapshot.answers():
                 entry = ENTRY.decode(found)
                 since_ms = entry.nb or entry.pub
                 if not entry.own and not entry.parked and since_ms:
-                    oldest = min(oldest, since_ms)
-        return (now_ms - oldest) / 1000
+                    yield number, query, since_ms
 
     def _waiting_for_locks(self, now_ms: int) -> list[Count]:
         if self._clock() >= self._locks_until:

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +16,12 @@ from stabilize_celery.runtime.observing import Observer
 __all__ = ["JsonFormatter", "LogContext"]
 
 _WORK: ContextVar[Mapping[str, Any]] = ContextVar("stabilize_work", default={})  # noqa: B039 - never changed in place
-_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "data"}
+_OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+_CELERYS = frozenset({"celery.worker.strategy", "celery.app.trace"})
+"""Celery's loggers that pass a task's arguments as `extra`, under `data`."""
+_DEEPEST = 64
+_LARGEST_BITS = 4_096
+"""Python refuses to write out much larger numbers."""
 
 
 class LogContext(Observer):
@@ -49,7 +55,11 @@ def _ids(message: Message) -> dict[str, Any]:
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record as one line of JSON: time, level, logger, text, ids, what was given as `extra`, traceback."""
+    """Formats a record as one line of JSON: time, level, logger, text, ids, traceback, what was given as `extra`.
+
+    No line is lost for what it was given: what is not JSON is told in words, what can't be told by its type. What is
+    given under a name of the line's own has `extra_` before it.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -57,11 +67,64 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
-            "text": record.getMessage(),
+            "text": _text(record),
             "process": record.process,
             **{name: value for name, value in _WORK.get().items() if value is not None},
-            **{name: value for name, value in vars(record).items() if name not in _PLAIN},
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        if record.stack_info:
+            line["stack"] = self.formatStack(record.stack_info)
+        own = frozenset(line)
+        for name, value in _given(record):
+            if name not in own:
+                line[name] = value
+            elif type(value) is not str or value != line[name]:
+                line[f"extra_{name}"] = value
+        return _dumped(line)
+
+
+def _text(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 - the arguments don't fit the text, or can't be told
+        return f"{_told(record.msg)} {_told(record.args)}"
+
+
+def _given(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
+    """Yield what was given as `extra`."""
+    for name, value in vars(record).items():
+        if name not in _OF_EVERY_RECORD and not (name == "data" and record.name in _CELERYS):
+            yield name, value
+
+
+def _dumped(line: Mapping[str, Any]) -> str:
+    try:
+        text = json.dumps(line, ensure_ascii=False, allow_nan=False, default=_told)
+    except (TypeError, ValueError, RecursionError):
+        text = json.dumps(_as_json(line, ()), ensure_ascii=False, allow_nan=False)
+    # Half a surrogate pair is escaped, as JSON does it: no file takes it.
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _as_json(value: Any, inside: tuple[int, ...]) -> Any:
+    """Return what JSON takes of a value; `inside`: what it stands in (`id` of each)."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if value is None or isinstance(value, str) or (isinstance(value, int) and value.bit_length() <= _LARGEST_BITS):
+        return value
+    if len(inside) > _DEEPEST or id(value) in inside:
+        return "..."
+    within = (*inside, id(value))
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else _told(key): _as_json(one, within) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(one, within) for one in value]
+    return _told(value)
+
+
+def _told(value: object) -> str:
+    try:
+        return str(value)
+    except Exception as error:  # noqa: BLE001 - it is user code, and a line is not lost by it
+        return f"<{type(value).__name__}, which can't be told: {type(error).__name__}>"

@@ -1,7 +1,9 @@
 """What a worker has for the people who watch it: observers for each of its processes, a server for its metrics."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from stabilize_celery.runtime.observing import Observer, Observers
 from stabilize_celery.settings import JSON, ON, Settings
@@ -15,6 +17,11 @@ from stabilize_celery.telemetry.serving import Serving
 from stabilize_celery.telemetry.tally import Count, Tally
 
 __all__ = ["Telemetry"]
+
+logger = logging.getLogger(__name__)
+
+_SEND_S = 3.0
+"""How long the end of a process waits for its spans to be sent (s)."""
 
 
 class Telemetry:
@@ -32,6 +39,7 @@ class Telemetry:
         self._tracing = tracing_module("STABILIZE_TRACES") if settings.traces == ON else None
         self._funnel = Funnel(self._tally) if settings.metrics_port else None
         self._closing: Sequence[Callable[[], None]] = ()
+        self._tracer: Any = None
 
     @classmethod
     def of(cls, settings: Settings) -> "Telemetry | None":
@@ -45,7 +53,8 @@ class Telemetry:
         if self._settings.log_format == JSON:
             observers.append(LogContext())
         if self._tracing is not None:
-            observers.append(self._tracing.make_tracing_observer())
+            self._tracer = self._tracing.make_tracing_observer()
+            observers.append(self._tracer)
         if self._funnel is not None:
             observers.append(CountingObserver(self._funnel))
         return observers[0] if len(observers) == 1 else Observers(observers)
@@ -78,6 +87,11 @@ class Telemetry:
         if has_forked:
             self._funnel.start()
         self._closing = (serving.close, shown.close, self._funnel.close)
+
+    def send(self) -> None:
+        """Send the spans that this process still has, a child of the pool that is about to end."""
+        if self._tracer is not None and not self._tracer.send(_SEND_S):
+            logger.warning("the last spans of this process are lost: they could not be sent within %g s", _SEND_S)
 
     def close(self) -> None:
         """End the server. Called in the main process."""

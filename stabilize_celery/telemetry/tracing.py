@@ -77,12 +77,24 @@ class TracingObserver(Observer):
 
     def __init__(self, provider: TracerProvider) -> None:
         tracer = provider.get_tracer("stabilize_celery", metadata.version("stabilize-celery"))
+        self._provider = provider
         self._ids = _ChosenIds()
         if isinstance(tracer, Tracer):
             # This tracer is nobody else's.
             tracer.id_generator = self._ids
         self._tracer = tracer
         self._local = threading.local()
+
+    def send(self, within_s: float) -> bool:
+        """Send the spans that have ended and are not sent yet; return whether that took no longer than this (s).
+
+        Without it they are lost with the process: a child of a pool runs no `atexit`.
+        """
+        # An exporter whose collector is away tries again for minutes, whatever time it is given.
+        sending = threading.Thread(target=self._provider.force_flush, name="stabilize-spans", daemon=True)
+        sending.start()
+        sending.join(within_s)
+        return not sending.is_alive()
 
     def around_delivery(self, message: Message, handle: Callable[[], str]) -> str:  # noqa: ARG002
         """Keep what is read meanwhile: the ends of stages and workflows are told from it."""
@@ -185,10 +197,12 @@ class _Names:
         self._id = workflow_id
         self._record = record
         given = record.trace if is_traceparent(record.trace) else ""
-        self.trace_id = int(given[3:35], 16) if given else _number(f"trace:{workflow_id}", 16)
+        self.trace_id = int(given[3:35], 16) if given else _number(f"trace:{record.trace or workflow_id}", 16)
         self._flags = TraceFlags(int(given[53:55], 16)) if given else TraceFlags(TraceFlags.SAMPLED)
         self._producer = int(given[36:52], 16) if given else 0
-        self.workflow = _number(f"workflow:{workflow_id}", 8)
+        # Each restart ends once more, and writes a span of its own.
+        again = f"#{record.restarts}" if record.restarts else ""
+        self.workflow = _number(f"workflow:{workflow_id}{again}", 8)
 
     def stage(self, thread: str) -> int:
         """Return the id of the span of a run."""
@@ -201,15 +215,17 @@ class _Names:
     def parent_context(self) -> SpanContext | None:
         """Return what the workflow's own span is inside: the stage that called it, or the producer's span."""
         record = self._record
-        if self._producer and record.parent_id:
+        if record.trace and record.parent_id:
             return self.context(_number(f"stage:{record.parent_id}/{record.parent_thread}", 8))
         return self.context(self._producer) if self._producer else None
 
     def attributes(self, ref_id: str) -> dict[str, Any]:
         """Return what every span says."""
         record = self._record
-        known = {"stabilize.workflow_id": self._id, "stabilize.workflow": record.name}
+        known: dict[str, Any] = {"stabilize.workflow_id": self._id, "stabilize.workflow": record.name}
         known["stabilize.application"] = record.application
+        if record.restarts:
+            known["stabilize.restarts"] = record.restarts
         return known | {"stabilize.stage": ref_id} if ref_id else known
 
 

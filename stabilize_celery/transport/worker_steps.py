@@ -66,7 +66,7 @@ class WorkerStep(bootsteps.StartStopStep):
             may_wait=may_wait(worker, self.bridge.app),
         )
         self._heed_who_watches()
-        worker_process_shutdown.connect(self._send_events, weak=False)
+        worker_process_shutdown.connect(self._on_child_shutdown, weak=False)
         worker.prefetch_multiplier = prefetched_per_process(worker, waits=self.bridge.children_wait)
         if self.bridge.waiting is not None:
             worker.wait_for_soft_shutdown = self._after_turns(worker.wait_for_soft_shutdown)
@@ -127,8 +127,13 @@ class WorkerStep(bootsteps.StartStopStep):
         if self.bridge.surroundings is not None:
             self.bridge.surroundings.events.are_wanted = _sends_task_events(self._worker)
 
-    def _send_events(self, **_: Any) -> None:
-        """Send what a process has to tell that is about to end."""
+    def _on_child_shutdown(self, **_: Any) -> None:
+        """Send what a child of the pool has to tell that is about to end; it runs no `atexit`."""
+        self._send_events()
+        if self.bridge.telemetry is not None:
+            self.bridge.telemetry.send()
+
+    def _send_events(self) -> None:
         if self.bridge.surroundings is not None:
             self.bridge.surroundings.events.send_now()
 
@@ -209,7 +214,7 @@ class WorkerStep(bootsteps.StartStopStep):
             self.bridge.telemetry.close()
         worker_shutdown.disconnect(self._on_worker_shutdown)
         worker_shutting_down.disconnect(self._on_asked_to_end)
-        worker_process_shutdown.disconnect(self._send_events)
+        worker_process_shutdown.disconnect(self._on_child_shutdown)
         task_received.disconnect(self._on_received)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from stabilize_celery.client import Client
 from stabilize_celery.web import WebSettings
-from tests.integration.fleet import Fleet, eventually
+from tests.integration.fleet import Fleet, Worker, eventually
 from tests.integration.site import served
 from tests.servers import RedisServer, free_port
 
@@ -131,6 +133,32 @@ def test_lines_of_a_worker_are_json_with_ids(fleet: Fleet) -> None:
     assert any("exited with 'signal 9" in line["text"] for line in lines())
     # Celery warns of root before it sets up its logs.
     assert os.getuid() != 0 or any("superuser privileges" in line["text"] for line in lines())
+
+
+def spans(worker: Worker) -> Counter[str]:
+    return Counter(re.findall(r'^    "name": "(\w+) ', worker.log, re.MULTILINE))
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_worker_that_stops_sends_its_last_spans(fleet: Fleet, pool: str) -> None:
+    """Each process those that it has: nobody waits for their time, nor for a span more."""
+    fleet.env |= {"STABILIZE_TRACES": "on", "OTEL_TRACES_EXPORTER": "console", "OTEL_BSP_SCHEDULE_DELAY": "3600000"}
+    worker = fleet.start_worker(pool=pool)
+    for number in range(3):
+        fleet.ended(fleet.submit(f"s{number}"))
+    worker.send(signal.SIGTERM)
+    worker.process.wait(30)
+
+    assert spans(worker) == {"workflow": 3, "stage": 3, "task": 3}
+
+
+def test_a_child_that_ends_after_its_tasks_sends_its_spans(fleet: Fleet) -> None:
+    """Celery's `--max-tasks-per-child`."""
+    fleet.env |= {"STABILIZE_TRACES": "on", "OTEL_TRACES_EXPORTER": "console", "OTEL_BSP_SCHEDULE_DELAY": "3600000"}
+    worker = fleet.start_worker("--max-tasks-per-child", "1", concurrency=1)
+    fleet.ended(fleet.submit("a"))
+
+    eventually(lambda: spans(worker)["task"] == 1)
 
 
 def test_the_page_serves_the_numbers_of_the_namespace(fleet: Fleet) -> None:

@@ -282,6 +282,9 @@ def test_every_exception_has_a_kind(error: Exception, code: ErrorCode) -> None:
         ("redis://me@host", "redis://me@host"),
         ("sentinel://:a@h1:1;sentinel://:b@h2:2", "sentinel://:***@h1:1;sentinel://:***@h2:2"),
         ("redis://:pw@[bad/0", "redis://***@[bad/0"),
+        ("http://me:p/w@host/x", "http://***@host/x"),
+        ("http://host:80/@me", "http://host:80/@me"),
+        ("redis://a:1,b:2/0", "redis://a:1,b:2/0"),
         ("nonsense", "nonsense"),
     ],
 )

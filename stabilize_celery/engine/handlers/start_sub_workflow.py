@@ -93,7 +93,7 @@ def _creation(
         workflow,
         retention_ms=frame.workflow.retention_ms,
         fails_closed=True,
-        trace=frame.workflow.trace,
+        trace=frame.workflow.trace or message.workflow_id,
         parent=(message.workflow_id, message.thread, message.ref_id),
         depth=depth,
     )

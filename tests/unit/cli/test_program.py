@@ -29,7 +29,7 @@ from stabilize_celery.errors import (
     WritesRefusedError,
 )
 from stabilize_celery.runtime.unit import UnitOfWork, WorkDone, not_committed
-from stabilize_celery.store.contract import Bury, Transaction
+from stabilize_celery.store.contract import Bury, Put, Transaction
 from tests.servers import free_port
 from tests.unit.cli.conftest import Program
 from tests.unit.client.world import gate, stage, workflow
@@ -447,6 +447,18 @@ def test_the_doctor_finds_what_is_missing(served: Program, letter_id: str):
         assert words in said.text
     found = {check["name"]: check["ok"] for check in served("doctor", "--json").json}
     assert (found["workers"], found["appendonly"], found["broker"]) == (False, False, True)
+
+
+def test_the_doctor_tells_what_waits_for_a_newer_worker_from_dead_letters(
+    served: Program, client: Client, letter_id: str
+):
+    """A metric counts dead letters, too: the two are to agree."""
+    workflow_id = letter_id.partition("/")[0]
+    newer = Put("Invent:x", {"t": "InventStage"}, client.store.time_ms() + 60_000)
+    with client.store.session(workflow_slot(workflow_id)) as session:
+        session.commit(Transaction(ledger=[newer]))
+
+    assert "✘ 1 dead letter, 1 message for a newer worker" in served("doctor").text
 
 
 def test_the_doctor_is_content_with_a_healthy_server(served: Program, client: Client, monkeypatch: pytest.MonkeyPatch):

@@ -39,6 +39,20 @@ def test_a_schedule_is_added_shown_paused_resumed_and_removed(served: Program, f
     assert served("schedule", "list").text == "There are no schedules."
 
 
+def test_a_schedules_definition_hides_secrets_unless_they_are_asked_for(served: Program, tmp_path: Path) -> None:
+    """In whatever shows it: being added, the list, the one."""
+    secret = {"application": "shop", "name": "w", "stages": [{**STAGE, "context": {"api_key": "s-1", "host": "h"}}]}
+    path = tmp_path / "secret.json"
+    path.write_text(json.dumps(secret))
+    added = served("schedule", "add", "nightly", str(path), "--every", "1h", "--json").json
+
+    for options, shown in (((), "***"), (("--show-secrets",), "s-1")):
+        listed = served("schedule", "list", "--json", *options).json[0]
+        one = served("schedule", "show", "nightly", "--json", *options).json
+        for found in (listed, one, *([] if options else [added])):
+            assert found["definition"]["stages"][0]["context"] == {"api_key": shown, "host": "h"}
+
+
 def test_a_name_of_two_lines_is_refused(served: Program, file: str) -> None:
     """Wherever schedules are listed it would look like two of them."""
     said = served("schedule", "add", "a\nb", file, "--every", "60")

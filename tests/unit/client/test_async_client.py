@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import signal
 import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -200,6 +203,66 @@ def test_closing_ends_what_waits(redis_url: str) -> None:
         await client.close()
 
     run(story)
+
+
+def test_closing_waits_for_no_call_and_blocks_no_loop() -> None:
+    """A server hangs, every thread waits for it, and further calls queue: each is cancelled, and the loop goes on."""
+
+    async def story() -> None:
+        with RedisServer() as server:
+            client = AsyncClient(server.url, threads=2)
+            waiting = asyncio.create_task((await client.start(workflow(gate()))).wait())
+            await asyncio.to_thread(eventually, _listeners)
+            server.freeze()
+            calls = [asyncio.create_task(client.list()) for _ in range(5)]
+            for _ in range(5):
+                await asyncio.sleep(0)
+            beats: list[float] = []
+            beating = asyncio.create_task(_beat(beats))
+            began = time.monotonic()
+            await client.close()
+            took = time.monotonic() - began
+            server.thaw()
+            beating.cancel()
+            ended = await asyncio.gather(*calls, waiting, return_exceptions=True)
+            assert {type(one) for one in ended} == {asyncio.CancelledError}
+            assert took < 4.5
+            assert max(after - before for before, after in pairwise(beats)) < 1
+
+    run(story)
+
+
+async def _beat(beats: list[float]) -> None:
+    while True:
+        beats.append(time.monotonic())
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_client_that_was_used_before_a_fork_works_in_the_child(redis_url: str) -> None:
+    """Its threads are those of the parent only; both go on, and waiting works in both."""
+    client = AsyncClient(redis_url)
+
+    async def cancelled() -> str:
+        handle = await client.start(workflow(gate()))
+        waiting = asyncio.create_task(handle.wait(20))
+        await asyncio.to_thread(eventually, _listeners)
+        await handle.cancel("enough")
+        return (await waiting).status.name
+
+    assert asyncio.run(cancelled()) == "CANCELED"
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            signal.alarm(20)
+            code = 0 if asyncio.run(cancelled()) == "CANCELED" else 2
+            asyncio.run(client.close())
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert asyncio.run(cancelled()) == "CANCELED"
+    asyncio.run(client.close())
 
 
 def test_a_restart_of_redis_is_survived() -> None:

@@ -8,6 +8,7 @@ from stabilize_celery.engine.places import ledger
 from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import SetFields, workflow_slot
 from stabilize_celery.errors import WorkflowNotFoundError
+from stabilize_celery.models.messages import LEDGER_VERSION
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.store.contract import Bury, Put, Transaction
@@ -94,6 +95,21 @@ def test_a_message_of_a_newer_version_is_listed(world: World):
     (letter,) = dead_letters(world.client.store)
 
     assert (letter.kind, letter.is_unknown, letter.error) == ("InventStage", True, "unknown message type")
+
+
+def test_a_known_type_in_a_newer_version_is_listed_and_can_be_dropped(world: World):
+    """It rests just the same: neither its type nor its version is handled here."""
+    handle = world.start(gate())
+    entry = {"t": "StartStage", "v": LEDGER_VERSION + 1}
+    with world.fleet.store.session(workflow_slot(handle.id)) as session:
+        session.commit(Transaction(ledger=[Put("Start:x", entry, world.now_ms + 5000)]))
+
+    (letter,) = dead_letters(world.client.store)
+
+    assert (letter.kind, letter.is_unknown) == ("StartStage", True)
+    assert "does not know version" in letter.error
+    assert drop(world.client.runtime, letter.id)
+    assert dead_letters(world.client.store) == []
 
 
 @pytest.mark.parametrize("act", [replay, drop])

@@ -1,5 +1,9 @@
 """Secrets are told by their keys, at any depth, and by their values in texts."""
 
+import json
+from textwrap import indent
+from urllib.parse import quote, urlencode
+
 import pytest
 
 from stabilize_celery.models.redaction import HIDDEN, Redaction
@@ -100,3 +104,33 @@ def test_texts_in_lists_lose_them_too() -> None:
     known = Redaction("pin").known_to({"door": [{"pin": "4711-0815"}]})
 
     assert known.hidden_in({"tried": ["4711-0815", {"by": "key 4711-0815"}]}) == {"tried": ["***", {"by": "key ***"}]}
+
+
+KEY_FILE = "-----BEGIN KEY-----\nMIIEvQIB+DANBg/\n-----END KEY-----\n"
+
+
+@pytest.mark.parametrize("secret", [KEY_FILE, 'it\'s "q" a', "pässwörd-1", "a+b/c d=hunter", "C:\\keys\tmine"])
+def test_texts_lose_secrets_however_they_write_them(secret: str) -> None:
+    """As an object, JSON, a URL or indented text has them: an error tells contexts and requests as they are."""
+    known, data = DEFAULT.known_to({"password": secret}), {"password": secret}
+    texts = [
+        f"{data!r}",
+        json.dumps(data),
+        json.dumps(data, ensure_ascii=False),
+        f"/?token={quote(secret)}",
+        f"/?token={quote(secret, safe='')}",
+        f"/?{urlencode(data)}",
+        indent(secret, "  | "),
+    ]
+
+    for text in texts:
+        told = known.hidden_in(text)
+        assert HIDDEN in told
+        assert not any(part in told for part in ("MIIEvQIB", "BEGIN", "it", "rd-1", "hunter", "keys")), told
+
+
+def test_texts_lose_numbers_that_are_secrets() -> None:
+    """Short ones would be found in every other number; a flag is none."""
+    known = DEFAULT.known_to({"secret_pin": 48151623, "token": 471, "secret_rate": 12.345, "secret": True})
+
+    assert known.hidden_in("pin 48151623, 471, 12.345, True") == "pin ***, 471, ***, True"

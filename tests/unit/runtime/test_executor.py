@@ -374,3 +374,26 @@ def test_no_error_tells_a_secret_of_the_context() -> None:
     assert raised.error["message"] == "PermissionError: no *** at db.example"
     assert "hunter-2" not in str(raised)
     assert (told.error["message"], told.context["error"]) == ("refused ***", "refused ***")
+
+
+def test_an_error_that_is_cut_ends_in_no_half_of_a_secret() -> None:
+    """Its start would not be known again; in the text, in the traceback, and in what a task answers."""
+    secret = "hunter2" * 1_000
+    stage = StageExecution(ref_id="a", type="t", name="a", context={"password": secret})
+
+    def raises(found: StageExecution) -> TaskResult:
+        raise PermissionError("x" * 2_500 + found.context["password"] + "y" * 20_000)
+
+    def answers(found: StageExecution) -> TaskResult:
+        return TaskResult.terminal(error="x" * 3_980 + found.context["password"])
+
+    for body in (raises, answers):
+        returned = TaskExecutor(100_000).execute(claimed(), Body(body), TaskOptions(), stage, CancellationToken())
+        assert "hunter" not in str(returned)
+
+
+def test_a_task_that_cant_be_made_tells_no_secret() -> None:
+    """What fails before the body is the task's own code, too."""
+    returned = TaskExecutor(1_000).raised(claimed(), TaskOptions(), ValueError("bad: s3cr3t"), {"token": "s3cr3t"})
+
+    assert "s3cr3t" not in str(returned)

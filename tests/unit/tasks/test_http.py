@@ -448,14 +448,18 @@ def test_the_table_of_public_addresses(address: str, public: bool) -> None:
         ("http:///x", "it must start with"),
         ("http://host:port/", "is not a URL that can be asked"),
         ("http://ann:secret@example.org/", "has a user name in it"),
+        ("ftp://ann:secret@example.org/", "it must start with"),
+        ("http://ann:secret/x@example.org/", "its host or its port can't be one"),
+        ("http://ann:\u2100secret@example.org/", "its host or its port can't be one"),
     ],
 )
 def test_what_is_no_url_is_a_failure_with_a_reason(url: str, problem: str) -> None:
-    """Not an exception: trying again would not help."""
+    """Not an exception: trying again would not help. A password in it is not told."""
     result = ask(url)
 
     assert result.status is WorkflowStatus.TERMINAL
     assert problem in result.context["error"]
+    assert "secret" not in result.context["error"]
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from stabilize_celery.engine.state import ENTRY
+from stabilize_celery.engine.steps import SetFields
 from stabilize_celery.errors import TransientError
 from stabilize_celery.models.messages import StartStage
 from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.runtime.verdicts import entry_key
+from stabilize_celery.settings import Settings
+from stabilize_celery.store.contract import Transaction, partition_slot
 from stabilize_celery.telemetry.catalogue import CATALOGUE
 from stabilize_celery.telemetry.counting import CountingObserver
 from stabilize_celery.telemetry.fleet_gauges import FleetGauges
@@ -169,6 +174,25 @@ def test_a_message_that_stays_in_its_queue_gets_older_at_every_look(monkeypatch:
 
     assert min(ages) > 300
     assert ages == sorted(ages)
+
+
+def test_a_message_that_waits_behind_many_that_run_is_found() -> None:
+    """Claims stand where messages stand that wait; however many there are, none of them waits."""
+    simulation = Simulation(1, {"work": lambda _: {}}, settings=Settings(partitions=1))
+    store = simulation.store
+    for _ in range(300):
+        simulation.start(workflow(stage("a")))
+    _, due = store.first_due([0], 1_000)
+    for entry in due[0]:
+        claim = SetFields(entry_key(entry.workflow_id, entry.name), ENTRY.encode(own="w:1/1"))
+        with store.session(partition_slot(0)) as session:
+            session.commit(Transaction(changes=[claim]))
+    simulation.start(workflow(stage("a")))
+    simulation.advance_us(60_000_000)
+    gauges = FleetGauges(store, simulation.settings, lambda _: {})
+
+    (age,) = (value for name, _, value in gauges.read() if name == "stabilize_oldest_owed_seconds")
+    assert 59 < age < 62
 
 
 def test_a_timer_is_nothing_that_waits_for_a_worker() -> None:

@@ -72,7 +72,7 @@ function card(letter, isReadOnly, onDone) {
     { class: "card" },
     h("h2", {}, letter.kind, h("span", { class: "dim" }, ` ${letter.ref_id} · ${plural(letter.tries, "try").replace("trys", "tries")} · ${clock(letter.at_ms)}`)),
     h("p", {}, h("a", { href: `#/workflows/${part(letter.workflow_id)}` }, letter.workflow_id), h("code", {}, ` ${letter.name}`)),
-    letter.is_unknown && h("p", { class: "bad" }, "This version does not know the message type: perhaps the workers run a newer release than the page."),
+    letter.is_unknown && h("p", { class: "bad" }, "This version does not know the message: perhaps the workers run a newer release than the page."),
     letter.error && h("details", {}, h("summary", {}, letter.error.trim().split("\n").pop()), h("pre", { tabindex: 0 }, letter.error)),
     !isReadOnly &&
       h(
