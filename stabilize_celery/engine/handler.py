@@ -113,7 +113,7 @@ def guard(message: Message, snapshot: Snapshot) -> Decision | None:
 
 def foreign(message: Message, snapshot: Snapshot, entry: Entry) -> Decision | None:
     """Return the decision about an `entry` if it owes not this message, or nothing for this version (PROTOCOL 11)."""
-    if told := unknown_in(entry):
+    if told := unknown_in(entry) or _unknown_of(workflow_of(snapshot)):
         at_ms = snapshot.now_ms + rest_ms(entry)
         parked = Decision(keeps_entry=True, defers={message.name: at_ms}, note=told)
         fields = ENTRY.encode(parked=told, rests=entry.rests + 1, pub=0, nb=at_ms)
@@ -132,6 +132,14 @@ def unknown_in(entry: Entry) -> str:
         what = f"version {entry.v} of the ledger (up to {LEDGER_VERSION})"
     else:
         return ""
+    return _waiting_for_newer(what)
+
+
+def _unknown_of(workflow: WorkflowRecord) -> str:
+    return _waiting_for_newer(f"the workflow status {workflow.status!r}") if workflow.is_of_newer_version else ""
+
+
+def _waiting_for_newer(what: str) -> str:
     return f"this version does not know {what}; it waits for a newer worker"
 
 

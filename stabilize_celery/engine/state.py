@@ -7,6 +7,7 @@ import msgspec
 from stabilize_celery.engine.codec import RecordCodec
 from stabilize_celery.engine.past import Past
 from stabilize_celery.models.limits import DEFAULT_PRIORITY
+from stabilize_celery.models.status import COMPLETED_STATUSES
 
 __all__ = [
     "ENTRY",
@@ -23,6 +24,10 @@ __all__ = [
     "Waiter",
     "WorkflowRecord",
 ]
+
+
+_ENDED = frozenset(status.name for status in COMPLETED_STATUSES)
+_LIVE = frozenset({"RUNNING", "PAUSED", "BUFFERED"})
 
 
 class WorkflowRecord(msgspec.Struct, frozen=True):
@@ -65,8 +70,13 @@ class WorkflowRecord(msgspec.Struct, frozen=True):
 
     @property
     def is_live(self) -> bool:
-        """Whether messages still move it."""
-        return self.status in ("RUNNING", "PAUSED", "BUFFERED")
+        """Whether it has not ended. Nor has one whose status only a newer version knows."""
+        return self.exists and self.status not in _ENDED
+
+    @property
+    def is_of_newer_version(self) -> bool:
+        """Whether its status is one that this version does not know: nothing can be decided about it here."""
+        return self.is_live and self.status not in _LIVE
 
     @property
     def holds_back(self) -> bool:
