@@ -201,7 +201,10 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """The hash `m:<name>`: an owed message. `nb`, `pub`: epoch ms; field names are short, there are many entries."""
+    """The hash `m:<name>`: an owed message. `nb`, `pub`: epoch ms; field names are short, there are many entries.
+
+    `pub` is when it was published first since it became due.
+    """
 
     t: str = ""
     v: int = 1
@@ -222,10 +225,17 @@ class Entry(msgspec.Struct, frozen=True):
     """Why the task's time is over: whoever claims it next asks its `on_timeout` instead of executing it."""
     paused_ms: int | None = None
     """Of a deadline: the workflow's paused time that it takes into account; None: what its run says."""
+    resent: int = 0
+    """When it was published again, as it was lost (epoch ms); it counts if it is later than `pub`."""
     parked: str = ""
     rests: int = 0
     """How often a worker too old for it has let it rest."""
     error: str = ""
+
+    @property
+    def sent(self) -> int:
+        """When it was published last (epoch ms); 0: never since it became due."""
+        return self.pub and max(self.pub, self.resent)
 
     @property
     def exists(self) -> bool:
