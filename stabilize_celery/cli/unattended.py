@@ -54,10 +54,11 @@ def _read(store: Store, number: int, entries: Sequence[DueEntry]) -> Iterator[tu
     queries = {Fields(entry_key(one.workflow_id, one.name), _NEEDED): one.workflow_id for one in entries}
     try:
         (snapshot,) = store.look_many([(partition_slot(number), tuple(queries))])
+        read = [(workflow_id, ENTRY.decode(snapshot[query])) for query, workflow_id in queries.items()]
     except PayloadError:
         # That it can't be read here is another check's to tell.
         return
-    yield from ((workflow_id, ENTRY.decode(snapshot[query])) for query, workflow_id in queries.items())
+    yield from read
 
 
 def _count(found: Unattended, fleet: Fleet, workflow_id: str, entry: Entry) -> None:

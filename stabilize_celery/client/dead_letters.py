@@ -13,7 +13,7 @@ from stabilize_celery.engine.endings import (
 )
 from stabilize_celery.engine.handler import unknown_in, workflow_of
 from stabilize_celery.engine.ledger import message_of
-from stabilize_celery.engine.state import ENTRY, Entry
+from stabilize_celery.engine.state import ENTRY, Entry, WorkflowRecord
 from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Look, Read, SetFields, workflow_slot
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.store.contract import DueEntry, Store
@@ -144,11 +144,11 @@ def _dropping(workflow_id: str, name: str) -> Handling:
         reason = f"the message {name} was given up: {last}"
         finish_workflow(decision, workflow_id, workflow, "TERMINAL", snapshot.now_ms, reason=reason)
     decision.forgets.append(name)
-    return _done(decision, f"{name} is dropped; the workflow is {_after(workflow.status)}")
+    return _done(decision, f"{name} is dropped; the workflow is {_after(workflow)}")
 
 
-def _after(status: str) -> str:
-    return "TERMINAL now" if status in ("RUNNING", "PAUSED", "BUFFERED") else status
+def _after(workflow: WorkflowRecord) -> str:
+    return "TERMINAL now" if workflow.is_live else workflow.status
 
 
 def _refusal(has_workflow: bool, entry: Entry, name: str) -> Decision | None:

@@ -21,19 +21,32 @@ from stabilize_celery.engine.past import (
     resolve,
     threads_of,
 )
-from stabilize_celery.engine.plan import decode_plan
+from stabilize_celery.engine.plan import context_or_empty, decode_plan, plan_or_bare
 from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD, Entry, Run, WorkflowRecord
-from stabilize_celery.engine.steps import Add, Decision, Fields, Handling, Hash, Query, Read, SetFields, Snapshot
+from stabilize_celery.engine.steps import (
+    Add,
+    Decision,
+    Fields,
+    Handling,
+    Hash,
+    Query,
+    Read,
+    SetFields,
+    Snapshot,
+    readable,
+)
 from stabilize_celery.models.expressions import UnknownNameError
 from stabilize_celery.models.messages import LEDGER_VERSION, MESSAGE_TYPES, Message
 
 __all__ = [
+    "FOR_KEY_HOLDERS_MS",
     "Handler",
     "Rules",
     "entry_of",
     "evaluated",
     "foreign",
     "frame_of",
+    "frame_of_rest",
     "frame_with",
     "guard",
     "meet",
@@ -43,6 +56,7 @@ __all__ = [
     "stage_fields",
     "unknown_in",
     "visible_values",
+    "what_is_left",
     "workflow_of",
     "zone_fields",
 ]
@@ -51,6 +65,8 @@ T = TypeVar("T")
 
 FIRST_REST_MS, LONGEST_REST_MS = 5_000, 300_000
 """How long rests what only a newer version knows: doubled each time."""
+FOR_KEY_HOLDERS_MS = 60_000
+"""For so long only those end the rest of a workflow who can open all of it (ms)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +103,12 @@ def entry_of(snapshot: Snapshot, message: Message) -> Entry:
 
 
 def workflow_of(snapshot: Snapshot) -> WorkflowRecord:
-    """Return the workflow's record."""
-    return snapshot.record(places.WORKFLOW, WORKFLOW_RECORD.decode)
+    """Return the workflow's record. Only its reason may be sealed: nothing is decided by that, so it may be lacking."""
+    return snapshot.record(places.WORKFLOW, _record_of)
+
+
+def _record_of(fields: Mapping[str, bytes]) -> WorkflowRecord:
+    return WORKFLOW_RECORD.decode(readable(fields))
 
 
 def guard(message: Message, snapshot: Snapshot) -> Decision | None:
@@ -113,7 +133,7 @@ def guard(message: Message, snapshot: Snapshot) -> Decision | None:
 
 def foreign(message: Message, snapshot: Snapshot, entry: Entry) -> Decision | None:
     """Return the decision about an `entry` if it owes not this message, or nothing for this version (PROTOCOL 11)."""
-    if told := unknown_in(entry):
+    if told := unknown_in(entry) or _unknown_of(workflow_of(snapshot)):
         at_ms = snapshot.now_ms + rest_ms(entry)
         parked = Decision(keeps_entry=True, defers={message.name: at_ms}, note=told)
         fields = ENTRY.encode(parked=told, rests=entry.rests + 1, pub=0, nb=at_ms)
@@ -132,6 +152,14 @@ def unknown_in(entry: Entry) -> str:
         what = f"version {entry.v} of the ledger (up to {LEDGER_VERSION})"
     else:
         return ""
+    return _waiting_for_newer(what)
+
+
+def _unknown_of(workflow: WorkflowRecord) -> str:
+    return _waiting_for_newer(f"the workflow status {workflow.status!r}") if workflow.is_of_newer_version else ""
+
+
+def _waiting_for_newer(what: str) -> str:
     return f"this version does not know {what}; it waits for a newer worker"
 
 
@@ -150,6 +178,26 @@ def stage_fields(ref_id: str) -> Fields:
 def zone_fields(ref_id: str) -> Fields:
     """Return the query for what is known of threads that may still come to a stage that is alone in its component."""
     return Fields(places.component(ref_id), ("in", "live"))
+
+
+def what_is_left(fields: Mapping[str, bytes], workflow: WorkflowRecord, now_ms: int) -> Mapping[str, bytes]:
+    """Return a hash of an ended workflow, for who ends the rest of it: at first as it is, later what can be opened.
+
+    So whoever has the key does it, if there is anybody; if there is nobody, it ends all the same.
+    """
+    return readable(fields) if now_ms >= workflow.ended_ms + FOR_KEY_HOLDERS_MS else fields
+
+
+def frame_of_rest(workflow_id: str, snapshot: Snapshot, ref_id: str, thread: str, run: Run | None = None) -> Frame:
+    """Return a run of an ended workflow; the snapshot has read `stage_fields`, and its hash if it is not given.
+
+    What is spoilt of its stage is taken for empty, and what nobody could open for too long.
+    """
+    workflow = workflow_of(snapshot)
+    fields = what_is_left(snapshot[stage_fields(ref_id)], workflow, snapshot.now_ms)
+    run = run or RUN.decode(what_is_left(snapshot.hash(places.run(thread)), workflow, snapshot.now_ms))
+    context = {**context_or_empty(fields, ref_id), **run.context}
+    return Frame(workflow_id, snapshot.now_us, workflow, plan_or_bare(fields, ref_id), thread, run, context)
 
 
 def frame_of(message: Message, snapshot: Snapshot, ref_id: str, thread: str) -> Frame:

@@ -10,15 +10,16 @@ from typing import Any
 
 import msgspec
 
+from stabilize_celery.engine.codec import unpack
 from stabilize_celery.models.limits import DEFAULT_PRIORITY
 
 __all__ = [
-    "SPOILT",
     "Edge",
     "InstancesPlan",
     "StagePlan",
     "TaskPlan",
     "WorkflowPlan",
+    "context_or_empty",
     "decode_plan",
     "decode_workflow_plan",
     "plan_or_bare",
@@ -197,7 +198,7 @@ def decode_workflow_plan(data: bytes) -> WorkflowPlan:
     return _WORKFLOW.decode(data)
 
 
-SPOILT = (KeyError, TypeError, ValueError, msgspec.MsgspecError)
+_SPOILT = (KeyError, TypeError, ValueError, msgspec.MsgspecError)
 """What reading a field of the hash `d` raises that is gone, or that a hand in Redis has spoilt."""
 
 
@@ -208,13 +209,21 @@ def plan_or_bare(fields: Mapping[str, bytes], ref: str) -> StagePlan:
     """
     try:
         return decode_plan(fields[f"s:{ref}"])
-    except SPOILT:
+    except _SPOILT:
         return StagePlan(ref, "")
+
+
+def context_or_empty(fields: Mapping[str, bytes], ref: str) -> dict[str, Any]:
+    """Return a stage's context; where it can't be read, an empty one (see `plan_or_bare`)."""
+    try:
+        return dict(unpack(fields[f"x:{ref}"]))
+    except _SPOILT:
+        return {}
 
 
 def workflow_plan_or_bare(fields: Mapping[str, bytes]) -> WorkflowPlan:
     """Return the plan of a workflow as a whole; where it can't be read, an empty one (see `plan_or_bare`)."""
     try:
         return decode_workflow_plan(fields["meta"])
-    except SPOILT:
+    except _SPOILT:
         return WorkflowPlan()

@@ -11,7 +11,15 @@ import msgspec
 from stabilize_celery.engine import places
 from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.endings import end_code
-from stabilize_celery.engine.handler import entry_of, frame_of, nothing, opening, stage_fields, workflow_of
+from stabilize_celery.engine.handler import (
+    entry_of,
+    frame_of,
+    frame_of_rest,
+    nothing,
+    opening,
+    stage_fields,
+    workflow_of,
+)
 from stabilize_celery.engine.hooks import ON_TIMEOUT, ask_on_timeout, owe_last_time_out, task_at_work
 from stabilize_celery.engine.moves import (
     Frame,
@@ -155,8 +163,11 @@ def _too_late(message: RunTask, returned: TaskReturned, snapshot: Snapshot, entr
         return nothing(f"attempt {returned.attempt} lost its claim to attempt {entry.att}")
     if not workflow.exists:
         return Decision(note="the workflow is gone")
+    if not workflow.is_live:
+        rest = frame_of_rest(message.workflow_id, snapshot, message.ref_id, message.thread)
+        return after_the_end(rest, entry, has_returned=True)
     frame = frame_of(message, snapshot, message.ref_id, message.thread)
-    if frame.run.is_ended or not workflow.is_live:
+    if frame.run.is_ended:
         return after_the_end(frame, entry, has_returned=True)
     if frame.run.outcome:
         return after_the_outcome(frame, entry, has_returned=True)

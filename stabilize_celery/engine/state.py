@@ -7,6 +7,7 @@ import msgspec
 from stabilize_celery.engine.codec import RecordCodec
 from stabilize_celery.engine.past import Past
 from stabilize_celery.models.limits import DEFAULT_PRIORITY
+from stabilize_celery.models.status import COMPLETED_STATUSES
 
 __all__ = [
     "ENTRY",
@@ -23,6 +24,10 @@ __all__ = [
     "Waiter",
     "WorkflowRecord",
 ]
+
+
+_ENDED = frozenset(status.name for status in COMPLETED_STATUSES)
+_LIVE = frozenset({"RUNNING", "PAUSED", "BUFFERED"})
 
 
 class WorkflowRecord(msgspec.Struct, frozen=True):
@@ -66,8 +71,13 @@ class WorkflowRecord(msgspec.Struct, frozen=True):
 
     @property
     def is_live(self) -> bool:
-        """Whether messages still move it."""
-        return self.status in ("RUNNING", "PAUSED", "BUFFERED")
+        """Whether it has not ended. Nor has one whose status only a newer version knows."""
+        return self.exists and self.status not in _ENDED
+
+    @property
+    def is_of_newer_version(self) -> bool:
+        """Whether its status is one that this version does not know: nothing can be decided about it here."""
+        return self.is_live and self.status not in _LIVE
 
     @property
     def holds_back(self) -> bool:
@@ -192,7 +202,10 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """The hash `m:<name>`: an owed message. `nb`, `pub`: epoch ms; field names are short, there are many entries."""
+    """The hash `m:<name>`: an owed message. `nb`, `pub`: epoch ms; field names are short, there are many entries.
+
+    `pub` is when it was published first since it became due.
+    """
 
     t: str = ""
     v: int = 1
@@ -213,10 +226,17 @@ class Entry(msgspec.Struct, frozen=True):
     """Why the task's time is over: whoever claims it next asks its `on_timeout` instead of executing it."""
     paused_ms: int | None = None
     """Of a deadline: the workflow's paused time that it takes into account; None: what its run says."""
+    resent: int = 0
+    """When it was published again, as it was lost (epoch ms); it counts if it is later than `pub`."""
     parked: str = ""
     rests: int = 0
     """How often a worker too old for it has let it rest."""
     error: str = ""
+
+    @property
+    def sent(self) -> int:
+        """When it was published last (epoch ms); 0: never since it became due."""
+        return self.pub and max(self.pub, self.resent)
 
     @property
     def exists(self) -> bool:

@@ -8,7 +8,7 @@ Keys are logical (engine/places.py); a store puts the slot's prefix before them.
 Redis would: text, whole numbers in decimal, or bytes; they are read back as bytes.
 """
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -35,6 +35,7 @@ __all__ = [
     "Look",
     "Members",
     "Owed",
+    "PartlyReadable",
     "Plan",
     "Position",
     "Query",
@@ -50,6 +51,7 @@ __all__ = [
     "always",
     "drive",
     "lock_slot",
+    "readable",
     "workflow_slot",
 ]
 
@@ -325,6 +327,42 @@ class Plan(msgspec.Struct, frozen=True):
     """The run, as engine/moves.Frame."""
 
 
+class PartlyReadable(Mapping[str, bytes]):
+    """A hash with values that can't be opened here: who takes one gets the error; all others are as in any hash.
+
+    Args:
+        fields: What can be read.
+        closed: By field, why it can't be.
+
+    """
+
+    __slots__ = ("_closed", "fields")
+
+    def __init__(self, fields: Mapping[str, bytes], closed: Mapping[str, Exception]) -> None:
+        self.fields = fields
+        self._closed = closed
+
+    def __getitem__(self, name: str) -> bytes:
+        if name in self._closed:
+            raise self._closed[name]
+        return self.fields[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.fields or name in self._closed
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.fields
+        yield from self._closed
+
+    def __len__(self) -> int:
+        return len(self.fields) + len(self._closed)
+
+
+def readable(fields: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    """Return a hash without what can't be opened here, for those who need not know it, or end what nobody can read."""
+    return fields.fields if isinstance(fields, PartlyReadable) else fields
+
+
 class UndeclaredReadError(Exception):
     """A handler asked a snapshot for something that it did not read."""
 
@@ -380,6 +418,11 @@ class Snapshot:
         if found is None:
             found = self._made[name] = make()
         return found
+
+    def of_readable(self) -> "Snapshot":
+        """Return the same without values that can't be opened here: for those who only look on."""
+        parts = {query: readable(a) for query, a in self._answers.items() if isinstance(a, PartlyReadable)}
+        return Snapshot({**self._answers, **parts}, self.now_us) if parts else self
 
     def later(self, by_us: int) -> "Snapshot":
         """Return the same answers at a later time: nothing of them has changed, or the commit will fail."""

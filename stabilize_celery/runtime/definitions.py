@@ -8,7 +8,7 @@ from typing import TypeAlias
 from stabilize_celery.engine import places
 from stabilize_celery.engine.handler import zone_fields
 from stabilize_celery.engine.plan import decode_plan
-from stabilize_celery.engine.steps import Fields, Hash, Query, Snapshot
+from stabilize_celery.engine.steps import Fields, Hash, Query, Snapshot, readable
 from stabilize_celery.store.contract import Session, Transaction
 
 __all__ = ["Definitions", "KnowingSession", "Parts"]
@@ -62,7 +62,9 @@ class Definitions:
         Stages that a builder planned may be planned anew: they are not kept.
         """
         name = query.fields[0]
-        if not _is_part(query) or name not in answer or sum(map(len, answer.values())) > LARGEST_BYTES:
+        if not _is_part(query) or name not in answer or readable(answer) is not answer:
+            return
+        if sum(map(len, answer.values())) > LARGEST_BYTES:
             return
         if name == _CONTEXT[0]:
             self._keep(workflow_id, digest, query, answer)

@@ -104,7 +104,7 @@ def inspect(workflow_id: str, lease_ms: int, scope: Scope) -> Handling:
     """Decide what mends a workflow; the decision's `call` says what was found."""
     first = yield Read((Hash(places.WORKFLOW), Count(places.LIVE), _ACT), (places.WORKFLOW,))
     record = workflow_of(first)
-    if not record.exists:
+    if not record.exists or record.is_of_newer_version:
         return Decision(keeps_entry=True, call=Inspected())
     live, is_whole = yield from _live(scope, first[Count(places.LIVE)])
     keys = {thread: Hash(places.run(thread)) for thread in live}
@@ -315,7 +315,8 @@ def _check_end(case: _Case) -> None:
         case.decision.owes.append(Owed(ClearWorkflow(workflow_id=case.workflow_id)))
         case.found("end", f"it has ended, but {len(case.runs)} of its runs live on", "owe Clear again")
     elif not case.is_owed(("Expire",)):
-        owe_expiry(case.decision, case.workflow_id, case.record.ended_ms + case.record.retention_ms)
+        # Where its end is unknown, too, its retention begins now.
+        owe_expiry(case.decision, case.workflow_id, (case.record.ended_ms or case.now_ms) + case.record.retention_ms)
         case.found("end", "it has ended, but nobody would ever delete it", "owe Expire again")
 
 

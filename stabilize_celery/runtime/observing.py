@@ -9,7 +9,7 @@ from stabilize_celery.engine.steps import Query, Slot, Snapshot
 from stabilize_celery.models.messages import Message
 from stabilize_celery.store.contract import Session, Transaction
 
-__all__ = ["ObservedSession", "Observer", "Observers", "tell_of_commit"]
+__all__ = ["ObservedSession", "Observer", "Observers", "tell_of_commit", "tell_of_read"]
 
 
 class Observer:
@@ -86,7 +86,7 @@ class ObservedSession:
     def read(self, queries: Sequence[Query], watch: Sequence[str] = ()) -> Snapshot:
         """See `Session`."""
         snapshot = self._session.read(queries, watch)
-        self._observer.saw(self._slot, snapshot)
+        tell_of_read(self._observer, self._slot, snapshot)
         return snapshot
 
     def commit(self, transaction: Transaction) -> list[int | None] | None:
@@ -102,11 +102,16 @@ class ObservedSession:
         answer = self._session.commit_and_read(transaction, queries, watch)
         self._tell(transaction, is_written=answer is not None)
         if answer is not None:
-            self._observer.saw(self._slot, answer[1])
+            tell_of_read(self._observer, self._slot, answer[1])
         return answer
 
     def _tell(self, transaction: Transaction, *, is_written: bool) -> None:
         tell_of_commit(self._observer, self._slot, transaction, is_written=is_written)
+
+
+def tell_of_read(observer: Observer, slot: Slot, snapshot: Snapshot) -> None:
+    """Tell an observer what was read, as far as it can be opened here."""
+    observer.saw(slot, snapshot.of_readable())
 
 
 def tell_of_commit(observer: Observer, slot: Slot, transaction: Transaction, *, is_written: bool) -> None:

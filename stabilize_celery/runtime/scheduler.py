@@ -16,7 +16,6 @@ from stabilize_celery.engine.places import WORKFLOW
 from stabilize_celery.engine.steps import Hash, Ranked, SetFields, Unrank, workflow_slot
 from stabilize_celery.errors import CommitConflictError, IdempotencyConflictError, UnreachableError
 from stabilize_celery.models.schedule import Schedule
-from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.apart import for_each
 from stabilize_celery.runtime.schedule_book import RECORD, ScheduleRecord, due_change, schedule_from
@@ -131,4 +130,4 @@ class Scheduler:
         if schedule.overlap != "skip" or not record.last_id:
             return False
         found = workflow_of(self._store.look(workflow_slot(record.last_id), [Hash(WORKFLOW)]))
-        return found.exists and not WorkflowStatus[found.status].is_complete
+        return found.is_live

@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager, ExitStack
 import msgspec
 
 from stabilize_celery.engine import places
-from stabilize_celery.engine.state import ENTRY, WORKFLOW_RECORD
+from stabilize_celery.engine.handler import workflow_of
+from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import Hash, Query, Slot, Snapshot
 from stabilize_celery.models.messages import Message
 from stabilize_celery.runtime.definitions import Definitions, KnowingSession
@@ -71,7 +72,7 @@ class Sessions:
         snapshot = self._openings.get(slot)
         if snapshot is None:
             return Handled()
-        record = snapshot.record(places.WORKFLOW, WORKFLOW_RECORD.decode)
+        record = workflow_of(snapshot)
         key = None if own is None else places.ledger(own)
         if key is None or snapshot.get(Hash(key), None) is None:
             return Handled(record)

@@ -22,6 +22,7 @@ _NAMES_AT_ONCE = 1_000
 _WORKFLOWS_AT_ONCE = 10
 """Per partition."""
 _ALL = 1_000_000
+_META = Fields(places.DEFINITION, ("meta",))
 
 
 def survey(store: Store, publisher: Publisher, settings: Settings, *, mends: bool) -> list[Finding]:
@@ -55,7 +56,8 @@ def unreadable(store: Store) -> dict[str, str]:
 
 def _why_closed(store: Store, ids: Sequence[str]) -> str:
     try:
-        store.look_many([(workflow_slot(one), (Fields(places.DEFINITION, ("meta",)),)) for one in ids])
+        for snapshot in store.look_many([(workflow_slot(one), (_META,)) for one in ids]):
+            snapshot[_META].get("meta")
     except PayloadError as error:
         return str(error)
     return ""

@@ -12,7 +12,7 @@ from stabilize_celery.engine.steps import Commit, Decision, Handling, Plan, Read
 from stabilize_celery.errors import QueueError, UnreachableError
 from stabilize_celery.runtime.definitions import Definitions
 from stabilize_celery.runtime.next_message import current_next
-from stabilize_celery.runtime.observing import Observer, tell_of_commit
+from stabilize_celery.runtime.observing import Observer, tell_of_commit, tell_of_read
 from stabilize_celery.runtime.ports import Outgoing, Publisher, RidingPublisher
 from stabilize_celery.runtime.prepared import Handled, Prepared, Publishing, outgoing_of, prepare
 from stabilize_celery.runtime.sessions import Sessions
@@ -130,7 +130,7 @@ class UnitOfWork:
             results = session.commit([one.transaction for one in prepared])
         for slot, snapshot, one in zip(slots, snapshots, prepared, strict=True):
             if self.observer is not None:
-                self.observer.saw(slot, snapshot)
+                tell_of_read(self.observer, slot, snapshot)
                 tell_of_commit(self.observer, slot, one.transaction, is_written=results is not None)
         if results is None:
             return None

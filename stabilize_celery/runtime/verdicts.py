@@ -148,8 +148,9 @@ def judge(found: Found, now_ms: int, came_back: Mapping[str, int], settings: Set
     if entry.t not in MESSAGE_TYPES and doing is not Doing.REAP:
         return _rest(found, now_ms)
     if doing is Doing.LOOK_LATER:
-        return Verdict(doing, ledger=(_look(found, now_ms + max(settings.republish_ms, now_ms - entry.pub)),))
-    return Verdict(doing, (*_marks(doing, found.key), SetFields(found.key, {"pub": now_ms})), (_look(found, soon),))
+        return Verdict(doing, ledger=(_look(found, now_ms + max(settings.republish_ms, now_ms - entry.sent)),))
+    sent = "resent" if doing is Doing.AGAIN else "pub"
+    return Verdict(doing, (*_marks(doing, found.key), SetFields(found.key, {sent: now_ms})), (_look(found, soon),))
 
 
 def _set_aside(found: Found, now_ms: int) -> Verdict:
@@ -181,7 +182,7 @@ def _row(found: Found, now_ms: int, came_back: Mapping[str, int], reaps_from_ms:
         # Dead letters that are replayed keep their not-before time: an early delivery would only be dropped.
         (entry.nb > now_ms, Doing.WAIT),
         (entry.pub == 0 or entry.pub < entry.nb, Doing.PUBLISH),
-        (came_back.get(entry.q, 0) > entry.pub + CLOCK_COVER_MS, Doing.AGAIN),
+        (came_back.get(entry.q, 0) > entry.sent + CLOCK_COVER_MS, Doing.AGAIN),
     )
     return next((doing for fits, doing in rows if fits), Doing.LOOK_LATER)
 

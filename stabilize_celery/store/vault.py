@@ -11,7 +11,7 @@ from typing import Protocol, TypeGuard
 import msgspec
 
 from stabilize_celery.engine.places import DEFINITION, FAILURES, is_payload, ledger
-from stabilize_celery.engine.steps import Change, Delete, SetFields, Value
+from stabilize_celery.engine.steps import Change, Delete, PartlyReadable, SetFields, Value
 from stabilize_celery.errors import PayloadError
 from stabilize_celery.store.addresses import Address
 from stabilize_celery.store.blobs import BlobCache, Fetched, Shelf, blob_name
@@ -150,13 +150,13 @@ class Vault:
     def opened(self, key: str, fields: Mapping[str, bytes], fetched: Fetched | None = None) -> Mapping[str, bytes]:
         """Return the fields of a hash, or of an event, as the engine wrote them.
 
+        Where this process lacks the key or the file of some, they are `PartlyReadable`: who takes one of those gets a
+        PayloadError.
+
         Args:
             key: Of the hash or the stream.
             fields: As they are stored.
             fetched: Has blobs, and is told of those that are lacking: they are empty. None: there can't be any.
-
-        Raises:
-            PayloadError: this process lacks the key or the file.
 
         """
         # Nearly always there is none: no more is done for each field than must be.
@@ -169,7 +169,13 @@ class Vault:
         fetched = fetched or self.fetching()
         if fetched.without_payloads:
             fields = {name: one for name, one in fields.items() if one[:2] not in _APART or not is_payload(name)}
-        return {name: self._opened(one, f"{key}.{name}", fetched) for name, one in fields.items()}
+        opened, closed = dict[str, bytes](), dict[str, Exception]()
+        for name, value in fields.items():
+            try:
+                opened[name] = self._opened(value, f"{key}.{name}", fetched)
+            except PayloadError as error:
+                closed[name] = error
+        return PartlyReadable(opened, closed) if closed else opened
 
     def fetching(self, shelf: Shelf | None = None, *, without_payloads: bool = False) -> Fetched:
         """Return what a read needs that may meet blobs."""

@@ -17,6 +17,7 @@ import msgspec
 from stabilize_celery.engine import places
 from stabilize_celery.engine.state import WORKFLOW_RECORD
 from stabilize_celery.engine.steps import Handling, Hash, Slot, workflow_slot
+from stabilize_celery.errors import PayloadError
 from stabilize_celery.models.messages import MESSAGE_TYPES
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.executor import TaskExecutor
@@ -169,6 +170,9 @@ class Simulation:
             self.runtime.handle(msgspec.convert(dict(message.kwargs), MESSAGE_TYPES[message.kind]))
         except _WorkerDiedError:
             self.deaths += 1
+        except PayloadError:
+            # As in a worker that lacks the key: the message stays owed, and comes back.
+            pass
         finally:
             self._depth -= 1
 

@@ -2,25 +2,32 @@
 
 Pure, level-triggered, in batches of 200 runs: a crash between two goes on with the rest. Code that runs in a task
 keeps its lock, and its workflow's slot of its pipeline, until it returns. What can't be read of a plan, since a hand
-was in Redis, is taken for empty: nothing else ends what such a workflow holds.
+was in Redis, is taken for empty: nothing else ends what such a workflow holds. So is what can't be opened, once those
+who have its key have had the time to do this better.
 """
 
-from collections.abc import Generator, Mapping
-from typing import Any
+from collections.abc import Generator
 
 from stabilize_celery.engine import places
-from stabilize_celery.engine.codec import unpack
 from stabilize_celery.engine.endings import (
     end_run,
     owe_expiry,
     release_slot,
 )
-from stabilize_celery.engine.handler import Rules, guard, opening, stage_fields, workflow_of
+from stabilize_celery.engine.handler import (
+    Rules,
+    frame_of_rest,
+    guard,
+    opening,
+    stage_fields,
+    what_is_left,
+    workflow_of,
+)
 from stabilize_celery.engine.moves import Frame
 from stabilize_celery.engine.offers import leave_offer
-from stabilize_celery.engine.plan import SPOILT, plan_or_bare, workflow_plan_or_bare
+from stabilize_celery.engine.plan import workflow_plan_or_bare
 from stabilize_celery.engine.sections import close_sections
-from stabilize_celery.engine.state import ENTRY, RUN, Entry, Run
+from stabilize_celery.engine.state import ENTRY, RUN, Entry, Run, WorkflowRecord
 from stabilize_celery.engine.steps import Decision, Delete, Fields, Handling, Hash, Increment, Members, Read, Snapshot
 from stabilize_celery.models.messages import ClearWorkflow, run_name
 
@@ -43,12 +50,13 @@ def handle(message: ClearWorkflow, _rules: Rules, _attempt: int) -> Handling:
     if not live:
         decision = Decision()
         seen = yield Read((_META, _KEPT), (places.COUNTERS,))
-        close_sections(decision, message.workflow_id, workflow_plan_or_bare(seen[_META]))
+        plan = workflow_plan_or_bare(what_is_left(seen[_META], record, seen.now_ms))
+        close_sections(decision, message.workflow_id, plan)
         if record.lock_state == "held" and int(seen[_KEPT].get("kept", b"0")) <= 0:
             release_slot(decision, message.workflow_id, record)
         owe_expiry(decision, message.workflow_id, record.ended_ms + record.retention_ms)
         return decision
-    runs = yield from _runs(live[:BATCH])
+    runs = yield from _runs(live[:BATCH], record)
     details = yield from _details(runs)
     decision = Decision(keeps_entry=True, nudges=[message])
     moves = 0
@@ -64,10 +72,10 @@ def handle(message: ClearWorkflow, _rules: Rules, _attempt: int) -> Handling:
     return decision
 
 
-def _runs(threads: list[str]) -> Generator[Read, Snapshot, dict[str, Run]]:
+def _runs(threads: list[str], record: WorkflowRecord) -> Generator[Read, Snapshot, dict[str, Run]]:
     keys = {thread: Hash(places.run(thread)) for thread in threads}
-    snapshot = yield Read(tuple(keys.values()), tuple(key.key for key in keys.values()))
-    return {thread: RUN.decode(snapshot[key]) for thread, key in keys.items()}
+    seen = yield Read(tuple(keys.values()), tuple(key.key for key in keys.values()))
+    return {thread: RUN.decode(what_is_left(seen[key], record, seen.now_ms)) for thread, key in keys.items()}
 
 
 def _details(runs: dict[str, Run]) -> Generator[Read, Snapshot, Snapshot]:
@@ -81,22 +89,5 @@ def _entry_key(thread: str, run: Run) -> str:
 
 
 def _frame(message: ClearWorkflow, thread: str, run: Run, details: Snapshot) -> tuple[Frame, Entry]:
-    fields = details[stage_fields(run.ref)]
     entry: Entry = ENTRY.decode(details.hash(_entry_key(thread, run)))
-    frame = Frame(
-        message.workflow_id,
-        details.now_us,
-        workflow_of(details),
-        plan_or_bare(fields, run.ref),
-        thread,
-        run,
-        _context(fields, run.ref),
-    )
-    return frame, entry
-
-
-def _context(fields: Mapping[str, bytes], ref: str) -> dict[str, Any]:
-    try:
-        return dict(unpack(fields[f"x:{ref}"]))
-    except SPOILT:
-        return {}
+    return frame_of_rest(message.workflow_id, details, run.ref, thread, run), entry

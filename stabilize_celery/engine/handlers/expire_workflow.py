@@ -7,11 +7,19 @@ batches; at last the definition and the record. A crash anywhere goes on at the 
 from collections.abc import Iterable, Iterator, Mapping
 
 from stabilize_celery.engine import places
-from stabilize_celery.engine.handler import Rules, entry_of, foreign, nothing, opening, workflow_of
+from stabilize_celery.engine.handler import (
+    FOR_KEY_HOLDERS_MS,
+    Rules,
+    entry_of,
+    foreign,
+    nothing,
+    opening,
+    workflow_of,
+)
 from stabilize_celery.engine.instances import instance_thread
 from stabilize_celery.engine.plan import StagePlan, plan_or_bare
 from stabilize_celery.engine.sections import section_thread
-from stabilize_celery.engine.state import ENTRY
+from stabilize_celery.engine.state import ENTRY, Entry
 from stabilize_celery.engine.steps import (
     Decision,
     Delete,
@@ -25,6 +33,7 @@ from stabilize_celery.engine.steps import (
     Read,
     SetFields,
     Snapshot,
+    readable,
 )
 from stabilize_celery.models.messages import ExpireWorkflow
 
@@ -49,21 +58,27 @@ def handle(message: ExpireWorkflow, _rules: Rules, _attempt: int) -> Handling:
         return other
     if record.is_live:
         return Decision(note="the workflow was restarted")
-    if record.exists and (told := _still_needed(snapshot)):
+    if record.exists and (told := _still_needed(snapshot, entry)):
         return _later(message, snapshot.now_ms, told)
     if record.status != "GONE":
         gone = Decision(keeps_entry=True, nudges=[message])
         gone.change(SetFields(places.WORKFLOW, {"status": "GONE"}))
         gone.change(Index(record.application, record.name, record.started_ms, None))
         return gone
-    stages = [field for field in snapshot[_DEFINITION] if field.startswith("s:")][:BATCH]
-    plans = [plan_or_bare(snapshot[_DEFINITION], field.removeprefix("s:")) for field in stages]
+    definition = snapshot[_DEFINITION]
+    stages = [field for field in definition if field.startswith("s:")][:BATCH]
+    plans = [plan_or_bare(readable(definition), field.removeprefix("s:")) for field in stages]
     return (yield from _delete_stages(message, plans)) if plans else _last(record.key, record.retention_ms)
 
 
-def _still_needed(snapshot: Snapshot) -> str:
-    """Return why somebody must still find the workflow: who asks for its lock, or who called it."""
-    if int(snapshot[_KEPT].get("kept", b"0")) > 0:
+def _still_needed(snapshot: Snapshot, entry: Entry) -> str:
+    """Return why somebody must still find the workflow: who can open it, who asks for its lock, or who called it."""
+    definition = snapshot[_DEFINITION]
+    is_closed = readable(definition) is not definition
+    if is_closed and snapshot.now_ms < entry.nb + FOR_KEY_HOLDERS_MS:
+        return "it is left to those who can open it"
+    # Of what nobody can open, nobody will give the locks back: who waits for one finds that their holder is gone.
+    if not is_closed and int(snapshot[_KEPT].get("kept", b"0")) > 0:
         return "a lock is kept for code that still runs"
     return "its caller is still to be told of its end" if snapshot[_NOTICE] else ""
 

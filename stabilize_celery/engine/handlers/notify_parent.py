@@ -3,7 +3,7 @@
 from stabilize_celery.engine import places
 from stabilize_celery.engine.handler import Rules, guard, opening, workflow_of
 from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD
-from stabilize_celery.engine.steps import Commit, Decision, Handling, Hash, Owed, Read, workflow_slot
+from stabilize_celery.engine.steps import Commit, Decision, Handling, Hash, Owed, Read, readable, workflow_slot
 from stabilize_celery.models.messages import CompleteSubWorkflow, NotifyParent
 
 __all__ = ["handle"]
@@ -17,9 +17,10 @@ def handle(message: NotifyParent, _rules: Rules, _attempt: int) -> Handling:
     own = workflow_of(snapshot)
     slot, run_key = workflow_slot(own.parent_id), places.run(own.parent_thread)
     caller = yield Read((Hash(places.WORKFLOW), Hash(run_key)), (places.WORKFLOW, run_key), slot)
-    run = RUN.decode(caller.hash(run_key))
+    # Whom it waits for, and whether, stands in plain.
+    run = RUN.decode(readable(caller.hash(run_key)))
     if (
-        WORKFLOW_RECORD.decode(caller.hash(places.WORKFLOW)).exists
+        WORKFLOW_RECORD.decode(readable(caller.hash(places.WORKFLOW))).exists
         and run.child == message.workflow_id
         and not run.is_ended
     ):

@@ -12,6 +12,7 @@ from stabilize_celery.engine.handler import (
     entry_of,
     foreign,
     frame_of,
+    frame_of_rest,
     guard,
     nothing,
     opening,
@@ -106,8 +107,10 @@ def _not_to_run(message: RunTask, snapshot: Snapshot, entry: Entry) -> Decision 
     early = foreign(message, snapshot, entry) if has_ended else guard(message, snapshot)
     if early is not None:
         return early
+    if has_ended:
+        return after_the_end(frame_of_rest(message.workflow_id, snapshot, message.ref_id, message.thread), entry)
     frame = frame_of(message, snapshot, message.ref_id, message.thread)
-    if has_ended or frame.run.is_ended:
+    if frame.run.is_ended:
         return after_the_end(frame, entry)
     if frame.run.outcome:
         return after_the_outcome(frame, entry)

@@ -134,8 +134,8 @@ _KEEPING = (
     (
         "a lost message is not published again",
         _VERDICTS,
-        "entry.pub + CLOCK_COVER_MS, Doing.AGAIN)",
-        "entry.pub + CLOCK_COVER_MS, Doing.LOOK_LATER)",
+        "entry.sent + CLOCK_COVER_MS, Doing.AGAIN)",
+        "entry.sent + CLOCK_COVER_MS, Doing.LOOK_LATER)",
     ),
     (
         "a message that was never published is taken for one",
@@ -282,8 +282,8 @@ _SHARING = (
     (
         "a probe that came back through another lane counts",
         _VERDICTS,
-        "(came_back.get(entry.q, 0) > entry.pub",
-        '(max((at for lane, at in came_back.items() if lane.partition("\\x06")[0] == entry.q.partition("\\x06")[0]), default=0) > entry.pub',
+        "(came_back.get(entry.q, 0) > entry.sent",
+        '(max((at for lane, at in came_back.items() if lane.partition("\\x06")[0] == entry.q.partition("\\x06")[0]), default=0) > entry.sent',
     ),
     (
         "a probe tells of the queue's first lane, whichever it was sent through",

@@ -168,14 +168,14 @@ def test_what_a_producer_with_a_wrong_key_started_is_found(served: Program, redi
 
 
 def test_a_doctor_with_a_wrong_key_says_all_the_rest(served: Program, redis_url: str, monkeypatch):
-    """What it can't read is one more line, and no address of a server is advised where that answers."""
+    """What it can't read keeps it from nothing, and no address of a server is advised where that answers."""
     with Client(settings=Settings(redis_url=redis_url, encryption_keys=OTHER)) as wrong:
         wrong.start(workflow(stage("a"))).cancel("enough")
     monkeypatch.setenv("STABILIZE_ENCRYPTION_KEYS", KEY)
 
     said = served("doctor")
 
-    assert "not all workflows could be inspected" in said.text
+    assert "every workflow has a pending step or a reason to wait" in said.text
     assert "broker" in said.text
     assert "STABILIZE_REDIS_URL" not in said.text
 

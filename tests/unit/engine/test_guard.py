@@ -67,6 +67,17 @@ def test_an_unknown_type_under_a_known_name_waits_for_a_newer_worker(message: Me
 
 
 @pytest.mark.parametrize("message", EVERY)
+def test_a_workflow_in_a_status_of_a_newer_version_waits_for_a_newer_worker(message: Message) -> None:
+    """It has not ended, as far as anybody here knows: nothing of it is deleted, dropped or begun."""
+    decision = decide(message, world().workflow("HIBERNATING").run("t").owed(message))
+
+    assert decision.keeps_entry
+    assert decision.defers == {message.name: pytest.approx(NOW_MS + 5_000, abs=5)}
+    assert [type(change) for change in decision.changes] == [SetFields]
+    assert "'HIBERNATING'" in decision.note
+
+
+@pytest.mark.parametrize("message", EVERY)
 def test_a_message_that_is_not_the_one_owed_is_ignored(message: Message) -> None:
     """Kwargs that somebody made up do not act under a name that is owed."""
     other = SAMPLES["Done:t" if message.name != "Done:t" else "Start:t"]

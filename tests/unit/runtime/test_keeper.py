@@ -219,6 +219,32 @@ def test_a_lost_message_is_published_again_once_a_later_probe_came_back(world: W
     assert world.keeper.stats.again == 1
 
 
+def test_how_long_a_message_has_waited_is_known_however_often_it_is_lost(world: World) -> None:
+    """Metrics count from its first publication; whether it is lost again depends on the last one."""
+    world.owe(W, RUN)
+    for _ in range(3):
+        world.now_ms += 10_000
+        world.store.probe_came_back(WORK, world.now_ms - 1)
+        world.keeper.tick()
+        again_ms = world.now_ms
+        assert [message.kind for message in world.publisher.take("RunTask")] == ["RunTask"]
+
+    assert (world.entry(W, RUN).pub, world.entry(W, RUN).sent) == (START_MS, again_ms)
+    world.now_ms += world.settings.republish_ms
+    world.keeper.tick()
+    assert world.publisher.take("RunTask") == []
+
+
+def test_what_is_published_anew_is_as_old_as_that(world: World) -> None:
+    """A task whose worker was lost had begun: its next wait begins then."""
+    world.owe(W, RUN, own="dead#1:7/x", att=1, resent=START_MS - 60_000, pub=START_MS - 120_000)
+    world.run_for(10)
+
+    entry = world.entry(W, RUN)
+    assert entry.pub > START_MS
+    assert entry.sent == entry.pub
+
+
 @pytest.mark.parametrize("sent_ms", [START_MS - 10, START_MS + 2_000])
 def test_an_older_probe_proves_nothing(world: World, sent_ms: int) -> None:
     """Probes that were sent before the message, or within the cover for clock differences, do not count."""

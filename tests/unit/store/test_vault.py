@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from stabilize_celery.engine.codec import pack
-from stabilize_celery.engine.steps import Delete, Fields, Hash, SetFields, workflow_slot
+from stabilize_celery.engine.steps import Delete, Fields, Hash, SetFields, readable, workflow_slot
 from stabilize_celery.errors import ConfigurationError, PayloadError, UnreachableError
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.cipher import KeyRing
@@ -122,6 +122,23 @@ def test_without_a_key_the_error_says_what_to_set_and_may_be_tried_elsewhere() -
     with pytest.raises(PayloadError, match=r"r:t\.outputs is encrypted: set STABILIZE_ENCRYPTION_KEYS") as refused:
         read(store(Vault(), sealed))
     assert isinstance(refused.value, UnreachableError)
+
+
+def test_a_value_that_cant_be_opened_fails_who_takes_it_and_nobody_else() -> None:
+    """Who only wants to know how a run stands need not have the key to what it brought."""
+    sealed = store(Vault(KeyRing(OLD)))
+    write(sealed, outputs=SECRET, status="RUNNING")
+    other = store(Vault(KeyRing(NEW)), sealed)
+
+    found = other.look(W, [Hash("r:t")]).hash("r:t")
+
+    assert found["status"] == b"RUNNING"
+    assert set(found) == {"outputs", "status"}
+    assert "outputs" in found
+    assert readable(found) == {"status": b"RUNNING"}
+    for take in (lambda: found["outputs"], lambda: found.get("outputs"), lambda: dict(found), lambda: {**found}):
+        with pytest.raises(PayloadError, match="'old'"):
+            take()
 
 
 @pytest.mark.parametrize("change", ["moved", "another field", "cut", "flipped"])

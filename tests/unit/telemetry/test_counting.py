@@ -87,6 +87,25 @@ def test_each_handled_message_has_a_latency() -> None:
     assert counts.of("stabilize_start_latency_seconds")["RunTask",] == applied["RunTask", "applied"]
 
 
+def test_a_message_that_was_lost_has_waited_since_it_was_sent_first(monkeypatch: Any) -> None:
+    """A broker that lost everything for 70 s shows: not only the moment since the last copy."""
+    simulation, counts = Simulation(1, {"work": lambda _: {}}), Counts()
+    simulation.runtime.unit.observer = CountingObserver(counts)
+    back_us, bring = simulation.now_us + 70_000_000, simulation._deliver_later
+    monkeypatch.setattr(
+        simulation, "_deliver_later", lambda message: bring(message) if simulation.now_us >= back_us else None
+    )
+
+    simulation.finish(simulation.start(workflow(stage("a"))))
+
+    (waited_s,) = (
+        series.total
+        for name, labels, series in counts.tally.read()
+        if (name, labels) == ("stabilize_start_latency_seconds", ("StartStage",))
+    )
+    assert waited_s >= 70
+
+
 def test_bodies_are_counted_by_how_they_ended() -> None:
     """With those that are tried again, by their type."""
     _, counts = counted(workflow(stage("a"), stage("b", "a")), {"work": fail_once()})
