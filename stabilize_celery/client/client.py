@@ -12,7 +12,7 @@ from stabilize_celery.client.asked import checked_number, checked_text
 from stabilize_celery.client.handle import WorkflowHandle
 from stabilize_celery.client.pages import Page, page_of, status_named
 from stabilize_celery.client.publishing import BatchPublisher, NoBroker
-from stabilize_celery.client.replacing import check_replacement, only_one, take_the_place
+from stabilize_celery.client.replacing import Replacement
 from stabilize_celery.client.schedules import Schedules
 from stabilize_celery.errors import ConfigurationError, QueueError
 from stabilize_celery.models.problems import shown
@@ -129,11 +129,10 @@ class Client:
             UnreachableError: the state server can't be reached. Calling it again with the same `Workflow` is safe.
 
         """
-        check_replacement(key, delay_s)
-        starts_ms = self.store.time_ms() + round(delay_s * 1000) if delay_s > 0 else 0
-        chosen = only_one(workflow, key, starts_ms)
-        handle = self.start(chosen)
-        take_the_place(self.store, chosen, lambda other: self.handle(other).cancel(f"replaced by {chosen.id}"))
+        replacement = Replacement.of(self.store, workflow, key, delay_s)
+        replacement.take_key()
+        handle = self.start(replacement.workflow)
+        replacement.take_place(lambda workflow_id, by: self.handle(workflow_id).cancel(f"replaced by {by}"))
         return handle
 
     def start_many(
