@@ -151,8 +151,9 @@ def begin_workflow(
     decision: Decision, workflow_id: str, record: WorkflowRecord, meta: WorkflowPlan, now_us: int
 ) -> None:
     """Enable the start stages, and bound the whole by its time-out; too late for its expiry, cancel it."""
-    if meta.expiry_ms is not None and now_us // 1000 > meta.expiry_ms:
-        told = "its start time has expired"
+    if meta.expiry_ms is not None and _starts_ms(meta, now_us // 1000) > meta.expiry_ms:
+        is_over = now_us // 1000 > meta.expiry_ms
+        told = f"its start time {'has expired' if is_over else 'expires before the scheduled time of its first stages'}"
         finish_workflow(decision, workflow_id, record, "CANCELED", now_us // 1000, reason=told, is_empty=True)
         return
     for name, count in meta.open_edges.items():
@@ -172,6 +173,12 @@ def begin_workflow(
 
 
 def bound_workflow(decision: Decision, workflow_id: str, meta: WorkflowPlan, now_ms: int) -> None:
-    """Owe the time-out of a workflow that begins now, if it has one."""
+    """Owe the time-out of a workflow that begins now, if it has one. To wait for its scheduled time is not to run."""
     if meta.timeout_ms is not None:
-        decision.owes.append(Owed(TimeOut(workflow_id=workflow_id, scope="workflow"), now_ms + meta.timeout_ms))
+        at_ms = _starts_ms(meta, now_ms) + meta.timeout_ms
+        decision.owes.append(Owed(TimeOut(workflow_id=workflow_id, scope="workflow"), at_ms))
+
+
+def _starts_ms(meta: WorkflowPlan, now_ms: int) -> int:
+    """Return when the first stage of a workflow that begins now may start (epoch ms)."""
+    return max(now_ms, meta.starts_ms)

@@ -163,7 +163,9 @@ class WorkflowDefinition(msgspec.Struct, forbid_unknown_fields=True, kw_only=Tru
     config_version: Annotated[_Name | None, _says("Version of the configuration that it was made from.")] = None
     max_jumps: Annotated[_AtLeastZero, _says("Jumps of all stages together.")] = 100
     max_depth: Annotated[_AtLeastZero, _says("Depth of calls of inner workflows.")] = 10
-    timeout_ms: Annotated[_Duration | None, _says("How long it may run (milliseconds).")] = None
+    timeout_ms: Annotated[
+        _Duration | None, _says("How long it may run (milliseconds); a delayed start does not count.")
+    ] = None
     priority: Annotated[int, Meta(ge=0, le=9, description="0 goes first, 9 last.")] = DEFAULT_PRIORITY
     sub_workflows: Annotated[
         dict[str, "WorkflowDefinition"], _says("Inner workflows by name; sub_workflow refers to them.")

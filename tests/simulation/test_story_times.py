@@ -83,6 +83,46 @@ def test_a_workflow_whose_start_has_expired_is_cancelled() -> None:
     assert story.bodies == {}
 
 
+def test_the_time_out_of_a_workflow_counts_from_the_scheduled_time_of_its_first_stages() -> None:
+    """Waiting for a start is not running: the first hour is over long before it may begin."""
+    story = Story()
+    at_ms = story.simulation.now_us // 1000 + 7_200_000
+    gates = [stage(ref, does="approval", context={"signal": "s"}) for ref in ("gate", "later")]
+    gates[0].scheduled_time, gates[1].scheduled_time = at_ms, at_ms + 60_000
+    story.start(*gates, timeout_ms=3_600_000)
+    story.simulation.pass_time(7_200_000 + 3_590_000)
+    assert story.status == "RUNNING"
+    story.simulation.pass_time(20_000)
+
+    assert story.status == "TERMINAL"
+
+
+def test_a_first_stage_that_may_start_at_once_starts_the_time_out() -> None:
+    story = Story()
+    at_ms = story.simulation.now_us // 1000 + 7_200_000
+    story.start(stage("a"), stage("late", scheduled_time=at_ms), timeout_ms=3_600_000)
+    story.simulation.pass_time(3_610_000)
+
+    assert story.statuses == {"a": "SUCCEEDED", "late": "CANCELED"}
+
+
+def test_a_workflow_whose_start_expires_before_its_scheduled_time_is_cancelled() -> None:
+    story = Story()
+    now_ms = story.simulation.now_us // 1000
+    story.start(stage("a", scheduled_time=now_ms + 10_000), start_time_expiry=now_ms + 5_000).run()
+
+    assert (story.status, story.bodies) == ("CANCELED", {})
+    assert story.workflow.cancellation_reason == "its start time expires before the scheduled time of its first stages"
+
+
+def test_a_workflow_whose_start_expires_after_its_scheduled_time_runs() -> None:
+    story = Story()
+    now_ms = story.simulation.now_us // 1000
+    story.start(stage("a", scheduled_time=now_ms + 10_000), start_time_expiry=now_ms + 15_000).run()
+
+    assert story.status == "SUCCEEDED"
+
+
 def test_retention_leaves_nothing_behind() -> None:
     """After the retention every key of the workflow is gone."""
     story = Story().start(stage("a"), stage("b", "a", mutex_key="k"), stage("c", "a"), stage("d", "b", "c")).run()
