@@ -78,11 +78,12 @@ def compile_definition(workflow: Workflow, definition: Mapping[str, Any], digest
 
 
 def _concurrency(workflow: Workflow) -> dict[str, Any]:
-    if not (workflow.is_limit_concurrent and workflow.pipeline_config_id):
+    limit = workflow.max_concurrent_executions
+    if not (workflow.is_limit_concurrent and workflow.pipeline_config_id and limit > 0):
         return {}
     return {
         "concurrency_lock": narrowed("PIPELINE", workflow.application, workflow.pipeline_config_id),
-        "concurrency_limit": max(1, workflow.max_concurrent_executions),
+        "concurrency_limit": limit,
         "keep_waiting": workflow.keep_waiting_pipelines,
     }
 

@@ -71,6 +71,8 @@ class Workflow:
     Attributes:
         start_time_expiry: If it has not started by then, it is cancelled.
         pipeline_config_id: Workflows of one configuration share a limit of concurrent executions.
+        is_limit_concurrent: Whether `max_concurrent_executions` counts; it needs a `pipeline_config_id`.
+        max_concurrent_executions: So many of one configuration run at a time (count); 0: no limit.
         keep_waiting_pipelines: With a limit: waiting workflows are kept when another one starts waiting, not replaced.
         max_jumps: Jumps of all its stages together (count); one more fails the jumping stage.
         max_depth: How deep it may call inner workflows (count).
