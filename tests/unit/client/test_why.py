@@ -36,6 +36,23 @@ def test_a_signal(world: World):
     assert str(found["b"]) == "b: can't start before gate"
 
 
+def test_the_deadline_of_a_wait_is_later_by_the_pauses_since_it_began(world: World):
+    """While one lasts nobody knows when it will be: what is left of it is told."""
+    handle = world.start(gate("a", signal="go"), gate("gate", "a", context={"deadline_s": 30}))
+    handle.pause()
+    world.fleet.pass_time(60_000)
+    handle.resume()
+    handle.signal("a", "go")
+    world.fleet.pass_time(10_000)
+    handle.pause()
+    world.fleet.pass_time(60_000)
+    assert "waits for signal 'approve', for 20 s more" in handle.why()[1].text
+
+    handle.resume()
+    world.fleet.pass_time(5_000)
+    assert "(in 15 s)" in handle.why()[0].text
+
+
 def test_a_mutex(world: World):
     """Who holds it, since when, and the place in line, across workflows."""
     holder = world.start(gate("load", mutex_key="dock"), name="order")
