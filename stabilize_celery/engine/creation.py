@@ -33,7 +33,7 @@ from stabilize_celery.models.trigger import Trigger
 from stabilize_celery.models.validation import find_definition_problems, find_id_problems
 from stabilize_celery.models.workflow import Workflow
 
-__all__ = ["Creation", "begin_workflow", "bound_workflow", "create_workflow"]
+__all__ = ["Creation", "begin_workflow", "bound_workflow", "create_workflow", "find_expiry"]
 
 _MET_WHILE_IT_RUNS = ("invalid_expression",)
 
@@ -151,9 +151,7 @@ def begin_workflow(
     decision: Decision, workflow_id: str, record: WorkflowRecord, meta: WorkflowPlan, now_us: int
 ) -> None:
     """Enable the start stages, and bound the whole by its time-out; too late for its expiry, cancel it."""
-    if meta.expiry_ms is not None and _starts_ms(meta, now_us // 1000) > meta.expiry_ms:
-        is_over = now_us // 1000 > meta.expiry_ms
-        told = f"its start time {'has expired' if is_over else 'expires before the scheduled time of its first stages'}"
+    if told := find_expiry(meta, now_us // 1000):
         finish_workflow(decision, workflow_id, record, "CANCELED", now_us // 1000, reason=told, is_empty=True)
         return
     for name, count in meta.open_edges.items():
@@ -170,6 +168,14 @@ def begin_workflow(
     decision.change(Increment(places.COUNTERS, "act", starts))
     bound_workflow(decision, workflow_id, meta, now_us // 1000)
     decision.events.append(Event("workflow.started", ""))
+
+
+def find_expiry(meta: WorkflowPlan, now_ms: int) -> str:
+    """Return why a workflow that has not begun begins too late for its expiry; empty if it does not."""
+    if meta.expiry_ms is None or _starts_ms(meta, now_ms) <= meta.expiry_ms:
+        return ""
+    is_over = now_ms > meta.expiry_ms
+    return f"its start time {'has expired' if is_over else 'expires before the scheduled time of its first stages'}"
 
 
 def bound_workflow(decision: Decision, workflow_id: str, meta: WorkflowPlan, now_ms: int) -> None:
