@@ -120,11 +120,11 @@ class AsyncClient:
     async def replace(
         self, workflow: Workflow | Mapping[str, Any], key: str, *, delay_s: float = 0.0
     ) -> "AsyncWorkflowHandle":
-        """Start a workflow in place of the one of the same application and key that waits or runs: that is cancelled.
+        """Start a workflow in place of those of the same application and key that wait or run: they are cancelled.
 
         This one begins when the other one has ended and its code, which is told to stop, has returned; what that
         returns is not kept. With `delay_s` it begins that much later, and another call in that time replaces it: of
-        a burst of calls, the last one counts.
+        a burst of calls, the last one counts. Called again with the same `Workflow`, it changes nothing.
 
         Args:
             workflow: A `Workflow`, or its definition as JSON has it; its limit of concurrent executions is set by this.
@@ -134,6 +134,7 @@ class AsyncClient:
         Raises:
             InvalidWorkflowError: the definition, the key or the delay is wrong; the text lists every problem. Nothing
                 was changed.
+            IdempotencyConflictError: the `Workflow` was started with another definition or key. Nothing was changed.
             UnreachableError: the state server can't be reached. Calling it again with the same `Workflow` is safe.
 
         """

@@ -12,7 +12,7 @@ from stabilize_celery.client.asked import checked_number, checked_text
 from stabilize_celery.client.handle import WorkflowHandle
 from stabilize_celery.client.pages import Page, page_of, status_named
 from stabilize_celery.client.publishing import BatchPublisher, NoBroker
-from stabilize_celery.client.replacing import check_replacement, only_one, take_the_place
+from stabilize_celery.client.replacing import Replacement
 from stabilize_celery.client.schedules import Schedules
 from stabilize_celery.errors import ConfigurationError, QueueError
 from stabilize_celery.models.problems import shown
@@ -112,11 +112,11 @@ class Client:
         return self.handle(self.runtime.submit(workflow, idempotency_key, trace=current_traceparent()))
 
     def replace(self, workflow: Workflow | Mapping[str, Any], key: str, *, delay_s: float = 0.0) -> WorkflowHandle:
-        """Start a workflow in place of the one of the same application and key that waits or runs: that is cancelled.
+        """Start a workflow in place of those of the same application and key that wait or run: they are cancelled.
 
         This one begins when the other one has ended and its code, which is told to stop, has returned; what that
         returns is not kept. With `delay_s` it begins that much later, and another call in that time replaces it: of
-        a burst of calls, the last one counts.
+        a burst of calls, the last one counts. Called again with the same `Workflow`, it changes nothing.
 
         Args:
             workflow: A `Workflow`, or its definition as JSON has it; its limit of concurrent executions is set by this.
@@ -126,14 +126,14 @@ class Client:
         Raises:
             InvalidWorkflowError: the definition, the key or the delay is wrong; the text lists every problem. Nothing
                 was changed.
+            IdempotencyConflictError: the `Workflow` was started with another definition or key. Nothing was changed.
             UnreachableError: the state server can't be reached. Calling it again with the same `Workflow` is safe.
 
         """
-        check_replacement(key, delay_s)
-        starts_ms = self.store.time_ms() + round(delay_s * 1000) if delay_s > 0 else 0
-        chosen = only_one(workflow, key, starts_ms)
-        handle = self.start(chosen)
-        take_the_place(self.store, chosen, lambda other: self.handle(other).cancel(f"replaced by {chosen.id}"))
+        replacement = Replacement.of(self.store, workflow, key, delay_s)
+        replacement.take_key()
+        handle = self.start(replacement.workflow)
+        replacement.take_place(lambda workflow_id, by: self.handle(workflow_id).cancel(f"replaced by {by}"))
         return handle
 
     def start_many(

@@ -58,7 +58,8 @@ class WorkflowLauncher:
             trigger=Trigger.from_dict(dict(trigger_config or {})),
             pipeline_config_id=config.get("id"),
         )
-        workflow.is_limit_concurrent = config.get("limitConcurrent", False)
+        # Without an id it has no effect there, and is refused here.
+        workflow.is_limit_concurrent = bool(config.get("id")) and config.get("limitConcurrent", False)
         workflow.max_concurrent_executions = config.get("maxConcurrentExecutions", 0)
         workflow.keep_waiting_pipelines = config.get("keepWaitingPipelines", False)
         return workflow

@@ -43,10 +43,11 @@ def compile_definition(workflow: Workflow, definition: Mapping[str, Any], digest
     """Compile a valid workflow, whose definition and its digest are given."""
     plans = _stage_plans(workflow)
     top = [stage for stage in workflow.stages if stage.parent_stage_id is None]
+    initial = [stage for stage in top if not stage.requisite_stage_ref_ids]
     meta = WorkflowPlan(
         application=workflow.application,
         name=workflow.name,
-        initial=[stage.ref_id for stage in top if not stage.requisite_stage_ref_ids],
+        initial=[stage.ref_id for stage in initial],
         order=[stage.ref_id for stage in topological_sort(top)],
         offers=_start_offers(top, plans),
         regions=_regions(workflow.stages),
@@ -57,6 +58,7 @@ def compile_definition(workflow: Workflow, definition: Mapping[str, Any], digest
         max_depth=workflow.max_depth,
         timeout_ms=workflow.timeout_ms,
         expiry_ms=workflow.start_time_expiry,
+        starts_ms=min((stage.scheduled_time or 0 for stage in initial), default=0),
         retention_ms=retention_ms,
         priority=workflow.priority,
         **_concurrency(workflow),
@@ -76,11 +78,12 @@ def compile_definition(workflow: Workflow, definition: Mapping[str, Any], digest
 
 
 def _concurrency(workflow: Workflow) -> dict[str, Any]:
-    if not (workflow.is_limit_concurrent and workflow.pipeline_config_id):
+    limit = workflow.max_concurrent_executions
+    if not (workflow.is_limit_concurrent and workflow.pipeline_config_id and limit > 0):
         return {}
     return {
         "concurrency_lock": narrowed("PIPELINE", workflow.application, workflow.pipeline_config_id),
-        "concurrency_limit": max(1, workflow.max_concurrent_executions),
+        "concurrency_limit": limit,
         "keep_waiting": workflow.keep_waiting_pipelines,
     }
 

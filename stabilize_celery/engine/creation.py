@@ -33,7 +33,7 @@ from stabilize_celery.models.trigger import Trigger
 from stabilize_celery.models.validation import find_definition_problems, find_id_problems
 from stabilize_celery.models.workflow import Workflow
 
-__all__ = ["Creation", "begin_workflow", "bound_workflow", "create_workflow"]
+__all__ = ["Creation", "begin_workflow", "bound_workflow", "create_workflow", "find_expiry"]
 
 _MET_WHILE_IT_RUNS = ("invalid_expression",)
 
@@ -151,8 +151,7 @@ def begin_workflow(
     decision: Decision, workflow_id: str, record: WorkflowRecord, meta: WorkflowPlan, now_us: int
 ) -> None:
     """Enable the start stages, and bound the whole by its time-out; too late for its expiry, cancel it."""
-    if meta.expiry_ms is not None and now_us // 1000 > meta.expiry_ms:
-        told = "its start time has expired"
+    if told := find_expiry(meta, now_us // 1000):
         finish_workflow(decision, workflow_id, record, "CANCELED", now_us // 1000, reason=told, is_empty=True)
         return
     for name, count in meta.open_edges.items():
@@ -171,7 +170,21 @@ def begin_workflow(
     decision.events.append(Event("workflow.started", ""))
 
 
+def find_expiry(meta: WorkflowPlan, now_ms: int) -> str:
+    """Return why a workflow that has not begun begins too late for its expiry; empty if it does not."""
+    if meta.expiry_ms is None or _starts_ms(meta, now_ms) <= meta.expiry_ms:
+        return ""
+    is_over = now_ms > meta.expiry_ms
+    return f"its start time {'has expired' if is_over else 'expires before the scheduled time of its first stages'}"
+
+
 def bound_workflow(decision: Decision, workflow_id: str, meta: WorkflowPlan, now_ms: int) -> None:
-    """Owe the time-out of a workflow that begins now, if it has one."""
+    """Owe the time-out of a workflow that begins now, if it has one. To wait for its scheduled time is not to run."""
     if meta.timeout_ms is not None:
-        decision.owes.append(Owed(TimeOut(workflow_id=workflow_id, scope="workflow"), now_ms + meta.timeout_ms))
+        at_ms = _starts_ms(meta, now_ms) + meta.timeout_ms
+        decision.owes.append(Owed(TimeOut(workflow_id=workflow_id, scope="workflow"), at_ms))
+
+
+def _starts_ms(meta: WorkflowPlan, now_ms: int) -> int:
+    """Return when the first stage of a workflow that begins now may start (epoch ms)."""
+    return max(now_ms, meta.starts_ms)

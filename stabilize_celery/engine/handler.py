@@ -52,6 +52,7 @@ __all__ = [
     "meet",
     "nothing",
     "opening",
+    "park",
     "rest_ms",
     "stage_fields",
     "unknown_in",
@@ -125,10 +126,15 @@ def guard(message: Message, snapshot: Snapshot) -> Decision | None:
     if not workflow.is_live and not message.works_after_end:
         return Decision(note="the workflow has ended")
     if workflow.holds_back and message.begins_work:
-        parked = Decision(keeps_entry=True, parks=[message.name], note=f"parked: the workflow is {workflow.status}")
-        parked.change(Add(places.PARKED, (message.name,)))
-        return parked
+        return park(message, workflow)
     return None
+
+
+def park(message: Message, workflow: WorkflowRecord) -> Decision:
+    """Return the decision to lay a message aside until the workflow holds nothing back any more."""
+    parked = Decision(keeps_entry=True, parks=[message.name], note=f"parked: the workflow is {workflow.status}")
+    parked.change(Add(places.PARKED, (message.name,)))
+    return parked
 
 
 def foreign(message: Message, snapshot: Snapshot, entry: Entry) -> Decision | None:

@@ -30,8 +30,8 @@ def keyed_workflow_id(*parts: str) -> str:
 
 
 def narrowed(scope: str, to: str, name: str) -> str:
-    """Return the full name of a lock, `SCOPE:to:name`, with `%` and `:` in `to` quoted as `%25` and `%3A`.
+    """Return the full name of a lock or key, `SCOPE:to:name`, with `%` and `:` in `to` quoted as `%25` and `%3A`.
 
-    Else application `a:b` with key `c` would share a lock with application `a` and key `b:c`.
+    Else application `a:b` with key `c` would share it with application `a` and key `b:c`.
     """
     return f"{scope}:{to.replace('%', '%25').replace(':', '%3A')}:{name}"

@@ -175,6 +175,8 @@ class WorkflowPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     max_depth: int = 10
     timeout_ms: int | None = None
     expiry_ms: int | None = None
+    starts_ms: int = 0
+    """None of its first stages starts before (epoch ms); 0: one may start at once."""
     retention_ms: int = 0
     priority: int = DEFAULT_PRIORITY
     concurrency_lock: str = ""

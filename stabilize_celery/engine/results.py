@@ -276,6 +276,7 @@ def _suspend(message: RunTask, frame: Frame, entry: Entry, returned: TaskReturne
         att=entry.att + 1,
         waits=returned.signal,
         wait_deadline_ms=deadline_ms,
+        **({"wait_paused_ms": frame.workflow.paused_ms} if frame.workflow.paused_ms else {}),
     )
     waiter = Waiter(
         returned.signal,

@@ -79,6 +79,10 @@ class WorkflowRecord(msgspec.Struct, frozen=True):
         """Whether its status is one that this version does not know: nothing can be decided about it here."""
         return self.is_live and self.status not in _LIVE
 
+    def paused_until_ms(self, now_ms: int) -> int:
+        """Return for how long it has been paused in all, the pause that lasts included (ms)."""
+        return self.paused_ms + (max(0, now_ms - self.paused_at_ms) if self.status == "PAUSED" else 0)
+
     @property
     def holds_back(self) -> bool:
         """Whether no work begins in it: it is paused, or waits for a slot of its pipeline."""
@@ -162,6 +166,9 @@ class Run(msgspec.Struct, frozen=True):
     waits: str = ""
     """Name of the signal that the suspended task waits for."""
     wait_deadline_ms: int = 0
+    """When the wait was to end, before any pause; 0: never."""
+    wait_paused_ms: int = 0
+    """The workflow's paused time when the wait began."""
     signal: str | None = None
     payload: Any = None
     child: str = ""
@@ -189,6 +196,12 @@ class Run(msgspec.Struct, frozen=True):
     def is_ended(self) -> bool:
         """Whether the run has a final status (or does not exist)."""
         return self.status not in ("NOT_STARTED", "BUFFERED", "RUNNING", "SUSPENDED")
+
+    def waits_until_ms(self, workflow: WorkflowRecord, now_ms: int) -> int:
+        """Return when its wait ends without a signal, later by all pauses since (epoch ms); 0: never."""
+        if not self.wait_deadline_ms:
+            return 0
+        return self.wait_deadline_ms + workflow.paused_until_ms(now_ms) - self.wait_paused_ms
 
     @property
     def is_at_after_stages(self) -> bool:

@@ -156,14 +156,16 @@ class WorkflowDefinition(msgspec.Struct, forbid_unknown_fields=True, kw_only=Tru
     trigger: Annotated[TriggerDefinition, _says("What started it.")] = msgspec.field(default_factory=TriggerDefinition)
     start_time_expiry: Annotated[_Time | None, _says("Cancelled if not started by then (epoch milliseconds).")] = None
     pipeline_config_id: Annotated[_Name | None, _says("Workflows of one id share a limit of executions.")] = None
-    is_limit_concurrent: Annotated[bool, _says("Limit the executions of one pipeline_config_id.")] = False
-    max_concurrent_executions: Annotated[_AtLeastZero, _says("That limit; 0 = none.")] = 0
+    is_limit_concurrent: Annotated[bool, _says("Whether max_concurrent_executions counts.")] = False
+    max_concurrent_executions: Annotated[_AtLeastZero, _says("That limit; 0: none.")] = 0
     keep_waiting_pipelines: Annotated[bool, _says("Waiting workflows stay when another one comes.")] = False
     origin: Annotated[_Name, _says("Where it was submitted.")] = "unknown"
     config_version: Annotated[_Name | None, _says("Version of the configuration that it was made from.")] = None
     max_jumps: Annotated[_AtLeastZero, _says("Jumps of all stages together.")] = 100
     max_depth: Annotated[_AtLeastZero, _says("Depth of calls of inner workflows.")] = 10
-    timeout_ms: Annotated[_Duration | None, _says("How long it may run (milliseconds).")] = None
+    timeout_ms: Annotated[
+        _Duration | None, _says("How long it may run (milliseconds); a delayed start does not count.")
+    ] = None
     priority: Annotated[int, Meta(ge=0, le=9, description="0 goes first, 9 last.")] = DEFAULT_PRIORITY
     sub_workflows: Annotated[
         dict[str, "WorkflowDefinition"], _says("Inner workflows by name; sub_workflow refers to them.")

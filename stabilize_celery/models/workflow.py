@@ -71,10 +71,12 @@ class Workflow:
     Attributes:
         start_time_expiry: If it has not started by then, it is cancelled.
         pipeline_config_id: Workflows of one configuration share a limit of concurrent executions.
+        is_limit_concurrent: Whether `max_concurrent_executions` counts; it needs a `pipeline_config_id`.
+        max_concurrent_executions: So many of one configuration run at a time (count); 0: no limit.
         keep_waiting_pipelines: With a limit: waiting workflows are kept when another one starts waiting, not replaced.
         max_jumps: Jumps of all its stages together (count); one more fails the jumping stage.
         max_depth: How deep it may call inner workflows (count).
-        timeout_ms: How long it may run (milliseconds); None: no limit.
+        timeout_ms: How long it may run (milliseconds), from the scheduled time of its first stages; None: no limit.
         priority: 0 is the most urgent, 9 the least. Its messages go before those of less urgent workflows, in four
             steps: 0 to 2, 3 to 5, 6 to 8, 9.
         sub_workflows: The inner workflows that its stages may call, by name.

@@ -15,6 +15,7 @@ from stabilize_celery.engine.handlers.run_task import ClaimedTask
 from stabilize_celery.engine.results import TaskReturned
 from stabilize_celery.errors import TaskTimeoutError, truncate_error
 from stabilize_celery.models.json_values import copy_json
+from stabilize_celery.models.limits import MAX_TIME_MS
 from stabilize_celery.models.problems import Problem
 from stabilize_celery.models.redaction import KnownSecrets, Redaction
 from stabilize_celery.models.result import TaskResult
@@ -243,10 +244,17 @@ def _bounded_ms(pause_ms: float) -> int:
 def _storable(claimed: ClaimedTask, returned: TaskReturned) -> TaskReturned:
     """Return the answer, or the failure that it can't be stored: found here, it is the task's; later, nobody's."""
     try:
+        _check_deadline(returned.deadline_ms)
         pack((returned.target or "", returned.signal, returned.deadline_ms, returned.sub_workflow, returned.error))
     except (TypeError, ValueError, OverflowError) as error:
         return _failed(claimed, "ResultError", f"the task's answer can't be stored: {type(error).__name__}: {error}")
     return returned
+
+
+def _check_deadline(deadline_ms: int | None) -> None:
+    # NaN is not at most anything.
+    if deadline_ms is not None and not deadline_ms <= MAX_TIME_MS:
+        raise ValueError(f"it waits for {deadline_ms} ms, and at most {MAX_TIME_MS} ms are possible")
 
 
 def _failed(claimed: ClaimedTask, kind: str, message: str) -> TaskReturned:

@@ -9,6 +9,7 @@ import binascii
 import re
 from urllib.parse import unquote
 
+from stabilize_celery.engine.ids import narrowed
 from stabilize_celery.models.status import WorkflowStatus
 from stabilize_celery.store.errors import NoWorkflowIdError, StoreError
 
@@ -198,8 +199,8 @@ def schedule_record(name: str) -> str:
 
 
 def latest_of_key(application: str, key: str) -> str:
-    """HASH of a partition's slot: `id` of the workflow that was the last one to take a key of an application."""
-    return f"ix:latest:{application}:{key}"
+    """HASH of a partition's slot: `id` of the last workflow to take a key of an application, `before` of the other."""
+    return narrowed("ix:latest", application, key)
 
 
 # -- of a workflow -----------------------------------------------------------------------------------------------------

@@ -41,5 +41,4 @@ class ApprovalTask(Task):
     @override
     def waits_for(self, stage: StageExecution) -> Wait | None:
         inputs = InputReader(stage, "approval")
-        deadline_s = inputs.number("deadline_s")
-        return Wait(inputs.text("signal") or "", None if deadline_s is None else round(deadline_s * 1000))
+        return Wait(inputs.text("signal") or "", inputs.seconds_as_ms("deadline_s"))

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 from stabilize_celery.errors import ContextError
+from stabilize_celery.models.limits import MAX_TIME_MS
 from stabilize_celery.models.stage import StageExecution
 
 __all__ = ["InputReader"]
@@ -63,6 +64,15 @@ class InputReader:
         if not (0 <= number < float("inf")) or (above_zero and number == 0):
             raise self.wrong(key, expected)
         return number
+
+    def seconds_as_ms(self, key: str) -> int | None:
+        """Return a number of seconds of 0 or more in ms; None where there is none."""
+        seconds = self.number(key)
+        if seconds is None:
+            return None
+        if seconds * 1000 > MAX_TIME_MS:
+            raise self.wrong(key, f"a number of seconds of at most {MAX_TIME_MS // 1000}")
+        return round(seconds * 1000)
 
     def flag(self, key: str, *, default: bool = False) -> bool:
         """Return a yes or no."""

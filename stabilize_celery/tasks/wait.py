@@ -33,13 +33,13 @@ class WaitTask(Task):
 
 def _rest_ms(stage: StageExecution) -> int:
     inputs = InputReader(stage, "wait")
-    seconds = inputs.number("seconds")
-    if seconds is None:
-        seconds = inputs.number("waitTime")
-    if seconds is None:
+    wait_ms = inputs.seconds_as_ms("seconds")
+    if wait_ms is None:
+        wait_ms = inputs.seconds_as_ms("waitTime")
+    if wait_ms is None:
         raise _missing(inputs)
     call = current_call()
-    return call.started_ms + round(seconds * 1000) - call.now_ms
+    return call.started_ms + wait_ms - call.now_ms
 
 
 def _missing(inputs: InputReader) -> ContextError:

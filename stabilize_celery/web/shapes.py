@@ -182,7 +182,10 @@ def stage_detail(ref: str, view: StageView, record: WorkflowRecord, crowd: Crowd
     for _, run in view.runs:
         if run.instance is not None:
             by_parent.setdefault(run.parent, []).append(run)
-    lines = [_run(thread, run, view.plan, by_parent.get(thread, ())) for thread, run in runs[: -_MOST_RUNS - 1 : -1]]
+    lines = [
+        _run(thread, run, view.plan, by_parent.get(thread, ()), run.waits_until_ms(record, now_ms))
+        for thread, run in runs[: -_MOST_RUNS - 1 : -1]
+    ]
     return StageDetail(stage_line(ref, view, record, crowd), dict(view.context), lines, len(runs), now_ms)
 
 
@@ -195,7 +198,7 @@ def redacted(detail: StageDetail, redaction: Redaction) -> StageDetail:
     return msgspec.structs.replace(detail, context=redaction.shown(detail.context), runs=runs)
 
 
-def _run(thread: str, run: Run, plan: StagePlan, instances: Sequence[Run]) -> RunLine:
+def _run(thread: str, run: Run, plan: StagePlan, instances: Sequence[Run], until_ms: int) -> RunLine:
     first = sorted(instances, key=lambda one: (one.status != "TERMINAL", one.is_ended, one.instance or 0))
     return RunLine(
         thread=thread,
@@ -209,7 +212,7 @@ def _run(thread: str, run: Run, plan: StagePlan, instances: Sequence[Run]) -> Ru
         tasks=[_task(item, state) for item, state in tasks_of(plan, run)],
         token=run.token,
         waits=run.waits,
-        wait_deadline_ms=run.wait_deadline_ms,
+        wait_deadline_ms=until_ms,
         child=run.child,
         instances=[_instance(one) for one in first[:_MOST_INSTANCES]],
     )

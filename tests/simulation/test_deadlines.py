@@ -35,6 +35,23 @@ def test_time_spent_paused_does_not_count(seed: int, kind: str) -> None:
     assert story.status == "TERMINAL"
 
 
+@pytest.mark.parametrize("kind", ["stage", "wait", "workflow"])
+def test_a_deadline_that_fell_into_a_pause_comes_in_time_after_it(kind: str) -> None:
+    """Of five seconds four were left: not a minute more, and nobody looks for it meanwhile."""
+    context = {"stage": {"stageTimeoutMs": 5_000}, "wait": {"deadline_s": 5}, "workflow": {}}[kind]
+    more = {"timeout_ms": 5_000} if kind == "workflow" else {}
+    story = Story().start(waiting("gate", **context), **more)
+    _run_until(story, 1_000_000)
+    story.ask(outside.pause, "ops")
+    _run_until(story, 8_000_000)
+    story.ask(outside.resume)
+    _run_until(story, 3_900_000)
+    assert story.status == "RUNNING"
+    _run_until(story, 1_000_000)
+
+    assert story.status == "TERMINAL"
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_lock_is_kept_while_code_of_a_later_task_still_runs_after_a_time_out(seed: int) -> None:
     """The second task of a stage is at work when its stage times out: the next holder waits for it to return."""

@@ -215,6 +215,16 @@ def test_a_limited_pipeline_runs_its_executions_one_after_another(seed: int) -> 
     assert story.simulation.read(second).status.name == "SUCCEEDED"
 
 
+def test_a_limit_of_none_limits_nothing() -> None:
+    story = Story()
+    none = {"pipeline_config_id": "p", "is_limit_concurrent": True, "max_concurrent_executions": 0}
+    gates = [stage("gate", does="approval", context={"signal": "go"}) for _ in range(2)]
+    started = [story.simulation.start(workflow(gate, **none)) for gate in gates]
+    story.simulation.run(*started)
+
+    assert [story.simulation.read(one).status.name for one in started] == ["RUNNING", "RUNNING"]
+
+
 def _json_stage(
     ref_id: str, outputs: dict[str, Any], does: str = "work", context: dict[str, Any] | None = None
 ) -> dict[str, Any]:

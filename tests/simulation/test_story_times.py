@@ -9,7 +9,7 @@ from stabilize_celery.engine import outside
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.tasks.variants import RetryableTask
-from tests.simulation.stories import Story, stage
+from tests.simulation.stories import Story, stage, workflow
 
 
 def test_a_wait_fails_at_its_deadline() -> None:
@@ -81,6 +81,69 @@ def test_a_workflow_whose_start_has_expired_is_cancelled() -> None:
 
     assert story.status == "CANCELED"
     assert story.bodies == {}
+
+
+def test_the_time_out_of_a_workflow_counts_from_the_scheduled_time_of_its_first_stages() -> None:
+    """Waiting for a start is not running: the first hour is over long before it may begin."""
+    story = Story()
+    at_ms = story.simulation.now_us // 1000 + 7_200_000
+    gates = [stage(ref, does="approval", context={"signal": "s"}) for ref in ("gate", "later")]
+    gates[0].scheduled_time, gates[1].scheduled_time = at_ms, at_ms + 60_000
+    story.start(*gates, timeout_ms=3_600_000)
+    story.simulation.pass_time(7_200_000 + 3_590_000)
+    assert story.status == "RUNNING"
+    story.simulation.pass_time(20_000)
+
+    assert story.status == "TERMINAL"
+
+
+def test_a_first_stage_that_may_start_at_once_starts_the_time_out() -> None:
+    story = Story()
+    at_ms = story.simulation.now_us // 1000 + 7_200_000
+    story.start(stage("a"), stage("late", scheduled_time=at_ms), timeout_ms=3_600_000)
+    story.simulation.pass_time(3_610_000)
+
+    assert story.statuses == {"a": "SUCCEEDED", "late": "CANCELED"}
+
+
+def test_a_workflow_whose_start_expires_before_its_scheduled_time_is_cancelled() -> None:
+    story = Story()
+    now_ms = story.simulation.now_us // 1000
+    story.start(stage("a", scheduled_time=now_ms + 10_000), start_time_expiry=now_ms + 5_000).run()
+
+    assert (story.status, story.bodies) == ("CANCELED", {})
+    assert story.workflow.cancellation_reason == "its start time expires before the scheduled time of its first stages"
+
+
+def test_a_workflow_that_still_waits_for_its_slot_when_its_start_expires_is_cancelled() -> None:
+    """Then, and not when its turn comes: whoever waits behind it moves up."""
+    story = Story()
+    now_ms = story.simulation.now_us // 1000
+    one = {
+        "pipeline_config_id": "p",
+        "is_limit_concurrent": True,
+        "max_concurrent_executions": 1,
+        "keep_waiting_pipelines": True,
+    }
+    gate = stage("gate", does="approval", context={"signal": "go"})
+    story.start(gate, **one)
+    story.simulation.pass_time(1_000)
+    late = story.simulation.start(workflow(stage("a"), **one, start_time_expiry=now_ms + 5_000))
+    behind = story.simulation.start(workflow(stage("a"), **one))
+    story.simulation.pass_time(3_000)
+    assert story.simulation.read(late).status.name == "BUFFERED"
+    story.simulation.pass_time(3_000)
+
+    assert story.simulation.read(late).status.name == "CANCELED"
+    assert [lock.waiters[0][0].partition("/")[0] for lock in story.simulation.store.locks()] == [behind]
+
+
+def test_a_workflow_whose_start_expires_after_its_scheduled_time_runs() -> None:
+    story = Story()
+    now_ms = story.simulation.now_us // 1000
+    story.start(stage("a", scheduled_time=now_ms + 10_000), start_time_expiry=now_ms + 15_000).run()
+
+    assert story.status == "SUCCEEDED"
 
 
 def test_retention_leaves_nothing_behind() -> None:

@@ -7,7 +7,7 @@ from stabilize_celery.client.why.facts import Facts
 from stabilize_celery.client.why.locks import LockFacts, Party, told_key
 from stabilize_celery.client.why.reason import Reason
 from stabilize_celery.client.why.waits import MOST_FOLLOWED
-from stabilize_celery.client.words import duration, ordinal, plural
+from stabilize_celery.client.words import clock_time, duration, ordinal, plural
 from stabilize_celery.models.messages import run_name
 
 __all__ = ["deadlock_reasons", "mutex_reason"]
@@ -38,20 +38,34 @@ def mutex_reason(facts: Facts, ref_id: str, lock: str, thread: str) -> Reason:
     """Return the reason of who asks for a lock: a run, or with an empty thread the workflow itself."""
     known, kind = facts.locks.get(lock), "mutex" if ref_id else "slot"
     what = f"waits for mutex {told_key(lock)}" if ref_id else f"waits for a slot of its pipeline ({lock})"
+    is_paused = facts.view.record.status == "PAUSED"
     if known is None or not known.holders:
-        return Reason(ref_id, kind, what, "It is free; the request is on its way")
+        when = "it is asked for again when the workflow is resumed" if is_paused else "the request is on its way"
+        return Reason(ref_id, kind, what, f"It is free; {when}")
     told = f"{what}, held by {_holders(facts, known)}{_place(facts, known, thread)}"
     if lock in facts.deadlocks.locks:
         return Reason(ref_id, kind, f"{told}: a deadlock", _worker(facts, known.holders[0]), _SEE)
     first = known.holders[0]
     code = "The holder has ended, but its code has not returned yet" if first.has_ended else ""
-    details = [code, _worker(facts, first), _CUT if facts.deadlocks.is_cut else ""]
-    advice = (
-        "it continues when that code returns, or its worker is stopped"
-        if first.has_ended
-        else f"it continues when that ends; `stabilize-celery cancel {first.workflow_id}` would release it"
-    )
-    return Reason(ref_id, kind, told, ". ".join(filter(None, details)), advice)
+    turn = "If its turn comes before the workflow is resumed, it gets in line again" if is_paused else ""
+    details = [code, _worker(facts, first), turn or _expiry(facts), _CUT if facts.deadlocks.is_cut else ""]
+    return Reason(ref_id, kind, told, ". ".join(filter(None, details)), _advice(first))
+
+
+def _advice(holder: Party) -> str:
+    if holder.has_ended:
+        return "it continues when that code returns, or its worker is stopped"
+    if holder.is_paused:
+        return f"it continues when that ends, which is paused: `stabilize-celery resume {holder.workflow_id}`"
+    return f"it continues when that ends; `stabilize-celery cancel {holder.workflow_id}` would release it"
+
+
+def _expiry(facts: Facts) -> str:
+    """Return until when a workflow that has not begun waits for its slot; empty if that is for ever."""
+    record, expiry_ms = facts.view.record, facts.view.definition.get("start_time_expiry")
+    if record.status != "BUFFERED" or record.restarts or expiry_ms is None:
+        return ""
+    return f"It is cancelled if it has none by {clock_time(expiry_ms, facts.now_ms)}"
 
 
 def _holders(facts: Facts, lock: LockFacts) -> str:

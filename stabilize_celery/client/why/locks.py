@@ -39,6 +39,8 @@ class Party:
     """Name of the mutex section; then `ref_id` is the stage that asked for it."""
     has_ended: bool = False
     """It holds the lock for code that has not returned yet."""
+    is_paused: bool = False
+    """Its workflow is paused."""
 
     def __str__(self) -> str:
         name = f"{self.workflow_name or 'workflow'} {short_id(self.workflow_id)}"
@@ -175,6 +177,7 @@ def _party(
         worker=worker,
         section=section,
         has_ended=workflow.exists and (not workflow.is_live or (run.code_runs and run.is_ended)),
+        is_paused=workflow.status == "PAUSED",
     )
 
 

@@ -150,9 +150,10 @@ def _signal(facts: Facts, ref_id: str, thread: str, run: Run) -> Reason:
     name = run.waits
     text = f"waits for signal {name!r}" if name else "waits for any signal"
     end = ""
-    if run.wait_deadline_ms:
-        left = duration(run.wait_deadline_ms - facts.now_ms)
-        text += f", until {clock_time(run.wait_deadline_ms, facts.now_ms)} (in {left})"
+    if until_ms := run.waits_until_ms(facts.view.record, facts.now_ms):
+        left = duration(until_ms - facts.now_ms)
+        is_paused = facts.view.record.status == "PAUSED"
+        text += f", for {left} more" if is_paused else f", until {clock_time(until_ms, facts.now_ms)} (in {left})"
         end = f"; {_without_signal(facts.contexts.get(thread, {}), run)} if nobody does"
     which = () if run.instance is None else ("--instance", str(run.instance))
     advice = command_line("signal", facts.view.id, ref_id, name or "NAME", "{}", options=which)

@@ -7,7 +7,7 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.handler import Rules, guard, opening, workflow_of
 from stabilize_celery.engine.ledger import message_of
 from stabilize_celery.engine.state import ENTRY
-from stabilize_celery.engine.steps import Decision, Handling, Hash, Members, Read, Remove
+from stabilize_celery.engine.steps import Decision, Handling, Hash, Members, Read, Remove, SetFields
 from stabilize_celery.models.messages import ResumeParked
 
 __all__ = ["handle"]
@@ -32,7 +32,9 @@ def handle(message: ResumeParked, _rules: Rules, _attempt: int) -> Handling:
     decision.change(Remove(places.PARKED, tuple(batch)))
     for name, key in zip(batch, keys, strict=True):
         entry = ENTRY.decode(entries.hash(key))
-        if entry.exists and entry.nb > snapshot.now_ms:
+        if entry.exists and entry.nb:
+            # A deadline counts from its time: a nudge would forget that.
+            decision.change(SetFields(key, ENTRY.encode(pub=0)))
             decision.defers[name] = entry.nb
         elif (parked := message_of(entry, message.workflow_id)) is not None:
             decision.nudges.append(parked)

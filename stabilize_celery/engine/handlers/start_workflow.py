@@ -1,7 +1,8 @@
 """StartWorkflow: begin a workflow that waited for a concurrency slot of its pipeline (PROTOCOL 8).
 
 Pure. The slots are a semaphore: first come, first served. Without `keep_waiting_pipelines` a newer execution takes
-the place of the ones that wait: they are CANCELED. A restarted workflow has its thread already; it was held back.
+the place of the ones that wait: they are CANCELED, as is who still waits at its expiry. A restarted workflow has its
+thread already; it was held back.
 """
 
 from collections.abc import Generator
@@ -10,7 +11,7 @@ from typing import Any
 import msgspec
 
 from stabilize_celery.engine import places
-from stabilize_celery.engine.creation import begin_workflow, bound_workflow
+from stabilize_celery.engine.creation import begin_workflow, bound_workflow, find_expiry
 from stabilize_celery.engine.endings import (
     finish_workflow,
 )
@@ -47,6 +48,11 @@ def handle(message: StartWorkflow, rules: Rules, _attempt: int) -> Handling:
     record, meta = workflow_of(snapshot), decode_workflow_plan(snapshot[_META]["meta"])
     if record.status != "BUFFERED":
         return Decision(note="it has begun already")
+    is_first = not record.restarts
+    if is_first and (told := find_expiry(meta, snapshot.now_ms)):
+        decision = Decision()
+        finish_workflow(decision, message.workflow_id, record, "CANCELED", snapshot.now_ms, reason=told, is_empty=True)
+        return decision
     owner = owner_of_workflow(message.workflow_id, record)
     token = yield from request(record.lock, owner, meta.concurrency_limit)
     if token is None:
@@ -54,12 +60,14 @@ def handle(message: StartWorkflow, rules: Rules, _attempt: int) -> Handling:
             yield from _supersede(record.lock, owner)
         decision = Decision(keeps_entry=True, note="waits for a slot of its pipeline")
         decision.change(SetFields(places.ledger(message.name), ENTRY.encode(pub=0)))
-        decision.defers[message.name] = snapshot.now_ms + look_ms(owner, rules.lock_look_ms)
+        again_ms = snapshot.now_ms + look_ms(owner, rules.lock_look_ms)
+        expires_ms = meta.expiry_ms + 1 if is_first and meta.expiry_ms is not None else again_ms
+        decision.defers[message.name] = min(again_ms, expires_ms)
         return decision
     decision = Decision()
     decision.change(SetFields(places.WORKFLOW, WORKFLOW_RECORD.encode(status="RUNNING", lock_state="held")))
     decision.change(Index(record.application, record.name, record.started_ms, "RUNNING", was=record.status))
-    if record.restarts:
+    if not is_first:
         bound_workflow(decision, message.workflow_id, meta, snapshot.now_ms)
         decision.owes.append(Owed(ResumeParked(workflow_id=message.workflow_id)))
         return decision

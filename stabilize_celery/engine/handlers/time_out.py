@@ -10,7 +10,7 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.endings import (
     finish_workflow,
 )
-from stabilize_celery.engine.handler import Rules, entry_of, frame_of, guard, opening, stage_fields, workflow_of
+from stabilize_celery.engine.handler import Rules, entry_of, frame_of, guard, opening, park, stage_fields, workflow_of
 from stabilize_celery.engine.hooks import (
     ON_TIMEOUT,
     TIMEOUT_ANSWER_MS,
@@ -28,8 +28,6 @@ from stabilize_celery.models.messages import RunTask, TimeOut, run_name, timer_n
 
 __all__ = ["handle"]
 
-PAUSED_LOOK_MS = 60_000
-
 
 def handle(message: TimeOut, _rules: Rules, _attempt: int) -> Handling:
     """Decide whether the deadline has passed, and end what it bounds."""
@@ -45,7 +43,7 @@ def handle(message: TimeOut, _rules: Rules, _attempt: int) -> Handling:
     if frame.run.is_ended or has_outcome or not _is_meant(message, frame):
         return Decision(note="what it bounded has ended")
     if frame.workflow.status == "PAUSED":
-        return _look_again(message, frame.now_ms)
+        return park(message, frame.workflow)
     own = entry_of(snapshot, message)
     known_ms = frame.run.paused_ms if own.paused_ms is None else own.paused_ms
     at_ms = own.nb + frame.workflow.paused_ms - known_ms
@@ -75,7 +73,7 @@ def _workflow(message: TimeOut) -> Handling:
         return early
     record = workflow_of(snapshot)
     if record.status == "PAUSED":
-        return _look_again(message, snapshot.now_ms)
+        return park(message, record)
     at_ms = entry_of(snapshot, message).nb + record.paused_ms - record.paused_timed_ms
     if at_ms > snapshot.now_ms:
         decision = _put_off(message, at_ms)
@@ -84,14 +82,6 @@ def _workflow(message: TimeOut) -> Handling:
     decision = Decision()
     told = "the workflow's time-out has passed"
     finish_workflow(decision, message.workflow_id, record, "TERMINAL", snapshot.now_ms, reason=told)
-    return decision
-
-
-def _look_again(message: TimeOut, now_ms: int) -> Decision:
-    """Let the deadline stand while the workflow is paused: how long that takes is not known yet."""
-    decision = Decision(keeps_entry=True, note="the workflow is paused")
-    decision.change(SetFields(places.ledger(message.name), ENTRY.encode(pub=0)))
-    decision.defers[message.name] = now_ms + PAUSED_LOOK_MS
     return decision
 
 

@@ -21,6 +21,14 @@ def size(view: View) -> Iterator[Problem]:
         )
 
 
+def limit(view: View) -> Iterator[Problem]:
+    """Require that a limit of executions says whose."""
+    one = view.definition
+    if one.is_limit_concurrent and one.max_concurrent_executions and not one.pipeline_config_id:
+        told = "a limit of concurrent executions needs one: workflows of the same id share it"
+        yield view.problem(None, "pipeline_config_id", told, "limit_of_nothing")
+
+
 GRAPH_RULES: tuple[Rule, ...] = (
     # Upstream's checks, in upstream's order.
     graph_rules.duplicates,
@@ -32,6 +40,7 @@ GRAPH_RULES: tuple[Rule, ...] = (
 
 RULES: tuple[Rule, ...] = (
     size,
+    limit,
     *GRAPH_RULES,
     graph_rules.parents,
     graph_rules.joins,

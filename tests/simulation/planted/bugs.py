@@ -232,7 +232,7 @@ _OUTSIDE = (
         "    waiting = yield Read((Hash(box_key), position), (box_key,))\n",
         "    waiting = yield Read((Hash(box_key), position), ())\n",
     ),
-    ("a parked message is lost", _HANDLER, "        parked.change(Add(places.PARKED, (message.name,)))\n", ""),
+    ("a parked message is lost", _HANDLER, "    parked.change(Add(places.PARKED, (message.name,)))\n", ""),
     (
         "resuming owes nothing to what was parked",
         "engine/outside.py",

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
+from itertools import permutations
 from typing import Any
 
 import pytest
 
 from stabilize_celery.client import Client, WorkflowHandle
-from stabilize_celery.client.replacing import only_one, take_the_place
+from stabilize_celery.client.replacing import Replacement, only_one
 from stabilize_celery.client.why import Reason
+from stabilize_celery.errors import IdempotencyConflictError, WorkflowNotFoundError
 from stabilize_celery.models.problems import InvalidWorkflowError
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.workflow import Workflow
+from stabilize_celery.settings import Settings
 from stabilize_celery.testing import Simulation
 from tests.pages import blocks, execute
 
@@ -54,12 +58,26 @@ def a_workflow(name: str, application: str = "shop") -> Workflow:
 class World:
     """A client over a simulated fleet, in virtual time."""
 
-    def __init__(self, seed: int = 0) -> None:
-        self.fleet = Simulation(seed=seed)
+    def __init__(self, seed: int = 0, **settings: Any) -> None:
+        self.fleet = Simulation(seed=seed, settings=Settings(**settings))
         self.client = Client(settings=self.fleet.settings, store=self.fleet.store, publisher=self.fleet)
 
     def replace(self, name: str, key: str = "user-17", **options: Any) -> WorkflowHandle:
         return self.client.replace(a_workflow(name), key, **options)
+
+    def replacement(self, name: str) -> Replacement:
+        workflow = a_workflow(name)
+        workflow.id = f"workflow-{name}"
+        return Replacement.of(self.fleet.store, workflow, "user-17")
+
+    def steps_of(self, name: str) -> list[Callable[[], object]]:
+        """The steps of a call, to be made in this order."""
+        one = self.replacement(name)
+        return [
+            one.take_key,
+            lambda: self.client.start(one.workflow),
+            lambda: one.take_place(lambda workflow_id, by: self.client.handle(workflow_id).cancel(by)),
+        ]
 
     def statuses(self, *handles: WorkflowHandle, after_ms: int = HOUR_MS) -> list[str]:
         self.fleet.pass_time(after_ms)
@@ -129,37 +147,111 @@ def test_a_call_that_is_made_again_starts_nothing_again() -> None:
     assert world.statuses(first) == ["RUNNING"]
 
 
-def test_a_caller_that_died_before_it_took_the_key_lets_the_new_one_wait() -> None:
-    """Never two at once; the next call clears both."""
+def test_a_call_that_is_made_again_waits_no_longer_than_the_first_one() -> None:
+    """Its answer was lost: the delay counts from the call that started it."""
+    world = World()
+    workflow = a_workflow("one")
+    first = world.client.replace(workflow, "user-17", delay_s=60)
+    world.fleet.pass_time(30_000)
+    again = world.client.replace(workflow, "user-17", delay_s=60)
+
+    assert first == again
+    world.fleet.pass_time(31_000)
+    assert first.get().stages[0].start_time is not None
+
+
+def test_a_late_repetition_of_a_call_takes_the_key_from_nobody() -> None:
+    world = World()
+    workflow = a_workflow("one")
+    first = world.client.replace(workflow, "user-17")
+    second = world.replace("two")
+    world.client.replace(workflow, "user-17")
+
+    assert world.statuses(first, second) == ["CANCELED", "RUNNING"]
+
+
+def test_another_definition_under_the_id_of_one_that_was_started_changes_nothing() -> None:
+    world = World()
+    workflow = a_workflow("one")
+    first = world.client.replace(workflow, "user-17")
+    workflow.name = "another"
+    with pytest.raises(IdempotencyConflictError, match="stands for another definition"):
+        world.client.replace(workflow, "user-17")
+
+    assert world.statuses(first) == ["RUNNING"]
+
+
+def test_one_whose_retention_is_over_is_not_missed() -> None:
+    world = World(retention_ms=HOUR_MS)
+    first = world.replace("first")
+    world.fleet.pass_time(1_000)
+    first.signal("a", "go")
+    world.fleet.pass_time(3 * HOUR_MS)
+    with pytest.raises(WorkflowNotFoundError):
+        first.status()
+
+    assert world.statuses(world.replace("second")) == ["RUNNING"]
+
+
+def test_who_waits_in_line_is_replaced_like_the_one_that_runs() -> None:
+    """One that was replaced and restarted waits for the slot again; so does one that others started."""
     world = World()
     first = world.replace("first")
-    world.fleet.pass_time(HOUR_MS)
-    orphan = world.client.start(only_one(a_workflow("orphan"), "user-17", 0))
-    assert world.statuses(first, orphan) == ["RUNNING", "BUFFERED"]
-    first.cancel("done")
-    assert world.statuses(orphan) == ["RUNNING"]
+    world.fleet.pass_time(1_000)
+    second = world.replace("second")
+    world.fleet.pass_time(1_000)
+    first.restart("a")
+    other = world.client.start(only_one(a_workflow("other"), "user-17"))
+    assert world.statuses(first, second, other, after_ms=1_000) == ["BUFFERED", "RUNNING", "BUFFERED"]
+    third = world.replace("third")
+
+    assert world.statuses(first, second, other, third) == ["CANCELED"] * 3 + ["RUNNING"]
+
+
+def test_applications_with_a_colon_in_their_name_share_no_key() -> None:
+    world = World()
+    first = world.client.replace(a_workflow("first", "shop:eu"), "user-17")
+    second = world.client.replace(a_workflow("second", "shop"), "eu:user-17")
+
+    assert world.statuses(first, second) == ["RUNNING"] * 2
+
+
+def test_a_caller_that_died_before_its_start_leaves_the_one_that_runs() -> None:
+    """Never two at once, and the next call finds it by its lock."""
+    world = World()
+    first = world.replace("first")
+    world.fleet.pass_time(1_000)
+    world.replacement("dead").take_key()
+    assert world.statuses(first) == ["RUNNING"]
     last = world.replace("last")
 
-    assert world.statuses(orphan, last) == ["CANCELED", "RUNNING"]
+    assert world.statuses(first, last) == ["CANCELED", "RUNNING"]
 
 
-def test_the_slower_of_two_calls_does_not_cancel_the_one_that_took_its_place() -> None:
+@pytest.mark.parametrize("order", [*sorted(set(permutations("aaabbb")))], ids="".join)
+def test_of_two_calls_at_once_one_workflow_stays(order: tuple[str, ...]) -> None:
+    """Whatever the order of their steps: the one that took the key last runs, and nobody else."""
     world = World()
-    slow = only_one(a_workflow("slow"), "user-17", 0)
-    world.client.start(slow)
-    quick = world.replace("quick")
-    cancelled: list[str] = []
-    take_the_place(world.fleet.store, slow, cancelled.append)
+    last = max("ab", key=order.index)
+    handles = {name: world.client.handle(f"workflow-{name}") for name in "ab"}
+    steps = {name: iter(world.steps_of(name)) for name in "ab"}
+    for name in order:
+        next(steps[name])()
+        world.fleet.pass_time(1_000)
 
-    assert cancelled == [quick.id]
+    assert {name: world.statuses(handle) for name, handle in handles.items()} == {
+        name: ["RUNNING" if name == last else "CANCELED"] for name in "ab"
+    }
 
 
 def test_the_given_workflow_is_left_as_it_was() -> None:
+    world = World()
     workflow = a_workflow("mine")
-    copy = only_one(workflow, "k", 5)
+    copy = Replacement.of(world.fleet.store, workflow, "k", 5).workflow
 
     assert (workflow.pipeline_config_id, workflow.stages[0].scheduled_time) == (None, None)
-    assert (copy.id, copy.pipeline_config_id, copy.stages[0].scheduled_time) == (workflow.id, "k", 5)
+    assert (copy.id, copy.pipeline_config_id) == (workflow.id, "k")
+    assert copy.stages[0].scheduled_time == world.fleet.store.time_ms() + 5_000
 
 
 def test_the_page_shows_what_works(redis_url: str) -> None:

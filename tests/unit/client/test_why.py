@@ -6,6 +6,7 @@ import shlex
 import pytest
 
 from stabilize_celery.client import Reason
+from stabilize_celery.client.words import clock_time
 from stabilize_celery.models.messages import AcquireLock, StartStage
 from stabilize_celery.models.multi_instance import MultiInstanceConfig
 from stabilize_celery.models.result import TaskResult
@@ -36,6 +37,23 @@ def test_a_signal(world: World):
     assert str(found["b"]) == "b: can't start before gate"
 
 
+def test_the_deadline_of_a_wait_is_later_by_the_pauses_since_it_began(world: World):
+    """While one lasts nobody knows when it will be: what is left of it is told."""
+    handle = world.start(gate("a", signal="go"), gate("gate", "a", context={"deadline_s": 30}))
+    handle.pause()
+    world.fleet.pass_time(60_000)
+    handle.resume()
+    handle.signal("a", "go")
+    world.fleet.pass_time(10_000)
+    handle.pause()
+    world.fleet.pass_time(60_000)
+    assert "waits for signal 'approve', for 20 s more" in handle.why()[1].text
+
+    handle.resume()
+    world.fleet.pass_time(5_000)
+    assert "(in 15 s)" in handle.why()[0].text
+
+
 def test_a_mutex(world: World):
     """Who holds it, since when, and the place in line, across workflows."""
     holder = world.start(gate("load", mutex_key="dock"), name="order")
@@ -48,6 +66,40 @@ def test_a_mutex(world: World):
     assert f"'dock', held by order …{holder.id[-6:]} / load for" in reason.text
     assert "2nd of 2 in line" in reason.text
     assert holder.id in reason.advice
+
+
+def test_a_paused_workflow_that_waits_for_a_mutex(world: World):
+    """In line it passes its turn on; when the mutex is free nothing is on its way before the resume."""
+    holder = world.start(gate("load", mutex_key="dock"))
+    waiting = world.start(stage("a", mutex_key="dock"))
+    waiting.pause()
+    assert "If its turn comes before the workflow is resumed, it gets in line again" in waiting.why()[1].detail
+
+    holder.signal("load", "approve")
+    world.fleet.pass_time(3_000)
+
+    assert waiting.why()[1].detail == "It is free; it is asked for again when the workflow is resumed"
+    waiting.resume()
+    world.fleet.pass_time(3_000)
+    assert waiting.status().name == "SUCCEEDED"
+
+
+def test_a_holder_that_is_paused(world: World):
+    """To resume it is what helps."""
+    holder = world.start(gate("load", mutex_key="dock"))
+    holder.pause()
+    (reason,) = world.start(stage("a", mutex_key="dock")).why()
+
+    assert reason.advice == f"it continues when that ends, which is paused: `stabilize-celery resume {holder.id}`"
+
+
+def test_a_slot_is_waited_for_until_the_start_expires(world: World):
+    limits = {"pipeline_config_id": "nightly", "is_limit_concurrent": True, "keep_waiting_pipelines": True}
+    world.start(gate(), max_concurrent_executions=1, **limits)
+    expiry_ms = world.now_ms + 60_000
+    (reason,) = world.start(stage("a"), max_concurrent_executions=1, start_time_expiry=expiry_ms, **limits).why()
+
+    assert reason.detail == f"It is cancelled if it has none by {clock_time(expiry_ms, world.now_ms)}"
 
 
 def test_a_slot_of_its_pipeline(world: World):

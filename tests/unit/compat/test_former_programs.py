@@ -255,6 +255,20 @@ def test_a_launcher_makes_stages_of_types() -> None:
     assert [one.outputs["said"] for one in ended.stages] == ["hi", "bye"]
 
 
+@pytest.mark.usefixtures("as_before")
+@pytest.mark.parametrize(("config", "is_limited"), [({}, False), ({"id": "nightly"}, True)])
+def test_a_launcher_limits_what_has_an_id(config: dict[str, str], is_limited: bool) -> None:
+    """As there: a limit of a configuration without an id limits nothing, and is no mistake."""
+    store, queue = SqliteWorkflowStore(), SqliteQueue()
+    launcher = WorkflowLauncher(store, Orchestrator(queue))
+    stages = [create_stage_config("1", "wait", "A", seconds=0)]
+    limits = {"limitConcurrent": True, "maxConcurrentExecutions": 1, **config}
+    made = launcher.parse_execution({**create_simple_pipeline("p", "app", stages), "id": None, **limits})
+
+    assert made.is_limit_concurrent is is_limited
+    made.validate()
+
+
 @pytest.mark.parametrize(
     ("kind", "limit", "rounds"), [("while", 3, 3), ("while", 0, 0), ("until", 3, 3), ("until", 0, 1)]
 )

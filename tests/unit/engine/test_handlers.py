@@ -20,7 +20,7 @@ from stabilize_celery.engine.handlers import (
     time_out,
 )
 from stabilize_celery.engine.state import RUN, SIGNALS, TaskState, Waiter
-from stabilize_celery.engine.steps import Remove, SetFields, workflow_slot
+from stabilize_celery.engine.steps import Add, Remove, SetFields, workflow_slot
 from stabilize_celery.models.messages import (
     CancelSubWorkflow,
     CompleteStage,
@@ -211,16 +211,14 @@ def test_a_resume_brings_back_what_is_due_and_leaves_the_rest_its_time() -> None
 
 
 @pytest.mark.parametrize("scope", ["workflow", "stage"])
-def test_a_deadline_that_comes_while_paused_is_looked_at_again(scope: str) -> None:
-    """How long the pause takes is not known yet: the deadline itself stands in the entry."""
+def test_a_deadline_that_comes_while_paused_is_parked(scope: str) -> None:
+    """How long the pause takes is not known yet: resuming makes it due, and the deadline stands in the entry."""
     message = TimeOut(workflow_id=W, scope=scope, ref_id="a", thread="t")
     given = world(message, "PAUSED").run("t", status="RUNNING", started_ms=1)
     decision = given.decide(time_out.handle(message, RULES, 0))
 
-    (change,) = decision.changes
-    assert isinstance(change, SetFields)
-    assert change.fields == {"pub": 0}
-    assert decision.defers[message.name] > NOW_MS
+    assert decision.changes == [Add(places.PARKED, (message.name,))]
+    assert decision.parks == [message.name]
     assert decision.keeps_entry
 
 

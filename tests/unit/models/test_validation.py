@@ -117,6 +117,16 @@ def test_settings_of_the_workflow_are_checked(settings: dict[str, object], wante
     assert only.startswith(wanted)
 
 
+def test_a_limit_of_executions_says_whose_it_is() -> None:
+    """Without an id it would limit nothing, and nobody would see that."""
+    limited = {"is_limit_concurrent": True, "max_concurrent_executions": 2}
+    assert told(START, **limited) == [
+        "pipeline_config_id: a limit of concurrent executions needs one: workflows of the same id share it"
+    ]
+    assert told(START, **limited, pipeline_config_id="p") == []
+    assert told(START, is_limit_concurrent=True) == told(START, max_concurrent_executions=2) == []
+
+
 def test_no_stages_is_a_problem_whether_missing_or_empty() -> None:
     """A workflow that would run nothing is refused."""
     assert told() == ["stages: there are no stages: nothing would run"]

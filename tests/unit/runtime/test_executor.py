@@ -1,5 +1,6 @@
 """A body's end in words: whatever user code answers or raises becomes a result that can be stored."""
 
+import math
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -312,6 +313,8 @@ def test_a_suspension_says_what_it_waits_for() -> None:
     "hooks",
     [
         {"waits_for": Wait("ok", 10**30)},
+        {"waits_for": Wait("ok", 2**52 + 1)},
+        {"waits_for": Wait("ok", math.nan)},  # type: ignore[arg-type]
         {"calls_workflow": SubWorkflowCall(definition={"f": open})},
         {"calls_workflow": SubWorkflowCall(name="x", context={"d": timedelta(1), "f": open})},
     ],

@@ -11,6 +11,7 @@ from stabilize_celery.tasks.approval import ApprovalTask
 from stabilize_celery.tasks.call import SubWorkflowOutcome, bind_call
 from stabilize_celery.tasks.sub_workflow import SubWorkflowTask
 from stabilize_celery.tasks.task import SubWorkflowCall, Wait, wait_of
+from stabilize_celery.tasks.wait import WaitTask
 from tests.unit.tasks.support import call_with, stage_with
 
 
@@ -53,6 +54,15 @@ def test_an_approval_without_a_name_is_approved_or_rejected() -> None:
     assert approve({}, signal="reject").status is WorkflowStatus.TERMINAL
     assert approve({}, signal="reject").context["error"] == "rejected"
     assert approve({"approval_reject_continues": True}, signal="reject").status is WorkflowStatus.FAILED_CONTINUE
+
+
+@pytest.mark.parametrize("seconds", [1e15, 1e300, 1.7e308])
+def test_a_time_beyond_what_can_be_counted_is_refused(seconds: float) -> None:
+    """Later it would be nobody's error, and come again and again."""
+    with pytest.raises(ContextError, match="`deadline_s` must be a number of seconds of at most 4503599627370; not"):
+        ApprovalTask().waits_for(stage_with(signal="go", deadline_s=seconds))
+    with bind_call(call_with()), pytest.raises(ContextError, match="`waitTime` must be a number of seconds of at most"):
+        WaitTask().execute(stage_with(waitTime=seconds))
 
 
 def test_a_deadline_that_is_none_is_refused_before_waiting() -> None:
