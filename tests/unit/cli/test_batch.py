@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,8 @@ def test_one_bad_line_and_nothing_is_started(served: Program, tmp_path: Path, ba
         ["--batch", "nowhere.jsonl"],
         ["--batch", "x", "--wait"],
         ["--batch", "x", "--replace", "k"],
+        ["--batch", "w.json", "--delay", "30s"],
+        ["--batch", "w.json", "--set", "a=1"],
         ["w.json", "--delay", "3"],
         ["w.json", "--replace", "k", "--key", "j"],
     ],
@@ -152,6 +155,15 @@ def test_options_that_dont_go_together(served: Program, tmp_path: Path, options:
 
     assert said.code == 2
     assert "Traceback" not in said.err
+    assert names(served) == []
+
+
+def test_standard_input_is_read_once(served: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As file and as lines it would be empty the second time, and nothing be started without a word."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(json.dumps(definition("w")).encode())))
+    said = served("start", "-", "--batch", "-")
+
+    assert (said.code, "can't both be standard input" in said.text) == (2, True)
 
 
 def test_replace_cancels_what_had_the_key(served: Program, tmp_path: Path) -> None:
