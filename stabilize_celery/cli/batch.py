@@ -20,6 +20,7 @@ __all__ = ["start_batch"]
 _AT_ONCE = 100
 """Workflows whose messages are sent in one batch (count)."""
 _KEY = "idempotency_key"
+_PRIORITY = "priority"
 _AGAIN = "Run it again: what has a key (--key, idempotency_key) is not started twice."
 
 
@@ -39,7 +40,7 @@ def start_batch(
 
     Args:
         session: The command's.
-        file: JSON lines; empty ones are left out. `idempotency_key` in a line is its key.
+        file: JSON lines; empty ones are left out. `idempotency_key` and `priority` in a line are the workflow's.
         template: The definition that the lines' names are put into.
         key: Start of the keys of lines that have none: the line's number follows.
         priority: That of each, in place of its own; None: that stays.
@@ -107,9 +108,10 @@ def _read(number: int, content: str, template: dict[str, Any] | None, key: str |
     if own is None and key:
         own = f"{key}/{number}"
     if template is not None:
-        found = {**template, "context": {**template.get("context", {}), **found}}
+        of_workflow = {_PRIORITY: found.pop(_PRIORITY)} if _PRIORITY in found else {}
+        found = {**template, **of_workflow, "context": {**template.get("context", {}), **found}}
     if priority is not None:
-        found["priority"] = priority
+        found[_PRIORITY] = priority
     return _Line(number, found, own)
 
 
