@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stabilize_celery.client import Client
-from stabilize_celery.errors import UnreachableError
+from stabilize_celery.errors import IdempotencyConflictError, UnreachableError
 from tests.unit.cli.conftest import Program
 
 STAGE = {"ref_id": "a", "type": "x", "name": "a", "tasks": [{"name": "t", "implementing_class": "t"}]}
@@ -68,6 +68,39 @@ def test_with_keys_the_same_file_again_starts_nothing_again(served: Program, tmp
 
     assert ids[0] == ids[1]
     assert names(served) == ["a", "b"]
+
+
+def test_keys_of_other_definitions_are_told_with_their_lines(served: Program, tmp_path: Path) -> None:
+    """Before anything is started: it would end in the middle, and the same command could never end well."""
+    served("start", "--batch", lines(tmp_path / "first.jsonl", definition("a"), definition("b")), "--key", "k")
+    again = (definition("new"), definition("x", idempotency_key="k/1"), "", definition("y", idempotency_key="k/2"))
+    said = served("start", "--batch", lines(tmp_path / "all.jsonl", *again, definition("b", idempotency_key="k/2")))
+
+    assert said.code == 2
+    assert "line 5    idempotency_key: 'k/2' stands for another definition in line 4" in said.err
+    said = served("start", "--batch", lines(tmp_path / "all.jsonl", *again))
+    assert said.code == 2
+    assert "2 problems, nothing was started" in said.text
+    assert "line 2    idempotency_key: 'k/1' stands for another definition already" in said.err
+    assert "line 4    idempotency_key: 'k/2' stands for another definition already" in said.err
+    assert names(served) == ["a", "b"]
+
+
+def test_a_key_that_somebody_takes_meanwhile_is_no_reason_to_try_again(
+    served: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was started is told, and which key stands for something else."""
+
+    def start_many(*_: object, **__: object) -> object:
+        raise IdempotencyConflictError("idempotency key 'k/1' stands for another definition already")
+
+    monkeypatch.setattr(Client, "start_many", start_many)
+    said = served("start", "--batch", lines(tmp_path / "all.jsonl", definition("a")), "--key", "k")
+
+    assert said.code == 2
+    assert "0 to 1 of 1 workflow were started." in said.text
+    assert "'k/1' stands for another definition" in said.text
+    assert "Run it again" not in said.text
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, UnreachableError("it", "redis://here", "look")])
