@@ -14,7 +14,7 @@ from stabilize_celery.models.problems import Problem, refusal, shown
 from stabilize_celery.models.validation import find_problems
 from stabilize_celery.models.workflow import Workflow
 
-__all__ = ["MAX_MISSED", "MISSED", "ON_TIME_MS", "OVERLAP", "Schedule", "check_schedule"]
+__all__ = ["MAX_MISSED", "MISSED", "ON_TIME_MS", "OVERLAP", "Schedule", "check_schedule", "find_name_flaw"]
 
 MISSED = SKIP, ONCE, ALL = "skip", "once", "all"
 """What becomes of times at which no worker ran: nothing; one start for the newest of them; one for each."""
@@ -35,6 +35,7 @@ _KINDS: tuple[tuple[tuple[str, ...], Any, str], ...] = (
 )
 _CONTROLS = frozenset({"Cc", "Zl", "Zp"})
 """Kinds of characters that break lines or steer a terminal."""
+_SURROGATE = "Cs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +116,12 @@ def check_schedule(schedule: Schedule) -> None:
     """Check all of it.
 
     Raises:
+        TypeError: it is no `Schedule`.
         InvalidWorkflowError: the text lists every problem with its path.
 
     """
+    if not isinstance(schedule, Schedule):
+        raise TypeError(f"expected a Schedule, such as Schedule(name=…, definition=…, cron=…), got {shown(schedule)}")
     problems = [Problem(path, told) for path, told in _kinds(schedule) if told]
     if problems:
         raise refusal(problems, str(schedule.name))
@@ -139,7 +143,7 @@ def _kinds(schedule: Schedule) -> Iterator[tuple[str, str]]:
 
 
 def _flaws(schedule: Schedule) -> Iterator[tuple[str, str]]:
-    yield "name", _name_flaw(schedule.name)
+    yield "name", find_name_flaw(schedule.name)
     yield "cron", _cron_flaw(schedule)
     yield "every_s", _every_flaw(schedule.every_s)
     yield "timezone", "" if _is_zone(schedule.timezone) else f"there is no time zone {schedule.timezone!r}"
@@ -149,12 +153,17 @@ def _flaws(schedule: Schedule) -> Iterator[tuple[str, str]]:
     yield "start_ms", "" if 0 <= schedule.start_ms < _LAST_YEAR_MS else "must be a time in epoch milliseconds"
 
 
-def _name_flaw(name: str) -> str:
+def find_name_flaw(name: object) -> str:
+    """Say why no schedule can have this name; empty: one can."""
+    if not isinstance(name, str):
+        return f"expected text, got {shown(name)}"
     if not 0 < len(name) <= _MAX_NAME or name in (".", ".."):
         return f"must be 1 to {_MAX_NAME} characters long, and not . or .."
     # It stands in lines of its own wherever schedules are listed, and is typed to act on one.
-    is_line = not any(unicodedata.category(one) in _CONTROLS for one in name)
-    return "" if is_line else "must have no line breaks, tabs or other control characters"
+    kinds = {unicodedata.category(one) for one in name}
+    if kinds & _CONTROLS:
+        return "must have no line breaks, tabs or other control characters"
+    return "must be text that UTF-8 can hold: it has half of a surrogate pair" if _SURROGATE in kinds else ""
 
 
 def _cron_flaw(schedule: Schedule) -> str:

@@ -9,7 +9,8 @@ import msgspec
 from stabilize_celery.engine.codec import RecordCodec
 from stabilize_celery.engine.steps import Change, Delete, Hash, Rank, Ranked, SetFields, Unrank
 from stabilize_celery.errors import ConcurrencyError
-from stabilize_celery.models.schedule import Schedule, check_schedule
+from stabilize_celery.models.problems import shown
+from stabilize_celery.models.schedule import Schedule, check_schedule, find_name_flaw
 from stabilize_celery.store.contract import Store, Transaction, partition_slot
 from stabilize_celery.store.keys import SCHEDULES, SCHEDULES_DUE, schedule_record
 
@@ -76,8 +77,18 @@ def due_change(name: str, next_ms: int) -> Change:
     return Rank(SCHEDULES_DUE, name, next_ms) if next_ms else Unrank(SCHEDULES_DUE, name)
 
 
+def _could_be(name: str) -> bool:
+    """Return whether a schedule could have this name. Raises TypeError: it is no text."""
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a schedule must be text, not {shown(name)}")
+    return not find_name_flaw(name)
+
+
 class ScheduleBook:
-    """Adds, changes and finds the schedules of a namespace. Every method may raise `UnreachableError`."""
+    """Adds, changes and finds the schedules of a namespace.
+
+    Every method may raise `UnreachableError`; those that take a name raise TypeError if it is no text.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -86,13 +97,15 @@ class ScheduleBook:
         """Add a schedule; one of the same name is replaced, and keeps its history.
 
         Raises:
+            TypeError: it is no `Schedule`.
             InvalidWorkflowError: the text lists every problem with its path.
 
         """
         check_schedule(schedule)
 
         def added(_: ScheduleRecord | None, now_ms: int) -> list[Change]:
-            begun = replace(schedule, start_ms=schedule.start_ms or now_ms)
+            cron = " ".join(schedule.cron.split())
+            begun = replace(schedule, cron=cron, start_ms=schedule.start_ms or now_ms)
             next_ms = begun.next_after(now_ms)
             fields = RECORD.encode(spec=begun.to_dict(), next_ms=next_ms, is_paused=False, error="")
             return [
@@ -109,6 +122,8 @@ class ScheduleBook:
 
     def get(self, name: str) -> KeptSchedule | None:
         """Return a schedule; None: there is none of that name."""
+        if not _could_be(name):
+            return None
         key = schedule_record(name)
         fields = self._store.look(partition_slot(self._store.partition_of(name)), [Hash(key)]).hash(key)
         return KeptSchedule.of(RECORD.decode(fields)) if fields else None
@@ -147,7 +162,7 @@ class ScheduleBook:
         return self._change_known(name, lambda _, __: gone)
 
     def _change_known(self, name: str, change: Callable[[ScheduleRecord, int], Sequence[Change]]) -> bool:
-        return self._change(name, lambda record, now_ms: change(record, now_ms) if record else ())
+        return _could_be(name) and self._change(name, lambda record, now: change(record, now) if record else ())
 
     def _change(self, name: str, change: Callable[[ScheduleRecord | None, int], Sequence[Change]]) -> bool:
         """Read, decide and commit, again after a conflict; False: there was nothing to change."""

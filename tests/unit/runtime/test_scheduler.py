@@ -177,6 +177,29 @@ def test_a_start_that_fails_says_why_and_the_next_is_tried(clock: Clock) -> None
     assert clock.book.get("s").error == ""
 
 
+@pytest.mark.parametrize("wrong", [None, 5, b"s"])
+def test_a_name_that_is_no_text_is_told(clock: Clock, wrong: Any) -> None:
+    """As wherever something is asked for by its name."""
+    for act in (clock.book.get, clock.book.pause, clock.book.resume, clock.book.remove):
+        with pytest.raises(TypeError, match="the name of a schedule must be text, not"):
+            act(wrong)
+
+
+@pytest.mark.parametrize("name", ["", "a\ud800", "a\nb"])
+def test_there_is_no_schedule_of_a_name_that_none_can_have(clock: Clock, name: str) -> None:
+    clock.add()
+
+    assert [act(name) for act in (clock.book.pause, clock.book.resume, clock.book.remove)] == [False] * 3
+    assert clock.book.get(name) is None
+
+
+def test_an_expression_is_kept_on_one_line(clock: Clock) -> None:
+    """Read from a file it may end with a line break, which would stand wherever schedules are listed."""
+    clock.add(cron=" 0 3\t* * *\n", every_s=None)
+
+    assert clock.book.get("s").schedule.cron == "0 3 * * *"
+
+
 def test_all_are_listed_by_name(clock: Clock) -> None:
     for name in ("b", "a {x}", "c/d:e"):
         clock.add(name)
