@@ -36,6 +36,8 @@ _KINDS: tuple[tuple[tuple[str, ...], Any, str], ...] = (
 _CONTROLS = frozenset({"Cc", "Zl", "Zp"})
 """Kinds of characters that break lines or steer a terminal."""
 _SURROGATE = "Cs"
+_ZONES_OF_A_HOST = frozenset({"localtime", "posixrules"})
+"""Names that stand for another zone on each host, if for any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +82,16 @@ class Schedule:
         first = max(after_ms + 1, self.start_ms)
         return list(islice(takewhile(lambda at_ms: at_ms >= first, times), limit))[::-1]
 
-    def due(self, after_ms: int, now_ms: int) -> list[int]:
-        """Return the times to start at now, of those after `after_ms`: what is only late, and what `missed` says."""
-        limit = self.max_missed if self.missed == ALL else ON_TIME_MS // 1000
-        times = self.newest(after_ms, now_ms, max(limit, 1))
+    def due(self, after_ms: int, now_ms: int, pause: tuple[int, int] = (0, 0)) -> list[int]:
+        """Return the times to start at now, of those after `after_ms`: what is only late, and what `missed` says.
+
+        `pause`: Times after the first of these, up to the second, don't count.
+        """
+        limit = max(self.max_missed if self.missed == ALL else ON_TIME_MS // 1000, 1)
+        paused_ms, resumed_ms = pause
+        times = self.newest(max(after_ms, resumed_ms), now_ms, limit)
+        if after_ms < paused_ms and len(times) < limit:
+            times = [*self.newest(after_ms, paused_ms, limit - len(times)), *times]
         on_time = [at_ms for at_ms in times if now_ms - at_ms <= ON_TIME_MS]
         if self.missed == ALL:
             return times
@@ -178,6 +186,8 @@ def _every_flaw(every_s: float | None) -> str:
 
 
 def _is_zone(name: str) -> bool:
+    if name in _ZONES_OF_A_HOST:
+        return False
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):

@@ -112,6 +112,8 @@ def test_a_workflow_sees_what_it_is_started_for() -> None:
         ({"every_s": float("nan")}, "every_s"),
         ({"every_s": 5, "timezone": "Mars/North"}, "timezone"),
         ({"every_s": 5, "timezone": "../etc"}, "timezone"),
+        ({"every_s": 5, "timezone": "localtime"}, "timezone"),
+        ({"every_s": 5, "timezone": "posixrules"}, "timezone"),
         ({"every_s": 5, "missed": "some"}, "missed"),
         ({"every_s": 5, "overlap": "kill"}, "overlap"),
         ({"every_s": 5, "max_missed": 0}, "max_missed"),
