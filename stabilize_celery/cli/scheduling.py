@@ -62,7 +62,7 @@ def add(  # noqa: PLR0913, PLR0917 - the options of the command
     ] = None,
     priority: Priority = None,
 ) -> int:
-    """Add a schedule, or replace the one with this name."""
+    """Add a schedule, or replace the one with this name, which stays paused if it is."""
     if bool(cron) == (every is not None):
         raise Mistake("when does it start? Give --cron or --every, one of them")
     pipeline = read_pipeline(file, settings or (), priority)
@@ -83,8 +83,10 @@ def add(  # noqa: PLR0913, PLR0917 - the options of the command
         raise _refused(pipeline, name, error) from None
     if session.as_json:
         session.print_json(without_secrets(_object(kept), client.settings))
+    elif kept.is_paused:
+        session.print(f"Schedule {name} is replaced, and stays paused: `stabilize-celery schedule resume {name}`")
     else:
-        session.print(f"Schedule {name}: first start {_when(kept.next_ms, 0)}")
+        session.print(f"Schedule {name}: {'next' if kept.started else 'first'} start {_when(kept.next_ms, 0)}")
     return DONE
 
 
@@ -161,8 +163,12 @@ def pause(session: Session, name: Name) -> int:
 
 
 def resume(session: Session, name: Name) -> int:
-    """Resume a schedule with its next time from now."""
-    return _changed(session, name, Schedules.resume, "goes on")
+    """Resume a paused schedule with its next time from now."""
+    kept = session.client().schedules.get(name)
+    is_going_on = kept is not None and not kept.is_paused
+    return _changed(
+        session, name, Schedules.resume, "is not paused, and goes on as it did" if is_going_on else "goes on"
+    )
 
 
 def start_now(session: Session, name: Name) -> int:

@@ -72,8 +72,7 @@ def start(  # noqa: PLR0913, PLR0917 - the options of the command
     """Start a pipeline file, or many workflows from a file of JSON lines."""
     _check_timeout(timeout, wait=wait)
     if batch is not None:
-        if wait or replaces:
-            raise Mistake("--batch starts and does not wait: leave out --wait and --replace")
+        _check_batch(file, batch, settings, waits=bool(wait or replaces or delay))
         template = read_pipeline(file, settings or ()).definition if file else None
         return start_batch(session, batch, template, key, priority)
     if file is None:
@@ -109,6 +108,15 @@ def _started(
 def _check_timeout(timeout_s: float | None, *, wait: bool) -> None:
     if timeout_s is not None and not wait:
         raise Mistake("--timeout needs --wait, which it limits")
+
+
+def _check_batch(file: Path | None, batch: Path, settings: list[str] | None, *, waits: bool) -> None:
+    if waits:
+        raise Mistake("--batch starts all at once and waits for nothing: leave out --wait, --replace and --delay")
+    if file is None and settings:
+        raise Mistake("--set changes FILE, and there is none: give one, or write the values into the lines")
+    if str(file) == str(batch) == "-":
+        raise Mistake("FILE and --batch can't both be standard input: name a file for one of them")
 
 
 def _tell_started(session: Session, pipeline: PipelineFile, handle: WorkflowHandle) -> None:

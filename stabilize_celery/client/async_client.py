@@ -216,6 +216,7 @@ class AsyncSchedules:
         """Add a schedule; one of the same name is replaced, and keeps its history.
 
         Raises:
+            TypeError: it is no `Schedule`.
             InvalidWorkflowError: the text lists every problem with its path.
 
         """

@@ -1,7 +1,9 @@
 """Messages that nobody handles any more: those whose handler kept failing, and those that need a newer worker."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+import msgspec
 
 from stabilize_celery.client.outcomes import Outcome, no_such_workflow
 from stabilize_celery.client.why.fleet import worker_of
@@ -15,6 +17,7 @@ from stabilize_celery.engine.handler import unknown_in, workflow_of
 from stabilize_celery.engine.ledger import message_of
 from stabilize_celery.engine.state import ENTRY, Entry, WorkflowRecord
 from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Look, Read, SetFields, workflow_slot
+from stabilize_celery.runtime.flaws import UNREADABLE, Flawed, read_entry
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.store.contract import DueEntry, Store
 
@@ -68,20 +71,30 @@ def _letters(store: Store, found: Sequence[DueEntry]) -> Iterator[DeadLetter]:
     keys = [Hash(places.ledger(entry.name)) for entry in found]
     asked = [(workflow_slot(entry.workflow_id), (key,)) for entry, key in zip(found, keys, strict=True)]
     for place, key, snapshot in zip(found, keys, store.look_many(asked) if asked else (), strict=True):
-        entry = ENTRY.decode(snapshot[key])
-        if entry.exists:
+        entry, flawed = read_entry(place.workflow_id, place.name, snapshot[key])
+        if flawed:
+            # As the keeper is about to set it aside: one that can't be read must not hide the others.
+            kind = str(flawed.instead.get("t", entry.t))
+            yield _letter(place, msgspec.structs.replace(entry, t=kind, error=flawed.told))
+        elif entry.exists:
             yield _letter(place, entry)
 
 
 def _letter(place: DueEntry, entry: Entry) -> DeadLetter:
-    arguments = unpack(entry.a) if entry.a else {}
     unknown = unknown_in(entry)
     told = entry.error or entry.parked or unknown
     owner = worker_of(entry.own) if entry.own else ""
-    ref_id = str(arguments.get("ref_id", ""))
     return DeadLetter(
-        place.workflow_id, place.name, entry.t, ref_id, entry.tries, told, place.due_ms, bool(unknown), owner
+        place.workflow_id, place.name, entry.t, _ref_id(entry), entry.tries, told, place.due_ms, bool(unknown), owner
     )
+
+
+def _ref_id(entry: Entry) -> str:
+    try:
+        arguments = unpack(entry.a) if entry.a else {}
+    except (msgspec.MsgspecError, ValueError):
+        return ""
+    return str(arguments.get("ref_id", "")) if isinstance(arguments, Mapping) else ""
 
 
 def replay(runtime: Runtime, letter_id: str) -> Outcome:
@@ -114,11 +127,14 @@ def _asked(runtime: Runtime, workflow_id: str, event: Callable[[], Handling]) ->
 def _replaying(workflow_id: str, name: str) -> Handling:
     key, record, look = Hash(places.ledger(name)), Hash(places.WORKFLOW), Look((name,))
     snapshot = yield Read((key, record, look), (key.key,))
-    entry = ENTRY.decode(snapshot[key])
-    if (refused := _refusal(workflow_of(snapshot).exists, entry, name)) is not None:
+    entry, flawed = read_entry(workflow_id, name, snapshot[key])
+    if (refused := _refusal(workflow_of(snapshot).exists, entry, flawed, name)) is not None:
         return refused
     if name in snapshot[look]:
         return refuse(f"{name} is not a dead letter: it is being handled")
+    if flawed or entry.t == UNREADABLE:
+        # Tried again, it would only lose the reason that stands in it.
+        return refuse(f"{name} can't be read, so it can't be handled: drop it")
     decision = Decision(events=[Event("message.replayed", "", {"message": name})])
     decision.change(SetFields(key.key, ENTRY.encode(tries=0, error="", pub=0)))
     message = message_of(entry, workflow_id)
@@ -132,15 +148,17 @@ def _replaying(workflow_id: str, name: str) -> Handling:
 def _dropping(workflow_id: str, name: str) -> Handling:
     key, record, look = Hash(places.ledger(name)), Hash(places.WORKFLOW), Look((name,))
     snapshot = yield Read((key, record, look), (key.key, places.WORKFLOW))
-    entry, workflow = ENTRY.decode(snapshot[key]), workflow_of(snapshot)
-    if (refused := _refusal(workflow.exists, entry, name)) is not None:
+    workflow = workflow_of(snapshot)
+    entry, flawed = read_entry(workflow_id, name, snapshot[key])
+    if (refused := _refusal(workflow.exists, entry, flawed, name)) is not None:
         return refused
-    is_in_trouble = entry.error or entry.parked or unknown_in(entry)
+    is_in_trouble = flawed or entry.error or entry.parked or unknown_in(entry)
     if name in snapshot[look] and not is_in_trouble:
         return refuse(f"{name} is not a dead letter: it is being handled")
     decision = Decision()
     if workflow.is_live:
-        last = entry.error.strip().splitlines()[-1] if entry.error else "it was never handled"
+        told = flawed.told if flawed else entry.error
+        last = told.strip().splitlines()[-1] if told else "it was never handled"
         reason = f"the message {name} was given up: {last}"
         finish_workflow(decision, workflow_id, workflow, "TERMINAL", snapshot.now_ms, reason=reason)
     decision.forgets.append(name)
@@ -151,10 +169,10 @@ def _after(workflow: WorkflowRecord) -> str:
     return "TERMINAL now" if workflow.is_live else workflow.status
 
 
-def _refusal(has_workflow: bool, entry: Entry, name: str) -> Decision | None:
+def _refusal(has_workflow: bool, entry: Entry, flawed: Flawed | None, name: str) -> Decision | None:
     if not has_workflow:
         return refuse("there is no such workflow", Hindrance.NO_WORKFLOW)
-    if not entry.exists:
+    if not entry.exists and not flawed:
         return refuse(f"there is no message {name!r}")
     return None
 

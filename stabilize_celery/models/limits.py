@@ -10,6 +10,7 @@ __all__ = [
     "MAX_INSTANCES",
     "MAX_LISTED_PROBLEMS",
     "MAX_NAME_LENGTH",
+    "MAX_PAUSE_MS",
     "MAX_REF_ID_LENGTH",
     "MAX_STAGES",
     "MAX_SUB_WORKFLOW_NESTING",
@@ -66,3 +67,5 @@ MAX_THREADS = 10_000
 
 MAX_TIME_MS = 2**52
 """A time or a duration (ms): with the present added, it is still exact where Redis sorts by it."""
+MAX_PAUSE_MS = 10 * 366 * 24 * 3600 * 1000
+"""The longest pause that a task may have between two tries or ask for (ms): what is due must be a time."""

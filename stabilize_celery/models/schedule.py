@@ -14,7 +14,7 @@ from stabilize_celery.models.problems import Problem, refusal, shown
 from stabilize_celery.models.validation import find_problems
 from stabilize_celery.models.workflow import Workflow
 
-__all__ = ["MAX_MISSED", "MISSED", "ON_TIME_MS", "OVERLAP", "Schedule", "check_schedule"]
+__all__ = ["MAX_MISSED", "MISSED", "ON_TIME_MS", "OVERLAP", "Schedule", "check_schedule", "find_name_flaw"]
 
 MISSED = SKIP, ONCE, ALL = "skip", "once", "all"
 """What becomes of times at which no worker ran: nothing; one start for the newest of them; one for each."""
@@ -35,6 +35,9 @@ _KINDS: tuple[tuple[tuple[str, ...], Any, str], ...] = (
 )
 _CONTROLS = frozenset({"Cc", "Zl", "Zp"})
 """Kinds of characters that break lines or steer a terminal."""
+_SURROGATE = "Cs"
+_ZONES_OF_A_HOST = frozenset({"localtime", "posixrules"})
+"""Names that stand for another zone on each host, if for any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +82,16 @@ class Schedule:
         first = max(after_ms + 1, self.start_ms)
         return list(islice(takewhile(lambda at_ms: at_ms >= first, times), limit))[::-1]
 
-    def due(self, after_ms: int, now_ms: int) -> list[int]:
-        """Return the times to start at now, of those after `after_ms`: what is only late, and what `missed` says."""
-        limit = self.max_missed if self.missed == ALL else ON_TIME_MS // 1000
-        times = self.newest(after_ms, now_ms, max(limit, 1))
+    def due(self, after_ms: int, now_ms: int, pause: tuple[int, int] = (0, 0)) -> list[int]:
+        """Return the times to start at now, of those after `after_ms`: what is only late, and what `missed` says.
+
+        `pause`: Times after the first of these, up to the second, don't count.
+        """
+        limit = max(self.max_missed if self.missed == ALL else ON_TIME_MS // 1000, 1)
+        paused_ms, resumed_ms = pause
+        times = self.newest(max(after_ms, resumed_ms), now_ms, limit)
+        if after_ms < paused_ms and len(times) < limit:
+            times = [*self.newest(after_ms, paused_ms, limit - len(times)), *times]
         on_time = [at_ms for at_ms in times if now_ms - at_ms <= ON_TIME_MS]
         if self.missed == ALL:
             return times
@@ -115,9 +124,12 @@ def check_schedule(schedule: Schedule) -> None:
     """Check all of it.
 
     Raises:
+        TypeError: it is no `Schedule`.
         InvalidWorkflowError: the text lists every problem with its path.
 
     """
+    if not isinstance(schedule, Schedule):
+        raise TypeError(f"expected a Schedule, such as Schedule(name=…, definition=…, cron=…), got {shown(schedule)}")
     problems = [Problem(path, told) for path, told in _kinds(schedule) if told]
     if problems:
         raise refusal(problems, str(schedule.name))
@@ -139,7 +151,7 @@ def _kinds(schedule: Schedule) -> Iterator[tuple[str, str]]:
 
 
 def _flaws(schedule: Schedule) -> Iterator[tuple[str, str]]:
-    yield "name", _name_flaw(schedule.name)
+    yield "name", find_name_flaw(schedule.name)
     yield "cron", _cron_flaw(schedule)
     yield "every_s", _every_flaw(schedule.every_s)
     yield "timezone", "" if _is_zone(schedule.timezone) else f"there is no time zone {schedule.timezone!r}"
@@ -149,12 +161,17 @@ def _flaws(schedule: Schedule) -> Iterator[tuple[str, str]]:
     yield "start_ms", "" if 0 <= schedule.start_ms < _LAST_YEAR_MS else "must be a time in epoch milliseconds"
 
 
-def _name_flaw(name: str) -> str:
+def find_name_flaw(name: object) -> str:
+    """Say why no schedule can have this name; empty: one can."""
+    if not isinstance(name, str):
+        return f"expected text, got {shown(name)}"
     if not 0 < len(name) <= _MAX_NAME or name in (".", ".."):
         return f"must be 1 to {_MAX_NAME} characters long, and not . or .."
     # It stands in lines of its own wherever schedules are listed, and is typed to act on one.
-    is_line = not any(unicodedata.category(one) in _CONTROLS for one in name)
-    return "" if is_line else "must have no line breaks, tabs or other control characters"
+    kinds = {unicodedata.category(one) for one in name}
+    if kinds & _CONTROLS:
+        return "must have no line breaks, tabs or other control characters"
+    return "must be text that UTF-8 can hold: it has half of a surrogate pair" if _SURROGATE in kinds else ""
 
 
 def _cron_flaw(schedule: Schedule) -> str:
@@ -169,6 +186,8 @@ def _every_flaw(every_s: float | None) -> str:
 
 
 def _is_zone(name: str) -> bool:
+    if name in _ZONES_OF_A_HOST:
+        return False
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):

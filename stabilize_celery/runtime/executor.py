@@ -15,7 +15,7 @@ from stabilize_celery.engine.handlers.run_task import ClaimedTask
 from stabilize_celery.engine.results import TaskReturned
 from stabilize_celery.errors import TaskTimeoutError, truncate_error
 from stabilize_celery.models.json_values import copy_json
-from stabilize_celery.models.limits import MAX_TIME_MS
+from stabilize_celery.models.limits import MAX_PAUSE_MS, MAX_TIME_MS
 from stabilize_celery.models.problems import Problem
 from stabilize_celery.models.redaction import KnownSecrets, Redaction
 from stabilize_celery.models.result import TaskResult
@@ -34,8 +34,6 @@ __all__ = ["TaskExecutor", "call_of"]
 
 POLL_BASE_MS = 500
 POLL_CAP_MS = 15_000
-MAX_PAUSE_MS = 10 * 366 * 24 * 3600 * 1000
-"""The longest pause that a task may ask for: what is due must be a time."""
 MAX_TOLD_BYTES = 4_000
 """How much of a task's own error text is kept beside its context (bytes)."""
 

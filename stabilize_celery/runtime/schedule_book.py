@@ -9,17 +9,23 @@ import msgspec
 from stabilize_celery.engine.codec import RecordCodec
 from stabilize_celery.engine.steps import Change, Delete, Hash, Rank, Ranked, SetFields, Unrank
 from stabilize_celery.errors import ConcurrencyError
-from stabilize_celery.models.schedule import Schedule, check_schedule
+from stabilize_celery.models.problems import shown
+from stabilize_celery.models.schedule import Schedule, check_schedule, find_name_flaw
 from stabilize_celery.store.contract import Store, Transaction, partition_slot
 from stabilize_celery.store.keys import SCHEDULES, SCHEDULES_DUE, schedule_record
 
-__all__ = ["RECORD", "KeptSchedule", "ScheduleBook", "ScheduleRecord", "due_change", "schedule_from"]
+__all__ = ["RECORD", "KeptSchedule", "Outcome", "ScheduleBook", "ScheduleRecord", "due_change", "schedule_from"]
 
 _TRIES = 20
+_TIMES = ("cron", "every_s", "timezone")
+"""What a schedule's times follow from, beside their start."""
 
 
 class ScheduleRecord(msgspec.Struct, frozen=True):
-    """What stands in Redis about a schedule. Times in epoch ms; `spec` is all that was given."""
+    """What stands in Redis about a schedule. Times in epoch ms; `spec` is all that was given.
+
+    `paused_ms` and `resumed_ms`: the last pause, from and to. Only times in it don't count: others may still be due.
+    """
 
     spec: dict[str, Any] = {}
     next_ms: int = 0
@@ -28,10 +34,30 @@ class ScheduleRecord(msgspec.Struct, frozen=True):
     started: int = 0
     skipped: int = 0
     is_paused: bool = False
+    paused_ms: int = 0
+    resumed_ms: int = 0
     error: str = ""
 
 
 RECORD = RecordCodec(ScheduleRecord)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the times of a schedule that were due.
+
+    Attributes:
+        started: Each time that a workflow was started for, and its id, oldest first.
+        skipped: Times without a start because the workflow before still ran (count).
+        error: Why the last start failed; empty: it did not.
+        next_ms: When the next time comes.
+
+    """
+
+    started: Sequence[tuple[int, str]]
+    skipped: int
+    error: str
+    next_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,29 +102,48 @@ def due_change(name: str, next_ms: int) -> Change:
     return Rank(SCHEDULES_DUE, name, next_ms) if next_ms else Unrank(SCHEDULES_DUE, name)
 
 
+def _could_be(name: str) -> bool:
+    """Return whether a schedule could have this name. Raises TypeError: it is no text."""
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a schedule must be text, not {shown(name)}")
+    return not find_name_flaw(name)
+
+
 class ScheduleBook:
-    """Adds, changes and finds the schedules of a namespace. Every method may raise `UnreachableError`."""
+    """Adds, changes and finds the schedules of a namespace.
+
+    Every method may raise `UnreachableError`; those that take a name raise TypeError if it is no text.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def add(self, schedule: Schedule) -> KeptSchedule:
-        """Add a schedule; one of the same name is replaced, and keeps its history.
+        """Add a schedule; one of the same name is replaced, and keeps its history and its pause.
+
+        With the same times (cron or interval, time zone, start) it goes on with them: what is due stays due.
 
         Raises:
+            TypeError: it is no `Schedule`.
             InvalidWorkflowError: the text lists every problem with its path.
 
         """
         check_schedule(schedule)
+        schedule = replace(schedule, cron=" ".join(schedule.cron.split()))
 
-        def added(_: ScheduleRecord | None, now_ms: int) -> list[Change]:
-            begun = replace(schedule, start_ms=schedule.start_ms or now_ms)
-            next_ms = begun.next_after(now_ms)
-            fields = RECORD.encode(spec=begun.to_dict(), next_ms=next_ms, is_paused=False, error="")
+        def added(record: ScheduleRecord | None, now_ms: int) -> list[Change]:
+            before = record or ScheduleRecord()
+            if goes_on := _has_times_of(schedule, before, now_ms):
+                start_ms = before.spec["start_ms"]
+            else:
+                start_ms = schedule.start_ms or now_ms
+            begun = replace(schedule, start_ms=start_ms)
+            next_ms = before.next_ms if goes_on else begun.next_after(now_ms)
+            fields = RECORD.encode(spec=begun.to_dict(), next_ms=next_ms, error="")
             return [
                 SetFields(schedule_record(schedule.name), fields),
                 Rank(SCHEDULES, schedule.name, now_ms, if_absent=True),
-                due_change(schedule.name, next_ms),
+                due_change(schedule.name, 0 if before.is_paused else next_ms),
             ]
 
         self._change(schedule.name, added)
@@ -109,6 +154,8 @@ class ScheduleBook:
 
     def get(self, name: str) -> KeptSchedule | None:
         """Return a schedule; None: there is none of that name."""
+        if not _could_be(name):
+            return None
         key = schedule_record(name)
         fields = self._store.look(partition_slot(self._store.partition_of(name)), [Hash(key)]).hash(key)
         return KeptSchedule.of(RECORD.decode(fields)) if fields else None
@@ -128,29 +175,75 @@ class ScheduleBook:
 
     def pause(self, name: str) -> bool:
         """Let nothing start until `resume`; False: there is no such schedule."""
-        fields = RECORD.encode(is_paused=True)
-        return self._change_known(name, lambda _, __: [SetFields(schedule_record(name), fields), due_change(name, 0)])
+
+        def paused(record: ScheduleRecord, now_ms: int) -> list[Change]:
+            if record.is_paused:
+                return []
+            # What was due before an earlier pause may still be: from then on nothing counts.
+            since_ms = record.paused_ms if 0 < record.next_ms <= record.paused_ms else now_ms
+            fields = RECORD.encode(is_paused=True, paused_ms=since_ms)
+            return [SetFields(schedule_record(name), fields), due_change(name, 0)]
+
+        return _could_be(name) and self._change_known(name, paused)
 
     def resume(self, name: str) -> bool:
-        """Go on with the next time from now: times while it was paused were not missed. False: no such schedule."""
+        """Go on with the next time from now: times while it was paused were not missed, those before it may have been.
+
+        One that is not paused stays as it is. False: there is no such schedule.
+        """
 
         def resumed(record: ScheduleRecord, now_ms: int) -> list[Change]:
-            next_ms = schedule_from(record).next_after(now_ms)
-            fields = RECORD.encode(is_paused=False, next_ms=next_ms)
+            if not record.is_paused:
+                return []
+            is_due = 0 < record.next_ms <= record.paused_ms
+            next_ms = record.next_ms if is_due else schedule_from(record).next_after(now_ms)
+            fields = RECORD.encode(is_paused=False, resumed_ms=now_ms, next_ms=next_ms)
             return [SetFields(schedule_record(name), fields), due_change(name, next_ms)]
 
-        return self._change_known(name, resumed)
+        return _could_be(name) and self._change_known(name, resumed)
 
     def remove(self, name: str) -> bool:
         """Forget a schedule; workflows that it has started go on. False: there is no such schedule."""
         gone: list[Change] = [Delete((schedule_record(name),)), Unrank(SCHEDULES, name), due_change(name, 0)]
-        return self._change_known(name, lambda _, __: gone)
+        return _could_be(name) and self._change_known(name, lambda _, __: gone)
+
+    def note(self, name: str, due_ms: int, found: Outcome) -> None:
+        """Book what became of the times that were due from `due_ms` on; a schedule that is gone stays so.
+
+        Where somebody else has been faster, or other times were given meanwhile, only starts that nobody booked are.
+        """
+
+        def noted(record: ScheduleRecord, _: int) -> list[Change]:
+            fields: dict[str, Any] = {}
+            starts = [at_ms for at_ms, _ in found.started if at_ms > record.last_ms]
+            if starts:
+                last_ms, last_id = found.started[-1]
+                fields = {"last_ms": last_ms, "last_id": last_id, "started": record.started + len(starts)}
+            if record.next_ms != due_ms:
+                return [SetFields(schedule_record(name), RECORD.encode(**fields))] if fields else []
+            fields |= {"skipped": record.skipped + found.skipped, "error": found.error, "next_ms": found.next_ms}
+            when_ms = 0 if record.is_paused else found.next_ms
+            return [SetFields(schedule_record(name), RECORD.encode(**fields)), due_change(name, when_ms)]
+
+        self._change_known(name, noted)
+
+    def put_off(self, name: str, until_ms: int, error: str) -> None:
+        """Look at a schedule again then, and say what is wrong with it, which may be its record; its times stay due."""
+        key = schedule_record(name)
+        with self._store.session(partition_slot(self._store.partition_of(name))) as session:
+            if session.read([Hash(key)], [key]).hash(key):
+                changes = [SetFields(key, RECORD.encode(error=error)), due_change(name, until_ms)]
+                session.commit(Transaction(changes))
+
+    def strike(self, name: str) -> None:
+        """Let a name be due no longer that no schedule has, or one that is paused."""
+        self._change(name, lambda record, _: [] if record and not record.is_paused else [due_change(name, 0)])
 
     def _change_known(self, name: str, change: Callable[[ScheduleRecord, int], Sequence[Change]]) -> bool:
-        return self._change(name, lambda record, now_ms: change(record, now_ms) if record else ())
+        return self._change(name, lambda record, now_ms: change(record, now_ms) if record else None)
 
-    def _change(self, name: str, change: Callable[[ScheduleRecord | None, int], Sequence[Change]]) -> bool:
-        """Read, decide and commit, again after a conflict; False: there was nothing to change."""
+    def _change(self, name: str, change: Callable[[ScheduleRecord | None, int], Sequence[Change] | None]) -> bool:
+        """Read, decide and commit, again after a conflict; False: there was nothing to decide about (None)."""
         key = schedule_record(name)
         slot = partition_slot(self._store.partition_of(name))
         for _ in range(_TRIES):
@@ -158,8 +251,15 @@ class ScheduleBook:
                 snapshot = session.read([Hash(key)], [key])
                 fields = snapshot.hash(key)
                 changes = change(RECORD.decode(fields) if fields else None, snapshot.now_ms)
-                if not changes:
+                if changes is None:
                     return False
-                if session.commit(Transaction(changes)) is not None:
+                if not changes or session.commit(Transaction(changes)) is not None:
                     return True
         raise ConcurrencyError(f"schedule {name!r} is changed by others all the time: try again")
+
+
+def _has_times_of(schedule: Schedule, record: ScheduleRecord, now_ms: int) -> bool:
+    """Return whether a schedule means the times that a record has; without a start it means one that has begun."""
+    begun_ms = record.spec.get("start_ms", 0)
+    is_start = schedule.start_ms == begun_ms if schedule.start_ms else 0 < begun_ms <= now_ms
+    return is_start and record.next_ms > 0 and all(record.spec.get(one) == getattr(schedule, one) for one in _TIMES)

@@ -8,24 +8,24 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
-from msgspec.structs import replace
-
 from stabilize_celery.engine.handler import workflow_of
 from stabilize_celery.engine.ids import keyed_workflow_id
 from stabilize_celery.engine.places import WORKFLOW
-from stabilize_celery.engine.steps import Hash, Ranked, SetFields, Unrank, workflow_slot
-from stabilize_celery.errors import CommitConflictError, IdempotencyConflictError, UnreachableError
+from stabilize_celery.engine.steps import Hash, Ranked, workflow_slot
+from stabilize_celery.errors import CommitConflictError, ConcurrencyError, IdempotencyConflictError, UnreachableError
 from stabilize_celery.models.schedule import Schedule
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.apart import for_each
-from stabilize_celery.runtime.schedule_book import RECORD, ScheduleRecord, due_change, schedule_from
-from stabilize_celery.store.contract import Session, Store, Transaction, partition_slot
+from stabilize_celery.runtime.schedule_book import RECORD, Outcome, ScheduleBook, schedule_from
+from stabilize_celery.store.contract import Store, partition_slot
 from stabilize_celery.store.keys import SCHEDULES_DUE, schedule_record
 
 __all__ = ["Scheduler", "scheduled_id"]
 
 _AT_ONCE = 20
 """Schedules of one partition that one round looks at (count)."""
+_AGAIN_MS = 60_000
+"""After how long one is looked at again that could not be (ms)."""
 
 logger = logging.getLogger("stabilize_celery")
 
@@ -48,6 +48,7 @@ class Scheduler:
 
     def __init__(self, store: Store, submit: Submit, namespace: str) -> None:
         self._store = store
+        self._book = ScheduleBook(store)
         self._submit = submit
         self._namespace = namespace
 
@@ -72,44 +73,40 @@ class Scheduler:
         return sum(for_each(lambda one: self._look(*one), due))
 
     def _look(self, partition: int, name: str) -> int:
-        key = schedule_record(name)
-        with self._store.session(partition_slot(partition)) as session:
-            snapshot = session.read([Hash(key)], [key])
-            fields = snapshot.hash(key)
-            if not fields:
-                session.commit(Transaction([Unrank(SCHEDULES_DUE, name)]))
-                return 0
-            record = RECORD.decode(fields)
-            if record.is_paused or not 0 < record.next_ms <= snapshot.now_ms:
-                return 0
-            try:
-                return self._start_due(session, key, record, snapshot.now_ms)
-            except CommitConflictError:
-                # Others are at the same one: it is still due, and the next round looks again.
-                return 0
+        try:
+            return self._start_due(partition, name)
+        except UnreachableError:
+            raise
+        except ConcurrencyError:
+            # Others are at the same one: it is still due, and the next round looks again.
+            return 0
+        except Exception as error:
+            # It may be this worker alone that can't read it, or its time zone: no other schedule waits for that.
+            logger.exception("schedule %s can't be looked at; it is tried again in a minute", name)
+            self._book.put_off(name, self._store.time_ms() + _AGAIN_MS, _told(error))
+            return 0
 
-    def _start_due(self, session: Session, key: str, record: ScheduleRecord, now_ms: int) -> int:
-        """Start what is due, then note it; a conflict means that somebody else did, or changed it."""
-        schedule, before = schedule_from(record), record.started
-        for at_ms in schedule.due(record.next_ms - 1, now_ms):
-            if self._must_wait(schedule, record):
-                record = replace(record, skipped=record.skipped + 1)
-            elif error := self._start(schedule, at_ms):
-                record = replace(record, error=error)
-            else:
-                workflow_id = scheduled_id(self._namespace, schedule.name, at_ms)
-                record = replace(record, error="", last_ms=at_ms, last_id=workflow_id, started=record.started + 1)
-        record = replace(record, next_ms=schedule.next_after(now_ms))
-        fields = RECORD.encode(
-            next_ms=record.next_ms,
-            last_ms=record.last_ms,
-            last_id=record.last_id,
-            started=record.started,
-            skipped=record.skipped,
-            error=record.error,
-        )
-        session.commit(Transaction([SetFields(key, fields), due_change(schedule.name, record.next_ms)]))
-        return record.started - before
+    def _start_due(self, partition: int, name: str) -> int:
+        """Start what is due, then book it; return how many were started."""
+        query = Hash(schedule_record(name))
+        snapshot = self._store.look(partition_slot(partition), [query])
+        record, now_ms = RECORD.decode(snapshot[query]), snapshot.now_ms
+        if not snapshot[query] or record.is_paused:
+            self._book.strike(name)
+            return 0
+        if not 0 < record.next_ms <= now_ms:
+            return 0
+        schedule = schedule_from(record)
+        started: list[tuple[int, str]] = []
+        skipped, error, last_id = 0, record.error, record.last_id
+        for at_ms in schedule.due(record.next_ms - 1, now_ms, (record.paused_ms, record.resumed_ms)):
+            if schedule.overlap == "skip" and self._runs(last_id):
+                skipped += 1
+            elif not (error := self._start(schedule, at_ms)):
+                last_id = scheduled_id(self._namespace, schedule.name, at_ms)
+                started.append((at_ms, last_id))
+        self._book.note(name, record.next_ms, Outcome(started, skipped, error, schedule.next_after(now_ms)))
+        return len(started)
 
     def _start(self, schedule: Schedule, at_ms: int) -> str:
         """Start one; return why it could not be started."""
@@ -123,11 +120,14 @@ class Scheduler:
             raise
         except Exception as error:
             logger.exception("schedule %s: the workflow for %d could not be started", schedule.name, at_ms)
-            return f"{type(error).__name__}: {error}"[:2000]
+            return _told(error)
         return ""
 
-    def _must_wait(self, schedule: Schedule, record: ScheduleRecord) -> bool:
-        if schedule.overlap != "skip" or not record.last_id:
+    def _runs(self, workflow_id: str) -> bool:
+        if not workflow_id:
             return False
-        found = workflow_of(self._store.look(workflow_slot(record.last_id), [Hash(WORKFLOW)]))
-        return found.is_live
+        return workflow_of(self._store.look(workflow_slot(workflow_id), [Hash(WORKFLOW)])).is_live
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:2000]

@@ -10,7 +10,7 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.creation import Creation, create_workflow
 from stabilize_celery.engine.ids import keyed_workflow_id
 from stabilize_celery.engine.state import WORKFLOW_RECORD
-from stabilize_celery.engine.steps import Decision, Handling, Hash, Read, workflow_slot
+from stabilize_celery.engine.steps import Decision, Fields, Handling, Hash, Read, workflow_slot
 from stabilize_celery.errors import CommitConflictError, IdempotencyConflictError
 from stabilize_celery.models.json_values import copy_json
 from stabilize_celery.models.limits import MAX_IDEMPOTENCY_KEY_LENGTH
@@ -26,6 +26,8 @@ _MOST_TOGETHER = 16
 """So many workflows are written at once (count): workers begin with them while the next are being checked."""
 _MOST_BYTES = 1_000_000
 """Or as many as have this much in all (bytes): a server does nothing else while it writes."""
+_LOOKED_UP_TOGETHER = 500
+"""Keys that are looked up in one round trip (count)."""
 _LARGE = 1_000
 """Stages of a definition for which Python's collector would take a third of the time that its start takes (count)."""
 
@@ -81,6 +83,20 @@ class Submissions:
             raise
         yield from self._all_created(waiting)
 
+    def taken(self, digests: Mapping[str, str]) -> list[str]:
+        """Return the idempotency keys that stand for other definitions than those with these digests, by key."""
+        slots = [workflow_slot(keyed_workflow_id(self.settings.namespace, key)) for key in digests]
+        query = Fields(places.WORKFLOW, ("status", "digest"))
+        records = [
+            WORKFLOW_RECORD.decode(snapshot[query])
+            for first in range(0, len(slots), _LOOKED_UP_TOGETHER)
+            for snapshot in self.unit.store.look_many(
+                [(slot, (query,)) for slot in slots[first : first + _LOOKED_UP_TOGETHER]]
+            )
+        ]
+        found = zip(digests.items(), records, strict=True)
+        return [key for (key, digest), record in found if record.status and record.digest != digest]
+
     def _all_created(self, creations: Sequence[Creation]) -> Iterator[str]:
         slots = [workflow_slot(creation.workflow_id) for creation in creations]
         done = self.unit.run_together(slots, [partial(_creating, creation) for creation in creations])
@@ -125,7 +141,7 @@ class Submissions:
         if done.decision.call != creation.digest:
             name = f"idempotency key {creation.key!r}" if creation.key else f"workflow id {creation.workflow_id!r}"
             raise IdempotencyConflictError(
-                f"{name} stands for another definition already; nothing was started. "
+                f"{name} stands for another definition already, which was left as it is; this one was not started. "
                 "Use another key, or the same definition"
             )
         return creation.workflow_id

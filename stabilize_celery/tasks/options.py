@@ -6,15 +6,17 @@ from dataclasses import dataclass, field
 from typing import TypedDict
 
 from stabilize_celery.errors import ConfigurationError
+from stabilize_celery.models.limits import MAX_PAUSE_MS
+from stabilize_celery.models.problems import shown
 
 __all__ = ["OptionFields", "TaskOptions"]
 
 
 _LIMITS = (
-    ("max_attempts", 1, int),
-    ("max_lost", 1, int),
-    ("backoff_s", 0, (int, float)),
-    ("backoff_max_s", 0, (int, float)),
+    ("max_attempts", 1, math.inf, int),
+    ("max_lost", 1, math.inf, int),
+    ("backoff_s", 0, MAX_PAUSE_MS / 1000, (int, float)),
+    ("backoff_max_s", 0, MAX_PAUSE_MS / 1000, (int, float)),
 )
 _NEEDED = ("max_attempts", "backoff_s", "backoff_max_s")
 _SLOWEST, _FASTEST = 1e-5, 1e5
@@ -53,7 +55,7 @@ class TaskOptions:
             too early rests, without a worker, until its turn.
 
     Raises:
-        ConfigurationError: a number is out of its range; the text names it.
+        ConfigurationError: one is out of its range; the text names it.
 
     """
 
@@ -67,14 +69,16 @@ class TaskOptions:
     rate_per_s: float | None = None
 
     def __post_init__(self) -> None:
-        for name, lowest, kind in _LIMITS:
+        for name, lowest, highest, kind in _LIMITS:
             value = getattr(self, name)
             if value is None and name not in _NEEDED:
                 continue
-            # What is no number, and NaN, is not at least anything.
-            if not isinstance(value, kind) or isinstance(value, bool) or not value >= lowest:
+            if not isinstance(value, kind) or not _is_between(value, lowest, highest):
                 what = "a whole number" if kind is int else "a number"
-                raise ConfigurationError(f"task option {name} must be {what} of at least {lowest}, not {value!r}")
+                most = "" if highest == math.inf else f" and at most {highest:.0f}"
+                raise ConfigurationError(
+                    f"task option {name} must be {what} of at least {lowest}{most}, not {shown(value)}"
+                )
         object.__setattr__(self, "retry_on", _exceptions(self.retry_on))
         if self.rate_per_s is not None and not _is_between(self.rate_per_s, _SLOWEST, _FASTEST):
             raise ConfigurationError(
@@ -82,6 +86,9 @@ class TaskOptions:
             )
         if self.timeout_s is not None and not _is_between(self.timeout_s, 0, math.inf, is_open=True):
             raise ConfigurationError(f"task option timeout_s must be above 0, or None, not {self.timeout_s!r}")
+        if self.queue is not None and not _is_name(self.queue):
+            told = f"the name of a queue, or None for the workers' usual one, not {shown(self.queue)}"
+            raise ConfigurationError(f"task option queue must be {told}")
 
 
 def _is_between(value: object, lowest: float, highest: float, *, is_open: bool = False) -> bool:
@@ -89,6 +96,10 @@ def _is_between(value: object, lowest: float, highest: float, *, is_open: bool =
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
     return lowest < value < highest if is_open else lowest <= value <= highest
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def _exceptions(given: object) -> tuple[type[BaseException], ...]:

@@ -106,20 +106,31 @@ class Upkeep:
         return pause_ms / 1000
 
     def _do_chores(self, now: float) -> None:
-        """Do what else there is: what lies on a node of a cluster that is away must not slow the keeper down."""
-        try:
-            for_each(lambda chore: chore(now), (self._announce, self._start_scheduled, self._sweep_on))
-        except UnreachableError as error:
-            if not self._is_partly_away:
-                logger.warning("a part of the state is out of reach, and all that lies there waits: %s", error)
-            self._is_partly_away = True
-        else:
-            self._is_partly_away = False
+        """Do what else there is: what fails in it must not slow the keeper down, nor hold up the rest of it.
+
+        Such as what lies on a node of a cluster that is away.
+        """
+        away: UnreachableError | None = None
+        for chore in (self._announce, self._start_scheduled, self._sweep_on):
+            try:
+                chore(now)
+            except UnreachableError as error:
+                away = away or error
+            except Exception:
+                logger.exception("%s: failed; it is tried again", chore.__name__.strip("_"))
+        if away and not self._is_partly_away:
+            logger.warning("a part of the state is out of reach, and all that lies there waits: %s", away)
+        self._is_partly_away = away is not None
 
     def _announce(self, now: float) -> None:
         if now >= self._announce_at:
-            self._store.announce(self._worker_id, {**self._line(), **self._repairs()})
+            # Whatever else fails, failed at once again: only servers come back by themselves.
             self._announce_at = now + self._settings.announce_ms / 1000
+            try:
+                self._store.announce(self._worker_id, {**self._line(), **self._repairs()})
+            except UnreachableError:
+                self._announce_at = now
+                raise
 
     def _start_scheduled(self, now: float) -> None:
         if now >= self._schedules_at:

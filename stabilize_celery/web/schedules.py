@@ -91,7 +91,10 @@ def pause(client: Client, name: str) -> Outcome:
 
 
 def resume(client: Client, name: str) -> Outcome:
-    """Go on with the next time from now. Raises NotFoundError."""
+    """Go on with the next time from now, if it is paused. Raises NotFoundError."""
+    kept = client.schedules.get(name)
+    if kept is not None and not kept.is_paused:
+        return Outcome(False, f"schedule {name} is not paused")
     return _told(client, name, client.schedules.resume(name), f"schedule {name} goes on")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from stabilize_celery.client import Client
-from stabilize_celery.errors import UnreachableError
+from stabilize_celery.errors import IdempotencyConflictError, UnreachableError
 from tests.unit.cli.conftest import Program
 
 STAGE = {"ref_id": "a", "type": "x", "name": "a", "tasks": [{"name": "t", "implementing_class": "t"}]}
@@ -67,6 +68,39 @@ def test_with_keys_the_same_file_again_starts_nothing_again(served: Program, tmp
 
     assert ids[0] == ids[1]
     assert names(served) == ["a", "b"]
+
+
+def test_keys_of_other_definitions_are_told_with_their_lines(served: Program, tmp_path: Path) -> None:
+    """Before anything is started: it would end in the middle, and the same command could never end well."""
+    served("start", "--batch", lines(tmp_path / "first.jsonl", definition("a"), definition("b")), "--key", "k")
+    again = (definition("new"), definition("x", idempotency_key="k/1"), "", definition("y", idempotency_key="k/2"))
+    said = served("start", "--batch", lines(tmp_path / "all.jsonl", *again, definition("b", idempotency_key="k/2")))
+
+    assert said.code == 2
+    assert "line 5    idempotency_key: 'k/2' stands for another definition in line 4" in said.err
+    said = served("start", "--batch", lines(tmp_path / "all.jsonl", *again))
+    assert said.code == 2
+    assert "2 problems, nothing was started" in said.text
+    assert "line 2    idempotency_key: 'k/1' stands for another definition already" in said.err
+    assert "line 4    idempotency_key: 'k/2' stands for another definition already" in said.err
+    assert names(served) == ["a", "b"]
+
+
+def test_a_key_that_somebody_takes_meanwhile_is_no_reason_to_try_again(
+    served: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was started is told, and which key stands for something else."""
+
+    def start_many(*_: object, **__: object) -> object:
+        raise IdempotencyConflictError("idempotency key 'k/1' stands for another definition already")
+
+    monkeypatch.setattr(Client, "start_many", start_many)
+    said = served("start", "--batch", lines(tmp_path / "all.jsonl", definition("a")), "--key", "k")
+
+    assert said.code == 2
+    assert "0 to 1 of 1 workflow were started." in said.text
+    assert "'k/1' stands for another definition" in said.text
+    assert "Run it again" not in said.text
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, UnreachableError("it", "redis://here", "look")])
@@ -142,6 +176,8 @@ def test_one_bad_line_and_nothing_is_started(served: Program, tmp_path: Path, ba
         ["--batch", "nowhere.jsonl"],
         ["--batch", "x", "--wait"],
         ["--batch", "x", "--replace", "k"],
+        ["--batch", "w.json", "--delay", "30s"],
+        ["--batch", "w.json", "--set", "a=1"],
         ["w.json", "--delay", "3"],
         ["w.json", "--replace", "k", "--key", "j"],
     ],
@@ -152,6 +188,15 @@ def test_options_that_dont_go_together(served: Program, tmp_path: Path, options:
 
     assert said.code == 2
     assert "Traceback" not in said.err
+    assert names(served) == []
+
+
+def test_standard_input_is_read_once(served: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As file and as lines it would be empty the second time, and nothing be started without a word."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(json.dumps(definition("w")).encode())))
+    said = served("start", "-", "--batch", "-")
+
+    assert (said.code, "can't both be standard input" in said.text) == (2, True)
 
 
 def test_replace_cancels_what_had_the_key(served: Program, tmp_path: Path) -> None:

@@ -56,19 +56,32 @@ def test_without_priorities_nothing_is_said_of_them(served: Program, file: str) 
     assert "priority" not in served("status", started["id"]).out
 
 
-def test_a_batch_has_the_priorities_of_its_lines_or_one_for_all(served: Program, file: str, tmp_path: Path) -> None:
-    """Lines that are definitions bring their own."""
+def test_a_batch_has_the_priorities_of_its_lines_or_one_for_all(
+    served: Program, client: Client, file: str, tmp_path: Path
+) -> None:
+    """Lines bring their own, whether they are definitions or names for a file's context."""
     stage = {"ref_id": "a", "tasks": [{"name": "t", "implementing_class": "t"}]}
     lines = tmp_path / "lines.jsonl"
     lines.write_text(json.dumps({"application": "shop", "name": "a", "priority": 6, "stages": [stage]}))
     contexts = tmp_path / "contexts.jsonl"
-    contexts.write_text('{"n": 1}')
+    contexts.write_text('{"n": 1}\n{"n": 2, "priority": 8}')
 
     served("start", "--batch", str(lines))
     served("start", "--batch", str(lines), "--priority", "9")
     served("start", file, "--batch", str(contexts))
+    served("start", file, "--batch", str(contexts), "--priority", "0")
 
-    assert [one["priority"] for one in served("list", "--json").json["items"]] == [3, 9, 6]
+    assert [one["priority"] for one in served("list", "--json").json["items"]] == [0, 0, 8, 3, 9, 6]
+    assert "priority" not in client.get(served("list", "--json").json["items"][0]["id"]).context
+
+
+def test_a_line_s_priority_out_of_range_is_told(served: Program, file: str, tmp_path: Path) -> None:
+    """With its line, though the other names of that line go into the context."""
+    (tmp_path / "contexts.jsonl").write_text('{"n": 1}\n{"priority": 12}')
+    said = served("start", file, "--batch", "contexts.jsonl")
+
+    assert (said.code, "line 2 " in said.text, "priority" in said.text) == (2, True, True)
+    assert served("list", "--json").json["items"] == []
 
 
 def test_what_a_schedule_starts_has_its_priority(served: Program, file: str) -> None:

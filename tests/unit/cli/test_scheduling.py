@@ -31,7 +31,10 @@ def test_a_schedule_is_added_shown_paused_resumed_and_removed(served: Program, f
     assert served("schedule", "pause", "nightly").text == "Schedule nightly is paused"
     assert served("schedule", "list", "--json").json[0]["is_paused"] is True
     assert "paused" in served("schedule", "list").out
-    assert served("schedule", "resume", "nightly").code == 0
+    again = served("schedule", "add", "nightly", file, "--cron", "0 3 * * *", "--timezone", "Europe/Berlin")
+    assert again.text == "Schedule nightly is replaced, and stays paused: `stabilize-celery schedule resume nightly`"
+    assert served("schedule", "resume", "nightly").text == "Schedule nightly goes on"
+    assert served("schedule", "resume", "nightly").text == "Schedule nightly is not paused, and goes on as it did"
     assert served("schedule", "show", "nightly", "--json").json["next_ms"] == added.json["next_ms"]
     started = served("schedule", "start", "nightly", "--json").json["id"]
     assert served("status", started, "--json").json["name"] == "w"

@@ -7,6 +7,7 @@ import inspect
 import os
 import signal
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import pairwise

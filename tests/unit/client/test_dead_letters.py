@@ -4,6 +4,7 @@ import pytest
 
 from stabilize_celery.client.dead_letters import dead_letters, drop, read_letter, replay
 from stabilize_celery.client.handle import WorkflowHandle
+from stabilize_celery.engine.codec import pack
 from stabilize_celery.engine.places import ledger
 from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import SetFields, workflow_slot
@@ -137,7 +138,8 @@ def test_a_message_that_is_handled_as_it_should_is_not_dropped(world: World):
     """A mistyped name must not end a healthy workflow."""
     handle = world.start(gate())
     with world.fleet.store.session(workflow_slot(handle.id)) as session:
-        session.commit(Transaction(ledger=[Put("Start:x", {"t": "StartStage"}, world.now_ms + 5000)]))
+        entry = {"t": "StartStage", "a": pack({"ref_id": "x", "thread": "x"})}
+        session.commit(Transaction(ledger=[Put("Start:x", entry, world.now_ms + 5000)]))
 
     outcome = drop(world.client.runtime, f"{handle.id}/Start:x")
 
@@ -154,3 +156,62 @@ def test_a_listing_tells_which_workflows_have_dead_letters(world: World):
     found = {item.id: item.dead_letters for item in world.client.list().items}
 
     assert found == {handle.id: (letter_id.partition("/")[2],), healthy.id: ()}
+
+
+def set_fields(world: World, letter_id: str, **fields: bytes) -> None:
+    """Write fields of an entry as a hand in Redis would."""
+    workflow_id, _, name = letter_id.partition("/")
+    with world.fleet.store.session(workflow_slot(workflow_id)) as session:
+        session.commit(Transaction([SetFields(ledger(name), fields)]))
+
+
+@pytest.mark.parametrize(
+    "corrupt", [{"a": b"\xff\xfe junk"}, {"a": b"\x80"}, {"t": b"\xff\xfe"}, {"nb": b"soon"}, {"tries": b"x"}]
+)
+def test_an_entry_that_nobody_can_read_hides_no_other(world: World, corrupt: dict[str, bytes]):
+    """What is due and corrupt is about to be set aside; until then, too, all the others are listed and shown."""
+    _, letter_id = buried(world)
+    other = world.client.start(workflow(stage("b", does="nobody")))
+    world.settle(1)
+    (name,) = (
+        entry.name
+        for entries in world.fleet.store.first_due(range(16), 100)[1].values()
+        for entry in entries
+        if entry.workflow_id == other.id
+    )
+    set_fields(world, f"{other.id}/{name}", **corrupt)
+
+    assert letter_id in [letter.id for letter in dead_letters(world.client.store)]
+    shown = read_letter(world.client.store, f"{other.id}/{name}")
+    assert shown is not None
+    assert "is corrupt" in shown.error
+
+
+def test_a_letter_that_nobody_can_read_is_not_replayed(world: World):
+    """It could not be handled again: it would be owed for ever, and its reason be lost."""
+    handle, letter_id = buried(world)
+    told = "the ledger entry is corrupt: its arguments a make no RunTask"
+    set_fields(world, letter_id, t=b"Unreadable", a=b"\x80", error=told.encode())
+
+    outcome = replay(world.client.runtime, letter_id)
+
+    assert not outcome
+    assert "drop it" in outcome.told
+    assert [(letter.id, letter.error) for letter in dead_letters(world.client.store)] == [(letter_id, told)]
+    assert drop(world.client.runtime, letter_id)
+    assert handle.status() is WorkflowStatus.TERMINAL
+    assert told in str(handle.why()[0])
+
+
+def test_what_is_corrupt_and_due_can_be_dropped(world: World):
+    """Its fields need not be readable for that."""
+    handle = world.client.start(workflow(stage("a", does="nobody")))
+    world.settle(1)
+    (entry,) = (entry for entries in world.fleet.store.first_due(range(16), 9)[1].values() for entry in entries)
+    set_fields(world, f"{handle.id}/{entry.name}", nb=b"soon")
+
+    assert not replay(world.client.runtime, f"{handle.id}/{entry.name}")
+    assert drop(world.client.runtime, f"{handle.id}/{entry.name}")
+
+    assert handle.status() is WorkflowStatus.TERMINAL
+    assert "nb is b'soon'" in str(handle.why()[0])

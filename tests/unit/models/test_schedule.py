@@ -112,6 +112,8 @@ def test_a_workflow_sees_what_it_is_started_for() -> None:
         ({"every_s": float("nan")}, "every_s"),
         ({"every_s": 5, "timezone": "Mars/North"}, "timezone"),
         ({"every_s": 5, "timezone": "../etc"}, "timezone"),
+        ({"every_s": 5, "timezone": "localtime"}, "timezone"),
+        ({"every_s": 5, "timezone": "posixrules"}, "timezone"),
         ({"every_s": 5, "missed": "some"}, "missed"),
         ({"every_s": 5, "overlap": "kill"}, "overlap"),
         ({"every_s": 5, "max_missed": 0}, "max_missed"),
@@ -121,6 +123,7 @@ def test_a_workflow_sees_what_it_is_started_for() -> None:
         ({"every_s": 5, "name": "a\nb"}, "name"),
         ({"every_s": 5, "name": "a\u2028b"}, "name"),
         ({"every_s": 5, "name": "a\x1b[2Jb"}, "name"),
+        ({"every_s": 5, "name": "a\ud800b"}, "name"),
         ({"every_s": 5, "definition": {**DEFINITION, "stages": []}}, "definition.stages"),
         ({"every_s": 5, "definition": {**DEFINITION, "colour": 1}}, "definition"),
     ],
@@ -149,3 +152,10 @@ def test_what_is_not_of_its_kind_is_told_by_its_name(wrong: dict[str, Any], told
     """As any other problem of a schedule."""
     with pytest.raises(InvalidWorkflowError, match=told):
         check_schedule(schedule(**{"cron": "0 3 * * *", **wrong}))
+
+
+@pytest.mark.parametrize("wrong", [{"name": "s", "definition": DEFINITION, "every_s": 5}, None, "s"], ids=str)
+def test_what_is_no_schedule_is_told(wrong: Any) -> None:
+    """An object as JSON has it is none, though its definition may be one."""
+    with pytest.raises(TypeError, match=r"expected a Schedule, .*got"):
+        check_schedule(wrong)

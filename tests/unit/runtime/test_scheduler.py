@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from stabilize_celery.engine.outside import cancel
+from stabilize_celery.engine.steps import SetFields
 from stabilize_celery.errors import CommitConflictError, UnreachableError
 from stabilize_celery.models.schedule import Schedule
-from stabilize_celery.runtime.schedule_book import ScheduleBook
+from stabilize_celery.runtime.schedule_book import RECORD, ScheduleBook
 from stabilize_celery.runtime.scheduler import Scheduler, scheduled_id
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import Settings
-from stabilize_celery.store.contract import Filter
+from stabilize_celery.store.contract import Filter, Transaction, partition_slot
+from stabilize_celery.store.keys import schedule_record
 from stabilize_celery.store.memory import MemoryStore
 from stabilize_celery.store.redis_store import RedisStore
 from stabilize_celery.tasks.registry import TaskRegistry
@@ -196,6 +198,159 @@ def test_replacing_one_keeps_its_history_and_its_past_starts(clock: Clock) -> No
     assert len(clock.started()) == 2
 
 
+@pytest.mark.parametrize(("missed", "starts"), [("skip", 0), ("once", 1), ("all", 2)])
+def test_one_that_is_added_again_still_makes_up_for_what_was_missed(clock: Clock, missed: str, starts: int) -> None:
+    """As each deployment does, after an outage too."""
+    clock.add(every_s=600, missed=missed)
+    clock.now_ms += 1_500_000
+    clock.add(every_s=600, missed=missed)
+
+    assert [clock.step(), clock.step(300)] == [starts, 1]
+
+
+def test_one_that_is_added_again_and_again_keeps_its_rhythm(clock: Clock) -> None:
+    """Every 50 s, it would never come to the end of its minute."""
+    started = []
+    clock.add(every_s=60)
+    for _ in range(6):
+        started.append(clock.step(50))
+        clock.add(every_s=60, definition={**DEFINITION, "name": "other"})
+
+    assert started == [0, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("other", [{"every_s": 5}, {"every_s": None, "cron": "* * * * *"}, {"start_ms": T0 + 50_000}])
+def test_other_times_count_from_when_they_are_given(clock: Clock, other: dict[str, Any]) -> None:
+    """Those before were of the schedule before."""
+    clock.add()
+    clock.now_ms += 12_000
+    clock.add(**other)
+
+    assert clock.step() == 0
+    assert clock.book.get("s").next_ms > clock.now_ms
+
+
+def test_a_start_later_on_is_given_up_by_adding_it_without(clock: Clock) -> None:
+    clock.add(start_ms=T0 + 1_000_000)
+    clock.add()
+
+    assert clock.step(10) == 1
+
+
+@pytest.mark.parametrize("other", [{}, {"every_s": 7}])
+def test_what_is_paused_stays_paused_when_it_is_added_again(clock: Clock, other: dict[str, Any]) -> None:
+    """Somebody paused it for a reason; a deployment doesn't know it."""
+    clock.add()
+    clock.book.pause("s")
+    clock.add(**other)
+
+    assert clock.book.get("s").is_paused
+    assert clock.step(100) == 0
+    assert clock.book.resume("s")
+    assert clock.step(10) == 1
+
+
+def test_to_resume_what_is_not_paused_changes_nothing(clock: Clock) -> None:
+    """What is due then stays so."""
+    clock.add(every_s=600, missed="all")
+    clock.now_ms += 1_500_000
+
+    assert clock.book.resume("s")
+    assert clock.step() == 2
+
+
+def test_only_the_times_of_a_pause_are_not_made_up_for(clock: Clock) -> None:
+    """Two were missed before, two in it, and two after it, before the workers were back."""
+    clock.add(every_s=600, missed="all")
+    clock.now_ms += 1_500_000
+    clock.book.pause("s")
+    clock.book.pause("s")
+    assert clock.step(600) == 0
+    clock.now_ms += 600_000
+    clock.book.resume("s")
+    clock.now_ms += 1_200_000
+
+    assert clock.step() == 4
+    assert clock.book.get("s").last_ms == T0 + 6 * 600_000
+    assert scheduled_id("stabilize", "s", T0 + 3 * 600_000) not in clock.started()
+
+
+def test_what_was_due_before_two_pauses_is_still_due(clock: Clock) -> None:
+    clock.add(every_s=600, missed="all")
+    clock.now_ms += 700_000
+    for _ in range(2):
+        clock.book.pause("s")
+        clock.now_ms += 1_000_000
+        clock.book.resume("s")
+
+    assert clock.step() == 1
+    assert clock.started() == [scheduled_id("stabilize", "s", T0 + 600_000)]
+
+
+@pytest.mark.parametrize("act", ["add", "add other times", "pause", "pause and resume"])
+def test_a_start_is_booked_though_the_schedule_is_changed_meanwhile(clock: Clock, act: str) -> None:
+    """Else the next time would not know that it still runs, and start a second one beside it."""
+    clock.add(overlap="skip")
+
+    def submit(definition: Any, *, workflow_id: str) -> str:
+        if act.startswith("add"):
+            clock.add(overlap="skip", every_s=5 if "other" in act else 10)
+        if act.startswith("pause"):
+            clock.book.pause("s")
+        if act.endswith("resume"):
+            clock.book.resume("s")
+        return clock.runtime.submit(definition, workflow_id=workflow_id)
+
+    clock.now_ms += 10_000
+    assert clock.another(submit).step(range(clock.store.partitions())) == 1
+    kept = clock.book.get("s")
+    assert (kept.started, kept.last_ms, kept.last_id) == (1, T0 + 10_000, *clock.started())
+    assert kept.is_paused == (act == "pause")
+    clock.book.resume("s")
+    clock.step(10)
+
+    assert len(clock.started()) == 1
+    assert clock.book.get("s").skipped >= 1
+
+
+def test_what_is_removed_while_it_fires_stays_removed(clock: Clock) -> None:
+    clock.add()
+
+    def submit(definition: Any, *, workflow_id: str) -> str:
+        clock.book.remove("s")
+        return clock.runtime.submit(definition, workflow_id=workflow_id)
+
+    clock.now_ms += 10_000
+    clock.another(submit).step(range(clock.store.partitions()))
+
+    assert clock.book.all() == []
+    assert clock.step(100) == 0
+
+
+def spoil(clock: Clock, name: str, /, **spec: Any) -> dict[str, Any]:
+    """Let a schedule have settings that this worker can't evaluate; return those it had."""
+    before = clock.book.get(name).schedule.to_dict()
+    with clock.store.session(partition_slot(clock.store.partition_of(name))) as session:
+        session.commit(Transaction([SetFields(schedule_record(name), RECORD.encode(spec={**before, **spec}))]))
+    return before
+
+
+def test_one_that_a_worker_can_t_evaluate_holds_up_no_other(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """Such as a time zone that only its producer's host has: it says so, and is looked at once a minute."""
+    for name in ("a", "b", "c"):
+        clock.add(name)
+    before = spoil(clock, "b", cron="0 3 * * *", every_s=None, timezone="Mars/North")
+
+    assert [clock.step(10), clock.step(10), clock.step(10)] == [2, 2, 2]
+    assert "ZoneInfoNotFoundError" in clock.book.get("b").error
+    assert len(caplog.records) == 1
+
+    spoil(clock, "b", **before)
+    clock.step(60)
+    assert clock.book.get("b").error == ""
+    assert clock.book.get("b").last_ms == clock.now_ms
+
+
 def test_a_start_that_fails_says_why_and_the_next_is_tried(clock: Clock) -> None:
     clock.add()
 
@@ -208,6 +363,29 @@ def test_a_start_that_fails_says_why_and_the_next_is_tried(clock: Clock) -> None
 
     assert clock.step(10) == 1
     assert clock.book.get("s").error == ""
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"s"])
+def test_a_name_that_is_no_text_is_told(clock: Clock, wrong: Any) -> None:
+    """As wherever something is asked for by its name."""
+    for act in (clock.book.get, clock.book.pause, clock.book.resume, clock.book.remove):
+        with pytest.raises(TypeError, match="the name of a schedule must be text, not"):
+            act(wrong)
+
+
+@pytest.mark.parametrize("name", ["", "a\ud800", "a\nb"])
+def test_there_is_no_schedule_of_a_name_that_none_can_have(clock: Clock, name: str) -> None:
+    clock.add()
+
+    assert [act(name) for act in (clock.book.pause, clock.book.resume, clock.book.remove)] == [False] * 3
+    assert clock.book.get(name) is None
+
+
+def test_an_expression_is_kept_on_one_line(clock: Clock) -> None:
+    """Read from a file it may end with a line break, which would stand wherever schedules are listed."""
+    clock.add(cron=" 0 3\t* * *\n", every_s=None)
+
+    assert clock.book.get("s").schedule.cron == "0 3 * * *"
 
 
 def test_all_are_listed_by_name(clock: Clock) -> None:

@@ -227,6 +227,28 @@ def test_the_keepers_round_sweeps_now_and_then(monkeypatch: pytest.MonkeyPatch) 
     assert (line["repaired"], line["set_aside"]) == (b"3", b"0")
 
 
+@pytest.mark.parametrize("chore", ["store.announce", "scheduler.step"])
+def test_a_chore_that_fails_holds_up_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, chore: str
+) -> None:
+    """Neither the keeper nor the other chores; it is tried again when its time comes, not at each round."""
+    bench = Bench()
+    swept: list[Any] = []
+
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError("a bug")
+
+    owner = {"store": bench.world.store, "scheduler": bench.upkeep.scheduler}[chore.partition(".")[0]]
+    monkeypatch.setattr(owner, chore.partition(".")[2], fail)
+    monkeypatch.setattr(bench.upkeep.sweep, "step", lambda partitions, _: swept.append(partitions))
+    clock = [time.monotonic() + 10]
+    monkeypatch.setattr("stabilize_celery.transport.upkeep.time.monotonic", lambda: clock[0])
+
+    assert [bench.upkeep.keeper_round(), bench.upkeep.keeper_round()] == [1.0, 1.0]
+    assert swept == [(0, 1)]
+    assert caplog.text.count("ZeroDivisionError: a bug") == 1
+
+
 def test_a_duty_goes_on_whatever_happens(caplog: pytest.LogCaptureFixture) -> None:
     """Redis away is said once, with growing pauses, and its return too; an unexpected error has its traceback."""
     away = UnreachableError("the state server", "redis://x", "Start it.")

@@ -146,7 +146,8 @@ def test_schedules_are_told_paused_resumed_and_started(world: World) -> None:
     world.settle()
     schedules.pause(client, "a/nightly")
     (paused,) = schedules.list_schedules(client).items
-    schedules.resume(client, "a/nightly")
+    assert schedules.resume(client, "a/nightly").took_effect
+    assert not schedules.resume(client, "a/nightly").took_effect
     (resumed,) = schedules.list_schedules(client).items
 
     assert (before.workflow_name, before.every_s, before.priority, before.last_ms) == ("report", 3600, 9, None)
