@@ -12,6 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stabilize_celery.settings import Settings
+from stabilize_celery.store.redis_url import read_url
 from stabilize_celery.telemetry.catalogue import CATALOGUE
 from tests.unit.deploy.commands import SETTINGS, check_command
 
@@ -71,6 +72,24 @@ def test_what_a_deployment_runs_exists(name: str) -> None:
 
     assert {one["name"] for one in found["env"]} <= SETTINGS
     assert found["image"] == KUSTOMIZATION["images"][0]["name"]
+
+
+def test_workers_and_the_page_have_the_same_settings() -> None:
+    """A page of another namespace, or without the keys, shows nothing; with other patterns it shows secrets."""
+    (generated,) = KUSTOMIZATION["configMapGenerator"]
+    common, *others = [container(spec)["envFrom"] for spec in DEPLOYMENTS.values()]
+
+    assert {"configMapRef": {"name": generated["name"]}} in common
+    assert others == [common, common]
+
+
+def test_the_page_reaches_every_redis_that_a_url_names_without_a_port() -> None:
+    """The server itself, and its sentinels."""
+    (policy,) = [found for found in of_kind("NetworkPolicy") if found["metadata"]["name"] == "stabilize-web"]
+    reached = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+    places = map(read_url, ("redis+cluster://node", "sentinel://node/0?master=main"))
+
+    assert {port for place in places for _, port in place.nodes} <= reached
 
 
 def test_settings_exist() -> None:
