@@ -1,8 +1,11 @@
 """Frozen settings, read once at the edge (`Settings.from_env`) and passed down."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any
+
+from stabilize_celery.errors import ConfigurationError
 
 __all__ = [
     "BROKER",
@@ -10,6 +13,7 @@ __all__ = [
     "FUSED",
     "JSON",
     "LEDGER",
+    "MAX_PARTITIONS",
     "MODES",
     "OFF",
     "ON",
@@ -17,6 +21,7 @@ __all__ = [
     "SECRET_KEYS",
     "TEXT",
     "Settings",
+    "check_namespace",
 ]
 
 BROKER, LEDGER = "broker", "ledger"
@@ -29,7 +34,11 @@ SECRET_KEYS = (
 """Keys of a context whose values nobody is shown, where nothing else is said."""
 MODES = PER_MESSAGE, FUSED, CONTINUATION = "per_message", "fused", "continuation"
 _CHOICES = {"mode": MODES, "acks": (BROKER, LEDGER), "traces": (OFF, ON), "log_format": (TEXT, JSON)}
-_HIGHEST_PORT = 65_535
+MAX_PARTITIONS = 1_024
+_LOWEST = {"lease_ms": 100, "take_ms": 0, "wait_ms": 0, "fused_slice_ms": 0, "payload_bytes": 0, "metrics_port": 0}
+"""Lowest value of a number; 1 where none stands. 0 only where it has a meaning of its own: elsewhere nothing moves."""
+_HIGHEST = {"partitions": MAX_PARTITIONS, "metrics_port": 65_535}
+_NAMESPACE_FORM = re.compile(r"[A-Za-z0-9._-]+")
 _NAMESPACE, _CONTROL_QUEUE, _WORK_QUEUE = "stabilize", "stabilize.control", "stabilize.work"
 
 
@@ -121,24 +130,17 @@ class Settings:
         """Check what can be checked.
 
         Raises:
-            ValueError: something has a value that it can't have; the text names the variable.
+            ConfigurationError: something has a value that it can't have; the text names the variable.
 
         """
+        for item in fields(self):
+            _check(item, getattr(self, item.name))
+        check_namespace(self.namespace)
         if self.namespace != _NAMESPACE:
             for name, default in (("control_queue", _CONTROL_QUEUE), ("work_queue", _WORK_QUEUE)):
                 if getattr(self, name) == default:
                     # The class is frozen; this is part of making one.
                     object.__setattr__(self, name, f"{self.namespace}.{default.rpartition('.')[2]}")
-        for item in fields(self):
-            if isinstance(value := getattr(self, item.name), int) and value < 0:
-                raise ValueError(f"{item.name} {value} (STABILIZE_{item.name.upper()}): must not be negative")
-        if self.metrics_port > _HIGHEST_PORT:
-            raise ValueError(
-                f"metrics_port {self.metrics_port} (STABILIZE_METRICS_PORT): ports go up to {_HIGHEST_PORT}"
-            )
-        for name, choices in _CHOICES.items():
-            if (chosen := getattr(self, name)) not in choices:
-                raise ValueError(f"{name} {chosen!r} (STABILIZE_{name.upper()}): use one of {', '.join(choices)}")
 
     @property
     def is_fused(self) -> bool:
@@ -150,26 +152,78 @@ class Settings:
         """Read settings from `environ`; `given` values that are not None win.
 
         Raises:
-            ValueError: a number is not a number; the text names the variable.
+            ConfigurationError: something has a value that it can't have; the text names the variable.
 
         """
         values = {name: value for name, value in given.items() if value is not None}
         for item in fields(cls):
-            variable = f"STABILIZE_{item.name.upper()}"
+            variable = _variable(item.name)
             if item.name not in values and variable in environ:
-                values[item.name] = _parse(variable, environ[variable], str(item.type))
+                values[item.name] = _parse(item, environ[variable])
         return cls(**values)
 
 
-def _parse(variable: str, text: str, kind: str) -> Any:
-    if "Mapping" in kind:
-        pairs = [pair for pair in text.split(",") if pair.strip()]
-        if wrong := [pair for pair in pairs if "=" not in pair]:
-            raise ValueError(f"{variable}: {wrong[0]!r} is not name=value; write name=value,name=value")
-        return dict(pair.split("=", 1) for pair in pairs)
-    if "int" not in kind:
+def check_namespace(namespace: str) -> str:
+    """Return `namespace` if keys can start with it.
+
+    Raises:
+        ConfigurationError: it is empty, or has a character that keys give a meaning to.
+
+    """
+    if not _NAMESPACE_FORM.fullmatch(namespace):
+        raise ConfigurationError(
+            f"namespace {namespace!r} ({_variable('namespace')}): use letters, digits, '.', '_' and '-' only"
+        )
+    return namespace
+
+
+def _variable(name: str) -> str:
+    return f"STABILIZE_{name.upper()}"
+
+
+def _check(item: "Field[Any]", value: object) -> None:
+    if wrong := _what_is_wrong(item, value):
+        # Other values may be secrets, or have one in them.
+        shown = f" {value!r}" if item.type is int or item.name in _CHOICES else ""
+        raise ConfigurationError(f"{item.name}{shown} ({_variable(item.name)}): {wrong}")
+
+
+def _what_is_wrong(item: "Field[Any]", value: object) -> str:
+    if item.type is int:
+        return _wrong_number(value, _LOWEST.get(item.name, 1), _HIGHEST.get(item.name))
+    if item.type is not str:
+        return "" if _is_task_queues(value) else "give a mapping of task type to queue, both texts that are not empty"
+    if not isinstance(value, str):
+        return f"must be text, not {type(value).__name__}"
+    choices = _CHOICES.get(item.name)
+    if choices is not None and value not in choices:
+        return f"use one of {', '.join(choices)}"
+    return "must not be empty" if item.name.endswith("_queue") and not value else ""
+
+
+def _wrong_number(value: object, lowest: int, highest: int | None) -> str:
+    # To Python, True is a number.
+    if not isinstance(value, int) or isinstance(value, bool):
+        return f"must be a whole number, not {type(value).__name__}"
+    if lowest <= value and (highest is None or value <= highest):
+        return ""
+    return f"must be {lowest} or more" if highest is None else f"use {lowest} to {highest}"
+
+
+def _is_task_queues(value: object) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(text, str) and text for pair in value.items() for text in pair)
+
+
+def _parse(item: "Field[Any]", text: str) -> Any:
+    variable = _variable(item.name)
+    if item.type is str:
         return text
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"{variable} must be a whole number, not {text!r}") from None
+    if item.type is int:
+        try:
+            return int(text)
+        except ValueError:
+            raise ConfigurationError(f"{variable} must be a whole number, not {text!r}") from None
+    pairs = [pair for pair in text.split(",") if pair.strip()]
+    if wrong := [pair for pair in pairs if "=" not in pair]:
+        raise ConfigurationError(f"{variable}: {wrong[0]!r} is not name=value; write name=value,name=value")
+    return dict(pair.split("=", 1) for pair in pairs)

@@ -218,7 +218,7 @@ class RecoveryError(EngineError):
     default_error_code = ErrorCode.RECOVERY_FAILED
 
 
-class ConfigurationError(EngineError):
+class ConfigurationError(EngineError, ValueError):
     """A setting is wrong; the text names it and what it may be."""
 
     code = 104

@@ -9,6 +9,8 @@ from functools import partial
 import msgpack
 
 from stabilize_celery.engine.steps import Query, Slot, Snapshot, Value, workflow_slot
+from stabilize_celery.errors import ConfigurationError
+from stabilize_celery.settings import MAX_PARTITIONS, check_namespace
 from stabilize_celery.store import keys
 from stabilize_celery.store.addresses import Address, address_of
 from stabilize_celery.store.contract import DueEntry, Filter, Group, Kind, LockState, Page, Session, StoredEvent
@@ -37,7 +39,6 @@ FLEET_MEMORY_MS = 60_000
 
 logger = logging.getLogger(__name__)
 
-_MAX_PARTITIONS = 1_024
 _BELL_MS = 60_000
 """How long the bell of a listener that has died stays (ms)."""
 
@@ -49,9 +50,9 @@ class CommandStore:
 
     def __init__(self, wire: Wire, namespace: str, partitions: int, vault: Vault = PLAIN) -> None:
         self._vault = vault
-        if not 1 <= partitions <= _MAX_PARTITIONS:
-            raise StoreError(f"{partitions} partitions: use 1 to {_MAX_PARTITIONS}")
-        self.namespace = keys.check_namespace(namespace)
+        if not 1 <= partitions <= MAX_PARTITIONS:
+            raise ConfigurationError(f"{partitions} partitions: use 1 to {MAX_PARTITIONS}")
+        self.namespace = check_namespace(namespace)
         self._wire = wire
         self._new_partitions = partitions
         self._partition_count = 0
@@ -463,9 +464,9 @@ def _lock_state(name: str, holders: Reply, waiters: Reply, meta: Reply) -> LockS
 
 
 def _partition_count(key: str, stored: bytes) -> int:
-    if not stored.isdigit() or not 1 <= int(stored) <= _MAX_PARTITIONS:
+    if not stored.isdigit() or not 1 <= int(stored) <= MAX_PARTITIONS:
         raise StoreError(
-            f"{key} holds {stored!r}, not a number of partitions from 1 to {_MAX_PARTITIONS}: something else writes "
+            f"{key} holds {stored!r}, not a number of partitions from 1 to {MAX_PARTITIONS}: something else writes "
             "keys of this namespace. Put the number back that it was made with, or use another namespace"
         )
     return int(stored)

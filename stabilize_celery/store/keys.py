@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from stabilize_celery.engine.ids import narrowed
 from stabilize_celery.models.status import WorkflowStatus
-from stabilize_celery.store.errors import NoWorkflowIdError, StoreError
+from stabilize_celery.store.errors import NoWorkflowIdError
 
 __all__ = [
     "DEFAULT_PARTITIONS",
@@ -20,7 +20,6 @@ __all__ = [
     "STATUSES",
     "bell",
     "buried",
-    "check_namespace",
     "check_workflow_id",
     "due",
     "ended",
@@ -55,24 +54,11 @@ DEFAULT_PARTITIONS = 16
 STATUSES = tuple(status.name for status in WorkflowStatus)
 """The statuses that a workflow is listed by. Part of the keys: a status is never renamed."""
 
-_NAMESPACE = re.compile(r"[A-Za-z0-9._-]+")
 # `/` ends the id in a ledger name and `:` in a key; braces would be a hash tag; `ix` would be an index.
 _WORKFLOW_ID = re.compile(r"(?!ix$)[^/:{}\s\x00-\x1f\ud800-\udfff]{1,200}")
 
 
 # -- prefixes ----------------------------------------------------------------------------------------------------------
-
-
-def check_namespace(namespace: str) -> str:
-    """Return `namespace` if keys can start with it.
-
-    Raises:
-        StoreError: it is empty or has other characters than letters, digits, `.`, `_` and `-`.
-
-    """
-    if not _NAMESPACE.fullmatch(namespace):
-        raise StoreError(f"namespace {namespace!r}: use letters, digits, '.', '_' and '-' only")
-    return namespace
 
 
 def check_workflow_id(workflow_id: str) -> str:

@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
-from stabilize_celery.store.errors import StoreError
+from stabilize_celery.errors import ConfigurationError
 from stabilize_celery.store.redis_url import Options, Place
 from stabilize_celery.store.wire import Refused
 
@@ -73,7 +73,7 @@ def connection_options(place: Place, timeout_s: float, patience_s: float) -> Opt
     """Return the arguments of a connection; `patience_s` is how much longer than usual a reply may take.
 
     Raises:
-        StoreError: the URL sets what no connection knows.
+        ConfigurationError: the URL sets what no connection knows.
 
     """
     options: Options = {"socket_connect_timeout": timeout_s, "socket_timeout": timeout_s}
@@ -89,7 +89,7 @@ def connection_options(place: Place, timeout_s: float, patience_s: float) -> Opt
     try:
         named.pop("connection_class", Connection)(**named)
     except (TypeError, ValueError, RedisError) as error:
-        raise StoreError(f"can't connect as the Redis URL says: {error}") from None
+        raise ConfigurationError(f"can't connect as the Redis URL says: {error}") from None
     return options
 
 

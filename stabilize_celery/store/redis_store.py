@@ -24,7 +24,7 @@ class RedisStore(CommandStore):
         make_pools: Makes the connections, in place of those that the URL tells; for tests.
 
     Raises:
-        StoreError: the URL or the namespace can't be read.
+        ConfigurationError: the URL, the namespace or the number of partitions can't be used.
 
     """
 
@@ -47,7 +47,7 @@ def open_lists(url: str, timeout_s: float) -> Lists:
     """Return the lists of a server; connects at their first use. The URL is as for `RedisStore`.
 
     Raises:
-        StoreError: the URL can't be read.
+        ConfigurationError: the URL can't be read.
 
     """
     return Lists(RedisWire(shown(url), _factory(read_url(url), timeout_s)))

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, unquote, urlencode
 
 from redis.connection import parse_url
 
-from stabilize_celery.store.errors import StoreError
+from stabilize_celery.errors import ConfigurationError
 
 __all__ = ["Options", "Place", "read_url", "shown"]
 
@@ -53,24 +53,24 @@ def read_url(url: str) -> Place:
     """Return what a URL says.
 
     Raises:
-        StoreError: it can't be read; the text shows the URL without credentials.
+        ConfigurationError: it can't be read; the text shows the URL without credentials.
 
     """
     scheme, separator, rest = url.partition("://")
+    # A socket's path is no database.
+    if scheme != "unix" and not _has_plain_database(rest):
+        raise ConfigurationError(
+            f"can't read the Redis URL {shown(url)}: what follows host and port is the number of a database, "
+            "such as /0, and nothing else; `?db=` may not contradict it"
+        )
     try:
-        # A socket's path is no database.
-        if scheme != "unix" and not _has_plain_database(rest):
-            raise StoreError(
-                f"can't read the Redis URL {shown(url)}: what follows host and port is the number of a database, "
-                "such as /0, and nothing else; `?db=` may not contradict it"
-            )
         if scheme in _DEFAULT_PORTS and separator:
             return _several(scheme, rest)
         return Place("single", dict(parse_url(url)))  # type: ignore[no-untyped-call]  # redis-py is untyped here
     except ValueError:
         # Whatever the parser says may have the password in it.
         told = f" {shown(url)}" if separator else ""
-        raise StoreError(f"can't read the Redis URL{told}; forms: {_FORMS}") from None
+        raise ConfigurationError(f"can't read the Redis URL{told}; forms: {_FORMS}") from None
 
 
 def _has_plain_database(rest: str) -> bool:

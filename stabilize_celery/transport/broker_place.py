@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from celery import Celery
 
-from stabilize_celery.store.errors import StoreError
+from stabilize_celery.errors import ConfigurationError
 from stabilize_celery.store.redis_url import Place, read_url
 
 __all__ = ["databases_of_one_server", "lists_url", "names_of_its_own"]
@@ -74,7 +74,7 @@ def _goes_round(app: Celery) -> bool:
 def _place(url: str) -> Place | None:
     try:
         return read_url(url)
-    except StoreError:
+    except ConfigurationError:
         return None
 
 

@@ -11,6 +11,8 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
+from stabilize_celery.settings import Settings
+from stabilize_celery.store.redis_url import read_url
 from stabilize_celery.telemetry.catalogue import CATALOGUE
 from tests.unit.deploy.commands import SETTINGS, check_command
 
@@ -23,8 +25,8 @@ OBJECTS: list[dict[str, Any]] = [
 ]
 DEPLOYMENTS = {found["metadata"]["name"]: found["spec"] for found in OBJECTS if found["kind"] == "Deployment"}
 WORKERS = {name: spec for name, spec in DEPLOYMENTS.items() if name != "stabilize-web"}
-OURS = {"ScaledObject", "TriggerAuthentication"}
-"""Kinds of KEDA's, which Kubernetes' own schemas do not have."""
+OURS = {"ScaledObject"}
+"""A kind of KEDA's, which Kubernetes' own schemas do not have."""
 
 
 def of_kind(kind: str) -> list[dict[str, Any]]:
@@ -70,6 +72,24 @@ def test_what_a_deployment_runs_exists(name: str) -> None:
 
     assert {one["name"] for one in found["env"]} <= SETTINGS
     assert found["image"] == KUSTOMIZATION["images"][0]["name"]
+
+
+def test_workers_and_the_page_have_the_same_settings() -> None:
+    """A page of another namespace, or without the keys, shows nothing; with other patterns it shows secrets."""
+    (generated,) = KUSTOMIZATION["configMapGenerator"]
+    common, *others = [container(spec)["envFrom"] for spec in DEPLOYMENTS.values()]
+
+    assert {"configMapRef": {"name": generated["name"]}} in common
+    assert others == [common, common]
+
+
+def test_the_page_reaches_every_redis_that_a_url_names_without_a_port() -> None:
+    """The server itself, and its sentinels."""
+    (policy,) = [found for found in of_kind("NetworkPolicy") if found["metadata"]["name"] == "stabilize-web"]
+    reached = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+    places = map(read_url, ("redis+cluster://node", "sentinel://node/0?master=main"))
+
+    assert {port for place in places for _, port in place.nodes} <= reached
 
 
 def test_settings_exist() -> None:
@@ -150,21 +170,19 @@ def test_the_service_leads_to_the_page() -> None:
 
 
 def test_task_workers_are_scaled_by_queue_length_and_age() -> None:
-    """The queue that they take from; a metric that exists; KEDA wants all metadata as text."""
+    """Of the queue that they take from, by metrics: in Redis it is a list for each step of priority, not one."""
     (scaled,) = of_kind("ScaledObject")
-    (authentication,) = of_kind("TriggerAuthentication")
-    redis, prometheus = scaled["spec"]["triggers"]
+    length, age = (trigger["metadata"] for trigger in scaled["spec"]["triggers"])
+    metric, label, queue = re.fullmatch(r'max\((\w+)\{(\w+)="(.+)"\}\)', length["query"]).groups()  # type: ignore[union-attr]
 
     assert scaled["spec"]["scaleTargetRef"]["name"] in DEPLOYMENTS
     assert "replicas" not in DEPLOYMENTS[scaled["spec"]["scaleTargetRef"]["name"]]
     assert 1 <= scaled["spec"]["minReplicaCount"] < scaled["spec"]["maxReplicaCount"]
-    assert redis["type"] == "redis"
-    assert redis["metadata"]["listName"] == "stabilize.work"
-    assert redis["authenticationRef"]["name"] == authentication["metadata"]["name"]
-    assert {one["parameter"] for one in authentication["spec"]["secretTargetRef"]} == {"address", "password"}
-    assert prometheus["type"] == "prometheus"
-    assert set(re.findall(r"stabilize_\w+", prometheus["metadata"]["query"])) <= set(CATALOGUE)
-    assert all(isinstance(value, str) for trigger in (redis, prometheus) for value in trigger["metadata"].values())
+    assert {trigger["type"] for trigger in scaled["spec"]["triggers"]} == {"prometheus"}
+    assert CATALOGUE[metric].labels == (label,)
+    assert queue == Settings().work_queue
+    assert set(re.findall(r"stabilize_\w+", age["query"])) <= set(CATALOGUE)
+    assert all(isinstance(value, str) for told in (length, age) for value in told.values())
 
 
 def test_the_keys_of_the_secret_are_those_that_the_documentation_makes() -> None:

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from redis.crc import key_slot
 
 from stabilize_celery.engine.steps import Slot, lock_slot, workflow_slot
+from stabilize_celery.errors import ConfigurationError
 from stabilize_celery.models.status import WorkflowStatus
+from stabilize_celery.settings import check_namespace
 from stabilize_celery.store import keys
 from stabilize_celery.store.addresses import address_of
 from stabilize_celery.store.contract import partition_slot
@@ -105,8 +107,8 @@ def test_a_partitions_ledger_names_say_whose(name: str) -> None:
 @pytest.mark.parametrize("namespace", ["", "a b", "a:b", "{a}", "ä", "a\n"])
 def test_bad_namespaces(namespace: str) -> None:
     """A namespace has no characters that mean something in a key or a pattern."""
-    with pytest.raises(StoreError, match="namespace"):
-        keys.check_namespace(namespace)
+    with pytest.raises(ConfigurationError, match="namespace"):
+        check_namespace(namespace)
 
 
 def test_unknown_kinds_of_slots() -> None:
@@ -118,7 +120,7 @@ def test_unknown_kinds_of_slots() -> None:
 @pytest.mark.parametrize("partitions", [0, 1_025])
 def test_bad_numbers_of_partitions(partitions: int) -> None:
     """Every partition costs every keeper a look, so there is a limit."""
-    with pytest.raises(StoreError, match="partitions"):
+    with pytest.raises(ConfigurationError, match="partitions"):
         MemoryStore(partitions=partitions)
 
 

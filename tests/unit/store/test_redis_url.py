@@ -3,7 +3,7 @@
 import pytest
 from redis.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 
-from stabilize_celery.store.errors import StoreError
+from stabilize_celery.errors import ConfigurationError
 from stabilize_celery.store.pools import connection_options, new_pool, sentinel_pool
 from stabilize_celery.store.redis_store import RedisStore
 from stabilize_celery.store.redis_url import read_url, shown
@@ -43,7 +43,7 @@ def test_shown(url: str, text: str) -> None:
 )
 def test_bad_urls(url: str) -> None:
     """What can't be read is an error before anything is sent, without the credentials."""
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         RedisStore(url)
 
     assert "SECRET" not in str(caught.value)
@@ -63,7 +63,7 @@ def test_the_path_is_the_number_of_a_database(path: str, number: int | None) -> 
         assert read_url(f"redis://:p@h:6379{path}").options.get("db", 0) == number
         return
     for url in (f"redis://:SECRET@h{path}", f"sentinel://h:1,h:2{path}{'&' if '?' in path else '?'}master=m"):
-        with pytest.raises(StoreError, match="number of a database") as caught:
+        with pytest.raises(ConfigurationError, match="number of a database") as caught:
             read_url(url)
         assert "SECRET" not in str(caught.value)
 
