@@ -46,7 +46,13 @@ def add_looking(app: typer.Typer) -> None:
     command(app, "result")(result)
 
 
-def status(session: Session, workflow_id: WorkflowId) -> int:
+def status(
+    session: Session,
+    workflow_id: WorkflowId,
+    shows_each: Annotated[
+        bool, typer.Option("--all", help="Show each stage on a terminal, too, however many are alike.")
+    ] = False,
+) -> int:
     """Show a workflow's stages, and why it failed or was cancelled."""
     client = session.client()
     view = read_view(client.store, workflow_id, without_payloads=not session.as_json)
@@ -55,7 +61,7 @@ def status(session: Session, workflow_id: WorkflowId) -> int:
         redaction = Redaction(client.settings.redact_keys)
         session.print_json(workflow_object(workflow_from(view), reasons, instances, redaction))
     else:
-        print_status(session, view, reasons, instances)
+        print_status(session, view, reasons, instances, shows_each=shows_each)
     return DONE
 
 

@@ -37,7 +37,7 @@ class Span:
 class Row:
     """A line of the tree. `done` of `total` where it stands for several stages or instances.
 
-    `status` is empty for a line that only says how many more there are.
+    `status` is empty for a line that only says how many more there are. `is_folded`: it stands for stages.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Row:
     note: str = ""
     done: int = 0
     total: int = 0
+    is_folded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +59,26 @@ class _Told:
 
 
 def rows_of(
-    view: WorkflowView, reasons: Sequence[Reason] = (), instances: Mapping[str, Instances] | None = None
+    view: WorkflowView,
+    reasons: Sequence[Reason] = (),
+    instances: Mapping[str, Instances] | None = None,
+    *,
+    folds: bool = True,
 ) -> list[Row]:
     """Return the rows of a workflow, in the order of its definition; reasons become the notes of unfinished stages.
 
-    `instances`: by stage, as `read_instances` found them.
+    `instances`: by stage, as `read_instances` found them. `folds`: many stages alike are one row.
     """
     told = _Told({reason.ref_id: reason for reason in reasons}, instances or {})
     children: dict[str, list[str]] = {}
     for ref_id, stage in view.stages.items():
         if stage.plan.parent is not None:
             children.setdefault(stage.plan.parent, []).append(ref_id)
-    folds = _folds(view)
+    folded_groups = _groups_alike(view) if folds else {}
     rows: list[Row] = []
     folded: set[int] = set()
     for ref_id, stage in view.stages.items():
-        group = folds.get(ref_id)
+        group = folded_groups.get(ref_id)
         if group is not None:
             if id(group) not in folded:
                 folded.add(id(group))
@@ -83,7 +88,7 @@ def rows_of(
     return rows
 
 
-def _folds(view: WorkflowView) -> dict[str, list[str]]:
+def _groups_alike(view: WorkflowView) -> dict[str, list[str]]:
     alike: dict[object, list[str]] = {}
     for ref_id, stage in view.stages.items():
         if stage.plan.parent is None:
@@ -161,7 +166,7 @@ def _folded(view: WorkflowView, group: Sequence[str], why: Mapping[str, Reason])
         + ([f"{len(failed)} failed"] if failed else [])
     )
     status = _together(statuses.values())
-    yield Row(f"{len(group)} {kind}", status, 0, _span(view, group), note, done, len(group))
+    yield Row(f"{len(group)} {kind}", status, 0, _span(view, group), note, done, len(group), is_folded=True)
     for ref_id in failed[:FOLD_ABOVE]:
         yield _row(view, ref_id, view.stages[ref_id], why.get(ref_id), 1)
     if len(failed) > FOLD_ABOVE:

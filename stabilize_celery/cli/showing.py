@@ -167,11 +167,18 @@ def print_status(
     view: WorkflowView,
     reasons: Sequence[Reason],
     instances: Mapping[str, Instances] | None = None,
+    *,
+    shows_each: bool = False,
 ) -> None:
-    """Print a workflow's stages, with their instances, and what went wrong, with tracebacks."""
-    tree = Tree(view, reasons, instances)
+    """Print a workflow's stages, with their instances, and what went wrong, with tracebacks.
+
+    `shows_each`: also on a terminal each stage has a line, as it has in a pipe, however many are alike.
+    """
+    tree = Tree(view, reasons, instances, folds=session.out.is_terminal and not shows_each)
     if session.out.is_terminal:
         session.out.print(tree)
+        if tree.is_folded:
+            session.out.print(Text("   --all shows stages that are alike one by one", style="dim"))
     else:
         for line in tree.lines():
             session.print(line)

@@ -69,7 +69,7 @@ def header(view: WorkflowView, now_ms: int | None = None) -> Text:
 class Tree:
     """A view as a tree. Where it is `live`, running stages turn, and it is cut to the height of the terminal.
 
-    `instances`: those of its stages, as `read_instances` found them.
+    `instances`: those of its stages, as `read_instances` found them. `folds`: many stages alike are one row.
     """
 
     def __init__(
@@ -79,13 +79,19 @@ class Tree:
         instances: Mapping[str, Instances] | None = None,
         *,
         live: bool = False,
+        folds: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.view = view
-        self._rows = rows_of(view, reasons, instances)
+        self._rows = rows_of(view, reasons, instances, folds=folds)
         self._live = live
         self._clock = clock
         self._made_at = clock()
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether a row stands for several stages."""
+        return any(row.is_folded for row in self._rows)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         passed_ms = int((self._clock() - self._made_at) * 1000) if self._live and self.view.record.is_live else 0

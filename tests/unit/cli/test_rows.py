@@ -6,7 +6,7 @@ from rich.console import Console
 
 from stabilize_celery.cli.rows import FOLD_ABOVE, Row, rows_of
 from stabilize_celery.cli.session import Session, Shared
-from stabilize_celery.cli.showing import print_table
+from stabilize_celery.cli.showing import print_status, print_table
 from stabilize_celery.cli.tree import Tree
 from stabilize_celery.client.why.explain import explain_view
 from stabilize_celery.models.result import TaskResult
@@ -72,6 +72,31 @@ def test_many_stages_alike_are_one_line_with_a_bar():
     assert [row.name for row in rows] == ["first", f"{width} work", "last"]
     assert (rows[1].done, rows[1].total, rows[1].status) == (width, width, "SUCCEEDED")
     assert "100 %" in shown(world, handle)
+
+
+def status_told(world, handle, *, terminal, **more):
+    session = Session(Shared())
+    session.out = Console(file=io.StringIO(), width=80, force_terminal=terminal, color_system=None)
+    print_status(session, view_of(world, handle), (), **more)
+    return session.out.file.getvalue()
+
+
+def test_a_status_names_each_stage():
+    """In a pipe always; on a terminal many alike are one line, which says how to see them all."""
+    world = World()
+    handle = fan(world, FOLD_ABOVE + 1)
+
+    on_terminal = status_told(world, handle, terminal=True)
+    everything = [
+        status_told(world, handle, terminal=False),
+        status_told(world, handle, terminal=True, shows_each=True),
+    ]
+
+    assert "✔ m0 " not in on_terminal
+    assert "--all" in on_terminal
+    for told in everything:
+        assert all(f" m{n} " in told for n in range(FOLD_ABOVE + 1))
+        assert "--all" not in told
 
 
 def test_failures_among_many_are_shown_by_name():
