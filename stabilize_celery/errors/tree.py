@@ -95,9 +95,17 @@ class StabilizeError(Exception):
         """The kind of failure."""
         return self._error_code or self.default_error_code
 
+    @property
+    def text(self) -> str:
+        """What people read: the message, a code that was given, and the cause. `str` has upstream's own codes, too."""
+        return self._told(shows_code=False)
+
     def __str__(self) -> str:
+        return self._told(shows_code=self.shows_code)
+
+    def _told(self, *, shows_code: bool) -> str:
         parts = [super().__str__()]
-        if self.code and (self.shows_code or self.code != type(self).code):
+        if self.code and (shows_code or self.code != type(self).code):
             parts.append(f"(code={self.code})")
         if self.cause is not None:
             parts.append(f"caused by: {str(self.cause) or type(self.cause).__name__}")

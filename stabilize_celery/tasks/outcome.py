@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from stabilize_celery.errors import PermanentError, TransientError, find_in_chain, is_transient, truncate_error
+from stabilize_celery.errors import (
+    PermanentError,
+    StabilizeError,
+    TransientError,
+    find_in_chain,
+    is_transient,
+    truncate_error,
+)
 from stabilize_celery.models.limits import MAX_TIME_MS
 from stabilize_celery.models.redaction import KnownSecrets
 from stabilize_celery.tasks.cancellation import TaskCancelledError
@@ -76,7 +83,8 @@ def classify_exception(
     """
     again = _may_help(error, options)
     raised, note = (error.raised, error.note) if isinstance(error, FinalError) else (error, "")
-    told = secrets.text_without(f"{str(raised) or type(raised).__name__}{note}")
+    said = raised.text if isinstance(raised, StabilizeError) else str(raised)
+    told = secrets.text_without(f"{said or type(raised).__name__}{note}")
     message = truncate_error(told, _MAX_MESSAGE_BYTES)
     if again and attempt >= options.max_attempts and not isinstance(error, AskedAgainError):
         again = False

@@ -80,7 +80,7 @@ def test_start_prints_the_id(served: Program, file, client: Client):
     assert client.get(said.json["id"]).context == {"day": 7}
     other = served("start", str(file), "--key", "k")
     assert other.code == 2
-    assert "idempotency key 'k' stands for another definition already; nothing was started." in other.text
+    assert "Idempotency key 'k' stands for another definition already, which was left as it is" in other.text
     assert client.list().items[0].id in served("list").out
 
 
