@@ -213,7 +213,9 @@ class AsyncSchedules:
         self._line = line
 
     async def add(self, schedule: Schedule) -> KeptSchedule:
-        """Add a schedule; one of the same name is replaced, and keeps its history.
+        """Add a schedule; one of the same name is replaced, and keeps its history and its pause.
+
+        With the same times (cron or interval, time zone, start) it goes on with them: what is due stays due.
 
         Raises:
             TypeError: it is no `Schedule`.
@@ -245,7 +247,7 @@ class AsyncSchedules:
         return await self._line.call(self._book.pause, name)
 
     async def resume(self, name: str) -> bool:
-        """Go on with the next time from now; False: there is no such schedule."""
+        """Go on with the next time from now, if it is paused; False: there is no such schedule."""
         return await self._line.call(self._book.resume, name)
 
     async def remove(self, name: str) -> bool:

@@ -14,7 +14,16 @@ from stabilize_celery.models.schedule import Schedule, check_schedule, find_name
 from stabilize_celery.store.contract import Store, Transaction, partition_slot
 from stabilize_celery.store.keys import SCHEDULES, SCHEDULES_DUE, schedule_record
 
-__all__ = ["RECORD", "KeptSchedule", "Outcome", "ScheduleBook", "ScheduleRecord", "due_change", "schedule_from"]
+__all__ = [
+    "RECORD",
+    "DueBook",
+    "KeptSchedule",
+    "Outcome",
+    "ScheduleBook",
+    "ScheduleRecord",
+    "due_change",
+    "schedule_from",
+]
 
 _TRIES = 20
 _TIMES = ("cron", "every_s", "timezone")
@@ -109,14 +118,36 @@ def _could_be(name: str) -> bool:
     return not find_name_flaw(name)
 
 
-class ScheduleBook:
+class _Records:
+    """The records of a namespace's schedules, each changed as a whole."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def _change_known(self, name: str, change: Callable[[ScheduleRecord, int], Sequence[Change]]) -> bool:
+        return self._change(name, lambda record, now_ms: change(record, now_ms) if record else None)
+
+    def _change(self, name: str, change: Callable[[ScheduleRecord | None, int], Sequence[Change] | None]) -> bool:
+        """Read, decide and commit, again after a conflict; False: there was nothing to decide about (None)."""
+        key = schedule_record(name)
+        slot = partition_slot(self._store.partition_of(name))
+        for _ in range(_TRIES):
+            with self._store.session(slot) as session:
+                snapshot = session.read([Hash(key)], [key])
+                fields = snapshot.hash(key)
+                changes = change(RECORD.decode(fields) if fields else None, snapshot.now_ms)
+                if changes is None:
+                    return False
+                if not changes or session.commit(Transaction(changes)) is not None:
+                    return True
+        raise ConcurrencyError(f"schedule {name!r} is changed by others all the time: try again")
+
+
+class ScheduleBook(_Records):
     """Adds, changes and finds the schedules of a namespace.
 
     Every method may raise `UnreachableError`; those that take a name raise TypeError if it is no text.
     """
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
 
     def add(self, schedule: Schedule) -> KeptSchedule:
         """Add a schedule; one of the same name is replaced, and keeps its history and its pause.
@@ -207,6 +238,10 @@ class ScheduleBook:
         gone: list[Change] = [Delete((schedule_record(name),)), Unrank(SCHEDULES, name), due_change(name, 0)]
         return _could_be(name) and self._change_known(name, lambda _, __: gone)
 
+
+class DueBook(_Records):
+    """Where it is booked what became of the times that were due. Every method may raise `UnreachableError`."""
+
     def note(self, name: str, due_ms: int, found: Outcome) -> None:
         """Book what became of the times that were due from `due_ms` on; a schedule that is gone stays so.
 
@@ -238,24 +273,6 @@ class ScheduleBook:
     def strike(self, name: str) -> None:
         """Let a name be due no longer that no schedule has, or one that is paused."""
         self._change(name, lambda record, _: [] if record and not record.is_paused else [due_change(name, 0)])
-
-    def _change_known(self, name: str, change: Callable[[ScheduleRecord, int], Sequence[Change]]) -> bool:
-        return self._change(name, lambda record, now_ms: change(record, now_ms) if record else None)
-
-    def _change(self, name: str, change: Callable[[ScheduleRecord | None, int], Sequence[Change] | None]) -> bool:
-        """Read, decide and commit, again after a conflict; False: there was nothing to decide about (None)."""
-        key = schedule_record(name)
-        slot = partition_slot(self._store.partition_of(name))
-        for _ in range(_TRIES):
-            with self._store.session(slot) as session:
-                snapshot = session.read([Hash(key)], [key])
-                fields = snapshot.hash(key)
-                changes = change(RECORD.decode(fields) if fields else None, snapshot.now_ms)
-                if changes is None:
-                    return False
-                if not changes or session.commit(Transaction(changes)) is not None:
-                    return True
-        raise ConcurrencyError(f"schedule {name!r} is changed by others all the time: try again")
 
 
 def _has_times_of(schedule: Schedule, record: ScheduleRecord, now_ms: int) -> bool:

@@ -16,7 +16,7 @@ from stabilize_celery.errors import CommitConflictError, ConcurrencyError, Idemp
 from stabilize_celery.models.schedule import Schedule
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.apart import for_each
-from stabilize_celery.runtime.schedule_book import RECORD, Outcome, ScheduleBook, schedule_from
+from stabilize_celery.runtime.schedule_book import RECORD, DueBook, Outcome, schedule_from
 from stabilize_celery.store.contract import Store, partition_slot
 from stabilize_celery.store.keys import SCHEDULES_DUE, schedule_record
 
@@ -48,7 +48,7 @@ class Scheduler:
 
     def __init__(self, store: Store, submit: Submit, namespace: str) -> None:
         self._store = store
-        self._book = ScheduleBook(store)
+        self._book = DueBook(store)
         self._submit = submit
         self._namespace = namespace
 
