@@ -164,6 +164,14 @@ def test_the_image_has_a_probe() -> None:
     check_command(json.loads(run))
 
 
+@pytest.mark.parametrize(
+    "file", [file for file in sorted((ROOT / "deploy").rglob("*")) if file.is_file()], ids=lambda file: file.name
+)
+def test_variables_that_a_file_names_exist(file: Path) -> None:
+    """Also in its comments, which people follow."""
+    assert set(re.findall(r"\bSTABILIZE_[A-Z_]+", file.read_text())) <= SETTINGS | {"STABILIZE_CODE"}
+
+
 def test_what_is_installed_can_do_what_settings_ask_for() -> None:
     """All extras but those for a machine of one's own; on hosts, Flower is installed where it is wanted."""
     known = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
