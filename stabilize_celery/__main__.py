@@ -8,6 +8,9 @@ from types import FrameType
 
 __all__ = ["main"]
 
+_MISTAKE = 2
+"""As in `cli.failures`, which is part of what could not be loaded."""
+
 
 def main() -> None:
     """Run the command line and exit with its code."""
@@ -26,7 +29,8 @@ def _program() -> Callable[[Sequence[str]], int]:
     except ModuleNotFoundError as missing:
         if missing.name not in ("typer", "rich", "ruamel", "ruamel.yaml"):
             raise
-        sys.exit(f'the command line needs {missing.name}: pip install "stabilize-celery[cli]"')
+        sys.stderr.write(f"The command line needs {missing.name}: pip install 'stabilize-celery[cli]'\n")
+        sys.exit(_MISTAKE)
     return run
 
 

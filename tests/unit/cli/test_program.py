@@ -539,6 +539,24 @@ def test_an_interrupt_before_any_command_is_at_work_is_quiet(
     assert (ended.value.code, capsys.readouterr().err) == (130, "")
 
 
+def test_without_its_packages_the_command_line_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """In one line; trying again can't help, so its code is that of wrong usage."""
+
+    def missing(_name: str) -> None:
+        raise ModuleNotFoundError("No module named 'typer'", name="typer")
+
+    monkeypatch.setattr(entry, "import_module", missing)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+
+    told = "The command line needs typer: pip install 'stabilize-celery[cli]'\n"
+    assert (ended.value.code, capsys.readouterr().err) == (MISTAKE, told)
+
+
 def test_starting_and_looking_work_with_the_embedded_server(program: Program, file, tmp_path):
     """Without a URL `start` makes a server of its own, and what it keeps is there for the next command."""
     started = program("start", str(file), "--json")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -153,12 +154,31 @@ def test_prometheus_asks_where_workers_tell() -> None:
     assert source["url"] == "http://prometheus:9090"
 
 
-def test_the_image_has_a_probe_and_the_extras_that_its_services_need() -> None:
-    """Metrics, the page, Flower."""
+def test_the_image_has_a_probe() -> None:
+    """And runs a worker where nothing else is said."""
     steps = instructions(ROOT / "deploy/Dockerfile")
     (probe,) = [rest for name, rest in steps if name == "HEALTHCHECK"]
     (run,) = [rest for name, rest in steps if name == "CMD"]
 
     check_command(json.loads(probe.partition("CMD ")[2]))
     check_command(json.loads(run))
-    assert any(".[cli,fast,flower,metrics,otel,web]" in rest for name, rest in steps if name == "RUN")
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in sorted((ROOT / "deploy").rglob("*")) if file.is_file()], ids=lambda file: file.name
+)
+def test_variables_that_a_file_names_exist(file: Path) -> None:
+    """Also in its comments, which people follow."""
+    assert set(re.findall(r"\bSTABILIZE_[A-Z_]+", file.read_text())) <= SETTINGS | {"STABILIZE_CODE"}
+
+
+def test_what_is_installed_can_do_what_settings_ask_for() -> None:
+    """All extras but those for a machine of one's own; on hosts, Flower is installed where it is wanted."""
+    known = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    image, hosts = (
+        set(re.findall(r"pip install .*\.\[(.+)\]", (ROOT / name).read_text())[0].split(","))
+        for name in ("deploy/Dockerfile", "docs/deploying.md")
+    )
+
+    assert image == known - {"all", "dev", "embedded"}
+    assert hosts == image - {"flower"}

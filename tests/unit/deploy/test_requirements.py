@@ -1,7 +1,10 @@
 """What the package requires is enough for what it does: tests run where much more is installed."""
 
+import tomllib
 from importlib import metadata
+from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 
 
@@ -14,3 +17,11 @@ def required(package: str, extra: str = "") -> set[str]:
 def test_what_kombus_redis_transport_imports_is_required() -> None:
     """Celery's broker is Redis by default, and kombu names what that takes in an extra."""
     assert required("kombu", "redis") <= required("stabilize-celery") | required("kombu")
+
+
+@pytest.mark.parametrize("extra", ["web", "graph"])
+def test_an_extra_for_a_command_brings_the_command_line(extra: str) -> None:
+    """Who installs it alone runs `stabilize-celery` next."""
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+
+    assert "stabilize-celery[cli]" in project["optional-dependencies"][extra]

@@ -48,6 +48,15 @@ def test_a_unit_has_few_rights(file: Path) -> None:
     assert read(file)["Install"]["WantedBy"] == "stabilize.target"
 
 
+@pytest.mark.parametrize("file", UNITS, ids=lambda file: file.name)
+def test_a_unit_says_how_a_folder_of_payloads_is_opened(file: Path) -> None:
+    """Nothing can be written otherwise; uncommented, the line is one of the service's."""
+    opened = configparser.ConfigParser(interpolation=None)
+    opened.read_string(file.read_text().replace("#ReadWritePaths", "ReadWritePaths"))
+
+    assert opened["Service"]["ReadWritePaths"].startswith("/")
+
+
 def test_workers_on_a_host_serve_their_metrics_at_ports_of_their_own() -> None:
     """All read the same file of settings, so the port stands in the unit: a second worker could not have it."""
     told = {
