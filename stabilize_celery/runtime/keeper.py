@@ -13,7 +13,7 @@ from stabilize_celery.engine.steps import Delete, Fields, Hash, Look, SetFields
 from stabilize_celery.errors import QueueError, UnreachableError
 from stabilize_celery.runtime.contact import Contact
 from stabilize_celery.runtime.flaws import UNREADABLE, read_entry
-from stabilize_celery.runtime.ports import Publisher
+from stabilize_celery.runtime.ports import Outgoing, Publisher
 from stabilize_celery.runtime.probes import Probes
 from stabilize_celery.runtime.verdicts import (
     Doing,
@@ -167,8 +167,9 @@ class Keeper:
             contact = self._contacts[partition]
             contact.seen(now_ms)
             came_back = self._probes_back() if any(map(needs_probe_answers, found)) else {}
-            reaps_from_ms = contact.vouches_from_ms
-            verdicts = [(item, judge(item, now_ms, came_back, self._settings, reaps_from_ms)) for item in found]
+            verdicts = self._judged(found, now_ms, came_back, contact)
+            if self._probe(verdicts, now_ms, came_back):
+                verdicts = self._judged(found, now_ms, came_back, contact)
             transaction = Transaction(
                 tuple(change for _, verdict in verdicts for change in verdict.changes),
                 tuple(change for _, verdict in verdicts for change in verdict.ledger),
@@ -177,7 +178,37 @@ class Keeper:
                 return True
             if session.commit(transaction) is None:
                 return False
-        self._after_commit(verdicts, now_ms, came_back)
+        self._after_commit(verdicts)
+        return True
+
+    def _judged(
+        self, found: Sequence[Found], now_ms: int, came_back: Mapping[str, int], contact: Contact
+    ) -> list[tuple[Found, Verdict]]:
+        def verdict(item: Found) -> Verdict:
+            counts_from_ms = self._probes.counts_from_ms(self._queue(item), now_ms)
+            return judge(item, now_ms, came_back, self._settings, contact.vouches_from_ms, counts_from_ms)
+
+        return [(item, verdict(item)) for item in found]
+
+    def _probe(self, verdicts: Sequence[tuple[Found, Verdict]], now_ms: int, came_back: Mapping[str, int]) -> bool:
+        """Send the probes that are wanted; True: the broker takes something again, or no more, which changes ages."""
+        waiting = {self._queue(found) for found, verdict in verdicts if verdict.doing is Doing.LOOK_LATER}
+        ages = {queue: self._probes.counts_from_ms(queue, now_ms) for queue in waiting}
+        for queue in sorted(waiting):
+            if probe := self._probes.wanted(queue, now_ms, came_back.get(queue, 0)):
+                self.stats.probes += 1
+                if self._published([probe]):
+                    self._probes.taken(queue, now_ms)
+        return any(age != self._probes.counts_from_ms(queue, now_ms) for queue, age in ages.items())
+
+    def _published(self, batch: Sequence[Outgoing]) -> bool:
+        """Publish; False: the broker does not take it, or not all. The scores move all the same: it comes again."""
+        try:
+            self._publisher.publish(batch)
+        except QueueError:
+            self.stats.unpublished += len(batch)
+            self._probes.refused(message.queue for message in batch)
+            return False
         return True
 
     def _probes_back(self) -> Mapping[str, int]:
@@ -206,23 +237,11 @@ class Keeper:
             logger.error("set aside as a dead letter: %s", told)
         return is_done
 
-    def _after_commit(
-        self, verdicts: Sequence[tuple[Found, Verdict]], now_ms: int, came_back: Mapping[str, int]
-    ) -> None:
+    def _after_commit(self, verdicts: Sequence[tuple[Found, Verdict]]) -> None:
         self._count(verdicts)
         batch = [published_again(found, self._queue(found)) for found, verdict in verdicts if verdict.publishes]
-        waiting = {self._queue(found) for found, verdict in verdicts if verdict.doing is Doing.LOOK_LATER}
-        for queue in sorted(waiting):
-            if probe := self._probes.wanted(queue, now_ms, came_back.get(queue, 0)):
-                batch.append(probe)
-                self.stats.probes += 1
-        if not batch:
-            return
-        try:
-            self._publisher.publish(batch)
-        except QueueError:
-            # The scores have moved by R: all of it comes round again.
-            self.stats.unpublished += len(batch)
+        if batch:
+            self._published(batch)
 
     def _count(self, verdicts: Sequence[tuple[Found, Verdict]]) -> None:
         for found, verdict in verdicts:

@@ -18,6 +18,7 @@ from stabilize_celery.engine.steps import Change, DeleteFields, Increment, SetFi
 from stabilize_celery.models.messages import MESSAGE_TYPES
 from stabilize_celery.runtime.flaws import Flawed
 from stabilize_celery.runtime.ports import Outgoing
+from stabilize_celery.runtime.probes import LONGEST_PAUSE_MS
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import Bury, Drop, Due, LedgerChange
 
@@ -127,11 +128,19 @@ def needs_probe_answers(found: Found) -> bool:
     return found.flawed is None and entry.exists and not entry.own and bool(entry.pub) and entry.pub >= entry.nb
 
 
-def judge(found: Found, now_ms: int, came_back: Mapping[str, int], settings: Settings, reaps_from_ms: int) -> Verdict:
+def judge(
+    found: Found,
+    now_ms: int,
+    came_back: Mapping[str, int],
+    settings: Settings,
+    reaps_from_ms: int,
+    counts_from_ms: int = 0,
+) -> Verdict:
     """Return the verdict on one entry; the first row that fits, in the order of PROTOCOL section 5.
 
     `now_ms` was read with the entry; `came_back` says, per queue, when the newest probe was sent that came back;
-    before `reaps_from_ms` a worker that lives may not have had the time to extend its leases.
+    before `reaps_from_ms` a worker that lives may not have had the time to extend its leases; no message in its queue
+    is older than since `counts_from_ms`.
     """
     doing = _row(found, now_ms, came_back, reaps_from_ms)
     entry, soon = found.entry, now_ms + settings.republish_ms
@@ -148,7 +157,8 @@ def judge(found: Found, now_ms: int, came_back: Mapping[str, int], settings: Set
     if entry.t not in MESSAGE_TYPES and doing is not Doing.REAP:
         return _rest(found, now_ms)
     if doing is Doing.LOOK_LATER:
-        return Verdict(doing, ledger=(_look(found, now_ms + max(settings.republish_ms, now_ms - entry.sent)),))
+        age_ms = min(now_ms - max(entry.sent, counts_from_ms), LONGEST_PAUSE_MS)
+        return Verdict(doing, ledger=(_look(found, now_ms + max(settings.republish_ms, age_ms)),))
     sent = "resent" if doing is Doing.AGAIN else "pub"
     return Verdict(doing, (*_marks(doing, found.key), SetFields(found.key, {sent: now_ms})), (_look(found, soon),))
 

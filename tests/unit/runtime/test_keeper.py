@@ -308,25 +308,75 @@ def test_a_parked_entry_does_not_come_back(world: World) -> None:
     assert world.due_in(W, RUN) is None
 
 
-def test_nothing_is_forgotten_while_the_broker_is_away(world: World) -> None:
-    """What the broker did not take comes round again, and goes out when the broker is back."""
+@pytest.mark.parametrize("away_s", [10, 70, 3_600])
+@pytest.mark.parametrize("is_new", [False, True], ids=["the keeper stays", "another keeper takes over"])
+def test_what_the_broker_did_not_take_goes_out_soon_after_it_is_back(world: World, away_s: int, is_new: bool) -> None:
+    """However long it was away: a minute, or an hour. It may have lost what it had, and what it refused is not there."""
+    world.owe(W, "Run:sent..0")
     world.owe(W, RUN, pub=0)
-    world.now_ms += 2_000
     world.publisher.is_away = True
-    world.run_for(60)
-    assert world.keeper.stats.unpublished > 0
+    world.run_for(away_s)
+    if is_new:
+        world.keeper.give_back()
+        world.keeper = world.new_keeper("worker-2")
+        world.run_for(12)
 
     world.publisher.is_away = False
-    for _ in range(600):
-        world.run_for(0.25)
-        for probe in (sent := world.publisher.take()):
-            if probe.kind == "Probe":
-                world.store.probe_came_back(WORK, probe.kwargs["sent_ms"])
-        if any(message.kind == "RunTask" for message in sent):
-            break
+    back_ms = world.now_ms
 
-    assert world.now_ms - START_MS < 62_000 + 130_000
-    assert world.keeper.stats.again == 1
+    assert _brought(world, 2) == {f"{W}/Run:sent..0", f"{W}/{RUN}"}
+    assert world.now_ms - back_ms < 15_000
+    assert world.keeper.stats.again == 2
+
+
+def test_what_waited_before_a_broker_was_lost_goes_out_within_minutes(world: World) -> None:
+    """A backlog of two hours was in it: nobody waits two more hours to see that it is gone."""
+    world.owe(W, RUN)
+    world.run_for(7_200)
+    world.publisher.take()
+
+    lost_ms = world.now_ms
+
+    assert _brought(world, 1) == {f"{W}/{RUN}"}
+    assert world.now_ms - lost_ms < 2 * 300_000
+
+
+def test_a_broker_that_refuses_is_told_of_as_long_as_that_lasts(world: World) -> None:
+    """What it refuses is tried again and again, not ever more rarely: an alert on that must not end first."""
+    world.owe(W, RUN)
+    world.publisher.is_away = True
+    world.run_for(600)
+    before = world.keeper.stats.unpublished
+
+    world.run_for(25)
+
+    assert world.keeper.stats.unpublished >= before + 2
+
+
+def test_a_backlog_that_outlived_an_outage_is_left_to_grow_old(world: World) -> None:
+    """The broker has kept it, and the probe waits behind it: it is looked at ever more rarely again, and not doubled."""
+    world.owe(W, RUN)
+    world.publisher.is_away = True
+    world.run_for(600)
+    world.publisher.is_away = False
+    world.run_for(600)
+
+    kinds = [message.kind for message in world.publisher.take()]
+    assert set(kinds) == {"Probe"}
+    assert len(kinds) < 12
+
+
+def _brought(world: World, count: int) -> set[str]:
+    """Let the broker, which is empty, bring each probe back until so many messages were sent; return which."""
+    found: set[str] = set()
+    while len(found) < count and world.now_ms < START_MS + 4 * 3_600_000:
+        world.run_for(0.25)
+        for message in world.publisher.take():
+            if message.kind == "Probe":
+                world.store.probe_came_back(message.queue, message.kwargs["sent_ms"])
+            else:
+                found.add(message.task_id)
+    return found
 
 
 class _Meddled:
