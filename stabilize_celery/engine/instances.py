@@ -29,10 +29,10 @@ __all__ = [
     "begin_instances",
     "begin_waiting",
     "cancel_instances",
-    "collected",
     "failures_told",
     "instance_thread",
     "instances_to_begin",
+    "outputs_after",
     "owe_judgement",
     "read_instances",
     "summed_tasks",
@@ -107,8 +107,8 @@ class Crowd:
 
     @property
     def is_open(self) -> bool:
-        """Whether more may be added: the thread has not gone on, and one at least is unfinished."""
-        return not self.is_closed and self.ended < self.total
+        """Whether more may be added: the thread has not gone on, none has failed, and one at least is unfinished."""
+        return not self.is_closed and not self.failed and self.ended < self.total
 
     def room(self, limit: int, wanted: int) -> int:
         """Return how many of `wanted` instances may start now, where at most `limit` are at work (0: any number)."""
@@ -169,9 +169,9 @@ def owe_judgement(decision: Decision, frame: Frame, thread: str, publish: Any = 
     decision.owes.append(Owed(message) if publish is None else Owed(message, publish=publish))
 
 
-def read_instances(frame: Frame, total: int) -> Generator[Read, Snapshot, dict[str, tuple[Run, Entry]]]:
-    """Read and WATCH every instance of a run, with the entry of its current task."""
-    threads = [instance_thread(frame.thread, index) for index in range(total)]
+def read_instances(frame: Frame, indexes: Iterable[int]) -> Generator[Read, Snapshot, dict[str, tuple[Run, Entry]]]:
+    """Read and WATCH these instances of a run, each with the entry of its current task."""
+    threads = [instance_thread(frame.thread, index) for index in indexes]
     keys = {thread: Hash(places.run(thread)) for thread in threads}
     snapshot = yield Read(tuple(keys.values()), tuple(key.key for key in keys.values()))
     runs = {thread: RUN.decode(snapshot[key]) for thread, key in keys.items()}
@@ -203,15 +203,25 @@ def withdraw_instances(decision: Decision, frame: Frame, reason: str) -> Generat
         return
     totals = Hash(places.instances(frame.thread))
     found = (yield Read((totals,), (totals.key,)))[totals]
-    instances = yield from read_instances(frame, int(found.get("total", b"0")))
+    instances = yield from read_instances(frame, range(int(found.get("total", b"0"))))
     yield from cancel_instances(decision, frame, instances, reason)
 
 
-def collected(instances: Mapping[str, tuple[Run, Entry]]) -> dict[str, list[Any]]:
+def _collected(instances: Mapping[str, tuple[Run, Entry]]) -> dict[str, list[Any]]:
     """Return what the instances wrote: per name a list in order of the instances, None where one wrote nothing."""
     runs = sorted((run for run, _ in instances.values()), key=lambda run: run.instance or 0)
     names = {name: None for run in runs for name in run.outputs}
     return {name: [run.outputs.get(name) for run in runs] for name in names}
+
+
+def outputs_after(frame: Frame, ended: Mapping[str, tuple[Run, Entry]]) -> dict[str, Any]:
+    """Return the outputs of a run whose instances `ended` count.
+
+    Once its thread has gone on with those that were enough, they are what it took along: the rest has no effect.
+    """
+    config, outputs = frame.plan.instances, frame.run.outputs
+    has_taken_them = frame.run.passed_on and config is not None and config.is_joined
+    return outputs if has_taken_them else {**outputs, **_collected(ended)}
 
 
 def failures_told(runs: Sequence[Run]) -> str:

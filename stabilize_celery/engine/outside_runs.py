@@ -12,7 +12,7 @@ from stabilize_celery.engine.clearing import clear_stages
 from stabilize_celery.engine.codec import pack, unpack
 from stabilize_celery.engine.completion import complete_run, end_work
 from stabilize_celery.engine.handler import stage_fields, workflow_of, zone_fields
-from stabilize_celery.engine.instances import Crowd, begin_waiting, collected, read_instances, withdraw_instances
+from stabilize_celery.engine.instances import Crowd, begin_waiting, outputs_after, read_instances, withdraw_instances
 from stabilize_celery.engine.moves import (
     Frame,
     count_moves,
@@ -20,6 +20,7 @@ from stabilize_celery.engine.moves import (
     set_run,
 )
 from stabilize_celery.engine.offers import choose_member, close_offer
+from stabilize_celery.engine.partial_joins import as_found_by_addition
 from stabilize_celery.engine.plan import decode_plan, decode_workflow_plan
 from stabilize_celery.engine.state import ENTRY, RUN, SIGNALS, Entry, Run
 from stabilize_celery.engine.steps import (
@@ -134,7 +135,7 @@ def add_instances(
     decision = Decision()
     extras = {index: context or {} for index in range(total, total + count)}
     seen = {f"x:{index}": pack(extra) for index, extra in extras.items() if extra}
-    decision.change(SetFields(places.instances(frame.thread), {"total": total + count, **seen}))
+    decision.change(SetFields(places.instances(frame.thread), {"total": total + count, "judged": crowd.judged, **seen}))
     begin_waiting(decision, frame, replace(crowd, total=total + count, extras={**crowd.extras, **extras}))
     return accept(decision, snapshot, event_id, f"added {count} to {total} instances")
 
@@ -158,11 +159,14 @@ def _run_with_instances(
     runs = {thread: Hash(places.run(thread)) for thread in threads}
     queries = (*runs.values(), *totals.values(), *counts.values())
     found = yield Read(queries, tuple(query.key for query in queries))
-    crowds = {thread: Crowd.of(found[totals[thread]], found[counts[thread]]) for thread in threads}
-    chosen = next((thread for thread in threads if crowds[thread].is_open), threads[0] if threads else None)
-    if chosen is None:
-        return snapshot, None, Crowd()
-    return snapshot, _frame(workflow_id, snapshot, ref_id, chosen, RUN.decode(found[runs[chosen]])), crowds[chosen]
+    at_work: list[tuple[Frame, Crowd]] = []
+    for thread in threads:
+        frame = _frame(workflow_id, snapshot, ref_id, thread, RUN.decode(found[runs[thread]]))
+        crowd = yield from as_found_by_addition(frame, Crowd.of(found[totals[thread]], found[counts[thread]]))
+        at_work.append((frame, crowd))
+        if crowd.is_open:
+            return snapshot, frame, crowd
+    return (snapshot, *at_work[0]) if at_work else (snapshot, None, Crowd())
 
 
 def _has_instances_at_work(run: Run) -> bool:
@@ -174,9 +178,9 @@ def _complete_run(frame: Frame, entry: Entry) -> Asking:
         return refuse(f"no instance of stage {frame.plan.ref!r} is at work")
     totals = Hash(places.instances(frame.thread))
     total = Crowd.of((yield Read((totals,), (totals.key,)))[totals], {}).total
-    instances = yield from read_instances(frame, total)
+    instances = yield from read_instances(frame, range(total))
     ended = {thread: item for thread, item in instances.items() if item[0].is_ended}
-    frame.run = msgspec.structs.replace(frame.run, outputs={**frame.run.outputs, **collected(ended)})
+    frame.run = msgspec.structs.replace(frame.run, outputs=outputs_after(frame, ended))
     decision = yield from end_work(frame, "SUCCEEDED", "completed from outside", entry)
     set_run(decision, frame.thread, outputs=frame.run.outputs)
     return decision

@@ -21,6 +21,7 @@ __all__ = [
     "closed",
     "component",
     "instance_counts",
+    "instance_ends",
     "instances",
     "is_payload",
     "join",
@@ -134,7 +135,7 @@ def shut(name: str) -> str:
 def instances(thread: str) -> str:
     """HASH: instances of a run. WATCHed by who adds, completes or judges.
 
-    `total`, `begun`, `closed`, `judged`: ends that its condition has seen; `x:<index>`: what an added one sees.
+    `total`, `begun`, `closed`, `judged`: ends that did not let the thread go on; `x:<index>`: what an added one sees.
     """
     return f"i:{thread}"
 
@@ -142,6 +143,11 @@ def instances(thread: str) -> str:
 def instance_counts(thread: str) -> str:
     """HASH: `done`, `failed`: instances that ended. HINCRBY only."""
     return f"in:{thread}"
+
+
+def instance_ends(thread: str) -> str:
+    """LIST: of a run whose thread may go on before all are done: `done:<index>`, `failed:<index>`, as they ended."""
+    return f"ie:{thread}"
 
 
 def offers(group: str) -> str:

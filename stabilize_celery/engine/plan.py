@@ -74,6 +74,11 @@ class InstancesPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     condition: str = ""
     max_concurrent: int = 0
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether the thread may go on before all are done."""
+        return bool(self.threshold or self.condition)
+
 
 class StagePlan(msgspec.Struct, frozen=True, omit_defaults=True):
     """All that is fixed about a stage."""

@@ -24,7 +24,7 @@ from stabilize_celery.engine.moves import (
 )
 from stabilize_celery.engine.plan import decode_workflow_plan
 from stabilize_celery.engine.state import Run
-from stabilize_celery.engine.steps import Decision, Fields, Handling, Hash, Increment, Plan, Read, Snapshot
+from stabilize_celery.engine.steps import Append, Decision, Fields, Handling, Hash, Increment, Plan, Read, Snapshot
 from stabilize_celery.models.messages import CompleteStage
 
 __all__ = ["decide", "handle"]
@@ -75,6 +75,8 @@ def _end_instance(frame: Frame) -> Decision:
     end_run(decision, frame, status, run.reason)
     kind = "done" if status in GOES_ON else "failed"
     count = decision.change(Increment(places.instance_counts(run.parent), kind, 1))
+    if config is not None and config.is_partial:
+        decision.change(Append(places.instance_ends(run.parent), f"{kind}:{run.instance}"))
     total = frame.run.planned.get("of", 0) or 1
     each = kind == "failed" or (
         config is not None and bool(config.condition or config.max_concurrent or config.is_dynamic)

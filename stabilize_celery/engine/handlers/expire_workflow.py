@@ -107,7 +107,8 @@ def _delete_stages(message: ExpireWorkflow, plans: list[StagePlan]) -> Handling:
 def _keys_of_runs(instances: Mapping[str, int]) -> Iterator[str]:
     """Return the keys of runs, and of as many instances as each has."""
     for thread, total in instances.items():
-        yield from (places.run(thread), places.room(thread), places.instances(thread), places.instance_counts(thread))
+        yield from (places.run(thread), places.room(thread))
+        yield from (places.instances(thread), places.instance_counts(thread), places.instance_ends(thread))
         yield from (places.run(instance_thread(thread, index)) for index in range(total))
 
 

@@ -5,7 +5,6 @@ instances that nobody waits for. The run itself ends with its last instance.
 """
 
 from collections.abc import Generator, Mapping
-from typing import Any
 
 import msgspec
 
@@ -13,7 +12,6 @@ from stabilize_celery.engine import places
 from stabilize_celery.engine.completion import complete_run, end_work, failure_status, pass_on
 from stabilize_celery.engine.handler import (
     Rules,
-    evaluated,
     frame_of,
     guard,
     opening,
@@ -25,8 +23,10 @@ from stabilize_celery.engine.instances import (
     begin_instances,
     begin_waiting,
     cancel_instances,
-    collected,
     failures_told,
+    instance_thread,
+    outputs_after,
+    owe_judgement,
     read_instances,
     summed_tasks,
 )
@@ -38,11 +38,11 @@ from stabilize_celery.engine.moves import (
     count_moves,
     set_run,
 )
+from stabilize_celery.engine.partial_joins import first_done, number_that_is_enough
 from stabilize_celery.engine.plan import InstancesPlan
 from stabilize_celery.engine.state import Entry, Run
 from stabilize_celery.engine.steps import Decision, Handling, Hash, Read, SetFields, Snapshot
 from stabilize_celery.models.evaluation import EvaluationError
-from stabilize_celery.models.expressions import evaluate_condition, names_in
 from stabilize_celery.models.messages import JudgeInstances
 
 __all__ = ["handle"]
@@ -65,8 +65,6 @@ def handle(message: JudgeInstances, _rules: Rules, _attempt: int) -> Handling:
     crowd = Crowd.of(snapshot[totals], snapshot[counts])
     if not crowd.exists:
         return (yield from _begin(frame, config))
-    if crowd.failed:
-        return (yield from _fail(frame, crowd.total))
     return (yield from _judge(frame, config, crowd))
 
 
@@ -109,41 +107,23 @@ def _judge(frame: Frame, config: InstancesPlan, crowd: Crowd) -> Handling:
 
 def _judged(frame: Frame, config: InstancesPlan, crowd: Crowd) -> Handling:
     """Decide what the ends so far mean. Raises EvaluationError: an expression does not say how to go on."""
-    goes_on = not crowd.is_closed and (yield from _may_go_on(frame, config, crowd))
+    enough = yield from number_that_is_enough(frame, crowd)
+    if 0 < enough < crowd.total:
+        return (yield from _go_on(frame, config, crowd, enough))
+    if crowd.failed:
+        return (yield from _fail(frame, crowd.total))
     if crowd.done >= crowd.total:
         return (yield from _end(frame, crowd.total))
     decision = Decision(note=f"{crowd.done} of {crowd.total} instances are done")
-    if goes_on:
-        decision = yield from _go_on(frame, config, crowd.total)
-        if config.cancels_remaining:
-            return decision
-    elif config.condition and crowd.done > crowd.judged:
+    if config.condition and crowd.done > crowd.judged:
         decision.change(SetFields(places.instances(frame.thread), {"judged": crowd.done}))
     begin_waiting(decision, frame, crowd)
     return decision
 
 
-def _may_go_on(frame: Frame, config: InstancesPlan, crowd: Crowd) -> Generator[Read, Snapshot, bool]:
-    if not config.is_joined:
-        return True
-    if config.threshold and crowd.done >= config.threshold:
-        return True
-    if not config.condition or crowd.done <= crowd.judged:
-        return False
-    counts = {"completed": crowd.done, "total": crowd.total, "active": crowd.total - crowd.done}
-    # Ends that come together are judged one by one, as if each had been seen alone.
-    ends = range(crowd.judged + 1, crowd.done + 1)
-
-    def holds(values: Mapping[str, Any]) -> bool:
-        counted = ({**values, "completed": done, "active": crowd.total - done} for done in ends)
-        return True in [evaluate_condition(config.condition, seen) for seen in counted]
-
-    return (yield from evaluated(frame, names_in(config.condition), counts, holds))
-
-
 def _end(frame: Frame, total: int) -> Handling:
     """End the work of the run with its last instance; its thread may have gone on before."""
-    instances = yield from read_instances(frame, total)
+    instances = yield from read_instances(frame, range(total))
     status, reason = _take(frame, instances)
     if frame.run.passed_on and not after_stages(frame.plan, frame.run.planned):
         decision = yield from complete_run(frame, status, reason)
@@ -158,31 +138,37 @@ def _end(frame: Frame, total: int) -> Handling:
 
 def _take(frame: Frame, ended: Instances) -> tuple[str, str]:
     """Take over what the ended instances wrote and how they went; return the status that follows, and why."""
-    runs = [run for run, _ in ended.values()]
-    outputs = {**frame.run.outputs, **collected(ended)}
+    runs, outputs = [run for run, _ in ended.values()], outputs_after(frame, ended)
     frame.run = msgspec.structs.replace(frame.run, outputs=outputs, tasks=summed_tasks(runs) or frame.run.tasks)
     reason = failures_told(runs) or frame.run.borne
     return "FAILED_CONTINUE" if reason else "SUCCEEDED", reason
 
 
-def _go_on(frame: Frame, config: InstancesPlan, total: int) -> Handling:
-    instances = yield from read_instances(frame, total)
-    ended = {thread: item for thread, item in instances.items() if item[0].is_ended}
-    status, reason = _take(frame, ended)
+def _go_on(frame: Frame, config: InstancesPlan, crowd: Crowd, enough: int) -> Handling:
+    """Let the thread go on with the instances that were done first, as many as were enough."""
+    indexes = yield from first_done(frame, enough)
     if config.cancels_remaining:
+        instances = yield from read_instances(frame, range(crowd.total))
+        first = {instance_thread(frame.thread, index) for index in indexes}
+        status, reason = _take(frame, {thread: item for thread, item in instances.items() if thread in first})
         decision = yield from end_work(frame, status, reason)
         set_run(decision, frame.thread, outputs=frame.run.outputs, tasks=frame.run.tasks)
         yield from cancel_instances(decision, frame, instances, "enough instances are done")
         return decision
-    decision = Decision()
+    _take(frame, (yield from read_instances(frame, indexes)))
+    decision = Decision(note=f"{enough} of {crowd.total} instances were enough")
     set_run(decision, frame.thread, outputs=frame.run.outputs)
     yield from _pass_on(decision, frame)
+    if crowd.failed or crowd.done >= crowd.total:
+        owe_judgement(decision, frame, frame.thread)
+    else:
+        begin_waiting(decision, frame, crowd)
     return decision
 
 
 def _fail(frame: Frame, total: int, reason: str = "", status: str = "") -> Handling:
     """End the run with the failure of an instance: the others are cancelled (wcp 1.11)."""
-    instances = yield from read_instances(frame, total)
+    instances = yield from read_instances(frame, range(total))
     failed = next((run for run, _ in instances.values() if run.status in ("TERMINAL", "STOPPED", "CANCELED")), Run())
     told = reason or f"instance {failed.instance}: {failed.reason or failed.status}"
     decision = yield from complete_run(frame, status or failed.status or failure_status(frame.context), told)

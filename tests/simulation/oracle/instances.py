@@ -5,9 +5,11 @@ from typing import Any
 from stabilize_celery.models.expressions import ConditionError, evaluate_condition
 from tests.simulation.oracle.ends import fail, pass_on
 from tests.simulation.oracle.parts import end_work
-from tests.simulation.oracle.state import WELL, Case, Run, Work
+from tests.simulation.oracle.state import Case, Run, Work
 
-__all__ = ["add_instances", "complete_early", "count_instance", "judge_instances", "number_of", "takes_more"]
+__all__ = [
+    "add_instances", "complete_early", "count_instance", "fail_instance", "judge_instances", "number_of", "takes_more",
+]  # fmt: skip
 
 
 def number_of(case: Case, run: Run) -> int | None:
@@ -28,58 +30,89 @@ def takes_more(case: Case, run: Run) -> bool:
     """Whether instances may be added to a run now."""
     config = case.stages[run.ref].mi_config
     is_open = run.is_live and run.started and not run.passed_on and any(w.status == "RUNNING" for w in run.works)
-    return bool(config and config.allow_dynamic and is_open)
+    return bool(config and config.allow_dynamic and is_open) and not _has_enough(case, run)
+
+
+def _has_enough(case: Case, run: Run) -> bool:
+    """Whether its thread is as good as gone, with those that are done or with an error."""
+    try:
+        return _enough(case, run) > 0
+    except ConditionError:
+        return True
 
 
 def add_instances(case: Case, run: Run, count: int, names: dict[str, Any]) -> None:
-    """Add instances; `names`: what they see besides."""
+    """Add instances; `names`: what they see besides. Of what was done before there were as many as there were then."""
     case.instances[run.ref][0] += count
+    run.judged = len(run.done)
     run.works += [Work(len(run.works) + number, names=dict(names)) for number in range(count)]
 
 
 def count_instance(case: Case, run: Run, work: Work) -> None:
     """Those that are done together are judged together, and one by one, in the order of their ends."""
     case.instances[run.ref][1] += 1
-    run.unjudged.append(work)
-    done = [one for one in run.works if one.status in WELL]
-    run.outputs = {name: [one.outputs.get(name) for one in done] for one in done for name in one.outputs}
+    run.done.append(work)
+    run.is_unjudged = True
+    if not run.passed_on or _is_loose(case, run):
+        run.outputs = _collected(run.done)
+
+
+def _is_loose(case: Case, run: Run) -> bool:
+    config = case.stages[run.ref].mi_config
+    return config is not None and not config.sync_on_complete
+
+
+def _collected(works: list[Work]) -> dict[str, Any]:
+    done = sorted(works, key=lambda work: work.index or 0)
+    return {name: [one.outputs.get(name) for one in done] for one in done for name in one.outputs}
+
+
+def fail_instance(case: Case, run: Run, status: str) -> None:
+    """What was done before comes first: the thread may have gone on by then, or the run have ended."""
+    if run.is_unjudged:
+        judge_instances(case, run)
+    if run.is_live and run.phase == "work":
+        fail(case, run, status)
 
 
 def judge_instances(case: Case, run: Run) -> None:
     """Look at how many are done: the thread goes on, the run ends."""
-    run.unjudged.clear()
-    config = case.stages[run.ref].mi_config
-    assert config is not None
-    done, total = sum(work.status in WELL for work in run.works), len(run.works)
+    run.is_unjudged = False
     try:
-        enough = bool(config.join_threshold and done >= config.join_threshold) or _condition_holds(case, run, done)
+        enough = _enough(case, run)
     except ConditionError:
         fail(case, run, "TERMINAL")
         return
-    if enough and not run.passed_on and done < total:
-        if config.cancel_remaining:
-            end_work(case, run, _status(run))
+    run.judged = len(run.done)
+    if 0 < enough < len(run.works):
+        first = run.done[:enough]
+        run.outputs = _collected(first)
+        config = case.stages[run.ref].mi_config
+        if config is not None and config.cancel_remaining:
+            end_work(case, run, _status(first))
             return
         pass_on(case, run)
-    if done == total and run.is_live:
-        end_work(case, run, _status(run))
+    if len(run.done) == len(run.works) and run.is_live:
+        end_work(case, run, _status(run.done))
 
 
-def _condition_holds(case: Case, run: Run, done: int) -> bool:
-    stage, total = case.stages[run.ref], len(run.works)
-    condition = stage.mi_config.completion_condition if stage.mi_config is not None else None
-    if condition is None or run.passed_on:
-        return False
-    holds = False
-    for seen in range(run.judged + 1, done + 1):
+def _enough(case: Case, run: Run) -> int:
+    """Return with how many that are done the thread goes on; 0: it has, or there are not enough."""
+    config, total = case.stages[run.ref].mi_config, len(run.works)
+    if config is None or run.passed_on:
+        return 0
+    for seen in range(run.judged + 1, len(run.done) + 1):
         counts = {"completed": seen, "total": total, "active": total - seen}
-        holds |= evaluate_condition(condition, {**case.names(run), **counts})
-    run.judged = done
-    return holds
+        if config.join_threshold and seen >= config.join_threshold:
+            return seen
+        condition = config.completion_condition
+        if condition is not None and evaluate_condition(condition, {**case.names(run), **counts}):
+            return seen
+    return 0
 
 
-def _status(run: Run) -> str:
-    return "FAILED_CONTINUE" if any(w.is_soft or w.status == "FAILED_CONTINUE" for w in run.works) else "SUCCEEDED"
+def _status(done: list[Work]) -> str:
+    return "FAILED_CONTINUE" if any(work.status == "FAILED_CONTINUE" for work in done) else "SUCCEEDED"
 
 
 def complete_early(case: Case, run: Run) -> None:

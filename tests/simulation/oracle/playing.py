@@ -109,7 +109,7 @@ def _steps_of(case: Case, run: Run) -> Iterator[_Step]:
 def _steps_inside(case: Case, run: Run) -> Iterator[_Step]:
     if run.has_news:
         yield run, partial(continue_run, case, run)
-    if run.unjudged:
+    if run.is_unjudged:
         yield run, partial(judge_instances, case, run)
     if run.calls:
         yield run, partial(_call, case, run)

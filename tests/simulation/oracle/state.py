@@ -65,8 +65,10 @@ class Run:
     works: list[Work] = field(default_factory=list)
     passed_on: bool = False
     judged: int = 0
-    unjudged: list[Work] = field(default_factory=list)
-    """Instances that are done, and what that means for the run has not been looked at."""
+    done: list[Work] = field(default_factory=list)
+    """Instances that are done, in the order of their ends."""
+    is_unjudged: bool = False
+    """What the last of these ends means for the run has not been looked at."""
     phase: str = ""
     """Before, work, after: which part of it is under way."""
     parent: "Run | None" = None

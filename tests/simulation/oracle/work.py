@@ -8,7 +8,7 @@ from stabilize_celery.models.expressions import ConditionError, evaluate, evalua
 from stabilize_celery.testing.conformance.steps import Step
 from tests.simulation.oracle.enabling import enable, end_run
 from tests.simulation.oracle.ends import complete, fail, failure_status, leave
-from tests.simulation.oracle.instances import add_instances, count_instance, takes_more
+from tests.simulation.oracle.instances import add_instances, count_instance, fail_instance, takes_more
 from tests.simulation.oracle.parts import end_work
 from tests.simulation.oracle.state import Case, Run, Work
 
@@ -136,6 +136,8 @@ def _fail_work(case: Case, run: Run, work: Work) -> None:
         count_instance(case, run, work)
     elif status == "FAILED_CONTINUE":
         complete(case, run, status)
+    elif work.index is not None:
+        fail_instance(case, run, status)
     else:
         fail(case, run, status)
 
@@ -152,8 +154,11 @@ def _jumps(case: Case, run: Run, work: Work, step: Step, key: Any) -> bool:
 
 def _jump(case: Case, run: Run, target: str) -> None:
     stage = case.stages[run.ref]
-    if stage.mi_config is not None or target not in stage.jump_targets:
-        fail(case, run, "TERMINAL" if stage.mi_config is None else failure_status(stage))
+    if stage.mi_config is not None:
+        fail_instance(case, run, failure_status(stage))
+        return
+    if target not in stage.jump_targets:
+        fail(case, run, "TERMINAL")
         return
     if case.counts["jumps"] >= case.workflow.max_jumps:
         fail(case, run, "TERMINAL")
