@@ -176,7 +176,7 @@ def test_who_waits_hears_of_the_end_at_once(redis_url: str, monkeypatch: pytest.
             ):
                 second = await client.start(workflow(gate()))
             late = asyncio.create_task(second.wait())
-            wishes = client._line._listener._wishes
+            wishes = client._line._own.listener._wishes
             await asyncio.to_thread(eventually, lambda: sum(map(len, wishes.copy().values())) == 2)
             await second.cancel("enough")
             await late
