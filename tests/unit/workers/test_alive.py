@@ -51,7 +51,7 @@ def test_a_file_that_can_not_be_written_does_not_stop_the_keeper(
     world = World()
     world.keeper.give_back()
     world.begin("w1")
-    world.owe("w1", "Run:t..0", due_ms=world.now_ms)
+    world.owe("w1", "Run:t..0", due_ms=world.now_ms, pub=0)
     settings = Settings(alive_file=str(tmp_path / "no such folder" / "alive"))
     upkeep = Upkeep(
         world.store,
@@ -66,7 +66,7 @@ def test_a_file_that_can_not_be_written_does_not_stop_the_keeper(
 
     upkeep.keeper_round()
 
-    assert [sent.id for sent in world.publisher.take("RunTask")] == ["w1/Run:t..0"]
+    assert [sent.task_id for sent in world.publisher.take("RunTask")] == ["w1/Run:t..0"]
     assert "STABILIZE_ALIVE_FILE can't be written" in caplog.text
 
 
