@@ -145,7 +145,12 @@ def test_code_that_still_executes_keeps_the_lock_of_its_run_or_section(shape: st
     assert dock.statuses(dock.ids[1]) == {"next": "SUCCEEDED"}
 
 
-LIMITED: dict[str, Any] = {"pipeline_config_id": "p", "is_limit_concurrent": True, "keep_waiting_pipelines": True}
+LIMITED: dict[str, Any] = {
+    "pipeline_config_id": "p",
+    "is_limit_concurrent": True,
+    "keep_waiting_pipelines": True,
+    "max_concurrent_executions": 1,
+}
 
 
 def stage_with_parts(**more: Any) -> list[StageExecution]:

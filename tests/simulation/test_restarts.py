@@ -141,7 +141,12 @@ def test_a_restarted_join_keeps_what_came_for_a_restart_before_it(join: dict[str
         assert set(story.bodies) == set(runs)
 
 
-LIMITED = {"pipeline_config_id": "nightly", "is_limit_concurrent": True, "keep_waiting_pipelines": True}
+LIMITED = {
+    "pipeline_config_id": "nightly",
+    "is_limit_concurrent": True,
+    "keep_waiting_pipelines": True,
+    "max_concurrent_executions": 1,
+}
 SLOTS = "PIPELINE:tests:nightly"
 
 
