@@ -91,10 +91,12 @@ from .compat import (
     workflow_logger as workflow_logger,
 )
 from .errors import (
+    CommitConflictError as CommitConflictError,
     ConcurrencyError as ConcurrencyError,
     ConfigError as ConfigError,
     ConfigurationError as ConfigurationError,
     ContextError as ContextError,
+    DeadLetterError as DeadLetterError,
     EngineError as EngineError,
     ErrorCode as ErrorCode,
     IdempotencyConflictError as IdempotencyConflictError,
@@ -167,12 +169,22 @@ from .models.patterns import (
     repeat_until as repeat_until,
     while_loop as while_loop,
 )
+from .models.evaluation import EvaluationError as EvaluationError
+from .models.expressions import (
+    ConditionError as ConditionError,
+    UnknownNameError as UnknownNameError,
+)
+from .models.reducers import ReducerError as ReducerError
 from .models.schedule import Schedule as Schedule
 from .runtime.schedule_book import (
     KeptSchedule as KeptSchedule,
     ScheduleBook as ScheduleBook,
 )
 from .settings import Settings as Settings
+from .store.errors import (
+    StoreError as StoreError,
+    WrongKindError as WrongKindError,
+)
 from .tasks.approval import ApprovalTask as ApprovalTask
 from .tasks.assertions import (
     assert_config as assert_config,

@@ -1,19 +1,16 @@
 """`web`: the page and its API, for this machine's users unless somebody is told otherwise."""
 
 import importlib
-import importlib.util
 import os
 from typing import Annotated
 
 import typer
 
 from stabilize_celery.cli.commands import command
-from stabilize_celery.cli.failures import DONE, Mistake
+from stabilize_celery.cli.failures import DONE
 from stabilize_celery.cli.session import Session
 
 __all__ = ["add_web"]
-
-_NEEDED = ("starlette", "sse_starlette", "uvicorn")
 
 
 def add_web(app: typer.Typer) -> None:
@@ -38,9 +35,6 @@ def web(
     read_only: Annotated[bool, typer.Option("--read-only", help="Nothing can be started or changed.")] = False,
 ) -> int:
     """Serve the web page and the HTTP API."""
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise Mistake(f"the page needs {', '.join(missing)}: pip install 'stabilize-celery[web]'")
     pages = importlib.import_module("stabilize_celery.web")
     serving = importlib.import_module("stabilize_celery.web.serving")
     default = pages.WebSettings()

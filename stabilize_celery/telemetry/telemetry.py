@@ -12,7 +12,7 @@ from stabilize_celery.telemetry.counting import CountingObserver
 from stabilize_celery.telemetry.fleet_gauges import FleetGauges
 from stabilize_celery.telemetry.funnel import Funnel
 from stabilize_celery.telemetry.log_lines import LogContext
-from stabilize_celery.telemetry.optional import exporter_module, tracing_module
+from stabilize_celery.telemetry.optional import modules_for
 from stabilize_celery.telemetry.serving import Serving
 from stabilize_celery.telemetry.tally import Count, Tally
 
@@ -35,8 +35,7 @@ class Telemetry:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._tally = Tally()
-        self._exporting = exporter_module("STABILIZE_METRICS_PORT") if settings.metrics_port else None
-        self._tracing = tracing_module("STABILIZE_TRACES") if settings.traces == ON else None
+        self._exporting, self._tracing = modules_for(settings)
         self._funnel = Funnel(self._tally) if settings.metrics_port else None
         self._closing: Sequence[Callable[[], None]] = ()
         self._tracer: Any = None

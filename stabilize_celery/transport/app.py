@@ -3,6 +3,7 @@
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,6 +22,7 @@ from stabilize_celery.tasks.builders import StageDefinitionBuilder
 from stabilize_celery.tasks.finalizers import Finalizer
 from stabilize_celery.tasks.options import OptionFields, TaskOptions
 from stabilize_celery.tasks.registry import TaskImplementation, TaskRegistry
+from stabilize_celery.telemetry.optional import modules_for
 from stabilize_celery.telemetry.telemetry import Telemetry
 from stabilize_celery.transport.broker_place import databases_of_one_server, lists_url
 from stabilize_celery.transport.canvas_call import PREFIX as CANVAS_PREFIX
@@ -46,6 +48,7 @@ _Registered = TypeVar("_Registered", bound=TaskImplementation)
 _Builder = TypeVar("_Builder", bound=type[StageDefinitionBuilder])
 _Callback = TypeVar("_Callback", bound=Finalizer)
 
+_WRONG_USAGE = 2
 _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
@@ -263,6 +266,7 @@ class Stabilize:
     def _on_worker_init(self, instance: Any = None, options: Mapping[str, Any] | None = None, **_: Any) -> None:
         if getattr(instance, "app", None) is not self.app:
             return
+        self._end_where_settings_ask_too_much()
         add_queues(self.app, self.queues())
         if not (options or {}).get("queues"):
             warn_of_strays(self.app)
@@ -271,6 +275,15 @@ class Stabilize:
         self._is_ours_alone = is_ours_alone((options or {}).get("queues"), self.queues())
         if self.settings.acks == LEDGER and self._is_ours_alone:
             forget_acks(self.app)
+
+    def _end_where_settings_ask_too_much(self) -> None:
+        """End `celery worker` with one line and the code of wrong usage: a package is missing, a URL wrong."""
+        try:
+            modules_for(self.settings)
+            open_store(self.state_url, self.settings)
+        except ConfigurationError as error:
+            sys.stderr.write(f"{error}\n")
+            raise SystemExit(_WRONG_USAGE) from None
 
 
 def _new_worker_id(node: str) -> str:

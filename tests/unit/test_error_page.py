@@ -2,34 +2,73 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import stabilize_celery
-from stabilize_celery import StageExecution, Workflow, errors
+from stabilize_celery import StageExecution, Workflow, errors, testing
+from stabilize_celery.errors import tree
 from stabilize_celery.errors.classify import _TRANSIENT_WORDS
 from stabilize_celery.tasks.options import TaskOptions
 
 PAGE = (Path(__file__).parents[2] / "docs/errors.md").read_text()
 
 
-def public_errors() -> set[str]:
-    found = {name for name in errors.__all__ if inspect.isclass(getattr(errors, name))}
-    found |= {name for name in stabilize_celery.__all__ if inspect.isclass(getattr(stabilize_celery, name))}
-    everything = {name: getattr(errors, name, None) or getattr(stabilize_celery, name) for name in found}
-    return {name for name, value in everything.items() if issubclass(value, BaseException)}
+HEADINGS = set(re.findall(r"^### (\w+)$", PAGE, re.MULTILINE))
+NEVER_LEAVE = ("cli", "web", "demo", "testing")
+"""Folders whose own errors end as an exit code, as an answer of the page, or before the program that is tested."""
+OF_THE_EXECUTOR = {"AskedAgainError", "FinalError"}
+"""What it tells itself of an exception that a body raised."""
 
 
-def test_every_public_error_has_a_section() -> None:
-    """Under its own name; other names of a class stand in its section."""
-    headings = set(re.findall(r"^### (\w+)$", PAGE, re.MULTILINE))
-    named = set(re.findall(r"\b\w+(?:Error|Exception|NotFound)\b", PAGE))
+def subclasses(kind: type[BaseException]) -> Iterator[type[BaseException]]:
+    for one in kind.__subclasses__():
+        yield one
+        yield from subclasses(one)
 
-    assert {name for name in public_errors() if name not in headings | named} == set()
-    assert headings <= public_errors()
+
+def errors_of_the_package() -> set[str]:
+    """Names of all that anybody outside of it can be given."""
+    for folder in pkgutil.iter_modules(stabilize_celery.__path__, "stabilize_celery."):
+        if folder.ispkg and folder.name.rpartition(".")[2] not in NEVER_LEAVE:
+            path = importlib.import_module(folder.name).__path__
+            for found in pkgutil.walk_packages(path, folder.name + "."):
+                importlib.import_module(found.name)
+    known = {one for one in subclasses(errors.StabilizeError) if one.__module__.startswith("stabilize_celery.")}
+    inside = {one for one in known if one.__module__.split(".")[1] in NEVER_LEAVE or one.__name__.startswith("_")}
+    return {one.__name__ for one in known - inside} - OF_THE_EXECUTOR
+
+
+def test_every_error_has_a_section_or_stands_in_that_of_its_base() -> None:
+    """Whoever searches the page for the name on the screen finds it."""
+    named = set(re.findall(r"\b\w+Error\b", PAGE))
+    aliases = {name for name in (*errors.__all__, *stabilize_celery.__all__) if name.endswith("NotFound")}
+
+    assert errors_of_the_package() - named == set()
+    assert all(f"`{alias}` is" in PAGE for alias in aliases)
+
+
+def test_every_error_with_a_section_can_be_caught_by_its_name() -> None:
+    """All from one place; Python's own, and that of the simulator, are told apart on the page."""
+    elsewhere = {"TimeoutError", *testing.__all__}
+
+    assert HEADINGS - set(stabilize_celery.__all__) == HEADINGS & elsewhere
+    assert all(issubclass(getattr(stabilize_celery, name), errors.StabilizeError) for name in HEADINGS - elsewhere)
+    assert {"TimeoutError", "SimulationStuckError"} <= HEADINGS
+
+
+def test_every_module_of_errors_offers_what_it_has() -> None:
+    """A star import, and what documents itself by it, has them all."""
+    own = {name for name, one in vars(tree).items() if inspect.isclass(one) and one.__module__ == tree.__name__}
+
+    assert own <= set(tree.__all__)
+    assert set(tree.__all__) <= set(errors.__all__)
 
 
 def test_messages_that_the_page_quotes_are_in_the_code() -> None:

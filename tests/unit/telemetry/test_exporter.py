@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import urllib.request
 
 import pytest
@@ -114,3 +116,26 @@ def test_what_is_asked_for_and_not_installed_is_told_with_the_way_to_get_it(monk
         Telemetry.of(Settings(metrics_port=9_100))
     with pytest.raises(ConfigurationError, match=r"STABILIZE_TRACES needs opentelemetry.*\[otel\]"):
         Telemetry.of(Settings(traces="on"))
+
+
+def test_traces_need_the_sdk_beside_the_api_which_others_bring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missing is named, not what is there."""
+    monkeypatch.setattr(optional.importlib.util, "find_spec", lambda name: None if name.endswith(".sdk") else name)
+
+    with pytest.raises(ConfigurationError, match=r"^STABILIZE_TRACES needs opentelemetry\.sdk: pip .*\[otel\]"):
+        Telemetry.of(Settings(traces="on"))
+
+
+def test_the_page_names_its_extra_where_it_is_not_installed() -> None:
+    """To who builds it into a program of their own."""
+    code = (
+        "import importlib.util as util, sys\n"
+        "found = util.find_spec\n"
+        "util.find_spec = lambda name, *given: None if name == 'starlette' else found(name, *given)\n"
+        "from stabilize_celery.errors import ConfigurationError\n"
+        "try:\n    from stabilize_celery.web import make_web_app\n"
+        "except ConfigurationError as error:\n    print(error)\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert told == "the page needs starlette: pip install 'stabilize-celery[web]'\n"

@@ -16,6 +16,7 @@ from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.settings import Settings
 from stabilize_celery.tasks.task import Task as StageTask
+from stabilize_celery.telemetry import optional
 from stabilize_celery.transport.app import Stabilize
 from stabilize_celery.transport.consumed import add_queues, warn_of_strays
 
@@ -215,6 +216,31 @@ def test_a_broker_that_is_no_redis_needs_a_redis_url() -> None:
     with pytest.raises(ConfigurationError, match="redis_url") as caught:
         _ = Stabilize(app, settings=Settings()).state_url
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"settings": Settings(metrics_port=9_100)}, "STABILIZE_METRICS_PORT needs prometheus_client: pip install"),
+        ({"settings": Settings(encryption_keys="a:b")}, "STABILIZE_ENCRYPTION_KEYS"),
+        ({"redis_url": "localhost:6379"}, "can't read the Redis URL"),
+    ],
+)
+def test_a_worker_that_can_not_do_what_settings_ask_for_ends_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], given: dict[str, Any], told: str
+) -> None:
+    """Before it has forked or connected; a traceback of Celery's start says no more."""
+    monkeypatch.setattr(optional.importlib.util, "find_spec", lambda _: None)
+    app = new_app()
+    stabilize = Stabilize(app, **{"settings": Settings(), **given})
+
+    with pytest.raises(SystemExit) as ended:
+        app.Worker(hostname="w0@host")
+
+    assert stabilize.app is app
+    assert ended.value.code == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(told)
 
 
 def test_a_second_one_on_the_same_app_is_refused() -> None:
