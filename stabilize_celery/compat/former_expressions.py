@@ -1,4 +1,4 @@
-"""Expressions under upstream's names, with what conditions of stages don't have: attributes and `x if c else y`."""
+"""Expressions under upstream's names, with what conditions don't have: attributes, `x if c else y`, tuples, `is`."""
 
 import ast
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ __all__ = ["ExpressionError", "evaluate_expression"]
 ExpressionError = ConditionError
 _TRUTHS = {"0": False, "1": True}
 """Numbers that are the whole expression and stand for a truth value."""
+_ALSO = (ast.Tuple, ast.Is, ast.IsNot)
 
 
 def evaluate_expression(expression: str, context: Mapping[str, Any]) -> Any:
@@ -23,7 +24,7 @@ def evaluate_expression(expression: str, context: Mapping[str, Any]) -> Any:
     if (literal := _TRUTHS.get(expression.strip())) is not None:
         return literal
     ours = _translated(expression)
-    return evaluate(ours, {**dict.fromkeys(names_in(ours)), **context})
+    return evaluate(ours, {**dict.fromkeys(names_in(ours, _ALSO)), **context}, _ALSO)
 
 
 class _Translator(ast.NodeTransformer):
