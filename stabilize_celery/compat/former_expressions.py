@@ -1,6 +1,6 @@
 """Expressions under upstream's names, with what conditions of stages don't have.
 
-Those are attributes, `x if c else y`, and `and` and `or` that give a truth value.
+Those are attributes, `x if c else y`, tuples, `is`, and `and` and `or` that give a truth value.
 """
 
 import ast
@@ -14,6 +14,7 @@ __all__ = ["ExpressionError", "evaluate_expression"]
 ExpressionError = ConditionError
 _TRUTHS = {"0": False, "1": True}
 """Numbers that are the whole expression and stand for a truth value."""
+_ALSO = (ast.Tuple, ast.Is, ast.IsNot)
 
 
 def evaluate_expression(expression: str, context: Mapping[str, Any]) -> Any:
@@ -26,7 +27,7 @@ def evaluate_expression(expression: str, context: Mapping[str, Any]) -> Any:
     if (literal := _TRUTHS.get(expression.strip())) is not None:
         return literal
     ours = _translated(expression)
-    return evaluate(ours, {**dict.fromkeys(names_in(ours)), **context})
+    return evaluate(ours, {**dict.fromkeys(names_in(ours, _ALSO)), **context}, _ALSO)
 
 
 class _Translator(ast.NodeTransformer):

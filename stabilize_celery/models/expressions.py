@@ -7,7 +7,7 @@ Literals, names, indexing, list and dict literals, comparisons, `in`, `and`, `or
 import ast
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import simpleeval
 
@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 MAX_EXPRESSION_CHARS = 4_000
+Constructs: TypeAlias = tuple[type[ast.AST], ...]
 _NAMES_TOLD = 20
 
 
@@ -43,15 +44,15 @@ _OPERATORS = {
     kind: simpleeval.DEFAULT_OPERATORS[kind]
     for kind in (
         ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.USub, ast.Not, ast.Eq, ast.NotEq,
-        ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn, ast.Is, ast.IsNot,
+        ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn,
     )
-    if kind in simpleeval.DEFAULT_OPERATORS
 } | {ast.Mult: _of_numbers(operator.mul), ast.Mod: _of_numbers(operator.mod)}  # fmt: skip
-_FORBIDDEN = (
-    ast.Call, ast.Attribute, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.NamedExpr,
-    ast.Await, ast.Yield, ast.YieldFrom, ast.JoinedStr, ast.Starred, ast.Pow, ast.LShift, ast.RShift, ast.MatMult,
-    ast.BitAnd, ast.BitOr, ast.BitXor, ast.Invert, ast.UAdd, ast.IfExp, ast.Set,
+_ALLOWED = (
+    ast.Expression, ast.Constant, ast.Name, ast.Load, ast.Subscript, ast.List, ast.Dict,
+    ast.Compare, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.BinOp, *_OPERATORS,
 )  # fmt: skip
+_IDENTITY = {ast.Is: operator.is_, ast.IsNot: operator.is_not}
+_LITERALS = (bool, int, float, str, type(None))
 _WORDS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
 
 
@@ -83,24 +84,24 @@ def check_expression(expression: str) -> str | None:
     return None
 
 
-def names_in(expression: str) -> set[str]:
+def names_in(expression: str, also: Constructs = ()) -> set[str]:
     """Return the names that an expression looks up; empty for one that does not parse."""
     try:
-        tree = _parse(expression)
+        tree = _parse(expression, also)
     except ConditionError:
         return set()
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - set(_WORDS)
 
 
-def evaluate(expression: str, names: Mapping[str, Any]) -> Any:
-    """Return the value of an expression.
+def evaluate(expression: str, names: Mapping[str, Any], also: Constructs = ()) -> Any:
+    """Return the value of an expression; `also`: what it may have besides, for who is used to it (tuples, `is`).
 
     Raises:
         ConditionError: forbidden construct, unknown name, wrong type, too large, or any other error.
 
     """
-    tree = _parse(expression)
-    evaluator = simpleeval.EvalWithCompoundTypes(operators=_OPERATORS, functions={}, names={**names, **_WORDS})
+    tree, operators = _parse(expression, also), _OPERATORS | _IDENTITY
+    evaluator = simpleeval.EvalWithCompoundTypes(operators=operators, functions={}, names={**names, **_WORDS})
     try:
         return evaluator.eval(expression, previously_parsed=tree.body)
     except simpleeval.NameNotDefined as error:
@@ -114,7 +115,7 @@ def evaluate_condition(expression: str, names: Mapping[str, Any]) -> bool:
     return bool(evaluate(expression, names))
 
 
-def _parse(expression: str) -> ast.Expression:
+def _parse(expression: str, also: Constructs = ()) -> ast.Expression:
     if not expression.strip():
         raise ConditionError("an expression must not be empty")
     if len(expression) > MAX_EXPRESSION_CHARS:
@@ -126,6 +127,17 @@ def _parse(expression: str) -> ast.Expression:
         told = error.msg if isinstance(error, SyntaxError) else error
         raise ConditionError(f"expression {expression!r} does not parse: {told}") from None
     for node in ast.walk(tree):
-        if isinstance(node, _FORBIDDEN):
-            raise ConditionError(f"expression {expression!r}: {type(node).__name__} is not allowed in a condition")
+        if not isinstance(node, also) and (refused := _refused_in(node)):
+            raise ConditionError(f"expression {expression!r}: {refused} is not allowed in a condition")
     return tree
+
+
+def _refused_in(node: ast.AST) -> str:
+    """Return the name of what a node is that the language does not have; empty if it has it."""
+    if not isinstance(node, _ALLOWED):
+        return type(node).__name__
+    if isinstance(node, ast.Constant) and not isinstance(node.value, _LITERALS):
+        return f"a literal of type {type(node.value).__name__}"
+    if isinstance(node, ast.Dict) and None in node.keys:
+        return "unpacking with **"
+    return ""

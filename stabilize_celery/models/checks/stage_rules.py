@@ -226,5 +226,8 @@ def _expressions_of(stage: StageDefinition) -> Iterator[tuple[tuple[str, ...], s
 
 
 def _expression_of(switch: object) -> str | None:
-    expression = switch.get("expression") if isinstance(switch, dict) else None
+    """Return the expression of a `stageEnabled` that is one; None for any other value."""
+    if not isinstance(switch, dict) or switch.get("type") != "expression":
+        return None
+    expression = switch.get("expression")
     return expression if isinstance(expression, str) else None

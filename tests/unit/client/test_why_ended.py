@@ -144,7 +144,10 @@ def test_a_failed_instance(goes_on: bool, told: str):
             {"split_type": SplitType.XOR, "split_conditions": {"b": "totl > 1"}, "split_default": "c"},
             "did you mean 'total'? known here: from_a, from_first, own, total",
         ),
-        ({"context": {"own": 1, "stageEnabled": {"expression": "totl"}}}, "known here: from_first, own, stageEnabled"),
+        (
+            {"context": {"own": 1, "stageEnabled": {"type": "expression", "expression": "totl"}}},
+            "known here: from_first, own, stageEnabled",
+        ),
     ],
 )
 def test_a_mistyped_name_is_told_beside_all_that_there_are(world: World, more: dict[str, Any], told: str):

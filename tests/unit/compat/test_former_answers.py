@@ -314,6 +314,9 @@ def test_lists_of_several_branches_are_joined(processor: QueueProcessor) -> None
         ("'yes' if config.limits.high > 9 else 'no'", "no"),
         ("[] if not missing else 1", []),
         ("missing", None),
+        ("missing is None and config is not missing", True),
+        ("config.limits.high in (6, 7)", True),
+        ("(config.limits.high, 'x')", (7, "x")),
     ],
 )
 def test_an_expression_has_its_value_of_before(expression: str, value: Any) -> None:

@@ -180,7 +180,7 @@ def test_an_expression_outside_the_language_is_told_at_its_path() -> None:
         after("b", "x", context={"stageEnabled": {"type": "expression", "expression": "ready()"}}),
         {"ref_id": "s", "sub_workflow": "me", "sub_context": {"n": "  "}},
     ]
-    inner = {"stages": [{"ref_id": "i", "context": {"stageEnabled": {"expression": "2 ** 9"}}}]}
+    inner = {"stages": [{"ref_id": "i", "context": {"stageEnabled": {"type": "expression", "expression": "2 ** 9"}}}]}
 
     assert told(*stages, name="me", sub_workflows={"inner": inner}) == [
         "stages[0].split_conditions.a: expression 'n.size': Attribute is not allowed in a condition",

@@ -291,10 +291,17 @@ UNSOUND: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
         ],
     ),
     "switches that the engine would not understand": (
-        [{"ref_id": "a", "context": {"stageTimeoutMs": 0, "stageEnabled": "no"}}],
+        [
+            {"ref_id": "a", "context": {"stageTimeoutMs": 0, "stageEnabled": "no"}},
+            {"ref_id": "b", "context": {"stageEnabled": {"type": "x", "expression": "True"}}},
+            {"ref_id": "c", "context": {"stageEnabled": {"expression": "True"}}},
+        ],
         [
             "stages[0].context.stageTimeoutMs: expected a whole number of milliseconds above 0, got 0",
-            'stages[0].context.stageEnabled: expected true, false or {"type": "expression", "expression": "..."}',
+            *(
+                f'stages[{at}].context.stageEnabled: expected true, false or {{"type": "expression", "expression": "..."}}'
+                for at in range(3)
+            ),
         ],
     ),
     "unknown fields and fields of the engine": (
