@@ -99,6 +99,20 @@ def replaced(self: Task, x: Any, by: str) -> Any:
     return self.replace(ways[by])
 
 
+@app.task(name="sums.down", shared=False, bind=True)
+def down(self: Task, n: int, *, raises: bool) -> Any:
+    if not n:
+        return "bottom"
+    if raises:
+        raise self.replace(down.si(n - 1, raises=True))
+    return self.replace(down.si(n - 1, raises=False))
+
+
+@app.task(name="sums.replaced_by_a_failure", shared=False, bind=True)
+def replaced_by_a_failure(self: Task) -> Any:
+    return self.replace(chain(seven.s(), fail.s()))
+
+
 @app.task(name="sums.fail", shared=False)
 def fail(*_: Any) -> None:
     raise ConnectionError("no more numbers")

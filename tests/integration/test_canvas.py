@@ -134,6 +134,8 @@ CANVASES: dict[str, Make] = {
     "a task in its place": lambda s: chain(s.replaced.s(1, "task"), s.double.s()),
     "others in their places": lambda s: group(s.replaced.s(1, "chain"), s.replaced.s(1, "chord"), s.seven.s()),
     "a group in its place": lambda s: chain(s.replaced.s(1, "group"), s.pair.s()),
+    "one that replaces itself": lambda s: chain(s.seven.s(), s.down.si(150, raises=False), s.pair.s()),
+    "one that replaces itself by raise": lambda s: chain(s.down.si(3, raises=True), s.pair.s()),
     "map of an iterator": lambda s: s.double.map(range(3)),
     "results of many types": lambda s: s.many_types.s(),
     "arguments of many types": lambda s: chain(
@@ -199,6 +201,7 @@ FAILING: dict[str, tuple[Make, int]] = {
     "an errback of the old style": (lambda s: s.fail.s().on_error(s.on_error_id.s()), 1),
     "in a chain": (lambda s: chain(s.seven.s(), s.fail.s(), s.double.s()).on_error(s.on_error.s()), 1),
     "of one step": (lambda s: chain(s.seven.s(), s.fail.s().on_error(s.on_error.s()), s.double.s()), 1),
+    "of what took a task's place": (lambda s: s.replaced_by_a_failure.s().on_error(s.on_error.s()), 1),
     "in a group": (lambda s: group(s.fail.s().on_error(s.on_error.s()), s.seven.s()), 1),
 }
 
