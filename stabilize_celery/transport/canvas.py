@@ -23,7 +23,7 @@ from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.trigger import Trigger
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.transport.canvas_call import PREFIX
-from stabilize_celery.transport.canvas_parts import chain_steps, group_members, group_of_chunks, listed
+from stabilize_celery.transport.canvas_parts import chain_steps, group_members, group_of_chunks, listed, told_by_message
 from stabilize_celery.transport.canvas_values import plain
 
 __all__ = ["CanvasSignature", "canvas_workflow"]
@@ -31,12 +31,12 @@ __all__ = ["CanvasSignature", "canvas_workflow"]
 CanvasSignature: TypeAlias = Signature
 """A task signature, chain, group, chord, chunks, map or starmap."""
 
-_MAPPED = frozenset({"link", "link_error", "countdown", "eta"})
+_MAPPED = frozenset({"link", "link_error", "countdown", "eta", "headers", "priority", "shadow", "stamped_headers"})
 # fmt: off
 _WITHOUT_EFFECT = frozenset({
     "add_to_parent", "app", "chain", "chord", "chord_size", "compression", "connection", "group_id", "group_index",
-    "headers", "ignore_result", "parent_id", "priority", "producer", "reply_to", "retry", "retry_policy", "root_id",
-    "serializer", "shadow", "stamped_headers", "task_id", "use_link",
+    "ignore_result", "parent_id", "producer", "reply_to", "retry", "retry_policy", "root_id", "serializer", "task_id",
+    "use_link",
 })
 # fmt: on
 """Options that say how Celery carries messages; they change no result."""
@@ -208,6 +208,8 @@ class _Translation:
         args = [*(incoming.args if takes else ()), *sig.args]
         kwargs = {**sig.kwargs, **(incoming.kwargs if takes else {})}
         context: dict[str, Any] = {"args": self._plain(args, place), "kwargs": self._plain(kwargs, place)}
+        if told := told_by_message(sig.options):
+            context["request"] = self._plain(told, place)
         if takes and incoming.value is not None:
             context["input"] = incoming.value
         if chosen := _distinct(errbacks):
@@ -225,7 +227,7 @@ class _Translation:
         try:
             return plain(arguments)
         except TypeError as error:
-            self.problems.append(Problem(place, f"an argument: {error}"))
+            self.problems.append(Problem(place, f"an argument or header: {error}"))
             return arguments
 
     def _delay(self, stage: StageExecution, delay: Mapping[str, Any], place: str) -> None:

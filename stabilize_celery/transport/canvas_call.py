@@ -38,8 +38,9 @@ def canvas_task_names(app: celery.Celery) -> list[str]:
 class CanvasCall(Task):
     """Calls a Celery task with what `canvas.py` wrote into the stage's context.
 
-    `input` (if any) is the first argument, then come `args` and `kwargs`; what is returned is the stage's one output.
-    An error is final, as in Celery, unless the task asked for a retry; then the stage's `errbacks` are called.
+    `input` (if any) is the first argument, then come `args` and `kwargs`; `request` has fields of its request. What is
+    returned is the stage's one output. An error is final, as in Celery, unless the task asked for a retry; then the
+    stage's `errbacks` are called.
     """
 
     def __init__(self, app: celery.Celery, task: celery.Task) -> None:
@@ -50,8 +51,8 @@ class CanvasCall(Task):
     def execute(self, stage: StageExecution) -> TaskResult:
         context = stage.context
         first = [value_from(context["input"], context)] if context.get("input") is not None else []
-        args, kwargs = as_given([[*first, *context["args"]], context["kwargs"]])
-        call = CallInStage(self._task, args, kwargs, is_final=True)
+        args, kwargs, told = as_given([[*first, *context["args"]], context["kwargs"], context.get("request") or {}])
+        call = CallInStage(self._task, args, kwargs, told, is_final=True)
         try:
             value = plain(call.result(_arguments_of_the_next))
         except TransientError:

@@ -1,6 +1,6 @@
 """What a Celery canvas consists of: the parts that count, as Celery counts them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import celery
@@ -8,7 +8,7 @@ from celery.canvas import Signature, chunks, group
 from celery.canvas import _chain as Chain  # noqa: N812 -- the class; `chain` is a function
 from celery.utils.functional import maybe_list
 
-__all__ = ["chain_steps", "group_members", "group_of_chunks", "listed"]
+__all__ = ["chain_steps", "group_members", "group_of_chunks", "listed", "told_by_message"]
 
 
 def chain_steps(app: celery.Celery, chain: Chain) -> Iterator[tuple[Signature, str]]:
@@ -36,6 +36,19 @@ def group_members(app: celery.Celery, sig: group) -> list[Signature]:
 def group_of_chunks(app: celery.Celery, sig: Signature) -> group:
     """Return the group that `task.chunks(…)` stands for."""
     return chunks(*(sig.kwargs[key] for key in ("task", "it", "n")), app=app).group()
+
+
+def told_by_message(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a signature's options say to the task itself: the fields of its request that are set."""
+    stamps = {name: options[name] for name in options.get("stamped_headers") or () if name in options}
+    told = {
+        **(options.get("headers") or {}),
+        "shadow": options.get("shadow"),
+        "delivery_info": {"priority": options["priority"]} if options.get("priority") is not None else None,
+        "stamps": stamps or None,
+        "stamped_headers": list(stamps) or None,
+    }
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def listed(option: Any) -> list[Any]:

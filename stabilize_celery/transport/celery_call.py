@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -114,18 +115,26 @@ class CallInStage:
     The hooks of its class are called as Celery calls them (`before_start`, `on_success`, `on_failure`, `on_retry`,
     `after_return`); what they raise is logged, and changes nothing, but for `before_start`, whose error is the task's.
 
+    `told`: further fields of its request.
     `is_final`: an error ends the task, also one that another try may help against.
     """
 
     def __init__(
-        self, task: celery.Task, args: Sequence[Any], kwargs: Mapping[str, Any], *, is_final: bool = False
+        self,
+        task: celery.Task,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        told: Mapping[str, Any] = MappingProxyType({}),
+        *,
+        is_final: bool = False,
     ) -> None:
         call = bound_call()
         self._task = task
         self._key = None if call is None else call.idempotency_key
         self._is_final = is_final
         self._nesting = 0
-        self._request = self._requested_of(task, args, kwargs, 0 if call is None else call.attempt - 1)
+        retries = 0 if call is None else call.attempt - 1
+        self._request = self._requested_of(task, args, kwargs, retries, told)
 
     @property
     def request(self) -> Context:
@@ -152,12 +161,14 @@ class CallInStage:
             after = _seconds(error.when)
             raise AskedAgainError(str(error), cause=error.exc, retry_after=after, context_update=update) from error
 
-    def _in_its_place(self, task: celery.Task, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def _in_its_place(
+        self, task: celery.Task, args: Sequence[Any], kwargs: Mapping[str, Any], told: Mapping[str, Any]
+    ) -> Any:
         """Call a task that was put in another one's place. It counts its own retries: they follow here, at once."""
         self._nesting += 1
         retries = 0
         while True:
-            self._request = self._requested_of(task, args, kwargs, retries)
+            self._request = self._requested_of(task, args, kwargs, retries, told)
             try:
                 return self._called(task)
             except _RetryInStage as error:
@@ -192,10 +203,17 @@ class CallInStage:
             return returned
 
     def _requested_of(
-        self, task: celery.Task, args: Sequence[Any], kwargs: Mapping[str, Any], retries: int
+        self,
+        task: celery.Task,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        retries: int,
+        told: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Return what a task's `self.request` tells."""
         return {
+            "delivery_info": {"priority": 0},
+            **told,
             "task": task.name,
             "args": tuple(args),
             "kwargs": dict(kwargs),
@@ -205,9 +223,8 @@ class CallInStage:
             "retries": retries,
             "replaced_task_nesting": self._nesting,
             "called_directly": False,
-            "is_eager": True,
+            "is_eager": False,
             "hostname": gethostname(),
-            "delivery_info": {},
         }
 
 

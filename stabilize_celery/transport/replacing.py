@@ -17,12 +17,12 @@ from celery.utils.functional import arity_greater
 
 from stabilize_celery.errors import TransientError
 from stabilize_celery.tasks.outcome import FinalError
-from stabilize_celery.transport.canvas_parts import chain_steps, group_members, group_of_chunks, listed
+from stabilize_celery.transport.canvas_parts import chain_steps, group_members, group_of_chunks, listed, told_by_message
 
 __all__ = ["CallTask", "Replaced", "Replacement", "call_errbacks"]
 
-CallTask: TypeAlias = Callable[[celery.Task, Sequence[Any], Mapping[str, Any]], Any]
-"""Calls one task and returns what it returns. Raises Replaced."""
+CallTask: TypeAlias = Callable[[celery.Task, Sequence[Any], Mapping[str, Any], Mapping[str, Any]], Any]
+"""Calls one task with arguments and fields of its request; returns what it returns. Raises Replaced."""
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class Replacement:
             taken = (*(() if step.immutable else given), *step.args)
             return ([self.result(member, taken) for member in group_members(self._app, header)],), [step.body]
         args = (*(() if step.immutable else given), *step.args)
-        return (self._call(step.type, args, step.kwargs),), []
+        return (self._call(step.type, args, step.kwargs, told_by_message(step.options)),), []
 
     def _call_back(self, callbacks: Iterable[Any], given: tuple[Any, ...]) -> None:
         for callback in callbacks:

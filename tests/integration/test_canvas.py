@@ -144,6 +144,12 @@ CANVASES: dict[str, Make] = {
     ),
     "a chord with arguments of its own": lambda s: chord([s.add.s(1), s.add.s(2)], s.total.s()).clone(args=(5,)),
     "stamped": lambda s: stamped(chain(s.seven.s(), s.add.s(1))),
+    "a request": lambda s: s.asked.s(),
+    "a request with headers": lambda s: chain(s.seven.s(), s.asked.s().set(headers={"tenant": "t"})),
+    "a request with headers in headers": lambda s: s.asked.s().set(headers={"headers": {"tenant": "t"}}),
+    "a request with a shadow and a priority": lambda s: group(s.asked.s().set(shadow="s", priority=3), s.seven.s()),
+    "a request with stamps": lambda s: stamped(chain(s.seven.s(), s.asked.s())),
+    "the request of what takes a place": lambda s: s.replaced.s(1, "headers"),
     "from what JSON kept": lambda s: Signature.from_dict(
         json.loads(json.dumps(chain(s.seven.s(), group(s.add.s(1), s.add.s(2)), s.total.s()))), app=s.app
     ),

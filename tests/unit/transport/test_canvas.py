@@ -157,3 +157,9 @@ def test_a_task_that_map_calls_can_not_be_replaced(app: Celery, way: str) -> Non
     done = run_workflow(canvas_workflow(app, getattr(front, way)([[1]])), registry)
 
     assert "Call it in a group" in done.stages[0].tasks[0].task_exception_details["message"]
+
+
+def test_a_header_that_json_cannot_carry_is_a_problem_of_its_place(app: Celery) -> None:
+    """As an argument is."""
+    with pytest.raises(InvalidWorkflowError, match=r"chain\[1\]: an argument or header: .*JSON"):
+        canvas_workflow(app, chain(app.tasks["cv.add"].s(1), app.tasks["cv.add"].s(1).set(headers={"tenant": {1}})))

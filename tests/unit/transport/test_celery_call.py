@@ -66,7 +66,10 @@ def test_any_other_value_is_the_output_result(app: Celery, value: Any, outputs: 
 
 
 def test_a_bound_task_sees_its_request(app: Celery) -> None:
-    """Its id is the same for every try; `retries` counts the tries before; `current_task` is the task."""
+    """Its id is the same for every try; `retries` counts the tries before; `current_task` is the task.
+
+    It is no eager call: code that asks for that does so to know tests from production.
+    """
 
     @app.task(name="look", bind=True, shared=False)
     def look(self: Any) -> dict[str, Any]:
@@ -75,9 +78,16 @@ def test_a_bound_task_sees_its_request(app: Celery) -> None:
             "retries": self.request.retries,
             "current": celery.current_task.name,
             "task": self.request.task,
+            "is_eager": self.request.is_eager,
         }
 
-    assert call(app, "look", attempt=3).outputs == {"id": "W/s/t/0", "retries": 2, "current": "look", "task": "look"}
+    assert call(app, "look", attempt=3).outputs == {
+        "id": "W/s/t/0",
+        "retries": 2,
+        "current": "look",
+        "task": "look",
+        "is_eager": False,
+    }
 
 
 def test_a_retry_may_have_other_arguments(app: Celery) -> None:
