@@ -51,7 +51,7 @@ class FormerExecutor(TaskExecutor):
         returned = super().execute(claimed, task, self._with_pauses(options), stage, *more, **named)
         if returned.status != "REDIRECT" or returned.target is None:
             return msgspec.structs.replace(returned, context={**before, **returned.context}) if before else returned
-        jumps = jumps_with(stage.context, stage.ref_id, returned.target, returned.context)
+        jumps = jumps_with(stage.context, stage.ref_id, returned.target, returned.context, returned.outputs)
         return msgspec.structs.replace(returned, outputs={**returned.context, **jumps, **returned.outputs})
 
     def _with_pauses(self, options: TaskOptions) -> TaskOptions:

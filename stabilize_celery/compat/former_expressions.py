@@ -1,4 +1,7 @@
-"""Expressions under upstream's names, with what conditions of stages don't have: attributes and `x if c else y`."""
+"""Expressions under upstream's names, with what conditions of stages don't have.
+
+Those are attributes, `x if c else y`, and `and` and `or` that give a truth value.
+"""
 
 import ast
 from collections.abc import Mapping
@@ -27,7 +30,11 @@ def evaluate_expression(expression: str, context: Mapping[str, Any]) -> Any:
 
 
 class _Translator(ast.NodeTransformer):
-    """Writes `a.b` as `a["b"]`, and `x if c else y` as `(c and [x] or [y])[0]`."""
+    """Writes `a.b` as `a["b"]`, `x if c else y` as `(c and [x] or [y])[0]`, and makes a truth of `x and y`."""
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
+        joined = ast.BoolOp(node.op, [self.visit(value) for value in node.values])
+        return ast.UnaryOp(ast.Not(), ast.UnaryOp(ast.Not(), joined))
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         return ast.Subscript(self.visit(node.value), ast.Constant(node.attr), ast.Load())
@@ -43,7 +50,7 @@ def _translated(expression: str) -> str:
     """Return the expression as the engine takes it; as it is where it can't be parsed: the engine says why."""
     try:
         tree = ast.parse(expression.strip(), mode="eval")
-        if not any(isinstance(node, ast.Attribute | ast.IfExp) for node in ast.walk(tree)):
+        if not any(isinstance(node, ast.Attribute | ast.BoolOp | ast.IfExp) for node in ast.walk(tree)):
             return expression
         return ast.unparse(_Translator().visit(tree))
     except (SyntaxError, ValueError, RecursionError, MemoryError):

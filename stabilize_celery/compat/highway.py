@@ -1,26 +1,16 @@
 """HighwayTask by its name alone: the client of that engine is not part of this."""
 
-from datetime import timedelta
-
 from typing_extensions import override
 
+from stabilize_celery.compat.watching import WatchingTask
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage import StageExecution
-from stabilize_celery.tasks.variants import RetryableTask
 
 __all__ = ["HighwayTask"]
 
 
-class HighwayTask(RetryableTask):
+class HighwayTask(WatchingTask):
     """Ends TERMINAL, and says what to use instead: a program that only registers it runs."""
-
-    @override
-    def get_timeout(self) -> timedelta:
-        return timedelta(minutes=30)
-
-    @override
-    def get_backoff_period(self, stage: StageExecution, duration: timedelta) -> timedelta:
-        return timedelta(seconds=5)
 
     @override
     def execute(self, stage: StageExecution) -> TaskResult:

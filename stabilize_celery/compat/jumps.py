@@ -15,6 +15,8 @@ from stabilize_celery.tasks.registry import TaskRegistry
 __all__ = ["DEFAULT_MAX_JUMPS", "declare_jumps", "jumps_behind", "jumps_with", "tell_jumps"]
 
 _LIMIT, _COUNT, _HISTORY = "_max_jumps", "_jump_count", "_jump_history"
+_HANDED_ON = "_jump_context_keys"
+"""Names of what a stage's outputs have only because its jump handed it on."""
 DEFAULT_MAX_JUMPS = 10
 """So often a stage jumps that does not say how often (count)."""
 
@@ -42,11 +44,14 @@ def declare_jumps(workflow: Workflow, registries: Iterable[TaskRegistry]) -> Non
         workflow.max_jumps = max(0, sum(limits))
 
 
-def jumps_with(context: Mapping[str, Any], ref_id: str, target: str, handed_on: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what contexts tell of the jumps so far, and of one more."""
+def jumps_with(
+    context: Mapping[str, Any], ref_id: str, target: str, handed_on: Mapping[str, Any], outputs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what contexts tell of the jumps so far, and of one more that hands something on besides its outputs."""
     history = [*context.get(_HISTORY, []), {"from_stage": ref_id, "to_stage": target, "context_keys": [*handed_on]}]
     history[-1]["jump_number"] = len(history)
-    return {_COUNT: len(history), _HISTORY: history}
+    only_handed_on = [name for name in handed_on if name not in outputs]
+    return {_COUNT: len(history), _HISTORY: history, _HANDED_ON: only_handed_on}
 
 
 def jumps_behind(context: Mapping[str, Any], ref_id: str) -> dict[str, Any]:
@@ -60,7 +65,8 @@ def jumps_behind(context: Mapping[str, Any], ref_id: str) -> dict[str, Any]:
 def tell_jumps(workflow: Workflow) -> None:
     """Say in each stage's context what became of its jumps."""
     for stage in workflow.stages:
-        told = {name: stage.outputs[name] for name in (_COUNT, _HISTORY) if name in stage.outputs}
+        about_jumps = {_COUNT, _HISTORY, *stage.outputs.pop(_HANDED_ON, ())}
+        told = {name: value for name, value in stage.outputs.items() if name in about_jumps}
         stage.outputs = {name: value for name, value in stage.outputs.items() if name not in told}
         stage.context = {**stage.context, **told}
         history = stage.context.get(_HISTORY, [])
@@ -68,6 +74,9 @@ def tell_jumps(workflow: Workflow) -> None:
             target, count = history[-1]["to_stage"], len(history) - 1
             stage.context |= {_COUNT: count, _HISTORY: history[:-1]}
             stage.context["jump_error"] = _refusal(stage, workflow, target, count)
+            jumper = next((task for task in reversed(stage.tasks) if task.end_time is not None), None)
+            if jumper is not None:
+                jumper.status = stage.status
 
 
 def _refusal(stage: StageExecution, workflow: Workflow, target: str, count: int) -> str:

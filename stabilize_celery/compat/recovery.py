@@ -82,7 +82,7 @@ class WorkflowRecovery:
         ]
 
     def _stored(self, application: str | None) -> list[Workflow]:
-        drafts = [one for one in self.store.drafts.values() if application in (None, one.application)]
+        drafts = self.store.drafts.of(application)
         return [draft for draft in drafts if draft.status in _NOT_ENDED and self._is_young(draft)]
 
     def _is_young(self, draft: Workflow) -> bool:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from copy import deepcopy
+from dataclasses import dataclass, field
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self
@@ -11,6 +12,7 @@ from typing import Any, Self
 from stabilize_celery.client.client import Client
 from stabilize_celery.client.handle import WorkflowHandle
 from stabilize_celery.client.outcomes import Outcome
+from stabilize_celery.compat.drafts import Drafts
 from stabilize_celery.compat.integrity import check_stored
 from stabilize_celery.compat.jumps import declare_jumps
 from stabilize_celery.compat.list_outputs import join_list_outputs
@@ -19,7 +21,7 @@ from stabilize_celery.compat.registry import TaskRegistry
 from stabilize_celery.compat.retold import retold
 from stabilize_celery.compat.text_keys import with_text_keys
 from stabilize_celery.compat.transactions import StoreTransaction, transaction
-from stabilize_celery.errors import ConcurrencyError, UnreachableError, WorkflowNotFoundError
+from stabilize_celery.errors import UnreachableError, WorkflowNotFoundError
 from stabilize_celery.models.context import StageContext
 from stabilize_celery.models.stage import StageExecution
 from stabilize_celery.models.status import WorkflowStatus
@@ -34,23 +36,14 @@ __all__ = ["RedisWorkflowStore", "create_store", "forget_memory", "stage_of"]
 
 _PAGE = 200
 _END = 1 << 62
-_MOST_NOTED = 200_000
-"""Of so many stages and tasks it is remembered whose they are (count)."""
 
 
-_MAY_START = (WorkflowStatus.NOT_STARTED, WorkflowStatus.RUNNING)
-"""What a workflow that is only stored may be told to be: upstream's are RUNNING when they are resumed."""
-_NOT_STARTED = Outcome(False, "it has not been started")
-
-
+@dataclass(frozen=True)
 class _Kept:
     """What is kept in this process under one name: workflows of a store in memory, and those that are not started."""
 
-    def __init__(self, store: Store | None) -> None:
-        self.store = store
-        self.drafts: dict[str, Workflow] = {}
-        self.owners: dict[str, str] = {}
-        """Id of a stage or task to workflow id, of the newest that were stored or started here."""
+    store: Store | None
+    drafts: Drafts = field(default_factory=Drafts)
 
 
 _NAMED: dict[str, _Kept] = {}
@@ -101,8 +94,8 @@ class RedisWorkflowStore:
         """The task types of the processor in this process, if there is one yet."""
         if kept is None:
             kept = _WAITING.setdefault(_place(self.client.settings), _Kept(None))
-        self.drafts, self.owners = kept.drafts, kept.owners
-        """Workflows that wait for their start, by id; and the workflows' ids by those of their stages and tasks."""
+        self.drafts = kept.drafts
+        """Workflows that wait for their start."""
         _MADE.add(self)
 
     def __enter__(self) -> Self:
@@ -138,7 +131,7 @@ class RedisWorkflowStore:
     @staticmethod
     def owner_of(entity_id: str) -> str | None:
         """Return the id of the workflow whose stage or task that is, of those stored or started in this process."""
-        return next((store.owners[entity_id] for store in _MADE if entity_id in store.owners), None)
+        return next((owner for store in _MADE if (owner := store.drafts.owner_of(entity_id)) is not None), None)
 
     def publish_to(self, publisher: Publisher) -> None:
         """Send what this store's workflows owe there, from now on."""
@@ -154,11 +147,7 @@ class RedisWorkflowStore:
 
         """
         check_stored(execution, is_known=self.exists(execution.id))
-        draft = deepcopy(execution)
-        for stage in draft.stages:
-            stage.requisite_stage_ref_ids = set(stage.requisite_stage_ref_ids)
-        self.drafts[execution.id] = draft
-        self._note_stages(execution)
+        self.drafts.keep(execution)
 
     def start(self, workflow: Workflow | str) -> WorkflowHandle:
         """Start a workflow, stored or not, once.
@@ -170,7 +159,7 @@ class RedisWorkflowStore:
 
         """
         workflow_id = workflow if isinstance(workflow, str) else workflow.id
-        draft = self.drafts.get(workflow_id, workflow)
+        draft = self.drafts.get(workflow_id) or workflow
         if isinstance(draft, str):
             return self._known(draft)
         if draft.status is WorkflowStatus.CANCELED:
@@ -184,8 +173,8 @@ class RedisWorkflowStore:
         declare_jumps(draft, known)
         join_list_outputs(draft)
         handle = self.client.start(draft)
-        self._note_stages(draft)
-        self.drafts.pop(workflow_id, None)
+        self.drafts.note(draft)
+        self.drafts.forget(workflow_id)
         return handle
 
     def retrieve(self, execution_id: str) -> Workflow:
@@ -201,7 +190,7 @@ class RedisWorkflowStore:
             KeyError: there is no such stage, or nobody said whose it is.
 
         """
-        owner = workflow_id or self.owners.get(stage_id)
+        owner = workflow_id or self.drafts.owner_of(stage_id)
         if owner is None:
             raise KeyError(f"whose stage is {stage_id!r}? It was not stored here: give workflow_id, too")
         return self._held(owner, stage_id)
@@ -268,22 +257,7 @@ class RedisWorkflowStore:
 
         """
         del connection
-        draft = self.check_stage(stage, expected_phase)
-        stage.version += 1
-        draft.stages[:] = [deepcopy(stage) if one.id == stage.id else one for one in draft.stages]
-        _attach(draft)
-
-    def check_stage(self, stage: StageExecution, expected_phase: str | None = None) -> Workflow:
-        """Return the workflow in which `store_stage` may put a stage. Raises as that does."""
-        draft = self.check_draft(self.owners.get(stage.id) or (stage.execution.id if stage.has_execution() else ""))
-        kept = next((one for one in draft.stages if one.id == stage.id), stage)
-        if kept.version != stage.version:
-            raise ConcurrencyError(
-                f"stage {stage.ref_id!r}: version {stage.version} was read, and {kept.version} is stored: read it again"
-            )
-        if expected_phase not in (None, kept.status.name):
-            raise ConcurrencyError(f"stage {stage.ref_id!r} is {kept.status.name} by now, not {expected_phase}")
-        return draft
+        self.drafts.put_stage(stage, expected_phase)
 
     def transaction(self, queue: Any = None) -> AbstractContextManager[StoreTransaction]:
         """Do what is said in a block at its end, or not at all: `with store.transaction(queue) as txn`.
@@ -294,17 +268,15 @@ class RedisWorkflowStore:
 
     def add_stage(self, stage: StageExecution) -> None:
         """Add a stage to the workflow that it is attached to. Raises ValueError: that has been started."""
-        draft = self.check_draft(stage.execution.id if stage.has_execution() else "")
-        draft.add_stage(deepcopy(stage))
-        self._note_stages(draft)
+        self.drafts.add_stage(stage)
 
     def remove_stage(self, execution: Workflow, stage_id: str) -> None:
         """Take a stage away. Raises ValueError: the workflow has been started."""
-        self.check_draft(execution.id).remove_stage(stage_id)
+        self.drafts.check(execution.id).remove_stage(stage_id)
 
     def update_status(self, execution: Workflow) -> None:
         """Keep status and times of a workflow as they are told. Raises ValueError: it has been started."""
-        draft = self.check_draft(execution.id)
+        draft = self.drafts.check(execution.id)
         draft.status, draft.start_time, draft.end_time = execution.status, execution.start_time, execution.end_time
 
     def exists(self, execution_id: str) -> bool:
@@ -319,7 +291,7 @@ class RedisWorkflowStore:
 
     def delete(self, execution_id: str) -> None:
         """Forget a workflow that was not started. One that was expires by itself, after its retention."""
-        self.drafts.pop(execution_id, None)
+        self.drafts.forget(execution_id)
 
     def is_healthy(self) -> bool:
         """Return whether the state server answers."""
@@ -337,35 +309,20 @@ class RedisWorkflowStore:
 
     def pause(self, execution_id: str, paused_by: str = "") -> Outcome:
         """Hold a workflow, in the name of a user; one that is only stored does not start before it is resumed."""
-        if (draft := self.drafts.get(execution_id)) is None:
-            return self.handle(execution_id).pause(user=paused_by or None)
-        if draft.status not in _MAY_START:
-            return Outcome(False, f"it is {draft.status}")
-        draft.pause(paused_by)
-        return Outcome(True, "held before its start")
+        if execution_id in self.drafts:
+            return self.drafts.pause(execution_id, paused_by)
+        return self.handle(execution_id).pause(user=paused_by or None)
 
     def resume(self, execution_id: str, user: str = "") -> Outcome:
         """Let a paused workflow go on."""
         del user
-        if (draft := self.drafts.get(execution_id)) is None:
-            return self.handle(execution_id).resume()
-        if draft.status is not WorkflowStatus.PAUSED:
-            return _NOT_STARTED
-        draft.resume()
-        return Outcome(True, "it may be started")
+        return self.drafts.resume(execution_id) if execution_id in self.drafts else self.handle(execution_id).resume()
 
     def cancel(self, execution_id: str, canceled_by: str = "", reason: str = "") -> Outcome:
         """End a workflow CANCELED, in the name of a user; one that is only stored does not start any more."""
-        draft = self.drafts.get(execution_id)
-        if draft is None:
-            return self.handle(execution_id).cancel(reason, user=canceled_by or None)
-        if draft.status is WorkflowStatus.CANCELED:
-            return Outcome(False, "it is CANCELED already")
-        draft.status = WorkflowStatus.CANCELED
-        draft.cancel(canceled_by, reason)
-        for stage in draft.stages:
-            stage.status = WorkflowStatus.CANCELED
-        return Outcome(True, "cancelled before its start")
+        if execution_id in self.drafts:
+            return self.drafts.cancel(execution_id, canceled_by, reason)
+        return self.handle(execution_id).cancel(reason, user=canceled_by or None)
 
     def wait(self, workflow: Workflow | str, timeout: float | None = None) -> Workflow:
         """Wait until a workflow has ended and return it (`timeout` in s). Raises TimeoutError."""
@@ -378,21 +335,6 @@ class RedisWorkflowStore:
         stage.set_execution_strong(workflow)
         return stage
 
-    def check_draft(self, workflow_id: str) -> Workflow:
-        """Return a workflow that is not started. Raises ValueError: it is, or is not stored here."""
-        if workflow_id not in self.drafts:
-            raise ValueError(
-                f"workflow {workflow_id!r} is not stored here, or has been started: its state is the engine's. Act "
-                "on it by cancel, pause, signals and restart"
-            )
-        return self.drafts[workflow_id]
-
-    def _note_stages(self, workflow: Workflow) -> None:
-        for stage in workflow.stages:
-            self.owners |= dict.fromkeys([stage.id, *(task.id for task in stage.tasks)], workflow.id)
-        while len(self.owners) > _MOST_NOTED:
-            del self.owners[next(iter(self.owners))]
-
     def _known(self, workflow_id: str) -> WorkflowHandle:
         handle = self.client.handle(workflow_id)
         handle.status()
@@ -403,9 +345,7 @@ class RedisWorkflowStore:
         yield from (workflow_id for workflow_id in self._ids(None) if workflow_id not in self.drafts)
 
     def _ids(self, application: str | None) -> Iterator[str]:
-        for draft in list(self.drafts.values()):
-            if application in (None, draft.application):
-                yield draft.id
+        yield from (draft.id for draft in self.drafts.of(application))
         cursor = None
         while True:
             page = self.client.list(application=application, limit=_PAGE, cursor=cursor)
@@ -455,11 +395,6 @@ def _chosen(found: Iterator[Workflow], criteria: WorkflowCriteria | None) -> Ite
     wanted = (one for one in found if criteria.statuses is None or one.status in criteria.statuses)
     started = (one for one in wanted if one.start_time is None or first <= one.start_time <= last)
     return islice(started, criteria.page_size or None)
-
-
-def _attach(workflow: Workflow) -> None:
-    for stage in workflow.stages:
-        stage.execution = workflow
 
 
 def stage_of(workflow: Workflow, stage_id: str) -> StageExecution:

@@ -1,7 +1,6 @@
 """SubWorkflowTask as upstream's programs know it: what it runs stands in `_sub_workflow_config`."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 from typing_extensions import override
@@ -9,6 +8,7 @@ from typing_extensions import override
 from stabilize_celery.compat.jumps import declare_jumps
 from stabilize_celery.compat.list_outputs import join_list_outputs
 from stabilize_celery.compat.registry import TaskRegistry
+from stabilize_celery.compat.watching import WatchingTask
 from stabilize_celery.models.definition import to_definition
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage import StageExecution
@@ -17,28 +17,18 @@ from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.tasks import sub_workflow
 from stabilize_celery.tasks.call import SubWorkflowOutcome, bound_call
 from stabilize_celery.tasks.task import SubWorkflowCall
-from stabilize_celery.tasks.variants import RetryableTask
 
 __all__ = ["SubWorkflowTask"]
 
 _CONFIG = "_sub_workflow_config"
 
 
-class SubWorkflowTask(sub_workflow.SubWorkflowTask, RetryableTask):
+class SubWorkflowTask(sub_workflow.SubWorkflowTask, WatchingTask):
     """`stabilize_celery.tasks.sub_workflow.SubWorkflowTask`, which also runs what `_sub_workflow_config` describes.
 
     That has `application`, `name`, `context` and `stages`: as JSON has them, or objects where a subclass builds it when
     it is executed. Then its outputs are `sub_workflow_id`, `sub_workflow_status` and `sub_workflow_outputs`.
-    It has half an hour, unless a subclass says otherwise.
     """
-
-    @override
-    def get_timeout(self) -> timedelta:
-        return timedelta(minutes=30)
-
-    @override
-    def get_backoff_period(self, stage: StageExecution, duration: timedelta) -> timedelta:
-        return timedelta(seconds=5)
 
     @override
     def execute(self, stage: StageExecution) -> TaskResult:

@@ -22,12 +22,12 @@ class StoreTransaction:
 
     def store_stage(self, stage: StageExecution, expected_phase: str | None = None) -> None:
         """Put a stage in the place of the one with its id. As `store.store_stage`, which see for what it raises."""
-        self._store.check_stage(stage, expected_phase)
+        self._store.drafts.check_stage(stage, expected_phase)
         self._steps.append(lambda: self._store.store_stage(stage, expected_phase))
 
     def update_workflow_status(self, workflow: Workflow) -> None:
         """Keep status and times of a workflow. Raises ValueError: it has been started."""
-        self._store.check_draft(workflow.id)
+        self._store.drafts.check(workflow.id)
         self._steps.append(lambda: self._store.update_status(workflow))
 
     def push_message(self, message: Any, delay: float = 0) -> None:

@@ -84,7 +84,7 @@ class Creation:
         if fails_closed:
             problems = [problem for problem in problems if problem.code not in _MET_WHILE_IT_RUNS]
         if problems:
-            raise refusal(problems, workflow.name)
+            raise refusal(problems, workflow.name, workflow.stages)
         if not _is_of_models(workflow):
             workflow = from_definition(raw, workflow_id=workflow.id)
         compiled = _compiled(workflow, raw, mark, retention_ms)

@@ -2,6 +2,7 @@
 
 from stabilize_celery.errors.classify import (
     classify_error,
+    classify_name,
     error_chain,
     find_in_chain,
     is_permanent,
@@ -90,6 +91,7 @@ __all__ = [
     "WorkflowNotFoundError",
     "WritesRefusedError",
     "classify_error",
+    "classify_name",
     "error_chain",
     "find_in_chain",
     "is_permanent",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from stabilize_celery.errors.codes import ErrorCode
 from stabilize_celery.errors.tree import EngineError, PermanentError, TransientError
 
-__all__ = ["classify_error", "error_chain", "find_in_chain", "is_permanent", "is_transient"]
+__all__ = ["classify_error", "classify_name", "error_chain", "find_in_chain", "is_permanent", "is_transient"]
 
 _TRANSIENT_TYPES = (ConnectionError, TimeoutError)
 _TRANSIENT_TYPE_NAMES = frozenset({"gaierror", "URLError"})
@@ -72,11 +72,13 @@ def classify_error(error: BaseException) -> ErrorCode:
     for one in _causes(error):
         if isinstance(one, EngineError):
             return one.error_code
-    name = type(error).__name__.lower()
-    for words, code in _CODE_BY_WORD:
-        if any(word in name for word in words):
-            return code
-    return ErrorCode.UNKNOWN
+    return classify_name(type(error).__name__)
+
+
+def classify_name(name: str) -> ErrorCode:
+    """Return the kind of failure that the name of an exception's class tells of."""
+    folded = name.lower()
+    return next((code for words, code in _CODE_BY_WORD if any(word in folded for word in words)), ErrorCode.UNKNOWN)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -57,11 +57,53 @@ def _rebuild(kind: type[StabilizeError], args: tuple[object, ...], state: dict[s
 
 
 class StabilizeError(Exception):
-    """The root: `except StabilizeError` catches everything that this package raises on purpose."""
+    """The root: `except StabilizeError` catches everything that this package raises on purpose.
 
+    Args:
+        code: A number for programs; each class has its own.
+        cause: What led to it; shown behind the message and chained as `__cause__`.
+        error_code: The kind of failure, where the class's own is too coarse.
+
+    """
+
+    code: int = 100
+    default_error_code: ClassVar[ErrorCode] = ErrorCode.SYSTEM_ERROR
     retryable: ClassVar[bool] = False
+    shows_code: ClassVar[bool] = False
+    """Whether the text ends with the class's own code; one that was given is always shown."""
+    cause: BaseException | None = None
+    _error_code: ErrorCode | None = None
 
-    def __reduce__(self) -> tuple[Callable[..., StabilizeError], tuple[object, ...]]:
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        code: int | None = None,
+        cause: BaseException | None = None,
+        error_code: ErrorCode | None = None,
+    ) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
+        self.cause = cause
+        if cause is not None:
+            self.__cause__ = cause
+        self._error_code = error_code
+
+    @property
+    def error_code(self) -> ErrorCode:
+        """The kind of failure."""
+        return self._error_code or self.default_error_code
+
+    def __str__(self) -> str:
+        parts = [super().__str__()]
+        if self.code and (self.shows_code or self.code != type(self).code):
+            parts.append(f"(code={self.code})")
+        if self.cause is not None:
+            parts.append(f"caused by: {str(self.cause) or type(self.cause).__name__}")
+        return " ".join(parts)
+
+    def __reduce__(self) -> tuple[Callable[..., StabilizeError], tuple[Any, ...]]:
         # Exceptions pickle as cls(*args), which fails where the constructor builds its own text.
         return (_rebuild, (type(self), self.args, dict(self.__dict__)))
 
@@ -115,44 +157,7 @@ class StageNotReadyError(StabilizeExpectedError):
 
 
 class EngineError(StabilizeError):
-    """An error that the engine acts on.
-
-    Args:
-        code: A number for programs; each class has its own.
-        cause: What led to it; shown behind the message and chained as `__cause__`.
-        error_code: The kind of failure, where the class's own is too coarse.
-
-    """
-
-    code: int = 100
-    default_error_code: ClassVar[ErrorCode] = ErrorCode.SYSTEM_ERROR
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        code: int | None = None,
-        cause: BaseException | None = None,
-        error_code: ErrorCode | None = None,
-    ) -> None:
-        super().__init__(message)
-        if code is not None:
-            self.code = code
-        self.cause = cause
-        if cause is not None:
-            self.__cause__ = cause
-        self._error_code = error_code
-
-    @property
-    def error_code(self) -> ErrorCode:
-        """The kind of failure."""
-        return self._error_code or self.default_error_code
-
-    def __str__(self) -> str:
-        text = super().__str__()
-        if self.code != type(self).code:
-            text = f"{text} (code={self.code})"
-        return text if self.cause is None else f"{text} (caused by {type(self.cause).__name__}: {self.cause})"
+    """An error that the engine acts on."""
 
 
 StabilizeBaseException = EngineError
@@ -168,6 +173,7 @@ class TransientError(EngineError):
     """
 
     code = 101
+    shows_code = True
     retryable = True
     default_error_code = ErrorCode.NETWORK_ERROR
 
@@ -201,6 +207,7 @@ class PermanentError(EngineError):
     """Raised by task code: trying again can't help (not found, not allowed, invalid input)."""
 
     code = 102
+    shows_code = True
     default_error_code = ErrorCode.USER_CODE_ERROR
 
 
@@ -222,6 +229,7 @@ class TaskError(EngineError):
     """A task failed; the attributes say which."""
 
     code = 200
+    shows_code = True
     default_error_code = ErrorCode.USER_CODE_ERROR
 
     def __init__(
@@ -390,6 +398,7 @@ class VerificationError(EngineError, StabilizeExpectedError):
     """A stage's outputs did not pass their check, and won't."""
 
     code = 600
+    shows_code = True
     default_error_code = ErrorCode.VERIFICATION_FAILED
 
     def __init__(

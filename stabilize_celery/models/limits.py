@@ -40,7 +40,7 @@ MAX_SUB_WORKFLOW_NESTING = 10
 MAX_REF_ID_LENGTH = 200
 """A stage's ref_id (characters)."""
 
-MAX_NAME_LENGTH = 200
+MAX_NAME_LENGTH = 255
 """An application's, a workflow's, a stage's or a task's name (characters)."""
 
 MAX_TASK_TYPE_LENGTH = 500

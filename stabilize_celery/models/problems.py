@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import override
 
 from stabilize_celery.errors import StabilizeError
+from stabilize_celery.models.cycles import find_cycles
 from stabilize_celery.models.limits import MAX_LISTED_PROBLEMS, MAX_SUGGESTIONS
+
+if TYPE_CHECKING:
+    from stabilize_celery.models.stage.stage import StageExecution
 
 __all__ = [
     "CYCLE",
@@ -29,6 +36,8 @@ CYCLE = "cycle"
 
 _PLAIN_NAME = re.compile(r"[\w$-]{1,200}\Z")
 _SHOWN_LENGTH = 100
+_NO_CODE = "invalid"
+"""Of a problem that is of no kind of its own."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class Problem:
 
     path: str
     message: str
-    code: str = "invalid"
+    code: str = _NO_CODE
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message
@@ -46,9 +55,14 @@ class Problem:
 class InvalidStageGraphError(StabilizeError, ValueError):
     """A graph of stages that can't run; `code` says what is wrong in one word (duplicate_ref, unknown_ref, …)."""
 
-    def __init__(self, message: str, code: str = "invalid") -> None:
+    code: str  # type: ignore[assignment]
+
+    def __init__(self, message: str, code: str = _NO_CODE) -> None:
         Exception.__init__(self, message)
         self.code = code
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class CircularDependencyError(StabilizeError):
@@ -58,39 +72,72 @@ class CircularDependencyError(StabilizeError):
         super().__init__(message)
         self.stages = list(stages)
 
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Stages are a program's own objects, tied to their workflow: they do not travel to another process.
+        rebuild, (kind, args, state) = super().__reduce__()
+        return rebuild, (kind, args, {**state, "stages": []})
+
 
 class InvalidWorkflowError(InvalidStageGraphError):
-    """A definition was refused whole; `problems` has everything that is wrong with it, the text one per line.
+    """A definition was refused whole; `problems` has everything that is wrong, the text one a line, its code first.
 
     `code` is the first problem's.
     """
 
     def __init__(self, problems: Sequence[Problem], name: str = "") -> None:
         self.problems = tuple(problems)
-        code = self.problems[0].code if self.problems else "invalid"
+        code = self.problems[0].code if self.problems else _NO_CODE
         InvalidStageGraphError.__init__(self, _describe(self.problems, name), code)
 
 
 class InvalidWorkflowCycleError(InvalidWorkflowError, CircularDependencyError):
     """A definition was refused, and requisites that form a cycle are among the reasons."""
 
-    def __init__(self, problems: Sequence[Problem], name: str = "") -> None:
+    def __init__(self, problems: Sequence[Problem], name: str = "", stages: Sequence[object] = ()) -> None:
         InvalidWorkflowError.__init__(self, problems, name)
-        self.stages = []
+        self.stages = list(stages)
 
 
-def refusal(problems: Sequence[Problem], name: str = "") -> InvalidWorkflowError:
-    """Return the error for these problems, one that is a `CircularDependencyError` where a cycle is among them."""
-    has_cycle = any(problem.code == CYCLE for problem in problems)
-    return InvalidWorkflowCycleError(problems, name) if has_cycle else InvalidWorkflowError(problems, name)
+def refusal(problems: Sequence[Problem], name: str = "", stages: Iterable[StageExecution] = ()) -> InvalidWorkflowError:
+    """Return the error for these problems, one that is a `CircularDependencyError` where a cycle is among them.
+
+    Args:
+        problems: Everything that is wrong.
+        name: The workflow's.
+        stages: Its stages, where there are such objects: the error has those that form a cycle.
+
+    """
+    if any(problem.code == CYCLE for problem in problems):
+        return InvalidWorkflowCycleError(problems, name, _in_cycles(stages))
+    return InvalidWorkflowError(problems, name)
+
+
+def _in_cycles(stages: Iterable[StageExecution]) -> list[StageExecution]:
+    # What they are made of may be wrong as well: those that can't be in a cycle that was found are passed over.
+    found = [stage for stage in stages if _is_readable(stage)]
+    requires = {stage.ref_id: [ref for ref in stage.requisite_stage_ref_ids if ref != stage.ref_id] for stage in found}
+    names = {ref_id for circle in find_cycles(requires) for ref_id in circle}
+    return [stage for stage in found if stage.ref_id in names]
+
+
+def _is_readable(stage: StageExecution) -> bool:
+    try:
+        return all(isinstance(name, str) for name in [stage.ref_id, *stage.requisite_stage_ref_ids])
+    except (AttributeError, TypeError):
+        return False
 
 
 def _describe(problems: Sequence[Problem], name: str) -> str:
     count = f"{len(problems)} problem{'' if len(problems) == 1 else 's'}"
     lines = [f"workflow {shown(name)} is refused, {count}:" if name else f"the workflow is refused, {count}:"]
-    lines += [f"  {problem}" for problem in problems[:MAX_LISTED_PROBLEMS]]
+    lines += [f"  {_line(problem)}" for problem in problems[:MAX_LISTED_PROBLEMS]]
     left = len(problems) - MAX_LISTED_PROBLEMS
     return "\n".join([*lines, f"  … and {left} more"] if left > 0 else lines)
+
+
+def _line(problem: Problem) -> str:
+    return str(problem) if problem.code == _NO_CODE else f"{problem.code}: {problem}"
 
 
 class Suggester:

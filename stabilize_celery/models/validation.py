@@ -69,7 +69,7 @@ def check(workflow: Workflow, *, unfinished: bool = False) -> None:
     if unfinished:
         problems = [problem for problem in problems if problem.code not in _LACKS]
     if problems:
-        raise refusal(problems, workflow.name)
+        raise refusal(problems, workflow.name, workflow.stages)
 
 
 def find_problems(workflow: Workflow) -> list[Problem]:
@@ -116,7 +116,7 @@ def validate_stage_graph(stages: Iterable[StageExecution]) -> None:
     view = View(definition or WorkflowDefinition(stages=[]))
     problems = [*shape, *(problem for rule in GRAPH_RULES for problem in rule(view))]
     if problems:
-        raise refusal(problems)
+        raise refusal(problems, stages=top_level)
 
 
 def _apply_rules(definition: WorkflowDefinition, path: str, outer_names: frozenset[str]) -> Iterator[Problem]:

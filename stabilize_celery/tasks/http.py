@@ -39,7 +39,7 @@ class HTTPTask(Task):
     1 MiB; no limit for a download); `retries` (3; of a POST or PATCH 0), `retry_delay` (s; default: the engine's
     back-off),
     `retry_on_status` (default: 429 and every 5xx); `verify_ssl`, `ca_cert`, `client_cert`, `client_key`;
-    `allow_private` (or `allow_private_urls`); `secrets` (context keys whose values errors show as `***`);
+    `allow_private` (or `allow_private_urls`); `secrets` (context keys whose values errors and `url` show as `***`);
     `continue_on_failure`.
     `{key}` placeholders are filled in the URL (percent-encoded, but for one that begins it), headers, and bodies.
 
@@ -74,7 +74,7 @@ def _outputs(answer: Answer, settings: HTTPSettings) -> dict[str, Any]:
     outputs: dict[str, Any] = {
         "status_code": answer.status,
         "headers": dict(answer.headers.items()),
-        "url": mask(answer.url, settings.secrets),
+        "url": settings.shown(answer.url),
         "content_type": answer.headers.get("Content-Type", ""),
     }
     # The page that explains an error does not belong into the file.

@@ -64,7 +64,9 @@ def _upload(inputs: InputReader) -> Body:
     path = Path(inputs.required_text("upload_file"))
     try:
         size = path.stat().st_size
-    except OSError as error:
+    except FileNotFoundError:
+        raise inputs.refusal(f"`upload_file`: file not found: {str(path)!r}", "upload_file") from None
+    except (OSError, ValueError) as error:
         raise inputs.refusal(f"`upload_file` can't be read: {error}", "upload_file") from None
     boundary = uuid.uuid4().hex
     file_name = inputs.text("upload_filename") or path.name

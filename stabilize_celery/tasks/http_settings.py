@@ -5,12 +5,12 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from stabilize_celery.tasks.http_body import read_body
 from stabilize_celery.tasks.http_client import Request
 from stabilize_celery.tasks.inputs import InputReader
-from stabilize_celery.tasks.placeholders import fill
+from stabilize_celery.tasks.placeholders import fill, mask
 
 __all__ = ["HTTPSettings", "read_settings"]
 
@@ -37,6 +37,16 @@ class HTTPSettings:
     download_to: Path | None
     continue_on_failure: bool
     secrets: tuple[str, ...]
+    """What no error shows: the values of the context's `secrets`, and what the request authenticates with."""
+    declared_secrets: tuple[str, ...]
+    """Those of the context's `secrets` alone."""
+
+    def shown(self, url: str) -> str:
+        """Return a URL with `***` for the declared secrets behind its host, as they are or percent-encoded."""
+        parts = urlsplit(url)
+        behind_host = len(f"{parts.scheme}://{parts.netloc}")
+        forms = tuple(form for secret in self.declared_secrets for form in (quote(secret, safe=""), secret))
+        return url[:behind_host] + mask(url[behind_host:], forms)
 
 
 def read_settings(inputs: InputReader, *, may_allow_private: bool) -> HTTPSettings:
@@ -60,13 +70,14 @@ def read_settings(inputs: InputReader, *, may_allow_private: bool) -> HTTPSettin
         download_to=Path(download_to) if download_to else None,
         continue_on_failure=inputs.flag("continue_on_failure"),
         secrets=secrets,
+        declared_secrets=inputs.secret_values(),
     )
 
 
 def _request(inputs: InputReader, secrets: tuple[str, ...], *, may_allow_private: bool) -> Request:
     method = (inputs.text("method") or "GET").upper()
     if method not in _METHODS:
-        raise inputs.wrong("method", f"one of {', '.join(sorted(_METHODS))}")
+        raise inputs.refusal(f"unsupported method {method!r}; known are {', '.join(sorted(_METHODS))}", "method")
     allow_private = inputs.flag("allow_private") or inputs.flag("allow_private_urls")
     if allow_private and not may_allow_private:
         raise inputs.refusal("this worker does not let stages set `allow_private`", "allow_private")

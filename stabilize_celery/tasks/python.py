@@ -67,8 +67,13 @@ class PythonTask(Task):
 def _request(inputs: InputReader) -> str:
     kinds = [kind for kind in _CODE if inputs.text(kind)]
     if len(kinds) != 1:
-        raise inputs.refusal("give one of `script`, `script_file`, or `module` with `function`", "script")
+        raise inputs.refusal(
+            "give one, and only one, of `script`, `script_file`, or `module` with `function`", "script"
+        )
     request: dict[str, Any] = {kinds[0]: inputs.text(kinds[0]), "args": inputs.texts("args")}
+    script = inputs.text("script_file")
+    if script and not (Path(inputs.text("cwd") or ".") / script).is_file():
+        raise inputs.refusal(f"script file not found: {script!r}", "script_file")
     if kinds == ["module"]:
         request["function"] = inputs.required_text("function")
     given: Mapping[str, Any] = {key: value for key, value in inputs.context.items() if key not in _SETTINGS}

@@ -27,6 +27,25 @@ _ERROR_TAIL = 2000
 """How much of stderr an error quotes (characters)."""
 
 
+_SETTINGS = frozenset(
+    {
+        "binary",
+        "command",
+        "continue_on_failure",
+        "cwd",
+        "env",
+        "expected_codes",
+        "max_output_size",
+        "restart_on_failure",
+        "secrets",
+        "shell",
+        "stdin",
+        "timeout",
+    }
+)
+"""Keys that configure the task. `{timeout}` in a command is the command's own text, as upstream has it."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Settings:
     command: Command
@@ -40,11 +59,11 @@ class _Settings:
 class ShellTask(Task):
     """Runs `command`; succeeds when its exit code is one of `expected_codes`.
 
-    Context: `command` (its `{key}` placeholders are filled from the context, each as one word that the shell does not
-    read as code), `timeout` (s, 60), `cwd`, `env`, `shell` (true: /bin/sh; a path: that shell; false: none, the
-    command is split into words), `stdin`, `max_output_size` (bytes for each stream, 1 MiB), `expected_codes` ([0]),
-    `secrets` (context keys whose values are shown as `***`), `binary`, `continue_on_failure`, `restart_on_failure`
-    (try again with back-off).
+    Context: `command` (its `{key}` placeholders are filled from the context, but not with these settings; each is
+    one word that the shell does not read as code), `timeout` (s, 60), `cwd`, `env`, `shell` (true: /bin/sh; a path:
+    that shell; false: none, the command is split into words), `stdin`, `max_output_size` (bytes for each stream,
+    1 MiB), `expected_codes` ([0]), `secrets` (context keys whose values are shown as `***`), `binary`,
+    `continue_on_failure`, `restart_on_failure` (try again with back-off).
 
     Outputs: `stdout`, `stderr` (stripped), `returncode`, `truncated`; with `binary`, `stdout_b64` instead of `stdout`.
     A failed command's are kept, too.
@@ -97,17 +116,18 @@ def _command(inputs: InputReader) -> Command:
 
 def _argv(inputs: InputReader) -> tuple[list[str], dict[str, str]]:
     text = inputs.required_text("command")
+    values = {key: value for key, value in inputs.context.items() if key not in _SETTINGS}
     shell = inputs.context.get("shell", True)
     if shell is False:
         try:
             words = shlex.split(text)
         except ValueError as error:
             raise inputs.refusal(f"`command` can't be split into words: {error}", "command") from None
-        return [fill(word, inputs.context, lambda value, _: value) for word in words], {}
+        return [fill(word, values, lambda value, _: value) for word in words], {}
     if shell is not True and not isinstance(shell, str):
         raise inputs.wrong("shell", "true, false, or the path of a shell")
-    script, values = fill_shell(text, inputs.context)
-    return ["/bin/sh" if shell is True else shell, "-c", script], values
+    script, variables = fill_shell(text, values)
+    return ["/bin/sh" if shell is True else shell, "-c", script], variables
 
 
 def _outputs(finished: Finished, settings: _Settings) -> dict[str, Any]:

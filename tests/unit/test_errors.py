@@ -138,7 +138,8 @@ def test_a_cause_is_shown_and_chained() -> None:
     cause = OSError("disk full")
     error = PermanentError("can't write", cause=cause)
 
-    assert str(error) == "can't write (caused by OSError: disk full)"
+    assert str(error) == "can't write (code=102) caused by: disk full"
+    assert str(QueueError("lost", cause=OSError())) == "lost caused by: OSError"
     assert error.__cause__ is cause
     assert error.cause is cause
 
@@ -148,7 +149,28 @@ def test_codes_can_be_given() -> None:
     error = TransientError("x", code=429, error_code=ErrorCode.RESOURCE_EXHAUSTED)
 
     assert (error.code, error.error_code) == (429, ErrorCode.RESOURCE_EXHAUSTED)
-    assert TransientError("x").code == 101
+    assert (TransientError("x").code, str(error)) == (101, "x (code=429)")
+
+
+def test_an_error_of_a_programs_own_has_what_the_packages_have() -> None:
+    """As upstream's: a class derived from the root takes a code, a cause and a kind, and has its own code."""
+
+    class OrderError(StabilizeError):
+        code = 7001
+
+    error = OrderError("no stock", cause=KeyError("sku"), error_code=ErrorCode.VALIDATION_FAILED)
+
+    assert (error.code, OrderError("x", code=5).code, StabilizeError("x").code) == (7001, 5, 100)
+    assert error.error_code is ErrorCode.VALIDATION_FAILED
+    assert str(error) == "no stock caused by: 'sku'"
+    assert str(OrderError("x", code=5)) == "x (code=5)"
+
+
+@pytest.mark.parametrize("kind", [TransientError, PermanentError, TaskError, VerificationError])
+def test_what_tasks_raise_shows_the_number_of_its_class(kind: type[StabilizeError]) -> None:
+    """As upstream's texts do; 0 is no number."""
+    assert str(kind("busy")) == f"busy (code={kind.code})"
+    assert str(kind("busy", code=0)) == "busy"
 
 
 def test_an_unreachable_server_is_named_without_its_password() -> None:

@@ -183,8 +183,8 @@ def test_an_event_without_its_data_is_still_a_line():
 @pytest.mark.parametrize(
     ("name", "payload", "told"),
     [
-        ("", None, "name of 0 characters; 1 to 200"),
-        ("n" * 201, None, "name of 201 characters"),
+        ("", None, "name of 0 characters; 1 to 255"),
+        ("n" * 256, None, "name of 256 characters"),
         ("go", "x" * (4 * 1024 * 1024), "payload takes 4194309 bytes, at most 4194304"),
     ],
 )

@@ -320,6 +320,20 @@ def test_an_expression_has_its_value_of_before(expression: str, value: Any) -> N
     assert evaluate_expression(expression, {"config": {"limits": {"high": 7}}}) == value
 
 
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("3 and 0", False),
+        ("3 or missing", True),
+        ("3 and ('a' or missing)", True),
+        ("(0 or '') if 3 and 4 else 1", False),
+    ],
+)
+def test_and_and_or_give_a_truth_value(expression: str, value: bool) -> None:
+    """Not one of their operands, as Python has it."""
+    assert evaluate_expression(expression, {}) is value
+
+
 @pytest.mark.parametrize(("expression", "value"), [("1", True), (" 0 ", False), ("true", True), ("False", False)])
 def test_a_number_alone_can_be_a_truth_value(expression: str, value: bool) -> None:
     """As switches of stages have it."""

@@ -163,7 +163,7 @@ def test_a_stage_that_was_not_jumped_to_or_from_tells_nothing_of_jumps() -> None
 
     assert after is not None
     assert after.status is WorkflowStatus.SUCCEEDED
-    assert after.context == {}
+    assert not [name for name in after.context if "jump" in name]
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def stage(kind: str = "it", **context: Any) -> StageExecution:
     ("task", "context", "said"),
     [
         (ShellTask(), {}, "`command` must be a text"),
-        (PythonTask(), {"script": "x", "module": "y"}, "give one of `script`"),
+        (PythonTask(), {"script": "x", "module": "y"}, "give one, and only one, of `script`"),
         (PythonTask(), {"module": "json"}, "`function` must be a text"),
         (HTTPTask(), {}, "`url`"),
         (SSHTask(), {"command": "ls"}, "`host` must be a text"),

@@ -100,7 +100,7 @@ def test_a_sound_definition_is_accepted(name: str) -> None:
         ({"max_depth": 10**30}, f"max_depth: {10**30} is above 9223372036854775807"),
         ({"max_concurrent_executions": 2**64}, f"max_concurrent_executions: {2**64} is above 9223372036854775807"),
         ({"timeout_ms": 0}, "timeout_ms: 0 is below 1"),
-        ({"application": "a" * 201}, "application: text of 201 characters is longer than 200"),
+        ({"application": "a" * 256}, "application: text of 256 characters is longer than 255"),
         ({"name": 5}, "name: expected text, got 5"),
         ({"type": "PIPE"}, "type: 'PIPE' is not one of PIPELINE, ORCHESTRATION; did you mean 'PIPELINE'?"),
         ({"trigger": {"usr": "me"}}, "trigger.usr: unknown field; did you mean 'user'?"),

@@ -2,10 +2,12 @@
 
 import cProfile
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from stabilize_celery.engine.creation import Creation
 from stabilize_celery.models.definition import from_definition
 from stabilize_celery.models.limits import MAX_DEFINITION_BYTES, MAX_LISTED_PROBLEMS
 from stabilize_celery.models.problems import (
@@ -16,7 +18,7 @@ from stabilize_celery.models.problems import (
     Problem,
 )
 from stabilize_celery.models.stage import StageExecution
-from stabilize_celery.models.validation import check, find_definition_problems
+from stabilize_celery.models.validation import check, find_definition_problems, validate_stage_graph
 from stabilize_celery.models.workflow import Workflow
 from tests.unit.models.definitions import START, after, part, told
 
@@ -39,6 +41,22 @@ def test_one_error_has_every_problem() -> None:
     assert isinstance(caught.value, InvalidStageGraphError)
     assert isinstance(caught.value, ValueError)
     assert isinstance(caught.value, CircularDependencyError)
+
+
+@pytest.mark.parametrize(
+    "refuse",
+    [check, lambda flow: validate_stage_graph(flow.stages), lambda flow: Creation.of("w", flow, retention_ms=0)],
+)
+def test_the_error_has_the_stages_of_the_cycle(refuse: Callable[[Workflow], object]) -> None:
+    """The program's own objects; what is wrong with others does not hide them."""
+    first, second, other = (StageExecution(ref_id=ref_id) for ref_id in "abc")
+    first.requisite_stage_ref_ids, second.requisite_stage_ref_ids = {"b"}, {"a"}
+    other.requisite_stage_ref_ids = None  # type: ignore[assignment]
+    with pytest.raises(CircularDependencyError) as caught:
+        refuse(Workflow(stages=[first, other, second]))
+
+    assert [one for one in caught.value.stages if one in (first, second)] == [first, second]
+    assert pickle.loads(pickle.dumps(caught.value)).code == caught.value.code
 
 
 def test_without_a_cycle_the_error_is_no_circular_dependency() -> None:
@@ -67,8 +85,8 @@ def test_shape_and_graph_are_told_together_when_a_definition_is_read() -> None:
         from_definition(raw)
 
     assert str(caught.value).splitlines()[1:] == [
-        "  stages[1].join_threshold: -1 is below 0",
-        "  stages[1].requisite_stage_ref_ids: no stage has the ref_id 'fetsch'; did you mean 'fetch'?",
+        "  wrong_shape: stages[1].join_threshold: -1 is below 0",
+        "  unknown_ref: stages[1].requisite_stage_ref_ids: no stage has the ref_id 'fetsch'; did you mean 'fetch'?",
     ]
 
 

@@ -344,13 +344,13 @@ UNSOUND: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
         [
             {"ref_id": "r" * 201},
             {"ref_id": ""},
-            {"ref_id": "a", "name": "n" * 201},
+            {"ref_id": "a", "name": "n" * 256},
             {"ref_id": "b", "tasks": [{"name": "t", "implementing_class": "t" * 501}]},
         ],
         [
             "stages[0].ref_id: text of 201 characters is longer than 200",
             "stages[1].ref_id: must not be empty",
-            "stages[2].name: text of 201 characters is longer than 200",
+            "stages[2].name: text of 256 characters is longer than 255",
             "stages[3].tasks[0].implementing_class: text of 501 characters is longer than 500",
         ],
     ),

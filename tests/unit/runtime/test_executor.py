@@ -273,7 +273,7 @@ def test_a_hook_that_raises_is_the_tasks_failure() -> None:
     task = Polling(lambda _: TaskResult.running())
     returned = TaskExecutor(1_000).execute(claimed(), task, TaskOptions(), stage, CancellationToken())
 
-    assert (returned.status, returned.error["message"]) == ("RETRY", "in name")
+    assert (returned.status, returned.error["message"]) == ("RETRY", "in name (code=101)")
 
 
 def test_a_suspension_says_what_it_waits_for() -> None:

@@ -360,6 +360,15 @@ def test_secrets_do_not_show_in_errors(server: Server) -> None:
     assert "s3cret" not in str(result)
 
 
+def test_the_url_that_is_put_out_hides_declared_secrets_and_nothing_else(server: Server) -> None:
+    """Not the host, nor what happens to equal a password or a token; a value is hidden as it was encoded, too."""
+    plain = ask(f"{server.url}/t/users?at=http", bearer_token="t")
+    hidden = ask(f"{server.url}/{{key}}/a?k={{other}}", key="a b", other="1", secrets=["key", "other"])
+
+    assert plain.outputs["url"] == f"{server.url}/t/users?at=http"
+    assert hidden.outputs["url"] == f"{server.url}/***/a?k=***"
+
+
 def test_a_cancellation_stops_reading(server: Server) -> None:
     """The body stops at the next piece of the answer."""
     token = CancellationToken()
@@ -450,12 +459,13 @@ def test_what_is_no_url_is_a_failure_with_a_reason(url: str, problem: str) -> No
     ("context", "problem"),
     [
         ({"url": ""}, "`url` must be a text that is not empty"),
-        ({"method": "BREW"}, "`method` must be one of DELETE, GET"),
+        ({"method": "BREW"}, "unsupported method 'BREW'; known are DELETE, GET"),
         ({"json": {}, "body": "x"}, "give one body, not `body` and `json`"),
         ({"auth": ["ann"]}, r"`auth` must be \[user name, password\]"),
         ({"auth": ["ann", "x"], "bearer_token": "t"}, "give `auth` or `bearer_token`, not both"),
         ({"headers": {"X": "a\r\nInjected: b"}}, "the header 'X' has a line break or a character"),
-        ({"upload_file": "/no/such/file"}, "`upload_file` can't be read"),
+        ({"upload_file": "/no/such/file"}, "`upload_file`: file not found: '/no/such/file'"),
+        ({"upload_file": "/\0"}, "`upload_file` can't be read"),
         ({"ca_cert": "/no/such/file"}, "a certificate can't be used"),
         ({"expected_status": "200"}, "`expected_status` must be a whole number"),
     ],

@@ -70,7 +70,7 @@ def test_the_last_try_is_permanent() -> None:
     assert classify_exception(error, OPTIONS, 2).is_transient
     assert (last.kind, last.message, last.retry_after_ms) == (
         FailureKind.PERMANENT,
-        "later (given up after 3 tries)",
+        "later (code=101) (given up after 3 tries)",
         None,
     )
 
@@ -115,7 +115,7 @@ def test_a_pause_that_is_no_number_is_left_to_the_back_off(after: Any) -> None:
     """What the error says about the task is kept: nobody's mistake about the pause hides it."""
     failure = classify_exception(TransientError("later", retry_after=after), OPTIONS, 1)
 
-    assert (failure.message, failure.retry_after_ms) == ("later", None)
+    assert (failure.message, failure.retry_after_ms) == ("later (code=101)", None)
 
 
 def test_an_error_without_wishes_is_left_to_the_back_off() -> None:

@@ -109,8 +109,9 @@ def test_an_interpreter_that_is_not_there_is_a_failure_with_a_reason() -> None:
 @pytest.mark.parametrize(
     ("context", "problem"),
     [
-        ({}, "give one of `script`, `script_file`, or `module` with `function`"),
-        ({"script": "x", "script_file": "y"}, "give one of"),
+        ({}, "give one, and only one, of `script`, `script_file`, or `module` with `function`"),
+        ({"script": "x", "script_file": "y"}, "give one, and only one, of"),
+        ({"script_file": "no.py", "cwd": "/tmp"}, "script file not found: 'no.py'"),
         ({"module": "math"}, "`function` must be a text that is not empty"),
         ({"script": "x", "inputs": [1]}, "`inputs` must be names with values"),
         ({"script": "x", "when": object()}, "INPUT can't be written as JSON"),

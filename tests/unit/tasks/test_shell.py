@@ -108,6 +108,14 @@ def test_placeholders_know_quotes_comments_and_the_shells_own_braces(template: s
     assert run(template, x="v w").outputs["stdout"] == printed
 
 
+@pytest.mark.parametrize("shell", [True, False])
+def test_settings_of_the_task_are_no_placeholders(shell: bool) -> None:
+    """What configures the command is no value for it: `{timeout}` is the command's own text."""
+    told = run("echo {timeout} {cwd} {x}", shell=shell, timeout=5, cwd="/", x="v").outputs["stdout"]
+
+    assert told == "{timeout} {cwd} v"
+
+
 @pytest.mark.parametrize(("value", "printed"), [(5, "5"), (True, "true"), (None, ""), ([1, "a"], '[1, "a"]')])
 def test_values_that_are_no_texts_are_written_as_json(value: Any, printed: str) -> None:
     """Numbers, lists and objects of upstream outputs can be used in commands."""
