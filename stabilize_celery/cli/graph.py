@@ -146,6 +146,8 @@ def _cut(text: str) -> str:
 # -- as text -----------------------------------------------------------------------------------------------------------
 
 _MERMAID_LINES = {LineKind.FOLLOWS: "-->", LineKind.JUMPS: "-.->", LineKind.BELONGS: "-.-"}
+# A label is HTML there, and "#" begins a code.
+_MERMAID_CODES = str.maketrans({"#": "#35;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "&": "#amp;"})
 _DOT_LINES = {
     LineKind.FOLLOWS: "",
     LineKind.JUMPS: "style=dashed, constraint=false",
@@ -169,7 +171,7 @@ def _mermaid(graph: Graph) -> Iterator[str]:
 
 
 def _for_mermaid(text: str) -> str:
-    return text.replace("#", "#35;").replace('"', "#quot;").replace("\n", " ")
+    return text.replace("\n", " ").translate(_MERMAID_CODES)
 
 
 def _dot(graph: Graph) -> Iterator[str]:

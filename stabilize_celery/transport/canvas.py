@@ -6,15 +6,14 @@ against Celery itself.
 """
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import celery
-from celery.canvas import Signature, chunks, group
+from celery.canvas import Signature, group
 from celery.canvas import _chain as Chain  # noqa: N812 -- the classes; `chain` and `chord` are functions
 from celery.canvas import _chord as Chord  # noqa: N812
-from celery.utils.functional import maybe_list
 
 from stabilize_celery.models.canvas import TRIGGER, Value, refs_in
 from stabilize_celery.models.limits import MAX_TIME_MS
@@ -24,6 +23,7 @@ from stabilize_celery.models.task import TaskExecution
 from stabilize_celery.models.trigger import Trigger
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.transport.canvas_call import PREFIX
+from stabilize_celery.transport.canvas_parts import chain_steps, group_members, group_of_chunks, listed, told_by_message
 from stabilize_celery.transport.canvas_values import plain
 
 __all__ = ["CanvasSignature", "canvas_workflow"]
@@ -31,12 +31,12 @@ __all__ = ["CanvasSignature", "canvas_workflow"]
 CanvasSignature: TypeAlias = Signature
 """A task signature, chain, group, chord, chunks, map or starmap."""
 
-_MAPPED = frozenset({"link", "link_error", "countdown", "eta"})
+_MAPPED = frozenset({"link", "link_error", "countdown", "eta", "headers", "priority", "shadow", "stamped_headers"})
 # fmt: off
 _WITHOUT_EFFECT = frozenset({
     "add_to_parent", "app", "chain", "chord", "chord_size", "compression", "connection", "group_id", "group_index",
-    "headers", "ignore_result", "parent_id", "priority", "producer", "reply_to", "retry", "retry_policy", "root_id",
-    "serializer", "shadow", "stamped_headers", "task_id", "use_link",
+    "ignore_result", "parent_id", "producer", "reply_to", "retry", "retry_policy", "root_id", "serializer", "task_id",
+    "use_link",
 })
 # fmt: on
 """Options that say how Celery carries messages; they change no result."""
@@ -128,11 +128,11 @@ class _Translation:
             self.problems.append(Problem(place, f"a signature lacks {', '.join(lacking)}"))
             return []
         self._check(sig, place)
-        errbacks = (*errbacks, *_listed(sig.options.get("link_error")))
+        errbacks = (*errbacks, *listed(sig.options.get("link_error")))
         delay = {key: sig.options[key] for key in ("countdown", "eta") if sig.options.get(key) is not None}
         incoming = replace(incoming, delay={**delay, **incoming.delay})
         value = self._translated(sig, incoming, place, errbacks, of_join)
-        for number, callback in enumerate(_listed(sig.options.get("link"))):
+        for number, callback in enumerate(listed(sig.options.get("link"))):
             self._add_callback(callback, value, f"{place}.link[{number}]")
         return value
 
@@ -142,8 +142,7 @@ class _Translation:
         if isinstance(sig, Chain):
             return self._chain(sig, incoming, place, errbacks)
         if sig.task == "celery.chunks":
-            parts = chunks(*(sig.kwargs[key] for key in ("task", "it", "n")), app=self._app)
-            return self._group(parts.group(), incoming, place, errbacks)
+            return self._group(group_of_chunks(self._app, sig), incoming, place, errbacks)
         if isinstance(sig, group):
             return self._group(sig, incoming, place, (*errbacks, *of_join))
         if isinstance(sig, Chord):
@@ -152,10 +151,10 @@ class _Translation:
 
     def _chain(self, sig: Chain, incoming: _Incoming, place: str, errbacks: tuple[Any, ...]) -> Value:
         value: Value = []
-        steps = list(self._steps(sig, place))
+        steps = list(chain_steps(self._app, sig))
         for number, (step, where) in enumerate(steps):
             following = steps[number + 1][0] if number + 1 < len(steps) else None
-            value = self.translate(step, incoming, where, errbacks, self._errbacks_of_join(step, following))
+            value = self.translate(step, incoming, f"{place}{where}", errbacks, self._errbacks_of_join(step, following))
             incoming = _Incoming(value, tuple(refs_in(value)) or incoming.after)
         return value
 
@@ -175,38 +174,18 @@ class _Translation:
     def _errbacks_of_body(self, given: Any) -> tuple[Any, ...]:
         """Return what Celery calls of a chord's body when its header fails: for a group, of each member's result."""
         sig = self._app.signature(given)
-        errbacks = _listed(sig.options.get("link_error"))
+        errbacks = listed(sig.options.get("link_error"))
         if isinstance(sig, group):
-            for member in self._members(sig):
+            for member in group_members(self._app, sig):
                 errbacks += self._errbacks_of_body(member)
                 if isinstance(member, Chord) and member.body is not None:
                     errbacks += self._errbacks_of_body(member.body)
         return tuple(errbacks)
 
-    def _steps(self, sig: Chain, place: str) -> Iterator[tuple[Signature, str]]:
-        """Yield the steps that count: a group of one member is that member, one of none is left out."""
-        for number, given in enumerate(sig.tasks):
-            step, where = self._app.signature(given), f"{place}[{number}]"
-            while isinstance(step, group) and len(members := self._members(step)) == 1:
-                step, where = members[0], f"{where}[0]"
-            if not (isinstance(step, group | Chain) and not list(step.tasks)):
-                yield step, where
-
-    def _members(self, sig: group) -> list[Signature]:
-        """Return a group's members, those of groups in it among them, in order."""
-        members: list[Signature] = []
-        for given in sig.tasks:
-            one = self._app.signature(given)
-            if isinstance(one, group):
-                members += self._members(one)
-            elif not (isinstance(one, Chain) and not one.tasks):
-                members.append(one)
-        return members
-
     def _group(self, sig: group, incoming: _Incoming, place: str, errbacks: tuple[Any, ...]) -> Value:
         return [
             self.translate(one, incoming, f"{place}[{number}]", errbacks)
-            for number, one in enumerate(self._members(sig))
+            for number, one in enumerate(group_members(self._app, sig))
         ]
 
     def _chord(
@@ -229,6 +208,8 @@ class _Translation:
         args = [*(incoming.args if takes else ()), *sig.args]
         kwargs = {**sig.kwargs, **(incoming.kwargs if takes else {})}
         context: dict[str, Any] = {"args": self._plain(args, place), "kwargs": self._plain(kwargs, place)}
+        if told := told_by_message(sig.options):
+            context["request"] = self._plain(told, place)
         if takes and incoming.value is not None:
             context["input"] = incoming.value
         if chosen := _distinct(errbacks):
@@ -246,7 +227,7 @@ class _Translation:
         try:
             return plain(arguments)
         except TypeError as error:
-            self.problems.append(Problem(place, f"an argument: {error}"))
+            self.problems.append(Problem(place, f"an argument or header: {error}"))
             return arguments
 
     def _delay(self, stage: StageExecution, delay: Mapping[str, Any], place: str) -> None:
@@ -286,10 +267,6 @@ class _Translation:
             if isinstance(self._app.signature(errback), group | Chain | Chord):
                 told = "an errback must be one task: it is called in the process of the task that failed"
                 self.problems.append(Problem(f"{place}.link_error", told))
-
-
-def _listed(option: Any) -> list[Any]:
-    return list(maybe_list(option) or [])
 
 
 def _distinct(errbacks: Iterable[Any]) -> list[Any]:

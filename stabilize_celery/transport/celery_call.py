@@ -6,16 +6,17 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import celery
 from billiard.einfo import ExceptionInfo
 from celery import states
+from celery.app.task import Context
 from celery.app.trace import task_has_custom
 from celery.canvas import Signature
 from celery.exceptions import Ignore, MaxRetriesExceededError, NotRegistered, Reject, Retry
-from celery.result import allow_join_result
 from celery.utils.nodenames import gethostname
 from celery.utils.time import get_exponential_backoff_interval
 from typing_extensions import override
@@ -23,24 +24,25 @@ from typing_extensions import override
 from stabilize_celery.errors import PermanentError, TaskNotFoundError, TransientError, is_transient
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage import StageExecution
-from stabilize_celery.tasks.call import TaskCall, bound_call
+from stabilize_celery.tasks.call import bound_call
 from stabilize_celery.tasks.options import TaskOptions
 from stabilize_celery.tasks.outcome import AskedAgainError, FinalError
 from stabilize_celery.tasks.task import Task
+from stabilize_celery.transport.replacing import Replaced, Replacement
 
 __all__ = [
     "PREFIX",
+    "CallInStage",
     "CeleryCall",
-    "call_in_stage",
     "celery_task_names",
     "celery_task_options",
-    "request_fields",
     "resolve_celery_task",
     "task_of",
 ]
 
 PREFIX = "celery:"
 _OURS = ("stabilize.", "celery.")
+_MAPS = ("celery.map", "celery.starmap")
 
 logger = logging.getLogger(__name__)
 
@@ -88,10 +90,11 @@ class CeleryCall(Task):
     def execute(self, stage: StageExecution) -> TaskResult:
         # A running body sees upstream outputs in its context too; what a plain function is called with is its own.
         arguments = dict(getattr(stage.context, "own", stage.context))
+        call = CallInStage(self._task, (), arguments)
         try:
-            value = call_in_stage(self._task, (), arguments, self._by_name)
+            value = call.result(self._by_name)
         except Reject as error:
-            return TaskResult.terminal(f"{self._task.name} rejected its message: {error.reason}")
+            return TaskResult.terminal(f"{call.request.task} rejected its message: {error.reason}")
         return TaskResult.success(_outputs(value))
 
     def _by_name(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -106,46 +109,132 @@ class CeleryCall(Task):
 _Changed: TypeAlias = Callable[[Sequence[Any], Mapping[str, Any]], Mapping[str, Any]]
 
 
-def call_in_stage(
-    task: celery.Task, args: Sequence[Any], kwargs: Mapping[str, Any], changed: _Changed, *, is_final: bool = False
-) -> Any:
-    """Call a Celery task as its worker would, inside a stage's body; return what it returns (None if it was ignored).
+class CallInStage:
+    """Calls a Celery task as its worker would, inside a stage's body, and what it puts in its place.
 
     The hooks of its class are called as Celery calls them (`before_start`, `on_success`, `on_failure`, `on_retry`,
     `after_return`); what they raise is logged, and changes nothing, but for `before_start`, whose error is the task's.
 
-    `changed` says what a stage's context is to have so that its next try has other arguments; `is_final`: an error
-    ends the task, also one that another try may help against.
-
-    Raises:
-        TransientError: it asked for a retry, or put its message back.
-        PermanentError: `autoretry_for` gave up, or it is an async function.
-        Reject: it rejected its message for good.
-
+    `told`: further fields of its request.
+    `is_final`: an error ends the task, also one that another try may help against.
     """
-    call = bound_call()
-    retries = 0 if call is None else call.attempt - 1
-    request = request_fields(task, call, retries)
-    twin = _in_stage(task)
-    hooks = _Hooks(twin, request["id"], args, kwargs)
-    with _requested(twin, args, kwargs, request):
+
+    def __init__(
+        self,
+        task: celery.Task,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        told: Mapping[str, Any] = MappingProxyType({}),
+        *,
+        is_final: bool = False,
+    ) -> None:
+        call = bound_call()
+        self._task = task
+        self._key = None if call is None else call.idempotency_key
+        self._is_final = is_final
+        self._nesting = 0
+        retries = 0 if call is None else call.attempt - 1
+        self._request = self._requested_of(task, args, kwargs, retries, told)
+
+    @property
+    def request(self) -> Context:
+        """The request of the task that was called last: of the one that failed, if one has."""
+        return Context(self._request)
+
+    def result(self, changed: _Changed) -> Any:
+        """Return what the task returns, or what took its place does (None if it was ignored).
+
+        `changed` says what a stage's context is to have so that its next try has other arguments.
+
+        Raises:
+            TransientError: it asked for a retry, or put its message back.
+            PermanentError: `autoretry_for` gave up, or it is an async function.
+            Reject: it rejected its message for good.
+
+        """
         try:
-            returned = _called(twin, args, kwargs, hooks)
+            return self._called(self._task)
+        except Replaced as replaced:
+            return Replacement(self._task.app, self._in_its_place, lambda: self.request).result(replaced.signature)
         except _RetryInStage as error:
-            hooks.retried(error.exc or error)
             update = changed(*error.arguments) if error.arguments else {}
             after = _seconds(error.when)
             raise AskedAgainError(str(error), cause=error.exc, retry_after=after, context_update=update) from error
-        except Ignore:
-            return None
-        except Reject as error:
-            if error.requeue:
-                raise TransientError(f"{task.name} put its message back: {error.reason}", cause=error) from error
-            raise
-        except Exception as error:
-            raise _failed(task, error, retries, hooks, is_final=is_final) from error
-        hooks.succeeded(returned)
-        return returned
+
+    def _in_its_place(
+        self, task: celery.Task, args: Sequence[Any], kwargs: Mapping[str, Any], told: Mapping[str, Any]
+    ) -> Any:
+        """Call a task that was put in another one's place. It counts its own retries: they follow here, at once."""
+        self._nesting += 1
+        retries = 0
+        while True:
+            self._request = self._requested_of(task, args, kwargs, retries, told)
+            try:
+                return self._called(task)
+            except _RetryInStage as error:
+                args, kwargs = error.arguments or (args, kwargs)
+            except AskedAgainError:
+                pass
+            retries += 1
+
+    def _called(self, task: celery.Task) -> Any:
+        """Call a task with the request at hand; its hooks have been told what came of it."""
+        request = self._request
+        args, kwargs = request["args"], request["kwargs"]
+        twin = _in_stage(task)
+        hooks = _Hooks(twin, request["id"], args, kwargs)
+        with _requested(twin, request):
+            try:
+                returned = _returned(twin, args, kwargs, hooks)
+            except _RetryInStage as error:
+                hooks.retried(error.exc or error)
+                raise
+            except Replaced:
+                raise
+            except Ignore:
+                return _ignored(task)
+            except Reject as error:
+                if error.requeue:
+                    raise TransientError(f"{task.name} put its message back: {error.reason}", cause=error) from error
+                raise
+            except Exception as error:
+                raise _failed(task, error, request["retries"], hooks, is_final=self._is_final) from error
+            hooks.succeeded(returned)
+            return returned
+
+    def _requested_of(
+        self,
+        task: celery.Task,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        retries: int,
+        told: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Return what a task's `self.request` tells."""
+        return {
+            "delivery_info": {"priority": 0},
+            **told,
+            "task": task.name,
+            "args": tuple(args),
+            "kwargs": dict(kwargs),
+            "id": self._key,
+            "root_id": self._key,
+            "correlation_id": self._key,
+            "retries": retries,
+            "replaced_task_nesting": self._nesting,
+            "called_directly": False,
+            "is_eager": False,
+            "hostname": gethostname(),
+        }
+
+
+def _ignored(task: celery.Task) -> None:
+    """Return what a task that ends with `Ignore` gives: nothing. Raises PermanentError: one that `map` calls did."""
+    if task.name in _MAPS:
+        raise PermanentError(
+            f"a task that {task.name} calls was ignored, or put another in its place: then nothing has its result, "
+            "in Celery neither. Call it in a group"
+        )
 
 
 def _failed(task: celery.Task, error: Exception, retries: int, hooks: "_Hooks", *, is_final: bool) -> Exception:
@@ -161,12 +250,9 @@ def _failed(task: celery.Task, error: Exception, retries: int, hooks: "_Hooks", 
     return meant
 
 
-def _called(twin: celery.Task, args: Sequence[Any], kwargs: Mapping[str, Any], hooks: "_Hooks") -> Any:
+def _returned(twin: celery.Task, args: Sequence[Any], kwargs: Mapping[str, Any], hooks: "_Hooks") -> Any:
     hooks.begin()
-    try:
-        returned = (twin if task_has_custom(twin, "__call__") else twin.run)(*args, **kwargs)
-    except _Replaced as replaced:
-        returned = replaced.value
+    returned = (twin if task_has_custom(twin, "__call__") else twin.run)(*args, **kwargs)
     _refuse_coroutine(twin, returned)
     return returned
 
@@ -183,11 +269,9 @@ def _refuse_coroutine(task: celery.Task, returned: Any) -> None:
 
 
 @contextmanager
-def _requested(
-    twin: celery.Task, args: Sequence[Any], kwargs: Mapping[str, Any], request: Mapping[str, Any]
-) -> Iterator[None]:
+def _requested(twin: celery.Task, request: Mapping[str, Any]) -> Iterator[None]:
     """Let the task see its request, and `current_task` be it, as `Task.__call__` does."""
-    twin.push_request(args=tuple(args), kwargs=dict(kwargs), **request)
+    twin.push_request(**request)
     celery._state._task_stack.push(twin)  # noqa: SLF001 -- `current_task` reads it
     try:
         yield
@@ -272,14 +356,6 @@ def _pause_s(task: celery.Task, options: Mapping[str, Any], retries: int) -> flo
     return float(get_exponential_backoff_interval(factor, retries, longest, jitter))
 
 
-class _Replaced(Ignore):
-    """Another signature has taken the task's place, and gave this value: nothing behind `self.replace` is run."""
-
-    def __init__(self, value: Any) -> None:
-        super().__init__("replaced")
-        self.value = value
-
-
 class _RetryInStage(Retry):
     """A retry, with the arguments that it is to have if they are others."""
 
@@ -293,10 +369,9 @@ class _InStage:
     default_retry_delay: float
     request: Any
 
-    def on_replace(self, sig: Signature) -> Any:
-        """Execute the signature that takes the task's place, here, and end the task with what it gives."""
-        with allow_join_result():
-            raise _Replaced(sig.apply().get())
+    def on_replace(self, sig: Signature) -> None:
+        """End the task: the signature that takes its place is executed next, here."""
+        raise Replaced(sig)
 
     def retry(
         self,
@@ -343,22 +418,6 @@ def celery_task_options(task: celery.Task) -> TaskOptions:
     """Return how a Celery task is executed as a stage's task: its time limits are those of one execution."""
     limits = [limit for limit in (task.time_limit, task.soft_time_limit) if limit]
     return TaskOptions(timeout_s=float(min(limits)) if limits else None)
-
-
-def request_fields(task: celery.Task, call: TaskCall | None, retries: int) -> dict[str, Any]:
-    """Return what a task's `self.request` tells, beside its arguments."""
-    key = None if call is None else call.idempotency_key
-    return {
-        "task": task.name,
-        "id": key,
-        "root_id": key,
-        "correlation_id": key,
-        "retries": retries,
-        "called_directly": False,
-        "is_eager": True,
-        "hostname": gethostname(),
-        "delivery_info": {},
-    }
 
 
 def _seconds(when: float | dt.datetime | None) -> float | None:

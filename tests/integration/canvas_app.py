@@ -62,6 +62,21 @@ def bound(self: Task, x: Any) -> list[Any]:
     return [self.name, x, self.request.retries]
 
 
+@app.task(name="sums.asked", shared=False, bind=True)
+def asked(self: Task, *_: Any) -> dict[str, Any]:
+    """What its request says beside its arguments."""
+    request = self.request
+    return {
+        "headers": {name: value for name, value in (request.headers or {}).items() if name == "tenant"},
+        "tenant": request.get("tenant"),
+        "stamps": request.stamps or {},
+        "stamped": list(request.stamped_headers or ()),
+        "shadow": request.shadow,
+        "is_eager": request.is_eager,
+        "priority": request.delivery_info["priority"],
+    }
+
+
 @app.task(name="sums.second_try", shared=False, bind=True, default_retry_delay=0.1)
 def second_try(self: Task, x: Any) -> Any:
     if self.request.retries == 0:
@@ -95,8 +110,23 @@ def replaced(self: Task, x: Any, by: str) -> Any:
         "chain": chain(add.s(x, 10), double.s()),
         "group": group(add.s(x, 10), add.s(x, 20)),
         "chord": chord([add.s(x, 10), add.s(x, 20)], total.s()),
+        "headers": asked.s(x).set(headers={"tenant": "t"}),
     }
     return self.replace(ways[by])
+
+
+@app.task(name="sums.down", shared=False, bind=True)
+def down(self: Task, n: int, *, raises: bool) -> Any:
+    if not n:
+        return "bottom"
+    if raises:
+        raise self.replace(down.si(n - 1, raises=True))
+    return self.replace(down.si(n - 1, raises=False))
+
+
+@app.task(name="sums.replaced_by_a_failure", shared=False, bind=True)
+def replaced_by_a_failure(self: Task) -> Any:
+    return self.replace(chain(seven.s(), fail.s()))
 
 
 @app.task(name="sums.fail", shared=False)

@@ -134,6 +134,8 @@ CANVASES: dict[str, Make] = {
     "a task in its place": lambda s: chain(s.replaced.s(1, "task"), s.double.s()),
     "others in their places": lambda s: group(s.replaced.s(1, "chain"), s.replaced.s(1, "chord"), s.seven.s()),
     "a group in its place": lambda s: chain(s.replaced.s(1, "group"), s.pair.s()),
+    "one that replaces itself": lambda s: chain(s.seven.s(), s.down.si(150, raises=False), s.pair.s()),
+    "one that replaces itself by raise": lambda s: chain(s.down.si(3, raises=True), s.pair.s()),
     "map of an iterator": lambda s: s.double.map(range(3)),
     "results of many types": lambda s: s.many_types.s(),
     "arguments of many types": lambda s: chain(
@@ -142,6 +144,12 @@ CANVASES: dict[str, Make] = {
     ),
     "a chord with arguments of its own": lambda s: chord([s.add.s(1), s.add.s(2)], s.total.s()).clone(args=(5,)),
     "stamped": lambda s: stamped(chain(s.seven.s(), s.add.s(1))),
+    "a request": lambda s: s.asked.s(),
+    "a request with headers": lambda s: chain(s.seven.s(), s.asked.s().set(headers={"tenant": "t"})),
+    "a request with headers in headers": lambda s: s.asked.s().set(headers={"headers": {"tenant": "t"}}),
+    "a request with a shadow and a priority": lambda s: group(s.asked.s().set(shadow="s", priority=3), s.seven.s()),
+    "a request with stamps": lambda s: stamped(chain(s.seven.s(), s.asked.s())),
+    "the request of what takes a place": lambda s: s.replaced.s(1, "headers"),
     "from what JSON kept": lambda s: Signature.from_dict(
         json.loads(json.dumps(chain(s.seven.s(), group(s.add.s(1), s.add.s(2)), s.total.s()))), app=s.app
     ),
@@ -199,6 +207,7 @@ FAILING: dict[str, tuple[Make, int]] = {
     "an errback of the old style": (lambda s: s.fail.s().on_error(s.on_error_id.s()), 1),
     "in a chain": (lambda s: chain(s.seven.s(), s.fail.s(), s.double.s()).on_error(s.on_error.s()), 1),
     "of one step": (lambda s: chain(s.seven.s(), s.fail.s().on_error(s.on_error.s()), s.double.s()), 1),
+    "of what took a task's place": (lambda s: s.replaced_by_a_failure.s().on_error(s.on_error.s()), 1),
     "in a group": (lambda s: group(s.fail.s().on_error(s.on_error.s()), s.seven.s()), 1),
 }
 

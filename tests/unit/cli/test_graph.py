@@ -41,6 +41,13 @@ def test_mermaid(flow):
     ]
 
 
+def test_a_name_is_no_html_in_mermaid():
+    """Whoever shows the drawing shows the name as it is."""
+    drawn = text(workflow(stage("<b>&amp;")), "mermaid")
+
+    assert '  s0["#lt;b#gt;#amp;amp;"]' in drawn.splitlines()
+
+
 def test_dot(flow):
     drawn = text(flow, "dot")
 
@@ -72,7 +79,7 @@ def test_jumps_are_dashed_and_conditions_stand_on_their_lines():
         stage("c", "a"),
     )
 
-    assert '  s0 -->|"n > 1"| s1' in text(made, "mermaid")
+    assert '  s0 -->|"n #gt; 1"| s1' in text(made, "mermaid")
     assert "  s1 -.-> s0" in text(made, "mermaid")
     assert '  s0 -> s1 [label="n > 1"];' in text(made, "dot")
     assert "  s1 -> s0 [style=dashed, constraint=false];" in text(made, "dot")

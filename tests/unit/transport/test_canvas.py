@@ -142,3 +142,24 @@ def test_what_a_step_raised_is_told_once_and_as_it_was_raised(app: Celery) -> No
         told.append(done.stages[0].tasks[0].task_exception_details["message"])
 
     assert told == ["ConnectionError: gone", "cv.fail rejected its message: no stock"]
+
+
+@pytest.mark.parametrize("way", ["map", "starmap"])
+def test_a_task_that_map_calls_can_not_be_replaced(app: Celery, way: str) -> None:
+    """Nothing would have its result: in Celery neither, which waits for ever."""
+    app.conf.update(broker_url="memory://")
+    registry = Stabilize(app, redis_url="redis://127.0.0.1:1/1").registry
+
+    @app.task(name="cv.front", bind=True, shared=False)
+    def front(self: Any, x: int) -> Any:
+        return self.replace(app.tasks["cv.add"].s(x))
+
+    done = run_workflow(canvas_workflow(app, getattr(front, way)([[1]])), registry)
+
+    assert "Call it in a group" in done.stages[0].tasks[0].task_exception_details["message"]
+
+
+def test_a_header_that_json_cannot_carry_is_a_problem_of_its_place(app: Celery) -> None:
+    """As an argument is."""
+    with pytest.raises(InvalidWorkflowError, match=r"chain\[1\]: an argument or header: .*JSON"):
+        canvas_workflow(app, chain(app.tasks["cv.add"].s(1), app.tasks["cv.add"].s(1).set(headers={"tenant": {1}})))

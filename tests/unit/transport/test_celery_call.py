@@ -7,7 +7,7 @@ from typing import Any
 
 import celery
 import pytest
-from celery import Celery
+from celery import Celery, chain
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject
 
 from stabilize_celery.errors import PermanentError, TaskNotFoundError, TransientError
@@ -66,7 +66,10 @@ def test_any_other_value_is_the_output_result(app: Celery, value: Any, outputs: 
 
 
 def test_a_bound_task_sees_its_request(app: Celery) -> None:
-    """Its id is the same for every try; `retries` counts the tries before; `current_task` is the task."""
+    """Its id is the same for every try; `retries` counts the tries before; `current_task` is the task.
+
+    It is no eager call: code that asks for that does so to know tests from production.
+    """
 
     @app.task(name="look", bind=True, shared=False)
     def look(self: Any) -> dict[str, Any]:
@@ -75,9 +78,16 @@ def test_a_bound_task_sees_its_request(app: Celery) -> None:
             "retries": self.request.retries,
             "current": celery.current_task.name,
             "task": self.request.task,
+            "is_eager": self.request.is_eager,
         }
 
-    assert call(app, "look", attempt=3).outputs == {"id": "W/s/t/0", "retries": 2, "current": "look", "task": "look"}
+    assert call(app, "look", attempt=3).outputs == {
+        "id": "W/s/t/0",
+        "retries": 2,
+        "current": "look",
+        "task": "look",
+        "is_eager": False,
+    }
 
 
 def test_a_retry_may_have_other_arguments(app: Celery) -> None:
@@ -235,6 +245,78 @@ def test_nothing_behind_a_replacement_is_executed(app: Celery) -> None:
     assert call(app, "front", x=4, raises=True).outputs == {"result": 8}
 
 
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_task_may_replace_itself_any_number_of_times(app: Celery, raises: bool) -> None:
+    """Also by itself: no deeper stack is needed than for one time, and `raise` may stand in front of it."""
+
+    @app.task(name="down", bind=True, shared=False)
+    def down(self: Any, n: int) -> Any:
+        if n and raises:
+            raise self.replace(down.si(n - 1))
+        return self.replace(chain(down.si(n - 1))) if n else {"bottom": self.request.replaced_task_nesting}
+
+    assert call(app, "down", n=1500).outputs == {"bottom": 1500}
+
+
+def test_what_takes_a_tasks_place_is_tried_again_by_itself(app: Celery) -> None:
+    """It counts its own retries, and nothing before it in its canvas is done twice."""
+    done: list[str] = []
+
+    @app.task(name="once", shared=False)
+    def once() -> int:
+        done.append("once")
+        return 4
+
+    @app.task(name="flaky", bind=True, shared=False, max_retries=2)
+    def flaky(self: Any, x: int) -> Any:
+        done.append(f"try {self.request.retries} of {x}")
+        if self.request.retries < 2:
+            raise self.retry(args=(x + 1,), countdown=1)
+        return x
+
+    @app.task(name="front", bind=True, shared=False)
+    def front(self: Any) -> Any:
+        raise self.replace(chain(once.s(), flaky.s()))
+
+    assert call(app, "front", attempt=2).outputs == {"result": 6}
+    assert done == ["once", "try 0 of 4", "try 1 of 5", "try 2 of 6"]
+
+
+def test_links_and_errbacks_of_what_takes_a_tasks_place_are_called(app: Celery) -> None:
+    """Errbacks are told of the task that failed, links get the result of the whole; their failure is nobody's."""
+    told: list[Any] = []
+
+    @app.task(name="noted", shared=False)
+    def noted(value: Any) -> None:
+        told.append(value)
+        raise KeyError("nobody's")
+
+    @app.task(name="on_error", shared=False)
+    def on_error(request: Any, error: BaseException, trace: Any) -> None:
+        told.append((request.task, request.args, repr(error)))
+
+    @app.task(name="double", shared=False)
+    def double(x: int) -> int:
+        return 2 * x
+
+    @app.task(name="fail", shared=False)
+    def fail(x: int) -> None:
+        raise ValueError(x)
+
+    @app.task(name="front", bind=True, shared=False)
+    def front(self: Any, fails: bool) -> Any:
+        canvas = chain(double.s(1), fail.s() if fails else double.s())
+        canvas.link(noted.s())
+        canvas.link_error(on_error.s())
+        return self.replace(canvas)
+
+    assert call(app, "front", fails=False).outputs == {"result": 4}
+    with pytest.raises(ValueError, match="2"):
+        call(app, "front", fails=True)
+
+    assert told == [4, ("fail", (2,), "ValueError(2)")]
+
+
 class Told(celery.Task):
     """Writes down which of its hooks are called, and with what."""
 
@@ -264,7 +346,7 @@ BEGIN = ["before", "W/s/t/0", (), {"how": "?"}]
     ("how", "told"),
     [
         ("well", [("success", 7), ("after", "SUCCESS", "7")]),
-        ("replaced", [("success", 9), ("after", "SUCCESS", "9")]),
+        ("replaced", []),
         ("badly", [("failure", "ValueError('bad')", True), ("after", "FAILURE", "bad")]),
         ("again", [("retry", "KeyError('busy')")]),
         ("ignored", []),
