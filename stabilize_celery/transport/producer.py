@@ -3,9 +3,9 @@
 import re
 from collections import Counter
 from collections.abc import Collection
+from typing import Any
 
 from celery import Celery
-from redis.exceptions import NoPermissionError, ResponseError
 
 from stabilize_celery.errors import QueueError
 from stabilize_celery.settings import Settings
@@ -69,12 +69,9 @@ class ProducerPublisher(CeleryPublisher):
             with self.app.connection_for_write() as connection:
                 connection.ensure_connection(max_retries=1, interval_start=0, timeout=5)
                 if connection.transport.driver_type == "redis":
-                    # Where there is no such list it adds nothing, and is refused as any message would be.
-                    connection.default_channel.client.lpushx(_NO_QUEUE, "")
-        except NoPermissionError:
-            return
-        except ResponseError as error:
-            raise QueueError("the broker takes no messages", cause=error) from error
+                    _try_to_push(connection)
+        except QueueError:
+            raise
         except Exception as error:
             # Each broker's client has errors of its own.
             raise QueueError("the broker does not answer", cause=error) from error
@@ -82,3 +79,13 @@ class ProducerPublisher(CeleryPublisher):
     def close(self) -> None:
         """Close its connections."""
         self.app.close()
+
+
+def _try_to_push(connection: Any) -> None:
+    try:
+        # Where there is no such list it adds nothing, and is refused as any message would be.
+        connection.default_channel.client.lpushx(_NO_QUEUE, "")
+    except connection.channel_errors as error:
+        # Who may not do that knows nothing of what others may.
+        if "permission" not in str(error):
+            raise QueueError("the broker takes no messages", cause=error) from error
