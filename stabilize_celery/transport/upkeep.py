@@ -1,6 +1,7 @@
 """What a worker's main process does in the background: keeper rounds, heartbeats, its line in the fleet registry."""
 
 import logging
+import math
 import os
 import platform
 import socket
@@ -32,6 +33,8 @@ __all__ = ["SCHEDULES_EVERY_S", "Attempt", "Upkeep", "fleet_line"]
 
 SCHEDULES_EVERY_S = 1.0
 """How often schedules are looked at, so how late a start may be (s)."""
+_ANNOUNCEMENTS = 3
+"""Who misses so many is not there; who is there has made one by then."""
 _TIME_OUTS = 2
 """How long a worker that shuts down goes on against servers that do not answer, in time-outs: a node costs one."""
 
@@ -88,6 +91,7 @@ class Upkeep:
         self._is_partly_away = False
         self._renew_at = self._announce_at = self._beat_at = self._schedules_at = 0.0
         self._sweep_at = time.monotonic() + SWEEP_EVERY_MS / 1000
+        self._attendance_at = time.monotonic() + _ANNOUNCEMENTS * settings.announce_ms / 1000
 
     def keeper_round(self) -> float:
         """Look after what is owed; return the pause before the next round (s).
@@ -111,7 +115,7 @@ class Upkeep:
         Such as what lies on a node of a cluster that is away.
         """
         away: UnreachableError | None = None
-        for chore in (self._announce, self._start_scheduled, self._sweep_on):
+        for chore in (self._announce, self._check_attendance, self._start_scheduled, self._sweep_on):
             try:
                 chore(now)
             except UnreachableError as error:
@@ -131,6 +135,22 @@ class Upkeep:
             except UnreachableError:
                 self._announce_at = now
                 raise
+
+    def _check_attendance(self, now: float) -> None:
+        """Say once, soon after the start, which of the queues that every fleet needs no worker consumes."""
+        if now < self._attendance_at:
+            return
+        settings, lines = self._settings, self._store.fleet().values()
+        since_ms = self._store.time_ms() - _ANNOUNCEMENTS * settings.announce_ms
+        self._attendance_at = math.inf
+        live = [line for line in lines if int(line.get("seen", b"0")) >= since_ms]
+        consumed = {name for line in live for name in line.get("queues", b"").decode().split("\n")}
+        waiting = {
+            settings.control_queue: "no workflow moves on",
+            settings.work_queue: "no task without one of its own runs",
+        }
+        for queue in sorted(waiting.keys() - consumed):
+            logger.warning("no worker listens on queue %r: %s. Start one with -Q %s", queue, waiting[queue], queue)
 
     def _start_scheduled(self, now: float) -> None:
         if now >= self._schedules_at:

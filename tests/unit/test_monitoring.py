@@ -48,9 +48,9 @@ def test_metrics_that_are_asked_about_exist(expression: str) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
-def test_an_alert_links_to_its_section_of_the_runbook(rule: dict[str, Any]) -> None:
+def test_an_alert_names_its_section_of_the_runbook(rule: dict[str, Any]) -> None:
     """Which stands under its own name."""
-    page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+    page, _, anchor = rule["annotations"]["runbook"].partition("#")
 
     assert anchor == rule["alert"].lower()
     assert anchor in anchors(ROOT / page)

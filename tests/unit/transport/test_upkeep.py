@@ -196,6 +196,43 @@ def test_a_shutdown_gives_back_what_lies_on_nodes_that_answer(
     assert caplog.text.count("runs out by itself") == 1
 
 
+@pytest.mark.parametrize(
+    ("others", "told"),
+    [
+        (
+            [],
+            ["'stabilize.control': no workflow moves on", "'stabilize.work': no task"],
+        ),
+        (["stabilize.work"], ["no worker listens on queue 'stabilize.control'"]),
+        (["stabilize.control\nstabilize.work"], []),
+    ],
+)
+def test_queues_that_nobody_consumes_are_told_once(
+    caplog: pytest.LogCaptureFixture, others: list[str], told: list[str]
+) -> None:
+    """Soon after the start of any worker: one of `-Q celery` takes none of our messages, and would never say so."""
+    bench = Bench()
+    bench.world.store.announce("gone", {"queues": "stabilize.control\nstabilize.work"})
+    bench.world.now_ms += 20_000
+    for number, queues in enumerate(others):
+        bench.world.store.announce(f"w{number}@other", {"queues": queues})
+    bench.upkeep.keeper_round()
+    bench.upkeep._attendance_at = 0.0
+    bench.upkeep.keeper_round()
+    bench.upkeep.keeper_round()
+
+    found = [record.message for record in caplog.records if "no worker listens" in record.message]
+    assert len(found) == len(told)
+    assert all(text in line for text, line in zip(told, found, strict=True))
+
+
+def test_who_starts_beside_others_gives_them_time(caplog: pytest.LogCaptureFixture) -> None:
+    """A fleet of control and task workers has no false alarm at each start."""
+    Bench().upkeep.keeper_round()
+
+    assert "no worker listens" not in caplog.text
+
+
 def test_an_idle_worker_makes_few_round_trips() -> None:
     """One per keeper round, a second apart, and three per 5 s beside; heartbeats of nothing cost nothing."""
     bench = Bench()
