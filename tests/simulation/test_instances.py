@@ -325,6 +325,36 @@ def test_instances_that_were_done_keep_their_outputs_when_the_stage_is_completed
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_what_is_written_after_the_thread_has_gone_on_stays_unseen_when_the_stage_is_completed_early(seed: int) -> None:
+    """WCP-27 behind WCP-34: the next stage looks after all that, and finds what it started with."""
+
+    def wait(stage: StageExecution) -> TaskResult:
+        if current_call().signal is None:
+            return TaskResult.suspend()
+        return TaskResult.success(outputs={"n": stage.context["instance_index"]})
+
+    def look(stage: StageExecution) -> TaskResult:
+        if current_call().signal is None:
+            return TaskResult.suspend()
+        return TaskResult.success(outputs={"saw": stage.context["n"]})
+
+    story = Story(seed, ROUGH, wait=wait, look=look).start(
+        many("m", does="wait", context={"signal": "go"}, count=3, join_threshold=1),
+        stage("z", "m", does="look", context={"signal": "look"}),
+    )
+    for _ in range(2):
+        story.run()
+        assert story.ask(outside.signal, "m", "go", None).took_effect
+    story.run()
+    assert story.ask(outside.complete_instances, "m").took_effect
+    story.run()
+    assert story.ask(outside.signal, "z", "look", None).took_effect
+    story.run()
+
+    assert (story.status, story.outputs("m"), story.outputs("z")) == ("SUCCEEDED", {"n": [0]}, {"saw": [0]})
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_condition_is_asked_at_each_end(seed: int) -> None:
     """Also at the last, and one by one where several end together: an exact number is never passed over."""
     wrong = Story(seed, ROUGH).start(many("m", count=1, completion_condition="nope > 1"), stage("z", "m")).run()

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from stabilize_celery.engine import outside
+from stabilize_celery.models.multi_instance import MultiInstanceConfig
 from stabilize_celery.models.result import TaskResult
 from stabilize_celery.models.stage.stage import StageExecution
 from stabilize_celery.tasks.variants import RetryableTask
@@ -148,7 +149,9 @@ def test_a_workflow_whose_start_expires_after_its_scheduled_time_runs() -> None:
 
 def test_retention_leaves_nothing_behind() -> None:
     """After the retention every key of the workflow is gone."""
-    story = Story().start(stage("a"), stage("b", "a", mutex_key="k"), stage("c", "a"), stage("d", "b", "c")).run()
+    crowd = stage("e", "d", mi_config=MultiInstanceConfig(count=3, join_threshold=2))
+    stages = stage("a"), stage("b", "a", mutex_key="k"), stage("c", "a"), stage("d", "b", "c"), crowd
+    story = Story().start(*stages).run()
     day_ms = 24 * 3600 * 1000
 
     story.simulation.drain(until_ms=story.simulation.now_us // 1000 + 8 * day_ms)

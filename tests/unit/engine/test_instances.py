@@ -1,7 +1,9 @@
 """What a run makes of its instances, and what an instance knows of the others."""
 
+import pytest
+
 from stabilize_celery.engine import places
-from stabilize_celery.engine.instances import failures_told, instance_thread, summed_tasks
+from stabilize_celery.engine.instances import Crowd, failures_told, instance_thread, summed_tasks
 from stabilize_celery.engine.state import Run, TaskState
 from stabilize_celery.engine.steps import Hash, workflow_slot
 from stabilize_celery.models.patterns import instances
@@ -63,3 +65,18 @@ def test_an_instance_knows_its_own_item_and_no_other() -> None:
     held = b"".join(stored.values())
     assert items[7].encode() in held
     assert len(held) < 1_000
+
+
+@pytest.mark.parametrize(
+    ("crowd", "is_open"),
+    [
+        (Crowd(exists=True, total=2), True),
+        (Crowd(exists=True, total=2, done=1), True),
+        (Crowd(exists=True, total=2, done=2), False),
+        (Crowd(exists=True, total=2, failed=1), False),
+        (Crowd(exists=True, total=2, is_closed=True), False),
+    ],
+)
+def test_more_are_taken_until_the_thread_goes_on_or_the_run_fails(crowd: Crowd, *, is_open: bool) -> None:
+    """WCP-15: one that has failed is about to end the run."""
+    assert crowd.is_open is is_open
