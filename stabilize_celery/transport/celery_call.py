@@ -16,7 +16,8 @@ from celery import states
 from celery.app.task import Context
 from celery.app.trace import task_has_custom
 from celery.canvas import Signature
-from celery.exceptions import Ignore, MaxRetriesExceededError, NotRegistered, Reject, Retry
+from celery.canvas import _chain as Chain  # noqa: N812 -- the class; `chain` is a function
+from celery.exceptions import Ignore, ImproperlyConfigured, MaxRetriesExceededError, NotRegistered, Reject, Retry
 from celery.utils.nodenames import gethostname
 from celery.utils.time import get_exponential_backoff_interval
 from typing_extensions import override
@@ -369,8 +370,15 @@ class _InStage:
     default_retry_delay: float
     request: Any
 
-    def on_replace(self, sig: Signature) -> None:
-        """End the task: the signature that takes its place is executed next, here."""
+    def replace(self, sig: Signature) -> None:
+        """End the task: the signature that takes its place is executed next, here. So no result backend is asked.
+
+        Raises:
+            Replaced: always, but for an empty chain, which is ImproperlyConfigured, as in Celery.
+
+        """
+        if isinstance(sig, Chain) and not sig.tasks:
+            raise ImproperlyConfigured("Cannot replace with an empty chain")
         raise Replaced(sig)
 
     def retry(

@@ -161,3 +161,17 @@ def test_a_jump_that_was_refused_fails_its_task(run: Callable[..., Workflow]) ->
 
     assert (ended.status, ended.tasks[0].status) == (WorkflowStatus.TERMINAL, WorkflowStatus.TERMINAL)
     assert "nowhere" in ended.context["jump_error"]
+
+
+def test_what_a_task_changes_in_its_stage_is_not_kept(run: Callable[..., Workflow]) -> None:
+    """Neither in the context nor in the outputs: only what it returns is, as upstream."""
+
+    def changes(stage: StageExecution) -> TaskResult:
+        stage.context["mine"] = 1
+        stage.context["given"].append(2)
+        stage.outputs["put"] = 3
+        return TaskResult.success(outputs={"returned": 4})
+
+    (ended,) = run(stage("a", does="changes", given=[1]), changes=changes).stages
+
+    assert (ended.context, ended.outputs) == ({"given": [1]}, {"returned": 4})

@@ -7,8 +7,9 @@ from typing import Any
 
 import celery
 import pytest
-from celery import Celery, chain
-from celery.exceptions import Ignore, MaxRetriesExceededError, Reject
+from celery import Celery, chain, chord, group
+from celery.canvas import _chain as Chain  # the class: `chain` makes no empty one
+from celery.exceptions import Ignore, ImproperlyConfigured, MaxRetriesExceededError, Reject
 
 from stabilize_celery.errors import PermanentError, TaskNotFoundError, TransientError
 from stabilize_celery.models.result import TaskResult
@@ -243,6 +244,35 @@ def test_nothing_behind_a_replacement_is_executed(app: Celery) -> None:
 
     assert call(app, "front", x=4, raises=False).outputs == {"result": 8}
     assert call(app, "front", x=4, raises=True).outputs == {"result": 8}
+
+
+def test_a_canvas_takes_a_tasks_place_without_a_result_backend(app: Celery) -> None:
+    """The app has none: groups and chords are joined here."""
+
+    @app.task(name="total", shared=False)
+    def total(numbers: list[int], more: int = 0) -> int:
+        return sum(numbers) + more
+
+    @app.task(name="one", shared=False)
+    def one() -> int:
+        return 1
+
+    ways: dict[str, Any] = {
+        "group": lambda: group(one.s(), group(one.s(), one.s())),
+        "chord": lambda: chord([one.s(), one.s()], total.s(5)),
+        "chain": lambda: chain(group(one.s(), one.s()), total.s(), group(one.si(), one.si())),
+        "nothing": lambda: group([]),
+        "empty": lambda: Chain(app=app),
+    }
+
+    @app.task(name="front", bind=True, shared=False)
+    def front(self: Any, way: str) -> Any:
+        self.replace(ways[way]())
+
+    results = {way: call(app, "front", way=way).outputs["result"] for way in list(ways)[:-1]}
+    assert results == {"group": [1, 1, 1], "chord": 7, "chain": [1, 1], "nothing": []}
+    with pytest.raises(ImproperlyConfigured, match="empty chain"):
+        call(app, "front", way="empty")
 
 
 @pytest.mark.parametrize("raises", [False, True])
