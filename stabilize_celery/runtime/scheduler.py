@@ -5,7 +5,7 @@ first, and a crash between start and book-keeping only finds it again. No thread
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -13,12 +13,12 @@ from msgspec.structs import replace
 from stabilize_celery.engine.handler import workflow_of
 from stabilize_celery.engine.ids import keyed_workflow_id
 from stabilize_celery.engine.places import WORKFLOW
-from stabilize_celery.engine.steps import Hash, Ranked, SetFields, Unrank, workflow_slot
-from stabilize_celery.errors import CommitConflictError, IdempotencyConflictError, UnreachableError
+from stabilize_celery.engine.steps import Hash, Ranked, SetFields, Unrank, readable, workflow_slot
+from stabilize_celery.errors import CommitConflictError, IdempotencyConflictError, PayloadError, UnreachableError
 from stabilize_celery.models.schedule import Schedule
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.apart import for_each
-from stabilize_celery.runtime.schedule_book import RECORD, ScheduleRecord, due_change, schedule_from
+from stabilize_celery.runtime.schedule_book import RECORD, ScheduleBook, ScheduleRecord, due_change, schedule_from
 from stabilize_celery.store.contract import Session, Store, Transaction, partition_slot
 from stabilize_celery.store.keys import SCHEDULES_DUE, schedule_record
 
@@ -26,6 +26,8 @@ __all__ = ["Scheduler", "scheduled_id"]
 
 _AT_ONCE = 20
 """Schedules of one partition that one round looks at (count)."""
+_SEALED_EVERY_MS = 3_600_000
+"""How often it is looked whether schedules are encrypted with the newest key (ms)."""
 
 logger = logging.getLogger("stabilize_celery")
 
@@ -50,6 +52,9 @@ class Scheduler:
         self._store = store
         self._submit = submit
         self._namespace = namespace
+        self._book = ScheduleBook(store)
+        self._sealed_ms: dict[int, int] = {}
+        """When each partition was looked at last for schedules that another key than the newest one has sealed."""
 
     def step(self, partitions: Sequence[int]) -> int:
         """Start what is due; return how many were started. One round trip while nothing is.
@@ -62,6 +67,7 @@ class Scheduler:
             return 0
         first = Ranked(SCHEDULES_DUE, _AT_ONCE)
         found = self._store.look_many([(partition_slot(number), [first]) for number in partitions])
+        self._seal_anew({number: snapshot.now_ms for number, snapshot in zip(partitions, found, strict=True)})
         due = [
             (number, name)
             for number, snapshot in zip(partitions, found, strict=True)
@@ -71,6 +77,13 @@ class Scheduler:
         # A schedule lies on one node, the workflow that it starts perhaps on another.
         return sum(for_each(lambda one: self._look(*one), due))
 
+    def _seal_anew(self, now_ms: Mapping[int, int]) -> None:
+        """Let no schedule need a key that may be dropped: it outlives every retention."""
+        late = [at for at, now in now_ms.items() if not 0 <= now - self._sealed_ms.get(at, 0) < _SEALED_EVERY_MS]
+        self._sealed_ms |= {number: now_ms[number] for number in late}
+        for told in self._book.seal_anew(late) if late else ():
+            logger.error("%s. It starts nothing from here. Remove it, or add it anew", told.rstrip("."))
+
     def _look(self, partition: int, name: str) -> int:
         key = schedule_record(name)
         with self._store.session(partition_slot(partition)) as session:
@@ -79,11 +92,16 @@ class Scheduler:
             if not fields:
                 session.commit(Transaction([Unrank(SCHEDULES_DUE, name)]))
                 return 0
-            record = RECORD.decode(fields)
+            record = RECORD.decode(readable(fields))
             if record.is_paused or not 0 < record.next_ms <= snapshot.now_ms:
                 return 0
             try:
-                return self._start_due(session, key, record, snapshot.now_ms)
+                return self._start_due(session, key, RECORD.decode(fields), snapshot.now_ms)
+            except PayloadError as error:
+                # It stays due, for somebody who can read it, and says so where people look.
+                if record.error != str(error):
+                    session.commit(Transaction([SetFields(key, RECORD.encode(error=str(error)))]))
+                return 0
             except CommitConflictError:
                 # Others are at the same one: it is still due, and the next round looks again.
                 return 0
