@@ -20,6 +20,7 @@ from stabilize_celery.client.words import duration, plural
 from stabilize_celery.errors import PayloadError, QueueError, UnreachableError, WritesRefusedError, redact_url
 from stabilize_celery.models.problems import Suggester
 from stabilize_celery.runtime.findings import Finding
+from stabilize_celery.runtime.schedule_book import KeptSchedule
 from stabilize_celery.runtime.survey import survey, unreadable
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import DueEntry, Store
@@ -28,7 +29,15 @@ from stabilize_celery.transport.broker_place import names_of_its_own
 from stabilize_celery.transport.process import vault_of
 from stabilize_celery.transport.producer import ProducerPublisher
 
-__all__ = ["Check", "add_doctor", "check_attendance", "check_findings", "check_server", "told_findings"]
+__all__ = [
+    "Check",
+    "add_doctor",
+    "check_attendance",
+    "check_findings",
+    "check_schedules",
+    "check_server",
+    "told_findings",
+]
 
 _NOBODY = "doctor"
 """A listener that does not exist: its bell is forgotten after a minute."""
@@ -102,6 +111,7 @@ def _checks(client: Client) -> Iterator[Check]:
         "the workers": lambda: _check_fleet(client),
         "what is due": lambda: [_check_overdue(now_ms, due.values())],
         "the running workflows": lambda: [check_payloads(unreadable(store))],
+        "schedules": lambda: check_schedules(client.schedules.all()),
         "dead letters": lambda: [_check_dead_letters(store)],
         "the broker": lambda: [_check_broker(client)],
     }
@@ -300,6 +310,18 @@ def check_payloads(closed: Mapping[str, str]) -> Check:
     return Check(
         "payloads", False, told, f"{_SAME_KEYS} What no worker can read waits; `stabilize-celery cancel` ends it."
     )
+
+
+def check_schedules(kept: Sequence[KeptSchedule]) -> Iterator[Check]:
+    """Yield whether the schedules can be read here, if there are any."""
+    closed = [one for one in kept if one.unreadable]
+    if closed:
+        first = closed[0]
+        told = f"{plural(len(closed), 'schedule')} can't be read here, such as {first.schedule.name!r}: "
+        advice = f"{_SAME_KEYS} If the key is lost, add it anew (`stabilize-celery schedule add`), or remove it."
+        yield Check("schedules", False, told + first.unreadable, advice)
+    elif kept:
+        yield Check("schedules", True, f"{plural(len(kept), 'schedule')}, all of which can be read here")
 
 
 def _check_broker(client: Client) -> Check:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from stabilize_celery.client.handle import WorkflowHandle
+from stabilize_celery.errors import PayloadError
 from stabilize_celery.models.problems import Suggester
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.schedule_book import ScheduleBook
@@ -31,9 +32,12 @@ class Schedules(ScheduleBook):
 
         Raises:
             InvalidWorkflowError: its definition is not sound for this version.
+            PayloadError: it can't be read here.
 
         """
         kept = self.get(name)
+        if kept is not None and kept.unreadable:
+            raise PayloadError(kept.unreadable)
         return None if kept is None else self._start(kept.schedule.workflow_at(self._kept_in.time_ms()))
 
 

@@ -1,14 +1,14 @@
 """Where schedules are kept: a record each, and in every partition a sorted set of when the next ones are due."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
 from stabilize_celery.engine.codec import RecordCodec
-from stabilize_celery.engine.steps import Change, Delete, Hash, Rank, Ranked, SetFields, Unrank
-from stabilize_celery.errors import ConcurrencyError
+from stabilize_celery.engine.steps import Change, Delete, Fields, Hash, Rank, Ranked, SetFields, Unrank, readable
+from stabilize_celery.errors import ConcurrencyError, PayloadError
 from stabilize_celery.models.problems import shown
 from stabilize_celery.models.schedule import Schedule, check_schedule, find_name_flaw
 from stabilize_celery.store.contract import Store, Transaction, partition_slot
@@ -31,12 +31,14 @@ _TIMES = ("cron", "every_s", "timezone")
 
 
 class ScheduleRecord(msgspec.Struct, frozen=True):
-    """What stands in Redis about a schedule. Times in epoch ms; `spec` is all that was given.
+    """What stands in Redis about a schedule. Times in epoch ms.
 
+    `spec` is all that was given, and `sealed_by` the name of the key that it is encrypted with.
     `paused_ms` and `resumed_ms`: the last pause, from and to. Only times in it don't count: others may still be due.
     """
 
     spec: dict[str, Any] = {}
+    sealed_by: str = ""
     next_ms: int = 0
     last_ms: int = 0
     last_id: str = ""
@@ -80,6 +82,7 @@ class KeptSchedule:
         started: Workflows started so far (count).
         skipped: Times without a start because the workflow before still ran (count).
         error: Why the last start failed; empty: it did not.
+        unreadable: Why it can't be read here: then `schedule` is only its name. It can be paused, removed and replaced.
 
     """
 
@@ -91,13 +94,24 @@ class KeptSchedule:
     skipped: int
     is_paused: bool
     error: str
+    unreadable: str = ""
 
     @classmethod
-    def of(cls, record: ScheduleRecord) -> "KeptSchedule":
-        """Return what a record says."""
+    def of(cls, name: str, fields: Mapping[str, bytes]) -> "KeptSchedule":
+        """Return what the record of a schedule says."""
+        record, unreadable = RECORD.decode(readable(fields)), _why_closed(fields)
+        schedule = Schedule(name=name, definition={}) if unreadable else schedule_from(record)
         next_ms = None if record.is_paused else record.next_ms or None
         history = (record.last_ms or None, record.last_id, record.started, record.skipped)
-        return cls(schedule_from(record), next_ms, *history, record.is_paused, record.error)
+        return cls(schedule, next_ms, *history, record.is_paused, record.error or unreadable, unreadable)
+
+
+def _why_closed(fields: Mapping[str, bytes]) -> str:
+    try:
+        fields.get("spec")
+    except PayloadError as error:
+        return str(error)
+    return ""
 
 
 def schedule_from(record: ScheduleRecord) -> Schedule:
@@ -124,23 +138,50 @@ class _Records:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def _change_known(self, name: str, change: Callable[[ScheduleRecord, int], Sequence[Change]]) -> bool:
-        return self._change(name, lambda record, now_ms: change(record, now_ms) if record else None)
+    def _change_known(
+        self, name: str, change: Callable[[ScheduleRecord, int], Sequence[Change]], *, is_opened: bool = False
+    ) -> bool:
+        return self._change(
+            name, lambda record, now_ms: change(record, now_ms) if record else None, is_opened=is_opened
+        )
 
-    def _change(self, name: str, change: Callable[[ScheduleRecord | None, int], Sequence[Change] | None]) -> bool:
-        """Read, decide and commit, again after a conflict; False: there was nothing to decide about (None)."""
+    def _change(
+        self,
+        name: str,
+        change: Callable[[ScheduleRecord | None, int], Sequence[Change] | None],
+        *,
+        is_opened: bool = False,
+    ) -> bool:
+        """Read, decide and commit, again after a conflict; False: there was nothing to decide about (None).
+
+        A spec that can't be read here is empty. `is_opened`: that raises PayloadError.
+        """
         key = schedule_record(name)
         slot = partition_slot(self._store.partition_of(name))
         for _ in range(_TRIES):
             with self._store.session(slot) as session:
                 snapshot = session.read([Hash(key)], [key])
                 fields = snapshot.hash(key)
-                changes = change(RECORD.decode(fields) if fields else None, snapshot.now_ms)
+                record = RECORD.decode(fields if is_opened else readable(fields)) if fields else None
+                changes = change(record, snapshot.now_ms)
                 if changes is None:
                     return False
                 if not changes or session.commit(Transaction(changes)) is not None:
                     return True
         raise ConcurrencyError(f"schedule {name!r} is changed by others all the time: try again")
+
+    def _look_at_each(
+        self, partitions: Sequence[int], query: Callable[[str], Hash | Fields]
+    ) -> Iterable[tuple[str, Mapping[str, bytes]]]:
+        """Yield what a query of its record says of each schedule in these partitions, in two round trips."""
+        names = Ranked(SCHEDULES)
+        slots = [partition_slot(number) for number in partitions]
+        found = self._store.look_many([(slot, [names]) for slot in slots])
+        known = [(slot, [name for name, _ in one[names]]) for slot, one in zip(slots, found, strict=True)]
+        asked = [(slot, {name: query(schedule_record(name)) for name in mine}) for slot, mine in known if mine]
+        read = self._store.look_many([(slot, list(queries.values())) for slot, queries in asked])
+        for (_, queries), snapshot in zip(asked, read, strict=True):
+            yield from ((name, snapshot[one]) for name, one in queries.items() if snapshot[one])
 
 
 class ScheduleBook(_Records):
@@ -170,7 +211,8 @@ class ScheduleBook(_Records):
                 start_ms = schedule.start_ms or now_ms
             begun = replace(schedule, start_ms=start_ms)
             next_ms = before.next_ms if goes_on else begun.next_after(now_ms)
-            fields = RECORD.encode(spec=begun.to_dict(), next_ms=next_ms, error="")
+            sealed_by = self._store.newest_key
+            fields = RECORD.encode(spec=begun.to_dict(), sealed_by=sealed_by, next_ms=next_ms, error="")
             return [
                 SetFields(schedule_record(schedule.name), fields),
                 Rank(SCHEDULES, schedule.name, now_ms, if_absent=True),
@@ -189,20 +231,12 @@ class ScheduleBook(_Records):
             return None
         key = schedule_record(name)
         fields = self._store.look(partition_slot(self._store.partition_of(name)), [Hash(key)]).hash(key)
-        return KeptSchedule.of(RECORD.decode(fields)) if fields else None
+        return KeptSchedule.of(name, fields) if fields else None
 
     def all(self) -> list[KeptSchedule]:
-        """Return all schedules by name, in two round trips."""
-        names = Ranked(SCHEDULES)
-        slots = [partition_slot(number) for number in range(self._store.partitions())]
-        found = self._store.look_many([(slot, [names]) for slot in slots])
-        keys = [[schedule_record(name) for name, _ in one[names]] for one in found]
-        wanted = [(slot, [Hash(key) for key in mine]) for slot, mine in zip(slots, keys, strict=True) if mine]
-        read = self._store.look_many(wanted)
-        hashes = [one[query] for (_, asked), one in zip(wanted, read, strict=True) for query in asked]
-        return sorted(
-            (KeptSchedule.of(RECORD.decode(one)) for one in hashes if one), key=lambda kept: kept.schedule.name
-        )
+        """Return all schedules by name, those that can't be read here as such; in two round trips."""
+        found = self._look_at_each(range(self._store.partitions()), Hash)
+        return sorted((KeptSchedule.of(name, fields) for name, fields in found), key=lambda kept: kept.schedule.name)
 
     def pause(self, name: str) -> bool:
         """Let nothing start until `resume`; False: there is no such schedule."""
@@ -221,6 +255,10 @@ class ScheduleBook(_Records):
         """Go on with the next time from now: times while it was paused were not missed, those before it may have been.
 
         One that is not paused stays as it is. False: there is no such schedule.
+
+        Raises:
+            PayloadError: it can't be read here.
+
         """
 
         def resumed(record: ScheduleRecord, now_ms: int) -> list[Change]:
@@ -231,7 +269,7 @@ class ScheduleBook(_Records):
             fields = RECORD.encode(is_paused=False, resumed_ms=now_ms, next_ms=next_ms)
             return [SetFields(schedule_record(name), fields), due_change(name, next_ms)]
 
-        return _could_be(name) and self._change_known(name, resumed)
+        return _could_be(name) and self._change_known(name, resumed, is_opened=True)
 
     def remove(self, name: str) -> bool:
         """Forget a schedule; workflows that it has started go on. False: there is no such schedule."""
@@ -273,6 +311,21 @@ class DueBook(_Records):
     def strike(self, name: str) -> None:
         """Let a name be due no longer that no schedule has, or one that is paused."""
         self._change(name, lambda record, _: [] if record and not record.is_paused else [due_change(name, 0)])
+
+    def not_sealed_by_newest(self, partitions: Sequence[int]) -> list[str]:
+        """Return the schedules of some partitions that need another key than the newest; in two round trips."""
+        key = self._store.newest_key.encode()
+        found = self._look_at_each(partitions, lambda record: Fields(record, ("sealed_by",))) if key else ()
+        return [name for name, fields in found if fields.get("sealed_by", b"") != key]
+
+    def seal_anew(self, name: str) -> None:
+        """Encrypt a schedule with the newest key. Raises PayloadError: it can't be read here."""
+        key = self._store.newest_key
+
+        def sealed(record: ScheduleRecord, _: int) -> list[Change]:
+            return [SetFields(schedule_record(name), RECORD.encode(spec=record.spec, sealed_by=key))]
+
+        self._change_known(name, sealed, is_opened=True)
 
 
 def _has_times_of(schedule: Schedule, record: ScheduleRecord, now_ms: int) -> bool:

@@ -5,14 +5,20 @@ first, and a crash between start and book-keeping only finds it again. No thread
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from stabilize_celery.engine.handler import workflow_of
 from stabilize_celery.engine.ids import keyed_workflow_id
 from stabilize_celery.engine.places import WORKFLOW
-from stabilize_celery.engine.steps import Hash, Ranked, workflow_slot
-from stabilize_celery.errors import CommitConflictError, ConcurrencyError, IdempotencyConflictError, UnreachableError
+from stabilize_celery.engine.steps import Hash, Ranked, readable, workflow_slot
+from stabilize_celery.errors import (
+    CommitConflictError,
+    ConcurrencyError,
+    IdempotencyConflictError,
+    PayloadError,
+    UnreachableError,
+)
 from stabilize_celery.models.schedule import Schedule
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.apart import for_each
@@ -26,6 +32,8 @@ _AT_ONCE = 20
 """Schedules of one partition that one round looks at (count)."""
 _AGAIN_MS = 60_000
 """After how long one is looked at again that could not be (ms)."""
+_SEALED_EVERY_MS = 3_600_000
+"""How often it is looked whether schedules are encrypted with the newest key (ms)."""
 
 logger = logging.getLogger("stabilize_celery")
 
@@ -51,6 +59,8 @@ class Scheduler:
         self._book = DueBook(store)
         self._submit = submit
         self._namespace = namespace
+        self._sealed_ms: dict[int, int] = {}
+        """When each partition was looked at last for schedules that another key than the newest one has sealed."""
 
     def step(self, partitions: Sequence[int]) -> int:
         """Start what is due; return how many were started. One round trip while nothing is.
@@ -63,6 +73,7 @@ class Scheduler:
             return 0
         first = Ranked(SCHEDULES_DUE, _AT_ONCE)
         found = self._store.look_many([(partition_slot(number), [first]) for number in partitions])
+        now_ms = {number: snapshot.now_ms for number, snapshot in zip(partitions, found, strict=True)}
         due = [
             (number, name)
             for number, snapshot in zip(partitions, found, strict=True)
@@ -70,19 +81,36 @@ class Scheduler:
             if due_ms <= snapshot.now_ms
         ]
         # A schedule lies on one node, the workflow that it starts perhaps on another.
-        return sum(for_each(lambda one: self._look(*one), due))
+        started = sum(for_each(lambda one: self._look(*one), due))
+        self._seal_anew(now_ms)
+        return started
+
+    def _seal_anew(self, now_ms: Mapping[int, int]) -> None:
+        """Let no schedule need a key that may be dropped: it outlives every retention."""
+        late = [at for at, now in now_ms.items() if not 0 <= now - self._sealed_ms.get(at, 0) < _SEALED_EVERY_MS]
+        if late:
+            for_each(self._seal, self._book.not_sealed_by_newest(late))
+            self._sealed_ms |= {number: now_ms[number] for number in late}
+
+    def _seal(self, name: str) -> None:
+        try:
+            self._book.seal_anew(name)
+        except Exception as error:
+            if not _is_its_own(error):
+                raise
+            logger.exception("schedule %r can't be encrypted with the newest key", name)
 
     def _look(self, partition: int, name: str) -> int:
         try:
             return self._start_due(partition, name)
-        except UnreachableError:
-            raise
         except ConcurrencyError:
             # Others are at the same one: it is still due, and the next round looks again.
             return 0
         except Exception as error:
+            if not _is_its_own(error):
+                raise
             # It may be this worker alone that can't read it, or its time zone: no other schedule waits for that.
-            logger.exception("schedule %s can't be looked at; it is tried again in a minute", name)
+            logger.exception("schedule %r can't be looked at; it is tried again in a minute", name)
             self._book.put_off(name, self._store.time_ms() + _AGAIN_MS, _told(error))
             return 0
 
@@ -90,13 +118,14 @@ class Scheduler:
         """Start what is due, then book it; return how many were started."""
         query = Hash(schedule_record(name))
         snapshot = self._store.look(partition_slot(partition), [query])
-        record, now_ms = RECORD.decode(snapshot[query]), snapshot.now_ms
-        if not snapshot[query] or record.is_paused:
+        fields, now_ms = snapshot[query], snapshot.now_ms
+        record = RECORD.decode(readable(fields))
+        if not fields or record.is_paused:
             self._book.strike(name)
             return 0
         if not 0 < record.next_ms <= now_ms:
             return 0
-        schedule = schedule_from(record)
+        schedule = schedule_from(RECORD.decode(fields))
         started: list[tuple[int, str]] = []
         skipped, error, last_id = 0, record.error, record.last_id
         for at_ms in schedule.due(record.next_ms - 1, now_ms, (record.paused_ms, record.resumed_ms)):
@@ -131,3 +160,8 @@ class Scheduler:
 
 def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:2000]
+
+
+def _is_its_own(error: Exception) -> bool:
+    """Return whether an error is about one schedule, and not that a server is away."""
+    return isinstance(error, PayloadError) or not isinstance(error, UnreachableError)

@@ -50,6 +50,11 @@ class KeyRing:
             keys[name] = key
         return cls(keys)
 
+    @property
+    def newest(self) -> str:
+        """Name of the key that seals."""
+        return self._newest.decode()
+
     def seal(self, value: bytes, place: str) -> bytes:
         """Return the sealed value."""
         nonce = os.urandom(_NONCE_BYTES)

@@ -72,6 +72,11 @@ class CommandStore:
         """Return the partition of a workflow."""
         return keys.partition_of(workflow_id, self.partitions())
 
+    @property
+    def newest_key(self) -> str:
+        """Name of the key that payloads are encrypted with from now on; empty: they are not encrypted."""
+        return self._vault.newest_key
+
     def partitions(self) -> int:
         """Return the namespace's number of partitions; the first client of a namespace writes it, for ever."""
         if not self._partition_count:

@@ -247,6 +247,11 @@ class LockState:
 class Store(Protocol):
     """State of one namespace."""
 
+    @property
+    def newest_key(self) -> str:
+        """Name of the key that payloads are encrypted with from now on; empty: they are not encrypted."""
+        ...
+
     def partition_of(self, workflow_id: str) -> int:
         """Return the partition of a workflow: crc16(id) mod the namespace's number of partitions."""
         ...

@@ -30,6 +30,11 @@ _TEXTS = frozenset({"reason"})
 class Cipher(Protocol):
     """Seals values; `place` is where one stands, and opening it anywhere else fails."""
 
+    @property
+    def newest(self) -> str:
+        """Name of the key that seals."""
+        ...
+
     def seal(self, value: bytes, place: str) -> bytes:
         """Return the sealed value."""
         ...
@@ -71,6 +76,11 @@ class Vault:
         self._blob_bytes = blob_bytes
         self._is_plain = cipher is None and blobs is None
         self._cache = BlobCache()
+
+    @property
+    def newest_key(self) -> str:
+        """Name of the key that values are sealed with; empty: they are not encrypted."""
+        return "" if self._cipher is None else self._cipher.newest
 
     def proof(self) -> bytes:
         """Return what only a process with the same key can open, or nothing if values are not encrypted."""

@@ -11,6 +11,7 @@ from celery import Celery
 from stabilize_celery.cli.doctor import check_agreement, check_server
 from stabilize_celery.client import Client
 from stabilize_celery.errors import UnreachableError
+from stabilize_celery.models.schedule import Schedule
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.redis_store import RedisStore
 from stabilize_celery.transport.broker_place import names_of_its_own
@@ -178,6 +179,23 @@ def test_a_doctor_with_a_wrong_key_says_all_the_rest(served: Program, redis_url:
     assert "every workflow has a pending step or a reason to wait" in said.text
     assert "broker" in said.text
     assert "STABILIZE_REDIS_URL" not in said.text
+
+
+def test_a_schedule_under_a_lost_key_is_told_with_what_to_do(served: Program, redis_url: str, monkeypatch):
+    """It starts nothing any more, and no workflow tells of that."""
+    nightly = Schedule(name="nightly", definition=workflow(stage("a")), cron="0 3 * * *")
+    with Client(settings=Settings(redis_url=redis_url, encryption_keys=OTHER)) as other:
+        other.schedules.add(nightly)
+    monkeypatch.setenv("STABILIZE_ENCRYPTION_KEYS", KEY)
+
+    said = served("doctor")
+
+    assert said.code == 1
+    assert "1 schedule can't be read here, such as 'nightly'" in said.text
+    assert "stabilize-celery schedule add" in said.text
+    with Client(settings=Settings(redis_url=redis_url, encryption_keys=KEY)) as ours:
+        ours.schedules.add(nightly)
+    assert "1 schedule, all of which can be read here" in served("doctor").text
 
 
 # -- users of Redis who may do less ------------------------------------------------------------------------------------

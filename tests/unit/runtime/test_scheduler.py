@@ -7,18 +7,21 @@ from typing import Any
 
 import pytest
 
+from stabilize_celery.client.schedules import Schedules
 from stabilize_celery.engine.outside import cancel
 from stabilize_celery.engine.steps import SetFields
-from stabilize_celery.errors import CommitConflictError, UnreachableError
+from stabilize_celery.errors import CommitConflictError, PayloadError, UnreachableError
 from stabilize_celery.models.schedule import Schedule
 from stabilize_celery.runtime.schedule_book import RECORD, ScheduleBook
 from stabilize_celery.runtime.scheduler import Scheduler, scheduled_id
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.settings import Settings
+from stabilize_celery.store.cipher import KeyRing
 from stabilize_celery.store.contract import Filter, Transaction, partition_slot
 from stabilize_celery.store.keys import schedule_record
 from stabilize_celery.store.memory import MemoryStore
 from stabilize_celery.store.redis_store import RedisStore
+from stabilize_celery.store.vault import Vault
 from stabilize_celery.tasks.registry import TaskRegistry
 
 STAGE = {"ref_id": "a", "type": "x", "name": "a", "tasks": [{"name": "t", "implementing_class": "t"}]}
@@ -418,3 +421,92 @@ def test_the_same_on_a_real_server(redis_url: str) -> None:
         assert len(store.listing(Filter(), 100, None).items) == 2
     finally:
         store.close()
+
+
+# -- encryption keys ---------------------------------------------------------------------------------------------------
+
+OLD, NEW = ("old", b"o" * 32), ("new", b"n" * 32)
+
+
+def has_keys(clock: Clock, *keys: tuple[str, bytes]) -> None:
+    """Start all processes anew with these keys, the newest first."""
+    clock.store._vault = Vault(KeyRing(dict(keys)))
+    clock.scheduler = clock.another()
+
+
+@pytest.fixture
+def rotated(clock: Clock) -> Clock:
+    """A yearly schedule and a paused one, of a time before the key was rotated as the manual says."""
+    has_keys(clock, OLD)
+    clock.add("yearly", every_s=None, cron="0 0 1 1 *")
+    clock.add("paused")
+    clock.book.pause("paused")
+    for keys in ((OLD, NEW), (NEW, OLD)):
+        has_keys(clock, *keys)
+        clock.step(1)
+    has_keys(clock, NEW)
+    return clock
+
+
+def test_schedules_outlive_the_key_they_were_added_under(rotated: Clock) -> None:
+    """However seldom they start: a key is dropped after the retention, and a schedule has none."""
+    rotated.book.resume("paused")
+
+    assert rotated.step(10) == 1
+    assert rotated.step(366 * 24 * 3600) >= 1
+    assert {kept.schedule.name: kept.error for kept in rotated.book.all()} == {"paused": "", "yearly": ""}
+    assert rotated.book.get("yearly").schedule.cron == "0 0 1 1 *"
+
+
+def test_what_is_sealed_with_the_newest_key_is_not_written_again(rotated: Clock, monkeypatch: Any) -> None:
+    """It is looked at once an hour, and that is all."""
+    rotated.step()
+    monkeypatch.setattr(rotated.store, "session", lambda slot: pytest.fail(f"writes to {slot}"))
+
+    rotated.step(3_700)
+
+
+@pytest.fixture
+def closed(clock: Clock) -> Clock:
+    """Beside one that can be read, one under a key that was dropped too soon."""
+    has_keys(clock, OLD)
+    clock.add("lost")
+    has_keys(clock, NEW)
+    clock.add("fine")
+    return clock
+
+
+def test_one_that_cant_be_read_holds_up_no_other(closed: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """It says so itself, is looked at once a minute, and starts what it has missed once somebody has the key."""
+    assert [closed.step(10), closed.step()] == [1, 0]
+    assert "schedule 'lost' can't be encrypted with the newest key" in caplog.text
+    assert caplog.text.count("schedule 'lost' can't be looked at") == 1
+
+    fine, lost = closed.book.all()
+    assert (fine.schedule.name, fine.started, fine.error) == ("fine", 1, "")
+    assert (lost.schedule.name, lost.started) == ("lost", 0)
+    assert "'old'" in lost.error
+    assert lost == closed.book.get("lost")
+    assert lost.error == f"PayloadError: {lost.unreadable}"
+    assert lost.next_ms == closed.now_ms
+
+    has_keys(closed, NEW, OLD)
+    assert closed.step(60) == 7 + 6
+    assert closed.book.get("lost").error == ""
+
+
+def test_one_that_cant_be_read_can_be_removed_paused_and_replaced(closed: Clock) -> None:
+    """And not resumed or started: nobody knows what it is."""
+    for act in (closed.book.resume, Schedules(closed.store, pytest.fail).start):
+        with pytest.raises(PayloadError, match="'old'"):
+            act("lost")
+
+    assert closed.book.pause("lost")
+    assert closed.book.get("lost").is_paused
+    assert closed.step(10) == 1
+    closed.add("lost")
+    assert closed.book.get("lost").is_paused
+    assert closed.book.resume("lost")
+    assert closed.step(10) == 2
+    assert closed.book.remove("lost")
+    assert [kept.schedule.name for kept in closed.book.all()] == ["fine"]
