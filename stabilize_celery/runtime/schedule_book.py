@@ -13,7 +13,7 @@ from stabilize_celery.models.schedule import Schedule, check_schedule
 from stabilize_celery.store.contract import Store, Transaction, partition_slot
 from stabilize_celery.store.keys import SCHEDULES, SCHEDULES_DUE, schedule_record
 
-__all__ = ["RECORD", "KeptSchedule", "ScheduleBook", "ScheduleRecord", "due_change", "schedule_from"]
+__all__ = ["RECORD", "KeptSchedule", "ScheduleBook", "ScheduleRecord", "SealingBook", "due_change", "schedule_from"]
 
 _TRIES = 20
 
@@ -137,21 +137,6 @@ class ScheduleBook:
         found = self._records(range(self._store.partitions()), Hash)
         return sorted((KeptSchedule.of(name, fields) for name, fields in found), key=lambda kept: kept.schedule.name)
 
-    def seal_anew(self, partitions: Sequence[int]) -> list[str]:
-        """Encrypt the schedules of some partitions with the newest key, where they are not: they outlive all others.
-
-        Returns why some can't be read here. Two round trips, and a commit for each that is not.
-        """
-        key, unreadable = self._store.newest_key, list[str]()
-        for name, fields in self._records(partitions, lambda record: Fields(record, ("sealed_by",))) if key else ():
-            if fields.get("sealed_by", b"").decode() == key:
-                continue
-            try:
-                self._change_known(name, lambda known, _: _sealed_with(key, known))
-            except PayloadError as error:
-                unreadable.append(f"schedule {name!r}: {error}")
-        return unreadable
-
     def _records(
         self, partitions: Sequence[int], query: Callable[[str], Hash | Fields]
     ) -> Iterable[tuple[str, Mapping[str, bytes]]]:
@@ -206,6 +191,25 @@ class ScheduleBook:
                 if session.commit(Transaction(changes)) is not None:
                     return True
         raise ConcurrencyError(f"schedule {name!r} is changed by others all the time: try again")
+
+
+class SealingBook(ScheduleBook):
+    """The schedules as workers look after them: no client has to."""
+
+    def seal_anew(self, partitions: Sequence[int]) -> list[str]:
+        """Encrypt the schedules of some partitions with the newest key, where they are not: they outlive all others.
+
+        Returns why some can't be read here. Two round trips, and a commit for each that is not.
+        """
+        key, unreadable = self._store.newest_key, list[str]()
+        for name, fields in self._records(partitions, lambda record: Fields(record, ("sealed_by",))) if key else ():
+            if fields.get("sealed_by", b"").decode() == key:
+                continue
+            try:
+                self._change_known(name, lambda known, _: _sealed_with(key, known))
+            except PayloadError as error:
+                unreadable.append(f"schedule {name!r}: {error}")
+        return unreadable
 
 
 def _sealed_with(key: str, known: Mapping[str, bytes]) -> list[Change]:

@@ -18,7 +18,7 @@ from stabilize_celery.errors import CommitConflictError, IdempotencyConflictErro
 from stabilize_celery.models.schedule import Schedule
 from stabilize_celery.models.workflow import Workflow
 from stabilize_celery.runtime.apart import for_each
-from stabilize_celery.runtime.schedule_book import RECORD, ScheduleBook, ScheduleRecord, due_change, schedule_from
+from stabilize_celery.runtime.schedule_book import RECORD, ScheduleRecord, SealingBook, due_change, schedule_from
 from stabilize_celery.store.contract import Session, Store, Transaction, partition_slot
 from stabilize_celery.store.keys import SCHEDULES_DUE, schedule_record
 
@@ -52,7 +52,7 @@ class Scheduler:
         self._store = store
         self._submit = submit
         self._namespace = namespace
-        self._book = ScheduleBook(store)
+        self._book = SealingBook(store)
         self._sealed_ms: dict[int, int] = {}
         """When each partition was looked at last for schedules that another key than the newest one has sealed."""
 
