@@ -50,7 +50,7 @@ def follow_tree(session: Session, client: Client, workflow_id: str) -> WorkflowS
         for view in changes:
             show(_tree(client, view, live=True))
         show(_tree(client, view, live=False))
-    return WorkflowStatus[view.record.status]
+    return WorkflowStatus.stored(view.record.status)
 
 
 @contextmanager

@@ -58,7 +58,7 @@ class WorkflowHandle:
         record = workflow_of(self._runtime.store.look(workflow_slot(self.id), [Hash(places.WORKFLOW)]))
         if not record.exists:
             raise no_such_workflow(self.id)
-        return WorkflowStatus[record.status]
+        return WorkflowStatus.stored(record.status)
 
     def get(self) -> Workflow:
         """Return the whole workflow as it is now. Raises WorkflowNotFoundError."""

@@ -51,7 +51,7 @@ def page_of(page: contract.Page, dead: Iterable[contract.DueEntry] = ()) -> Page
             line.id,
             line.application,
             line.name,
-            WorkflowStatus[line.status],
+            WorkflowStatus.stored(line.status),
             line.started_ms,
             line.ended_ms,
             letters.get(line.id, ()),

@@ -5,7 +5,7 @@ The tables are those of upstream `stabilize`, and a test enumerates them.
 
 from enum import Enum
 
-from stabilize_celery.errors import InvalidStateTransitionError
+from stabilize_celery.errors import InvalidStateTransitionError, RecoveryError
 
 __all__ = [
     "ACTIVE_STATUSES",
@@ -65,6 +65,20 @@ class WorkflowStatus(Enum):
     def is_dirty(self) -> bool:
         """It is in the middle of something that may be done again: RUNNING or REDIRECT."""
         return self in _DIRTY_STATUSES
+
+    @classmethod
+    def stored(cls, name: str) -> "WorkflowStatus":
+        """Return the status of a stored name.
+
+        Raises:
+            RecoveryError: it is one that only a newer version knows.
+
+        """
+        try:
+            return cls[name]
+        except KeyError:
+            told = f"a workflow is {name!r}, which only a newer version of stabilize_celery knows: update this one"
+            raise RecoveryError(told) from None
 
     def __str__(self) -> str:
         return self.name

@@ -199,7 +199,7 @@ def workflow_from(view: WorkflowView) -> Workflow:
     record = view.record
     workflow = from_definition(view.definition, workflow_id=view.id)
     workflow.trigger = Trigger.from_dict(dict(view.trigger))
-    workflow.status = WorkflowStatus[record.status]
+    workflow.status = WorkflowStatus.stored(record.status)
     workflow.start_time = record.started_ms or None
     workflow.end_time = record.ended_ms or None
     if record.status == "CANCELED":

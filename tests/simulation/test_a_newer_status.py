@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from stabilize_celery.client.why.explain import explain
 from stabilize_celery.engine import outside, places
 from stabilize_celery.engine.steps import SetFields
+from stabilize_celery.errors import RecoveryError
 from tests.simulation.clinic import Clinic, clinic, gate
 from tests.simulation.stories import stage
 
@@ -39,3 +41,13 @@ def test_a_survey_says_nothing_about_it(mends: bool) -> None:
     patient = hibernating()
 
     assert patient.surveyed(mends=mends) == []
+
+
+def test_who_asks_is_told_to_update() -> None:
+    """And finds nothing of it changed."""
+    patient = hibernating()
+
+    with pytest.raises(RecoveryError, match="'HIBERNATING'"):
+        patient.simulation.read(patient.id)
+    reasons = explain(patient.simulation.store, patient.id, patient.simulation.settings)
+    assert "stuck" not in {reason.kind for reason in reasons}
