@@ -120,8 +120,8 @@ _KEEPING = (
     (
         "a keeper that was cut off takes claims at once",
         _KEEPER,
-        "reaps_from_ms = contact.vouches_from_ms",
-        "reaps_from_ms = 0",
+        "contact.vouches_from_ms, counts_from_ms)",
+        "0, counts_from_ms)",
     ),
     ("a lost claim is spared whenever a keeper is new", _VERDICTS, " and found.due_ms != entry.spared", ""),
     (
