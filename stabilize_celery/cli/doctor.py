@@ -15,11 +15,11 @@ from stabilize_celery.cli.session import Session
 from stabilize_celery.cli.unattended import unattended
 from stabilize_celery.client import Client
 from stabilize_celery.client.dead_letters import dead_letters
-from stabilize_celery.client.why.fleet import Fleet
 from stabilize_celery.client.words import duration, plural
 from stabilize_celery.errors import PayloadError, QueueError, UnreachableError, WritesRefusedError, redact_url
 from stabilize_celery.models.problems import Suggester
 from stabilize_celery.runtime.findings import Finding
+from stabilize_celery.runtime.fleet import Fleet
 from stabilize_celery.runtime.schedule_book import KeptSchedule
 from stabilize_celery.runtime.survey import survey, unreadable
 from stabilize_celery.settings import Settings

@@ -20,13 +20,13 @@ from stabilize_celery.cli.session import Session
 from stabilize_celery.cli.showing import print_reasons
 from stabilize_celery.cli.watching import watch
 from stabilize_celery.client import Client, WorkflowHandle
-from stabilize_celery.client.why.fleet import Fleet
 from stabilize_celery.client.words import in_line, plural
 from stabilize_celery.engine.creation import Creation
 from stabilize_celery.errors import StabilizeError
 from stabilize_celery.models.definition import from_definition
 from stabilize_celery.models.problems import InvalidWorkflowError
 from stabilize_celery.models.status import WorkflowStatus
+from stabilize_celery.runtime.fleet import Fleet
 from stabilize_celery.runtime.reading import read_view
 
 __all__ = ["Priority", "add_starting"]

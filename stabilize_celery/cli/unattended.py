@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from stabilize_celery.client.why.fleet import Fleet
 from stabilize_celery.engine.ledger import message_of
 from stabilize_celery.engine.state import ENTRY, Entry
 from stabilize_celery.engine.steps import Fields
 from stabilize_celery.errors import PayloadError
 from stabilize_celery.models.messages import RunTask
+from stabilize_celery.runtime.fleet import Fleet
 from stabilize_celery.runtime.lanes import queue_and_step
 from stabilize_celery.runtime.rates import RATE_LIMIT
 from stabilize_celery.runtime.verdicts import entry_key

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import msgspec
 
 from stabilize_celery.client.outcomes import Outcome, no_such_workflow
-from stabilize_celery.client.why.fleet import worker_of
 from stabilize_celery.engine import places
 from stabilize_celery.engine.answers import Answer, Hindrance, refuse
 from stabilize_celery.engine.codec import unpack
@@ -18,6 +17,7 @@ from stabilize_celery.engine.ledger import message_of
 from stabilize_celery.engine.state import ENTRY, Entry, WorkflowRecord
 from stabilize_celery.engine.steps import Decision, Event, Handling, Hash, Look, Read, SetFields, workflow_slot
 from stabilize_celery.runtime.flaws import UNREADABLE, Flawed, read_entry
+from stabilize_celery.runtime.fleet import worker_of
 from stabilize_celery.runtime.service import Runtime
 from stabilize_celery.store.contract import DueEntry, Store
 

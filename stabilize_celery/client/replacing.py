@@ -9,11 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from stabilize_celery.engine.handler import workflow_of
 from stabilize_celery.engine.ids import narrowed
 from stabilize_celery.engine.locks import Owner
 from stabilize_celery.engine.places import DEFINITION, WORKFLOW
 from stabilize_celery.engine.plan import decode_plan
-from stabilize_celery.engine.state import WORKFLOW_RECORD
 from stabilize_celery.engine.steps import Expire, Fields, Hash, Ranked, SetFields, Slot, lock_slot, workflow_slot
 from stabilize_celery.errors import ConcurrencyError, WorkflowNotFoundError
 from stabilize_celery.models.definition import from_definition, to_definition
@@ -70,9 +70,9 @@ class Replacement:
         chosen = only_one(workflow, key)
         chosen.validate()
         first = {f"s:{stage.ref_id}": stage for stage in chosen.initial_stages()}
-        record, plans = Hash(WORKFLOW), Fields(DEFINITION, tuple(first))
-        found = store.look(workflow_slot(chosen.id), [record, plans])
-        is_known = WORKFLOW_RECORD.decode(found[record]).exists
+        plans = Fields(DEFINITION, tuple(first))
+        found = store.look(workflow_slot(chosen.id), [Hash(WORKFLOW), plans])
+        is_known = workflow_of(found).exists
         starts = {name: decode_plan(plan).scheduled_ms or 0 for name, plan in found[plans].items()}
         starts_ms = found.now_ms + round(delay_s * 1000)
         for name, stage in first.items() if delay_s > 0 else ():

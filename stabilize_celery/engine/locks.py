@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stabilize_celery.engine import places
+from stabilize_celery.engine.handler import workflow_of
 from stabilize_celery.engine.ledger import message_of
-from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD, Run, WorkflowRecord
+from stabilize_celery.engine.state import ENTRY, RUN, Run, WorkflowRecord
 from stabilize_celery.engine.steps import (
     Commit,
     Decision,
@@ -241,8 +242,7 @@ def _is_done(owner: Owner) -> Generator[Read, Snapshot, bool]:
     record, run = Hash(places.WORKFLOW), Hash(places.run(owner.thread))
     snapshot = yield Read((record, run), (record.key, run.key), workflow_slot(owner.workflow_id))
     # Of locks all stands in plain: nobody needs the owner's key to see that it is gone.
-    seen = WORKFLOW_RECORD.decode(readable(snapshot[record])), RUN.decode(readable(snapshot[run]))
-    return has_let_go(owner, *seen)
+    return has_let_go(owner, workflow_of(snapshot), RUN.decode(readable(snapshot[run])))
 
 
 def has_let_go(owner: Owner, record: WorkflowRecord, run: Run) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from stabilize_celery.engine.state import ENTRY
 from stabilize_celery.engine.steps import Fields, Query
 from stabilize_celery.errors import EngineError, QueueError
+from stabilize_celery.runtime.fleet import Fleet
 from stabilize_celery.runtime.verdicts import entry_key
 from stabilize_celery.settings import Settings
 from stabilize_celery.store.contract import DueEntry, Store, partition_slot
@@ -16,7 +17,6 @@ __all__ = ["FleetGauges"]
 
 logger = logging.getLogger(__name__)
 
-_LIVE_MS = 15_000
 _SAMPLE = 50
 """Entries of each partition that wait, of which the oldest is told (count)."""
 _MOST = 3_200
@@ -85,9 +85,9 @@ class FleetGauges:
 
     def _fleet(self, now_ms: int) -> Iterable[Count]:
         settings = self._settings
-        live = [line for line in self._store.fleet().values() if now_ms - int(line.get("seen", b"0")) <= _LIVE_MS]
+        live = Fleet(self._store.fleet(), now_ms).live
         yield "stabilize_workers", (), float(len(live))
-        listens = [name for line in live for name in line.get("queues", b"").decode().split("\n") if name]
+        listens = [name for worker in live for name in worker.queues]
         queues = sorted(
             {settings.control_queue, settings.work_queue, *settings.task_queues.values()}.union(
                 name for name in listens if name.startswith(f"{settings.namespace}.")

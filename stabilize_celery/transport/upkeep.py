@@ -15,6 +15,7 @@ from pathlib import Path
 from stabilize_celery.engine.steps import Value
 from stabilize_celery.errors import UnreachableError
 from stabilize_celery.runtime.apart import for_each
+from stabilize_celery.runtime.fleet import Fleet
 from stabilize_celery.runtime.keeper import Keeper
 from stabilize_celery.runtime.leases import Leases
 from stabilize_celery.runtime.ports import Claim, Publisher
@@ -114,17 +115,15 @@ class Upkeep:
 
         Such as what lies on a node of a cluster that is away.
         """
-        away: UnreachableError | None = None
-        for chore in (self._announce, self._check_attendance, self._start_scheduled, self._sweep_on):
-            try:
-                chore(now)
-            except UnreachableError as error:
-                away = away or error
-            except Exception:
-                logger.exception("%s: failed; it is tried again", chore.__name__.strip("_"))
-        if away and not self._is_partly_away:
-            logger.warning("a part of the state is out of reach, and all that lies there waits: %s", away)
-        self._is_partly_away = away is not None
+        chores = (self._announce, self._check_attendance, self._start_scheduled, self._sweep_on)
+        try:
+            for_each(lambda chore: _done(chore, now), chores)
+        except UnreachableError as error:
+            if not self._is_partly_away:
+                logger.warning("a part of the state is out of reach, and all that lies there waits: %s", error)
+            self._is_partly_away = True
+        else:
+            self._is_partly_away = False
 
     def _announce(self, now: float) -> None:
         if now >= self._announce_at:
@@ -140,16 +139,13 @@ class Upkeep:
         """Say once, soon after the start, which of the queues that every fleet needs no worker consumes."""
         if now < self._attendance_at:
             return
-        settings, lines = self._settings, self._store.fleet().values()
-        since_ms = self._store.time_ms() - _ANNOUNCEMENTS * settings.announce_ms
+        fleet = Fleet(self._store.fleet(), self._store.time_ms())
         self._attendance_at = math.inf
-        live = [line for line in lines if int(line.get("seen", b"0")) >= since_ms]
-        consumed = {name for line in live for name in line.get("queues", b"").decode().split("\n")}
         waiting = {
-            settings.control_queue: "no workflow moves on",
-            settings.work_queue: "no task without one of its own runs",
+            self._settings.control_queue: "no workflow moves on",
+            self._settings.work_queue: "no task without one of its own runs",
         }
-        for queue in sorted(waiting.keys() - consumed):
+        for queue in sorted(queue for queue in waiting if not fleet.listening(queue)):
             logger.warning("no worker listens on queue %r: %s. Start one with -Q %s", queue, waiting[queue], queue)
 
     def _start_scheduled(self, now: float) -> None:
@@ -283,3 +279,13 @@ def fleet_line(node: str, types: Sequence[str], queues: Sequence[str], **more: V
         "python": platform.python_version(),
         **more,
     }
+
+
+def _done(chore: Callable[[float], None], now: float) -> None:
+    """Do a chore. Raises UnreachableError; any other error is told, and the chore is tried again."""
+    try:
+        chore(now)
+    except UnreachableError:
+        raise
+    except Exception:
+        logger.exception("%s: failed; it is tried again", chore.__name__.strip("_"))

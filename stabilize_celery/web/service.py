@@ -12,12 +12,12 @@ from stabilize_celery.client.following import EventFeed
 from stabilize_celery.client.outcomes import act
 from stabilize_celery.client.why.deadlocks import deadlocks_among
 from stabilize_celery.client.why.explain import explain_view
-from stabilize_celery.client.why.fleet import Fleet
 from stabilize_celery.client.why.locks import all_locks
 from stabilize_celery.engine import outside
 from stabilize_celery.errors import ConfigurationError, QueueError
 from stabilize_celery.models.redaction import Redaction
 from stabilize_celery.runtime.collecting import without_collector
+from stabilize_celery.runtime.fleet import Fleet
 from stabilize_celery.runtime.reading import read_view
 from stabilize_celery.telemetry.fleet_gauges import FleetGauges
 from stabilize_celery.transport.queues import queue_lengths

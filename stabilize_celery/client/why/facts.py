@@ -6,7 +6,6 @@ from typing import Any
 
 from stabilize_celery.client.why.branches import Reach, evaluation_name
 from stabilize_celery.client.why.deadlocks import Deadlocks, find_deadlocks, workflow_node
-from stabilize_celery.client.why.fleet import Fleet
 from stabilize_celery.client.why.locks import LockFacts, read_locks
 from stabilize_celery.client.why.seen import Seen
 from stabilize_celery.engine import places
@@ -18,6 +17,7 @@ from stabilize_celery.engine.instances import Crowd
 from stabilize_celery.engine.state import ENTRY, Entry, Run
 from stabilize_celery.engine.steps import Fields, Hash, Look, Query, workflow_slot
 from stabilize_celery.models.messages import run_name, timer_name
+from stabilize_celery.runtime.fleet import Fleet
 from stabilize_celery.runtime.reading import StageView, WorkflowView
 from stabilize_celery.store.contract import Store
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from stabilize_celery.client.why.branches import Reach
 from stabilize_celery.client.why.facts import Facts
-from stabilize_celery.client.why.fleet import Fleet
 from stabilize_celery.client.why.owed import message_reason
 from stabilize_celery.client.why.reason import Reason
 from stabilize_celery.client.words import duration
@@ -16,6 +15,7 @@ from stabilize_celery.engine.moves import task_list
 from stabilize_celery.engine.plan import StagePlan
 from stabilize_celery.engine.state import ENTRY, Run
 from stabilize_celery.engine.steps import Hash, Look, workflow_slot
+from stabilize_celery.runtime.fleet import Fleet
 from stabilize_celery.runtime.reading import StageView, WorkflowView
 from stabilize_celery.store.contract import Store
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
-from stabilize_celery.client.why.fleet import worker_of
 from stabilize_celery.client.words import short_id
 from stabilize_celery.engine import places
 from stabilize_celery.engine.locks import Owner
@@ -13,6 +12,7 @@ from stabilize_celery.engine.sections import section_thread
 from stabilize_celery.engine.state import ENTRY, RUN, WORKFLOW_RECORD, Run, WorkflowRecord
 from stabilize_celery.engine.steps import Fields, Hash, Query, Ranked, Slot, lock_slot, workflow_slot
 from stabilize_celery.models.messages import run_name
+from stabilize_celery.runtime.fleet import worker_of
 from stabilize_celery.store.contract import LockState, Store
 
 __all__ = ["LockFacts", "Party", "all_locks", "granted_ms", "read_locks", "read_states", "shown_key", "told_key"]

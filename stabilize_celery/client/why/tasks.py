@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from stabilize_celery.client.why.facts import Facts
-from stabilize_celery.client.why.fleet import worker_of
 from stabilize_celery.client.why.owed import message_reason, queue_reason
 from stabilize_celery.client.why.reason import Reason
 from stabilize_celery.client.words import clock_time, duration, ordinal, plural
@@ -15,6 +14,7 @@ from stabilize_celery.engine.moves import (
 from stabilize_celery.engine.plan import StagePlan, TaskPlan
 from stabilize_celery.engine.state import Entry, Run, TaskState
 from stabilize_celery.models.messages import run_name, timer_name
+from stabilize_celery.runtime.fleet import worker_of
 from stabilize_celery.runtime.rates import RATE_LIMIT
 from stabilize_celery.settings import Settings
 

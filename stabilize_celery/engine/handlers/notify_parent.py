@@ -2,7 +2,7 @@
 
 from stabilize_celery.engine import places
 from stabilize_celery.engine.handler import Rules, guard, opening, workflow_of
-from stabilize_celery.engine.state import RUN, WORKFLOW_RECORD
+from stabilize_celery.engine.state import RUN
 from stabilize_celery.engine.steps import Commit, Decision, Handling, Hash, Owed, Read, readable, workflow_slot
 from stabilize_celery.models.messages import CompleteSubWorkflow, NotifyParent
 
@@ -19,11 +19,7 @@ def handle(message: NotifyParent, _rules: Rules, _attempt: int) -> Handling:
     caller = yield Read((Hash(places.WORKFLOW), Hash(run_key)), (places.WORKFLOW, run_key), slot)
     # Whom it waits for, and whether, stands in plain.
     run = RUN.decode(readable(caller.hash(run_key)))
-    if (
-        WORKFLOW_RECORD.decode(readable(caller.hash(places.WORKFLOW))).exists
-        and run.child == message.workflow_id
-        and not run.is_ended
-    ):
+    if workflow_of(caller).exists and run.child == message.workflow_id and not run.is_ended:
         done = CompleteSubWorkflow(
             workflow_id=own.parent_id, ref_id=own.parent_ref, thread=own.parent_thread, child_id=message.workflow_id
         )

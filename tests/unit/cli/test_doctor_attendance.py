@@ -4,7 +4,7 @@ import pytest
 
 from stabilize_celery.cli.doctor import check_attendance
 from stabilize_celery.client import Client
-from stabilize_celery.client.why.fleet import Fleet
+from stabilize_celery.runtime.fleet import Fleet
 from stabilize_celery.settings import Settings
 from tests.unit.cli.conftest import Program
 from tests.unit.client.world import World, stage, workflow

@@ -215,18 +215,23 @@ def test_something_that_changes_while_the_body_runs_is_read_again() -> None:
     assert {each.ref_id: each.status.name for each in found.stages} == {"a": "SUCCEEDED", "b": "NOT_STARTED"}
 
 
-def test_a_handler_that_raises_is_tried_again_later_and_then_a_dead_letter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bug of ours never drops what is owed: it rests longer each time, is counted, and at last is buried, visibly."""
-    process = Process(max_handler_tries=3)
+def started_by_a_bug(process: Process, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Outgoing, str]:
+    """Submit a workflow whose first message no handler can handle; return its id, that message and its name."""
     workflow_id = process.runtime.submit(workflow(stage("a")))
     (start,) = process.publisher.take()
-    name = start.task_id.split("/", 1)[1]
 
     def broken(*_: Any) -> Any:
         raise ZeroDivisionError("our bug")
         yield
 
     monkeypatch.setitem(HANDLERS, StartStage, broken)
+    return workflow_id, start, start.task_id.split("/", 1)[1]
+
+
+def test_a_handler_that_raises_is_tried_again_later_and_then_a_dead_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug of ours never drops what is owed: it rests longer each time, is counted, and at last is buried, visibly."""
+    process = Process(max_handler_tries=3)
+    workflow_id, start, name = started_by_a_bug(process, monkeypatch)
     rests = []
     for _ in range(2):
         process.deliver(start)
@@ -349,14 +354,7 @@ def test_a_task_type_says_how_many_workers_it_may_cost(most: int | None, executi
 def test_a_failure_is_counted_though_others_change_the_entry_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or it would be tried for ever, and no try be its last."""
     process = Process()
-    workflow_id = process.runtime.submit(workflow(stage("a")))
-    (start,) = process.publisher.take()
-    name = start.task_id.split("/", 1)[1]
-
-    def broken(*_: Any) -> Any:
-        raise ZeroDivisionError("our bug")
-        yield
-
+    workflow_id, start, name = started_by_a_bug(process, monkeypatch)
     reads: list[Any] = []
     read = PackedSession.read
 
@@ -368,7 +366,6 @@ def test_a_failure_is_counted_though_others_change_the_entry_meanwhile(monkeypat
                 other.commit(Transaction([SetFields(places.ledger(name), ENTRY.encode(pub=7))]))
         return snapshot
 
-    monkeypatch.setitem(HANDLERS, StartStage, broken)
     monkeypatch.setattr(PackedSession, "read", watched_by_others_too)
     note = process.deliver(start)
 
